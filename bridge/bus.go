@@ -1,0 +1,43 @@
+package bridge
+
+import (
+	"context"
+
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// Bus carries notifications between nodes. It may lose, double and reorder
+// them: the engine only ever takes one to mean "look again". What it must not
+// do is lose them silently, see Listener.
+//
+// Package bustest holds the tests that every Bus passes.
+type Bus interface {
+	// Publish hands body to every node that subscribed to entity, this one
+	// included. It returns nil once a broker has acknowledged it, and an error
+	// no later than ctx ends; the body may have got through all the same.
+	Publish(ctx context.Context, entity shared.EntityType, body []byte) error
+
+	// Subscribe makes l hear entity from now on. It does not wait for a broker:
+	// one that is absent is connected to when it appears. It returns an error
+	// only where no broker could ever accept the subscription.
+	Subscribe(entity shared.EntityType, l Listener) error
+
+	// Close leaves the bus. When it has returned nil, no Listener is called
+	// any more and no goroutine of the bus is left.
+	Close(ctx context.Context) error
+}
+
+// Listener hears one entity type. A Bus calls it from goroutines of its own, at
+// times from several at once. Its methods return at once and never panic.
+type Listener interface {
+	// Message takes one published body, valid until Message returns.
+	Message(body []byte)
+
+	// Live says that everything published from now on will be heard, and that
+	// something published earlier may have been missed. A Bus calls it after
+	// the broker acknowledged a subscription, the first one included.
+	Live()
+
+	// Lost says that from now on nothing may be heard until Live is called.
+	Lost(err error)
+}

@@ -1,0 +1,233 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+
+	"github.com/entity-sync/entity-sync/internal/conflate"
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// BuildBridge returns a Bridge over a queue of the application's own, made of
+// plain functions: one that builds a publisher for an entity type, one that
+// listens to an entity type, and one that fetches (a DatabaseHub's
+// PullDataAndPush). It is the classic way in; New with a Bus says more: errors,
+// acknowledgement, and lost connections.
+//
+// A publisher that panics fails the notification; nothing else is known of a
+// publisher without an error to return. A subscriber function that panics fails
+// the registration. Such a queue is taken to be connected once it was
+// subscribed to.
+func BuildBridge(publisher shared.EntityHandler, subscriber shared.EntityByteHandler, pull shared.EntityKeySecretByteHandler) *Bridge {
+	b, err := New(Config{Fetch: shared.Collect(pull), Bus: &functionBus{
+		build: publisher, listen: subscriber,
+		publishers: make(map[shared.EntityType]shared.ByteHandler),
+	}})
+	if err != nil {
+		panic(err) // cannot happen: New refuses nothing that is given here
+	}
+	return b
+}
+
+// RegisterEntityForSync starts listening for changes of an entity type whose
+// rows Config.Fetch, or the function given to BuildBridge, fetches. Doing it again changes nothing.
+func (b *Bridge) RegisterEntityForSync(entityType shared.EntityType) error {
+	err := b.Register(entityType, b.fetch, EntityOptions{})
+	if errors.Is(err, shared.ErrDuplicateEntity) {
+		return nil
+	}
+	return err
+}
+
+// NotifyAllOfChange is Notify of one key with no deadline but Config.PublishTimeout.
+func (b *Bridge) NotifyAllOfChange(key shared.EntityKey) error {
+	return b.Notify(context.Background(), key)
+}
+
+// functionBus is a Bus made of the classic function types.
+type functionBus struct {
+	build  shared.EntityHandler
+	listen shared.EntityByteHandler
+
+	mu         sync.Mutex
+	publishers map[shared.EntityType]shared.ByteHandler
+}
+
+var _ Bus = (*functionBus)(nil)
+
+func (f *functionBus) Publish(_ context.Context, entity shared.EntityType, body []byte) (err error) {
+	f.mu.Lock()
+	publish := f.publishers[entity]
+	f.mu.Unlock()
+	if publish == nil {
+		return shared.ErrUnknownEntity
+	}
+	defer recoverAs(&err, "the queue's publisher")
+	publish(body)
+	return nil
+}
+
+func (f *functionBus) Subscribe(entity shared.EntityType, l Listener) (err error) {
+	defer recoverAs(&err, "the queue's subscriber")
+	publish := f.build(entity)
+	f.mu.Lock()
+	f.publishers[entity] = publish
+	f.mu.Unlock()
+	f.listen(entity, l.Message)
+	l.Live()
+	return nil
+}
+
+// Close does nothing: the queue is the application's.
+func (f *functionBus) Close(context.Context) error { return nil }
+
+func recoverAs(err *error, who string) {
+	switch r := recover().(type) {
+	case nil:
+	case error:
+		*err = fmt.Errorf("%s panicked: %w", who, r)
+	default:
+		*err = fmt.Errorf("%s panicked: %v", who, r)
+	}
+}
+
+// ClientBuilder connects one client through plain functions: its rows go to
+// toWS, one call a row, from one goroutine at a time; getSecret is asked for the
+// client's secret before every fetch and every push. The client is gone when dc
+// has taken a value or was closed.
+func (b *Bridge) ClientBuilder(toWS shared.ByteHandler, getSecret func() string) (sub, unSub shared.EntityKeyHandler, dc chan bool) {
+	f := &functionClient{bridge: b, toWS: toWS}
+	f.client = b.NewClient(f, ClientOptions{})
+	f.client.poll = getSecret
+	f.client.pollSecret()
+	dc = make(chan bool, 1) // so that saying so never blocks, whatever this end does
+	started := b.startWorker(func() {
+		select {
+		case <-dc:
+		case <-b.ctx.Done():
+		}
+		f.client.Close()
+	})
+	if !started {
+		f.client.Close()
+	}
+	return f.subscribe, f.client.Unsubscribe, dc
+}
+
+// functionClient is the Sink of a client made of functions. toWS may block, so
+// a pump calls it, alive only while something is waiting.
+type functionClient struct {
+	bridge *Bridge
+	client *Client
+	toWS   shared.ByteHandler
+
+	mu      sync.Mutex
+	queue   conflate.Queue[*Update]
+	pumping bool
+}
+
+func (f *functionClient) subscribe(key shared.EntityKey) {
+	if err := f.client.Subscribe(key, SubscribeOptions{}); err != nil {
+		f.bridge.log.Warn("refusing a subscription", slog.String("entity", string(key.Entity)), slog.Any("error", err))
+	}
+}
+
+func (f *functionClient) Push(slot *Slot, u *Update) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.queue.Put(slot, u)
+	if !f.pumping {
+		f.pumping = f.bridge.startWorker(f.pump)
+	}
+}
+
+func (f *functionClient) Drop(slot *Slot) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.queue.Drop(slot)
+}
+
+func (f *functionClient) next() (*Update, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	u, ok := f.queue.Pop()
+	f.pumping = ok
+	return u, ok
+}
+
+func (f *functionClient) pump() {
+	for u, ok := f.next(); ok; u, ok = f.next() {
+		if f.client.pollSecret() {
+			// Fetched for who the client was; what it is now gets a fetch of its own.
+			f.client.want(u.Key)
+			continue
+		}
+		f.write(u.Rows)
+	}
+}
+
+func (f *functionClient) write(rows [][]byte) {
+	defer func() {
+		if r := recover(); r != nil {
+			f.bridge.log.Error("a client's write function panicked",
+				slog.String("panic", describePanic(r)), slog.String("stack", string(debug.Stack())))
+		}
+	}()
+	for _, row := range rows {
+		f.toWS(row)
+	}
+}
+
+// pollSecret asks for the client's secret where nobody reports its changes, and
+// reports whether it has changed. A client whose secret cannot be had is taken
+// to be nobody.
+func (c *Client) pollSecret() (changed bool) {
+	now := c.askSecret()
+	if before, _ := c.identity(); before == now {
+		return false
+	}
+	c.SetSecret(now)
+	return true
+}
+
+func (c *Client) askSecret() (secret string) {
+	defer func() {
+		if r := recover(); r != nil {
+			c.bridge.log.Error("a client's secret function panicked",
+				slog.String("panic", describePanic(r)), slog.String("stack", string(debug.Stack())))
+		}
+	}()
+	return c.poll()
+}
+
+// want owes the client one key's state, if it watches the key.
+func (c *Client) want(key shared.EntityKey) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if sub := c.subs[key]; sub != nil {
+		sub.view.want(sub, wantResult)
+	}
+}
+
+// pollSecrets moves the members whose secret has changed unreported to their
+// new views, before a fetch is made with the old one.
+func (v *view) pollSecrets() {
+	for _, c := range v.polled() {
+		c.pollSecret()
+	}
+}
+
+func (v *view) polled() (clients []*Client) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, sub := range v.members {
+		if sub.client.poll != nil {
+			clients = append(clients, sub.client)
+		}
+	}
+	return clients
+}

@@ -1,0 +1,221 @@
+package bridge
+
+import (
+	"sync"
+
+	"github.com/entity-sync/entity-sync/internal/conflate"
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// Slot holds the newest update of one subscription until it is written. It is
+// the engine's; a Sink puts it into a conflate.Queue of its own.
+type Slot = conflate.Slot[*Update]
+
+// Sink takes one client's updates. Its methods are called with locks of the
+// engine held: they must return at once and must not call the engine.
+type Sink interface {
+	// Push hands over an update, which replaces one still waiting in slot.
+	Push(slot *Slot, u *Update)
+
+	// Drop takes back what waits in slot, and reports whether anything did. No
+	// Push with this slot is under way or follows before Drop returns.
+	Drop(slot *Slot) (dropped bool)
+}
+
+// Client is one connected client: its secret and what it is subscribed to. Its
+// methods may be called from any goroutine; they never wait for a fetch.
+type Client struct {
+	bridge *Bridge
+	sink   Sink
+	limit  int
+
+	// poll asks for the secret where nobody reports its changes; see ClientBuilder.
+	poll func() string
+
+	mu         sync.Mutex // taken before a shard's lock
+	secret     string
+	generation int // of the secret: how often it changed
+	subs       map[shared.EntityKey]*subscription
+	closed     bool
+}
+
+// ClientOptions describes a new client.
+type ClientOptions struct {
+	// Secret is what the client's rows are fetched with until SetSecret.
+	Secret string
+
+	// MaxSubscriptions bounds how many keys it may watch. Zero means 1,000,
+	// less than zero no limit.
+	MaxSubscriptions int
+}
+
+const defaultMaxSubscriptions = 1000
+
+// NewClient adds a client whose updates go to sink, until Close.
+func (b *Bridge) NewClient(sink Sink, o ClientOptions) *Client {
+	if o.MaxSubscriptions == 0 {
+		o.MaxSubscriptions = defaultMaxSubscriptions
+	}
+	b.counts.clients.Add(1)
+	return &Client{bridge: b, sink: sink, secret: o.Secret, limit: o.MaxSubscriptions}
+}
+
+// SubscribeOptions says what a subscription gives besides changes.
+type SubscribeOptions struct {
+	// Snapshot asks for the key's rows as they are now, and again whenever they
+	// differ after the client's secret changed.
+	Snapshot bool
+}
+
+// Subscribe makes the client a watcher of key: a change announced once
+// Subscribe has returned reaches it. Subscribing again changes nothing, but may
+// ask for another snapshot. It returns an error wrapping shared.ErrBadKey,
+// ErrUnknownEntity, ErrTooManySubscriptions or ErrClosed.
+func (c *Client) Subscribe(key shared.EntityKey, o SubscribeOptions) error {
+	if err := key.Validate(); err != nil {
+		return err
+	}
+	ent, err := c.bridge.entity(key.Entity)
+	if err != nil {
+		return err
+	}
+	for {
+		secret, generation := c.identity()
+		scope := ent.scopeOf(secret) // calls the application: no lock held
+		if done, err := c.subscribe(ent, key, o, scope, generation); done {
+			return err
+		}
+	}
+}
+
+func (c *Client) identity() (secret string, generation int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.secret, c.generation
+}
+
+// subscribe is not done when the secret changed since its scope was computed.
+func (c *Client) subscribe(ent *entity, key shared.EntityKey, o SubscribeOptions, s scope, generation int) (done bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return true, shared.ErrClosed
+	}
+	if c.generation != generation {
+		return false, nil
+	}
+	if sub := c.subs[key]; sub != nil {
+		if o.Snapshot {
+			sub.snapshot = true
+			sub.view.want(sub, wantResult)
+		}
+		return true, nil
+	}
+	if c.limit > 0 && len(c.subs) >= c.limit {
+		return true, shared.ErrTooManySubscriptions
+	}
+	sub := &subscription{key: key, client: c, secret: c.secret, snapshot: o.Snapshot}
+	if o.Snapshot {
+		sub.wants = wantResult
+	}
+	if c.subs == nil {
+		c.subs = make(map[shared.EntityKey]*subscription)
+	}
+	c.subs[key] = sub
+	c.bridge.counts.subscriptions.Add(1)
+	c.bridge.index.join(ent, sub, s)
+	return true, nil
+}
+
+// Unsubscribe ends the client's interest in key. Nothing of key is pushed to
+// its sink once Unsubscribe has returned.
+func (c *Client) Unsubscribe(key shared.EntityKey) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if sub := c.subs[key]; sub != nil {
+		c.remove(sub)
+		c.sink.Drop(&sub.slot)
+	}
+}
+
+func (c *Client) remove(sub *subscription) {
+	c.bridge.index.leave(sub)
+	delete(c.subs, sub.key)
+	c.bridge.counts.subscriptions.Add(-1)
+}
+
+// evict ends a subscription whose view was just told, with the update of the
+// given version, that it may not be seen; unless the client has moved on and
+// was not told after all. What waits in the slot stays: it is what tells it.
+func (c *Client) evict(sub *subscription, from *view, told Version) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.subs[sub.key] == sub && sub.view == from && from.lastSent(sub) == told {
+		c.remove(sub)
+	}
+}
+
+// SetSecret changes who the client is. Every subscription moves to the view of
+// the new secret; nothing fetched with the old one is pushed, or left waiting
+// in a slot, once SetSecret has returned.
+func (c *Client) SetSecret(secret string) {
+	scopes := make(map[*entity]scope)
+	for {
+		for _, ent := range c.entities() {
+			if _, known := scopes[ent]; !known {
+				scopes[ent] = ent.scopeOf(secret) // calls the application: no lock held
+			}
+		}
+		if c.setSecret(secret, scopes) {
+			return
+		}
+	}
+}
+
+// entities returns the entity type of each subscription.
+func (c *Client) entities() []*entity {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ents := make([]*entity, 0, len(c.subs))
+	for _, sub := range c.subs {
+		ents = append(ents, sub.view.entity)
+	}
+	return ents
+}
+
+// setSecret is not done when a subscription has appeared whose entity type is
+// not in scopes.
+func (c *Client) setSecret(secret string, scopes map[*entity]scope) (done bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || c.secret == secret {
+		return true
+	}
+	for _, sub := range c.subs {
+		if _, ok := scopes[sub.view.entity]; !ok {
+			return false
+		}
+	}
+	c.secret = secret
+	c.generation++
+	for _, sub := range c.subs {
+		ent := sub.view.entity
+		c.bridge.index.move(ent, sub, scopes[ent], secret)
+	}
+	return true
+}
+
+// Close ends every subscription. Nothing is pushed once it has returned.
+func (c *Client) Close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return
+	}
+	c.closed = true
+	for _, sub := range c.subs {
+		c.remove(sub)
+		c.sink.Drop(&sub.slot)
+	}
+	c.bridge.counts.clients.Add(-1)
+}

@@ -1,0 +1,39 @@
+// Package bridge is the engine: it knows which clients watch which keys, hears
+// from the bus which keys changed, has their rows fetched, and hands each client
+// what it may see.
+//
+// # Terms
+//
+// A view is one key as seen with one scope; the scope is the client's secret
+// unless the entity type was registered with a scope function. The view is the
+// unit of fetching, of ordering and of fan-out.
+//
+// # What holds
+//
+// Delivery: when Notify(key) has returned nil, every client that stays
+// subscribed to key ends up with rows from a fetch begun after that call.
+// States in between may be skipped; the last one is not. A fetch that fails is
+// tried again while anybody watches, and whenever the bus was out of reach
+// everything watched is looked at again.
+//
+// Order: a view has one fetch in flight at most, and its results go out in the
+// order in which the fetches began. Different keys have no order among them.
+//
+// Authorization: a result goes only to the members of the view it was fetched
+// for, at the moment it is there. A client that changed its secret or left is
+// no member any more.
+//
+// Slow clients: what one client can make a node hold is one update for each key
+// it watches, because a newer update replaces an older one of the same key
+// (see Sink). No client waits for another.
+//
+// Work: the first notification of a key is acted on at once. Any number of
+// further ones, while a fetch is queued or in flight, cost one more fetch. A
+// notification of a key that nobody here watches costs one map look-up.
+//
+// # Locks
+//
+// In this order: a client's, an index shard's, a view's, then an entity type's
+// queue or a client's sink. None is held across a call of the application, of
+// the bus, or of a socket.
+package bridge

@@ -1,0 +1,134 @@
+package bridge
+
+import (
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/entity-sync/entity-sync/internal/backoff"
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// EntityOptions says how the rows of one entity type are fetched. The zero
+// value means the defaults.
+type EntityOptions struct {
+	// Scope maps a secret to what decides which rows its holder sees, such as a
+	// tenant or a role. Clients whose secrets have equal scopes share one fetch,
+	// made with the secret of any of them. Nil gives every secret a fetch of its
+	// own; a function that returns a constant gives one fetch a node, for data
+	// that everybody may see.
+	Scope func(secret string) string
+
+	// Workers is how many fetches of this type run at once on this node. Zero
+	// means 32. Types never wait for each other's workers.
+	Workers int
+
+	// Timeout ends the context of a fetch that takes longer, and discards its
+	// result. Zero means 10 s.
+	Timeout time.Duration
+
+	// Retry is how long a view waits after a failed fetch. Zero means 100 ms,
+	// doubled to 30 s, with full jitter.
+	Retry Retry
+}
+
+// Retry is exponential back-off with full jitter, from Min to Max.
+type Retry = backoff.Policy
+
+const (
+	defaultWorkers      = 32
+	defaultFetchTimeout = 10 * time.Second
+	defaultRetryMin     = 100 * time.Millisecond
+	defaultRetryMax     = 30 * time.Second
+)
+
+func (o EntityOptions) withDefaults() EntityOptions {
+	if o.Workers == 0 {
+		o.Workers = defaultWorkers
+	}
+	if o.Timeout == 0 {
+		o.Timeout = defaultFetchTimeout
+	}
+	if o.Retry == (Retry{}) {
+		o.Retry = Retry{Min: defaultRetryMin, Max: defaultRetryMax}
+	}
+	return o
+}
+
+func (o EntityOptions) validate() error {
+	switch {
+	case o.Workers < 0:
+		return fmt.Errorf("Workers is %d, want 1 or more", o.Workers)
+	case o.Timeout < 0:
+		return fmt.Errorf("Timeout is %v, want more than 0", o.Timeout)
+	case o.Retry.Min < 0 || o.Retry.Max < o.Retry.Min:
+		return fmt.Errorf("Retry is %v to %v, want an interval", o.Retry.Min, o.Retry.Max)
+	}
+	return nil
+}
+
+// entity is one registered entity type: its fetch handler, its queue of views
+// to fetch, and the bus's Listener for it.
+type entity struct {
+	bridge  *Bridge
+	name    shared.EntityType
+	fetcher shared.Fetcher
+	options EntityOptions
+	queue   fetchQueue
+	live    atomic.Bool // subscribed on the bus
+}
+
+// scopeOf maps a secret to its scope. It calls the application, so no lock may
+// be held. A scope function that panics shares nothing: the secret is then a
+// scope of its own.
+func (e *entity) scopeOf(secret string) (s scope) {
+	if e.options.Scope == nil {
+		return scope{value: secret}
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			e.bridge.log.Error("scope function panicked; the client's rows are fetched for it alone",
+				slog.String("entity", string(e.name)), slog.String("panic", describePanic(r)), slog.String("stack", string(debug.Stack())))
+			s = scope{value: secret}
+		}
+	}()
+	return scope{shared: true, value: e.options.Scope(secret)}
+}
+
+// Message implements Listener: it marks the views of the keys announced.
+func (e *entity) Message(body []byte) {
+	b := e.bridge
+	note, err := decodeNotification(e.name, body)
+	if err != nil {
+		// Logged the 1st, 2nd, 4th, 8th … time: whoever publishes rubbish must
+		// not be able to fill the disk.
+		if n := b.counts.badMessages.Add(1); n&(n-1) == 0 {
+			b.log.Warn("ignoring a bus message", slog.String("entity", string(e.name)),
+				slog.Int("bytes", len(body)), slog.Uint64("so_far", n), slog.Any("error", err))
+		}
+		return
+	}
+	note.each(func(key shared.EntityKey) {
+		b.counts.notified.Add(1)
+		b.index.mark(key, causeNotified)
+	})
+}
+
+// Live implements Listener: whatever was announced before may have been missed,
+// so everything watched is looked at again.
+func (e *entity) Live() {
+	e.live.Store(true)
+	b := e.bridge
+	b.counts.resyncs.Add(1)
+	n := b.index.markAll(e.name, causeMissed)
+	b.log.Info("subscribed on the bus", slog.String("entity", string(e.name)), slog.Int("views", n))
+}
+
+// Lost implements Listener.
+func (e *entity) Lost(err error) {
+	e.live.Store(false)
+	e.bridge.log.Warn("lost the bus; clients are brought up to date when it is back",
+		slog.String("entity", string(e.name)), slog.Any("error", err))
+}

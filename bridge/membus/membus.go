@@ -1,0 +1,154 @@
+// Package membus is a bridge.Bus within one process: for a service that runs as
+// a single node, and for tests.
+package membus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// Broker joins the nodes of one process. The zero value is ready to use.
+type Broker struct {
+	mu    sync.Mutex
+	nodes map[*Node]struct{}
+	down  bool
+}
+
+// Node is one node's bus. Publish calls the listeners of every node of the
+// broker before it returns, in the caller's goroutine.
+type Node struct {
+	broker    *Broker
+	listeners map[shared.EntityType][]bridge.Listener // guarded by broker.mu
+	// calls counts the calls of this node's listeners under way, for Close to wait.
+	calls sync.WaitGroup
+}
+
+var _ bridge.Bus = (*Node)(nil)
+
+var errDown = errors.New("the broker is down")
+
+// NewNode joins a new node to the broker.
+func (b *Broker) NewNode() *Node {
+	n := &Node{broker: b, listeners: make(map[shared.EntityType][]bridge.Listener)}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.nodes == nil {
+		b.nodes = make(map[*Node]struct{})
+	}
+	b.nodes[n] = struct{}{}
+	return n
+}
+
+// SetDown makes the broker refuse to publish, as one that cannot be reached, or
+// ends that. The nodes are told.
+func (b *Broker) SetDown(down bool) {
+	tell := bridge.Listener.Live
+	if down {
+		tell = func(l bridge.Listener) { l.Lost(errDown) }
+	}
+	b.mu.Lock()
+	if b.down == down {
+		b.mu.Unlock()
+		return
+	}
+	b.down = down
+	called := b.collect(func(n *Node) (ls []bridge.Listener) {
+		for _, l := range n.listeners {
+			ls = append(ls, l...)
+		}
+		return ls
+	})
+	b.mu.Unlock()
+	called.each(tell)
+}
+
+// Publish implements bridge.Bus.
+func (n *Node) Publish(ctx context.Context, entity shared.EntityType, body []byte) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	b := n.broker
+	b.mu.Lock()
+	if _, open := b.nodes[n]; !open {
+		b.mu.Unlock()
+		return shared.ErrClosed
+	}
+	if b.down {
+		b.mu.Unlock()
+		return fmt.Errorf("%w: %w", shared.ErrUnavailable, errDown)
+	}
+	called := b.collect(func(n *Node) []bridge.Listener { return n.listeners[entity] })
+	b.mu.Unlock()
+	called.each(func(l bridge.Listener) { l.Message(body) })
+	return nil
+}
+
+// Subscribe implements bridge.Bus.
+func (n *Node) Subscribe(entity shared.EntityType, l bridge.Listener) error {
+	b := n.broker
+	b.mu.Lock()
+	if _, open := b.nodes[n]; !open {
+		b.mu.Unlock()
+		return shared.ErrClosed
+	}
+	n.listeners[entity] = append(n.listeners[entity], l)
+	down := b.down
+	n.calls.Add(1)
+	b.mu.Unlock()
+	defer n.calls.Done()
+	if !down {
+		l.Live()
+	}
+	return nil
+}
+
+// Close implements bridge.Bus.
+func (n *Node) Close(ctx context.Context) error {
+	b := n.broker
+	b.mu.Lock()
+	delete(b.nodes, n)
+	b.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		n.calls.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("membus: waiting for listeners to return: %w", ctx.Err())
+	}
+}
+
+// calls is a list of listeners to call without the broker's lock.
+type calls []call
+
+type call struct {
+	node     *Node
+	listener bridge.Listener
+}
+
+// collect lists the listeners that of picks from each node, and holds each node
+// open until they were called. The caller holds b.mu.
+func (b *Broker) collect(of func(*Node) []bridge.Listener) (cs calls) {
+	for n := range b.nodes {
+		for _, l := range of(n) {
+			n.calls.Add(1)
+			cs = append(cs, call{n, l})
+		}
+	}
+	return cs
+}
+
+func (cs calls) each(f func(bridge.Listener)) {
+	for _, c := range cs {
+		f(c.listener)
+		c.node.calls.Done()
+	}
+}

@@ -1,0 +1,81 @@
+package nsqbus
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// BuildPublisher and BuildSubscriber are NSQ as the classic function types, for
+// bridge.BuildBridge. All that are built for one address share one Bus; Shutdown
+// closes them. A publisher reports a failure by panicking, which is all that its
+// type allows; a Bridge turns that into an error of NotifyAllOfChange.
+var (
+	BuildPublisher shared.AddressableEntityHandler = func(addr string) shared.EntityHandler {
+		return func(entity shared.EntityType) shared.ByteHandler {
+			return func(body []byte) {
+				ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+				defer cancel()
+				if err := classicBus(addr).Publish(ctx, entity, body); err != nil {
+					panic(err)
+				}
+			}
+		}
+	}
+
+	BuildSubscriber shared.AddressableEntityByteHandler = func(addr string) shared.EntityByteHandler {
+		return func(entity shared.EntityType, handler shared.ByteHandler) {
+			if err := classicBus(addr).Subscribe(entity, functionListener(handler)); err != nil {
+				panic(err)
+			}
+		}
+	}
+)
+
+var classic struct {
+	mu    sync.Mutex
+	buses map[string]*Bus
+}
+
+func classicBus(addr string) *Bus {
+	classic.mu.Lock()
+	defer classic.mu.Unlock()
+	if b := classic.buses[addr]; b != nil {
+		return b
+	}
+	b, err := New(Config{Addrs: []string{addr}})
+	if err != nil {
+		panic(err)
+	}
+	if classic.buses == nil {
+		classic.buses = make(map[string]*Bus)
+	}
+	classic.buses[addr] = b
+	return b
+}
+
+// Shutdown closes every Bus that BuildPublisher and BuildSubscriber opened.
+func Shutdown(ctx context.Context) error {
+	classic.mu.Lock()
+	buses := classic.buses
+	classic.buses = nil
+	classic.mu.Unlock()
+	var errs []error
+	for _, b := range buses {
+		errs = append(errs, b.Close(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// functionListener hears messages and nothing of the connection's state.
+type functionListener shared.ByteHandler
+
+var _ bridge.Listener = functionListener(nil)
+
+func (f functionListener) Message(body []byte) { f(body) }
+func (f functionListener) Live()               {}
+func (f functionListener) Lost(error)          {}

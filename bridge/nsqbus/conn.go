@@ -1,0 +1,156 @@
+package nsqbus
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"github.com/nsqio/go-nsq"
+)
+
+// maxFrame bounds what a peer can make a node allocate. nsqd's own default for
+// a message is 1 MiB; a peer that is no nsqd at all (its HTTP port, say)
+// announces gigabytes.
+const maxFrame = 2 << 20
+
+// writeTimeout bounds one write to an nsqd. Commands are small, so one that
+// does not go out means that the nsqd has stopped reading.
+const writeTimeout = time.Second
+
+// conn is one connection to an nsqd, speaking the V2 protocol
+// (https://nsq.io/clients/tcp_protocol_spec.html).
+//
+// go-nsq's commands and message decoding are used; its Consumer, Producer and
+// Conn are not: they cannot be told of a lost connection or a deadline in time,
+// and believe whatever frame length they are sent.
+type conn struct {
+	net.Conn
+	r       *bufio.Reader
+	w       *bufio.Writer
+	timeout time.Duration // of a read: no heartbeat for so long means dead
+}
+
+// dial connects and identifies. The connection is closed when ctx ends.
+func dial(ctx context.Context, addr string, c Config) (*conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.DialTimeout)
+	defer cancel()
+	var d net.Dialer
+	nc, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { nc.Close() })
+	defer stop()
+	cn := &conn{Conn: nc, r: bufio.NewReader(nc), w: bufio.NewWriter(nc), timeout: 3 * c.Heartbeat}
+	if err := cn.identify(c); err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("shaking hands with %s: %w", addr, err)
+	}
+	return cn, nil
+}
+
+func (cn *conn) identify(c Config) error {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	cmd, err := nsq.Identify(map[string]any{
+		"client_id":           host,
+		"hostname":            host,
+		"user_agent":          "entity-sync",
+		"feature_negotiation": true,
+		"heartbeat_interval":  c.Heartbeat.Milliseconds(),
+		// No buffering in nsqd: with it a lone notification waits up to 250 ms.
+		"output_buffer_size": -1,
+	})
+	if err != nil {
+		return err
+	}
+	if _, err := cn.w.Write(nsq.MagicV2); err != nil {
+		return err
+	}
+	if err := cn.send(cmd); err != nil {
+		return err
+	}
+	answer, err := cn.response()
+	if err != nil {
+		return err
+	}
+	var features struct {
+		MaxRdyCount int `json:"max_rdy_count"`
+	}
+	if err := json.Unmarshal(answer, &features); err != nil {
+		return fmt.Errorf("reading its features: %w", err)
+	}
+	return nil
+}
+
+// send writes commands and flushes them.
+func (cn *conn) send(cmds ...*nsq.Command) error {
+	if err := cn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return err
+	}
+	for _, cmd := range cmds {
+		if _, err := cmd.WriteTo(cn.w); err != nil {
+			return err
+		}
+	}
+	return cn.w.Flush()
+}
+
+// frame reads one frame. It fails when nothing came for three heartbeats.
+func (cn *conn) frame() (kind int32, data []byte, err error) {
+	if err := cn.SetReadDeadline(time.Now().Add(cn.timeout)); err != nil {
+		return 0, nil, err
+	}
+	var head [8]byte
+	if _, err := io.ReadFull(cn.r, head[:]); err != nil {
+		return 0, nil, err
+	}
+	size := binary.BigEndian.Uint32(head[:4])
+	if size < 4 || size > maxFrame {
+		return 0, nil, fmt.Errorf("a frame of %d bytes: this is not an nsqd's TCP port, or --max-msg-size is far too large", size)
+	}
+	data = make([]byte, size-4)
+	if _, err := io.ReadFull(cn.r, data); err != nil {
+		return 0, nil, err
+	}
+	return int32(binary.BigEndian.Uint32(head[4:])), data, nil
+}
+
+var errUnexpected = errors.New("an unexpected frame")
+
+const heartbeat = "_heartbeat_"
+
+// response reads the answer to the command just sent, and answers heartbeats
+// that come before it.
+func (cn *conn) response() ([]byte, error) {
+	for {
+		kind, data, err := cn.frame()
+		switch {
+		case err != nil:
+			return nil, err
+		case kind == nsq.FrameTypeError:
+			return nil, nsqError(data)
+		case kind != nsq.FrameTypeResponse:
+			return nil, errUnexpected
+		case string(data) != heartbeat:
+			return data, nil
+		}
+		if err := cn.send(nsq.Nop()); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// nsqError is an error frame: a code such as E_BAD_TOPIC and a text.
+type nsqError []byte
+
+func (e nsqError) Error() string { return fmt.Sprintf("nsqd answered %.200q", []byte(e)) }

@@ -1,0 +1,159 @@
+package nsqbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/nsqio/go-nsq"
+)
+
+// maxUnacknowledged bounds the publications written to an nsqd that it has not
+// answered. Beyond it callers wait, each no longer than its own deadline.
+const maxUnacknowledged = 1024
+
+// publisher publishes to one nsqd over one connection, which it makes when it
+// has something to publish. Publications are pipelined: nsqd answers in order.
+type publisher struct {
+	addr     string
+	config   Config
+	started  bool // guarded by the bus
+	requests chan *publication
+}
+
+// publication is one message on its way.
+type publication struct {
+	topic string
+	body  []byte
+	done  chan error // takes one value
+}
+
+var errNotAcknowledged = errors.New("the connection ended before nsqd acknowledged")
+
+func newPublisher(addr string, c Config) *publisher {
+	return &publisher{addr: addr, config: c, requests: make(chan *publication)}
+}
+
+// publish returns once nsqd has acknowledged, the connection has failed or ctx
+// has ended. In the latter two cases the message may have got through.
+func (p *publisher) publish(ctx context.Context, topic string, body []byte) error {
+	pub := &publication{topic: topic, body: body, done: make(chan error, 1)}
+	select {
+	case p.requests <- pub:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-pub.done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// run serves requests until ctx ends.
+func (p *publisher) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case pub := <-p.requests:
+			cn, err := dial(ctx, p.addr, p.config)
+			if err != nil {
+				pub.done <- err
+				continue
+			}
+			p.serve(ctx, cn, pub)
+		}
+	}
+}
+
+// serve publishes over cn until it fails or ctx ends.
+func (p *publisher) serve(ctx context.Context, cn *conn, first *publication) {
+	defer context.AfterFunc(ctx, func() { cn.Close() })()
+	a := &acknowledger{
+		conn:       cn,
+		unanswered: make(chan *publication, maxUnacknowledged),
+		heartbeats: make(chan struct{}, 1),
+		ended:      make(chan struct{}),
+	}
+	go a.run()
+	p.write(cn, a, first)
+	cn.Close()
+	<-a.ended
+	for {
+		select {
+		case pub := <-a.unanswered:
+			pub.done <- errNotAcknowledged
+		default:
+			return
+		}
+	}
+}
+
+// write takes requests until the connection fails.
+func (p *publisher) write(cn *conn, a *acknowledger, pub *publication) {
+	for {
+		var cmd *nsq.Command
+		if pub == nil {
+			cmd = nsq.Nop()
+		} else {
+			select {
+			case a.unanswered <- pub:
+			case <-a.ended:
+				pub.done <- errNotAcknowledged
+				return
+			}
+			cmd = nsq.Publish(pub.topic, pub.body)
+		}
+		if err := cn.send(cmd); err != nil {
+			return
+		}
+		select {
+		case pub = <-p.requests:
+		case <-a.heartbeats:
+			pub = nil
+		case <-a.ended:
+			return
+		}
+	}
+}
+
+// acknowledger reads nsqd's answers and gives each to the publication it is for.
+type acknowledger struct {
+	conn       *conn
+	unanswered chan *publication
+	heartbeats chan struct{}
+	ended      chan struct{}
+}
+
+func (a *acknowledger) run() {
+	defer close(a.ended)
+	for {
+		kind, data, err := a.conn.frame()
+		if err != nil {
+			return
+		}
+		if kind == nsq.FrameTypeResponse && string(data) == heartbeat {
+			select {
+			case a.heartbeats <- struct{}{}:
+			default: // one is waiting to be answered already
+			}
+			continue
+		}
+		var answer error
+		switch kind {
+		case nsq.FrameTypeResponse:
+		case nsq.FrameTypeError:
+			answer = nsqError(data)
+		default:
+			answer = fmt.Errorf("%w of type %d", errUnexpected, kind)
+		}
+		select {
+		case pub := <-a.unanswered:
+			pub.done <- answer
+		default:
+			return // an answer to nothing: not a peer to go on with
+		}
+	}
+}

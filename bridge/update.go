@@ -1,0 +1,86 @@
+package bridge
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"sync"
+
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// Kind says what an Update tells of its key.
+type Kind uint8
+
+const (
+	// KindRows: these are the key's rows now.
+	KindRows Kind = iota
+	// KindDeleted: the key has no row any more.
+	KindDeleted
+	// KindForbidden: the client may not see the key, and is unsubscribed from it.
+	KindForbidden
+)
+
+// Update is the state of one view, built once and shared, read-only, by every
+// client that gets it.
+type Update struct {
+	Key     shared.EntityKey
+	Kind    Kind
+	Version Version
+	Rows    [][]byte
+
+	mu       sync.Mutex
+	encoding []encoding // one per codec in use, so one or two
+}
+
+// Encoder turns an update into what one kind of client reads. It is compared,
+// so use a pointer or an empty struct.
+type Encoder interface {
+	Encode(u *Update) []byte
+}
+
+type encoding struct {
+	by    Encoder
+	bytes []byte
+}
+
+// Encoded returns by.Encode(u), computed once per encoder however many clients
+// ask. The result is shared: read only.
+func (u *Update) Encoded(by Encoder) []byte {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, e := range u.encoding {
+		if e.by == by {
+			return e.bytes
+		}
+	}
+	b := by.Encode(u)
+	u.encoding = append(u.encoding, encoding{by, b})
+	return b
+}
+
+// Version identifies the content of an update: two updates of one view with
+// equal versions say the same. The zero Version belongs to no update.
+type Version [16]byte
+
+// String returns the version as 22 characters of base64url.
+func (v Version) String() string {
+	return base64.RawURLEncoding.EncodeToString(v[:])
+}
+
+// newUpdate hashes the kind and the rows, each row with its length before it so
+// that no two lists of rows read the same.
+func newUpdate(key shared.EntityKey, kind Kind, rows [][]byte) *Update {
+	h := sha256.New()
+	h.Write([]byte{byte(kind)})
+	var length [8]byte
+	for _, row := range rows {
+		binary.BigEndian.PutUint64(length[:], uint64(len(row)))
+		h.Write(length[:])
+		h.Write(row)
+	}
+	u := &Update{Key: key, Kind: kind, Rows: rows}
+	var sum [sha256.Size]byte
+	copy(u.Version[:], h.Sum(sum[:0]))
+	return u
+}

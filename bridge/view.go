@@ -1,0 +1,259 @@
+package bridge
+
+import (
+	"sync"
+	"time"
+
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// scope says whose eyes a view is seen with: one secret's, or those of every
+// secret that the application's scope function maps to the same value.
+type scope struct {
+	shared bool // value came from the scope function
+	value  string
+}
+
+// cause is a set of reasons why a view must be fetched.
+type cause uint8
+
+const (
+	// causeNotified: the key was announced as changed. Every member is pushed to.
+	causeNotified cause = 1 << iota
+	// causeMissed: announcements may have been missed. Members are pushed what
+	// differs from what they last got.
+	causeMissed
+	// causeJoined: a member is owed a snapshot (its wants flag says which).
+	causeJoined
+)
+
+type viewState uint8
+
+const (
+	idle     viewState = iota
+	queued             // waiting for a worker
+	fetching           // a worker is calling the fetch handler
+	waiting            // the last fetch failed; the retry timer is running
+)
+
+// view is one key as seen with one scope: the unit of fetching, of ordering and
+// of fan-out. It has at most one fetch in flight, and one more owed however
+// often it is marked meanwhile.
+type view struct {
+	key    shared.EntityKey
+	scope  scope
+	entity *entity
+
+	place int // in keyViews.views; guarded by the shard's lock
+
+	mu       sync.Mutex // taken after the shard's lock, before an entity's queue and a client's outbox
+	members  []*subscription
+	state    viewState
+	owed     cause  // what the next fetch is for
+	fetch    uint64 // number of the fetch in flight, or of the last one
+	failures int    // fetches failed in a row
+	retry    *time.Timer
+}
+
+// want is what a member is owed apart from notifications of the key.
+type want uint8
+
+const (
+	wantNothing    want = iota
+	wantDifference      // the next result, if it differs from what was last sent
+	wantResult          // the next result
+)
+
+// subscription is one client's place in one view.
+type subscription struct {
+	key    shared.EntityKey
+	client *Client
+
+	// Guarded by the client's lock.
+	view     *view
+	snapshot bool // the client is owed the state itself, not only changes of it
+
+	// Guarded by the view's lock.
+	secret string
+	place  int     // in view.members
+	wants  want    // what it is owed of the next result
+	sent   Version // of the last update handed to the client; zero before the first
+	fetch  uint64  // number of the fetch that update came from; older ones are not for this member
+
+	slot Slot // where the newest update waits to be written; guarded by the client's sink
+}
+
+// mark owes the view a fetch. The first mark of an idle view queues it at once;
+// any further ones before that fetch begins cost nothing more.
+func (v *view) mark(c cause) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.markLocked(c)
+}
+
+func (v *view) markLocked(c cause) {
+	v.owed |= c
+	if v.state == idle {
+		v.queueLocked()
+	}
+}
+
+func (v *view) queueLocked() {
+	v.state = queued
+	v.entity.queue.push(v)
+}
+
+func (v *view) join(sub *subscription) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	sub.view = v
+	sub.place = len(v.members)
+	v.members = append(v.members, sub)
+	v.serveLocked(sub)
+}
+
+// want owes one member the view's state.
+func (v *view) want(sub *subscription, w want) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	sub.wants = max(sub.wants, w)
+	v.serveLocked(sub)
+}
+
+// serveLocked sees to it that a fetch comes for what sub wants.
+func (v *view) serveLocked(sub *subscription) {
+	if sub.wants == wantNothing {
+		return
+	}
+	// A fetch in flight serves a new member too: a change since it began has
+	// marked the view. It does not serve one that was already sent something
+	// newer by another view, for that would take it backwards.
+	if v.state == fetching && v.fetch > sub.fetch {
+		return
+	}
+	v.markLocked(causeJoined)
+}
+
+// leave removes a member. owed says that the view had, or may have had,
+// something for it still to come; unused that the view can be forgotten.
+func (v *view) leave(sub *subscription) (owed, unused bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	owed = v.state != idle
+	last := len(v.members) - 1
+	moved := v.members[last]
+	v.members[sub.place], moved.place = moved, sub.place
+	v.members[last] = nil
+	v.members = v.members[:last]
+	sub.view = nil
+	if last == 0 && v.state == waiting {
+		v.retry.Stop()
+		v.state, v.owed = idle, 0
+	}
+	return owed, v.unused()
+}
+
+// unused views are forgotten. One with a fetch queued or in flight is kept even
+// without members, so that leaving and joining again cannot start a second.
+func (v *view) unused() bool {
+	return len(v.members) == 0 && v.state == idle
+}
+
+// begin takes the view from queued to fetching. It returns false where there is
+// nobody to fetch for.
+func (v *view) begin() (job fetchJob, ok bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.members) == 0 {
+		v.state, v.owed = idle, 0
+		return fetchJob{}, false
+	}
+	v.state = fetching
+	v.fetch = v.entity.bridge.counts.fetches.Add(1)
+	job = fetchJob{view: v, cause: v.owed, secret: v.members[0].secret}
+	v.owed = 0
+	return job, true
+}
+
+// finish hands the result of the fetch in flight to the members there are now,
+// and queues the view again if it was marked since the fetch began.
+func (v *view) finish(job fetchJob, u *Update) {
+	told := v.deliverAll(job, u)
+	if u.Kind == KindForbidden {
+		// Still in state fetching, so no newer result can come between.
+		for _, sub := range told {
+			sub.client.evict(sub, v, u.Version)
+		}
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.state = idle
+	if v.owed != 0 {
+		v.queueLocked()
+	}
+}
+
+// deliverAll returns the members that were told, where the update is one that
+// ends their subscription.
+func (v *view) deliverAll(job fetchJob, u *Update) (told []*subscription) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.failures = 0
+	for _, sub := range v.members {
+		if v.deliver(sub, job.cause, u) && u.Kind == KindForbidden {
+			told = append(told, sub)
+		}
+	}
+	return told
+}
+
+// deliver hands u to one member if it is for it, and reports whether it was.
+func (v *view) deliver(sub *subscription, c cause, u *Update) bool {
+	if v.fetch <= sub.fetch {
+		return false // it has something newer; serveLocked saw to another fetch
+	}
+	differs := sub.sent != u.Version
+	switch {
+	case c&causeNotified != 0:
+	case sub.wants == wantResult, sub.wants == wantDifference && differs:
+	case c&causeMissed != 0 && differs:
+	case differs && sub.sent != (Version{}): // fetched for another member, but news to this one
+	default:
+		sub.wants = wantNothing
+		return false
+	}
+	sub.wants, sub.sent, sub.fetch = wantNothing, u.Version, v.fetch
+	sub.client.sink.Push(&sub.slot, u)
+	return true
+}
+
+func (v *view) lastSent(sub *subscription) Version {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return sub.sent
+}
+
+// fail owes the view the fetch that failed, to be tried again after a while if
+// anybody still watches. It returns that while.
+func (v *view) fail(job fetchJob) time.Duration {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.members) == 0 || v.entity.bridge.ctx.Err() != nil {
+		v.state, v.owed = idle, 0
+		return 0
+	}
+	v.owed |= job.cause
+	v.failures++
+	v.state = waiting
+	delay := v.entity.options.Retry.Delay(v.failures)
+	v.retry = time.AfterFunc(delay, v.retryNow)
+	return delay
+}
+
+func (v *view) retryNow() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.state == waiting {
+		v.queueLocked()
+	}
+}

@@ -1,0 +1,60 @@
+// Package db knows how rows are fetched: the registry of an application's fetch
+// handlers, one for each entity type.
+package db
+
+import (
+	"context"
+	"sync"
+
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// DatabaseHub finds the fetch handler of an entity type. It may be used from any
+// goroutine.
+type DatabaseHub struct {
+	mu       sync.RWMutex
+	fetchers map[shared.EntityType]shared.Fetcher
+}
+
+// NewDatabaseHub returns a hub without handlers.
+func NewDatabaseHub() *DatabaseHub {
+	return &DatabaseHub{fetchers: make(map[shared.EntityType]shared.Fetcher)}
+}
+
+// AddFetcher sets the fetch handler of an entity type, in place of any earlier one.
+func (d *DatabaseHub) AddFetcher(entityType shared.EntityType, fetch shared.Fetcher) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fetchers[entityType] = fetch
+}
+
+// AddDataPullAndPushHandler sets a classic fetch handler: one that passes each
+// row on to the function it is given, before it returns.
+func (d *DatabaseHub) AddDataPullAndPushHandler(entityType shared.EntityType, handler shared.EntityKeySecretByteHandler) {
+	d.AddFetcher(entityType, shared.Collect(handler))
+}
+
+// Fetch reads the rows of key as the holder of secret may see them. It is a
+// shared.Fetcher. Without a handler for the entity type it returns
+// shared.ErrUnknownEntity.
+func (d *DatabaseHub) Fetch(ctx context.Context, key shared.EntityKey, secret string) ([][]byte, error) {
+	d.mu.RLock()
+	fetch := d.fetchers[key.Entity]
+	d.mu.RUnlock()
+	if fetch == nil {
+		return nil, shared.ErrUnknownEntity
+	}
+	return fetch(ctx, key, secret)
+}
+
+// PullDataAndPush fetches and passes each row on to push. A fetch that fails
+// pushes nothing: this form has no room for an error, Fetch has.
+func (d *DatabaseHub) PullDataAndPush(key shared.EntityKey, secret string, push shared.ByteHandler) {
+	rows, err := d.Fetch(context.Background(), key, secret)
+	if err != nil {
+		return
+	}
+	for _, row := range rows {
+		push(row)
+	}
+}

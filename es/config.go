@@ -1,0 +1,125 @@
+package es
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/gorilla/mux"
+
+	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/membus"
+	"github.com/entity-sync/entity-sync/bridge/nsqbus"
+	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web"
+)
+
+// Config is all that Entity Sync can be told. The zero value works for one
+// process by itself; NSQAddr joins it to others.
+type Config struct {
+	// NSQAddr is the TCP address (host:port) of nsqd, or of several nsqd, with
+	// commas between. Empty means no NSQ: notifications stay in this process.
+	// nsqd need not be up: it is connected to when it appears.
+	NSQAddr string
+
+	// QueuePrefix is put before each entity type to make its NSQ topic, so that
+	// several systems can share an nsqd. Default: none.
+	QueuePrefix string
+
+	// Bus carries notifications in place of NSQ. NSQAddr and QueuePrefix must
+	// then be empty.
+	Bus bridge.Bus
+
+	// Mux, if given, gets the WebSocket handler at Path. Otherwise serve the
+	// EntitySync itself, which is an http.Handler.
+	Mux *mux.Router
+
+	// Path is where clients connect when Mux is given. Empty means
+	// "/ws/entity-sync/".
+	Path string
+
+	// WSPassThrough gets every client message that names no action, with the
+	// client's secret.
+	WSPassThrough shared.SecretByteHandler
+
+	// AllowedOrigins are the origins (scheme://host[:port]) whose pages may
+	// connect, besides the server's own. "*" allows all.
+	AllowedOrigins []string
+
+	// Snapshot sends the rows of a key when it is subscribed to. Without it a
+	// client asks for that with "snapshot":true in the subscription.
+	Snapshot bool
+
+	// PublishTimeout bounds how long a notification waits for the bus. Zero
+	// means 1 s.
+	PublishTimeout time.Duration
+
+	// MaxMessageBytes and MaxSubscriptions bound what one client may send and
+	// watch. Zero means 32 KiB and 1,000.
+	MaxMessageBytes  int64
+	MaxSubscriptions int
+
+	// PingInterval, PongWait and WriteTimeout say when a client that does not
+	// answer, or does not read, is given up. Zero means 25 s, 10 s and 10 s.
+	PingInterval, PongWait, WriteTimeout time.Duration
+
+	// Logger gets what an operator should know. Nil means slog.Default().
+	// Secrets and rows are never logged.
+	Logger *slog.Logger
+}
+
+func (c Config) withDefaults() Config {
+	if c.Path == "" {
+		c.Path = web.DefaultPath
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c
+}
+
+func (c Config) validate() error {
+	if !strings.HasPrefix(c.Path, "/") {
+		return fmt.Errorf("Path is %q, want it to begin with /", c.Path)
+	}
+	if c.Bus != nil && (c.NSQAddr != "" || c.QueuePrefix != "") {
+		return errors.New("Bus takes the place of NSQ: NSQAddr and QueuePrefix must be empty")
+	}
+	return nil
+}
+
+func (c Config) bus() (bridge.Bus, error) {
+	switch {
+	case c.Bus != nil:
+		return c.Bus, nil
+	case c.NSQAddr == "":
+		c.Logger.Info("no NSQAddr: changes are announced within this process only")
+		return new(membus.Broker).NewNode(), nil
+	}
+	addrs := strings.Split(c.NSQAddr, ",")
+	for i := range addrs {
+		addrs[i] = strings.TrimSpace(addrs[i])
+	}
+	return nsqbus.New(nsqbus.Config{Addrs: addrs, Prefix: c.QueuePrefix, Logger: c.Logger})
+}
+
+func (c Config) bridge(bus bridge.Bus, fetch shared.Fetcher) bridge.Config {
+	return bridge.Config{Bus: bus, Fetch: fetch, PublishTimeout: c.PublishTimeout, Logger: c.Logger}
+}
+
+func (c Config) web(b *bridge.Bridge) web.Config {
+	return web.Config{
+		Bridge:           b,
+		PassThrough:      c.WSPassThrough,
+		AllowedOrigins:   c.AllowedOrigins,
+		Snapshot:         c.Snapshot,
+		MaxMessageBytes:  c.MaxMessageBytes,
+		MaxSubscriptions: c.MaxSubscriptions,
+		PingInterval:     c.PingInterval,
+		PongWait:         c.PongWait,
+		WriteTimeout:     c.WriteTimeout,
+		Logger:           c.Logger,
+	}
+}

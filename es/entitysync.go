@@ -1,0 +1,94 @@
+package es
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/db"
+	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web"
+)
+
+// EntitySync is one node. It is an http.Handler that takes WebSocket clients.
+// Its methods may be called from any goroutine, and copies of it are the same node.
+type EntitySync struct {
+	// Bridge is the engine.
+	Bridge *bridge.Bridge
+
+	// DatabaseHub holds the fetch handlers.
+	DatabaseHub *db.DatabaseHub
+
+	handler *web.Handler
+}
+
+var _ http.Handler = (*EntitySync)(nil)
+
+// New starts a node. Its errors are those of the configuration: an nsqd that
+// cannot be reached is not one.
+func New(c Config) (*EntitySync, error) {
+	c = c.withDefaults()
+	if err := c.validate(); err != nil {
+		return nil, fmt.Errorf("es: Config: %w", err)
+	}
+	bus, err := c.bus()
+	if err != nil {
+		return nil, fmt.Errorf("es: Config: %w", err)
+	}
+	s := &EntitySync{DatabaseHub: db.NewDatabaseHub()}
+	if s.Bridge, err = bridge.New(c.bridge(bus, s.DatabaseHub.Fetch)); err != nil {
+		return nil, fmt.Errorf("es: Config: %w", err)
+	}
+	if s.handler, err = web.New(c.web(s.Bridge)); err != nil {
+		return nil, fmt.Errorf("es: Config: %w", err)
+	}
+	if c.Mux != nil {
+		web.Mount(c.Mux, c.Path, s.handler)
+	}
+	return s, nil
+}
+
+// Notify announces that the rows of keys changed. Call it after the write is
+// committed, on any node. When it returns nil, every client of every node that
+// stays subscribed to one of the keys ends up with rows fetched after this call.
+// It waits for the bus no longer than ctx and Config.PublishTimeout allow; after
+// an error it is safe to call again.
+func (s *EntitySync) Notify(ctx context.Context, keys ...shared.EntityKey) error {
+	return s.Bridge.Notify(ctx, keys...)
+}
+
+// ServeHTTP takes a WebSocket client.
+func (s *EntitySync) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.handler.ServeHTTP(w, r)
+}
+
+// Close sends the clients away (close code 1012, "service restart"), leaves the
+// bus and waits for fetch handlers under way, no longer than ctx allows. Call it
+// before http.Server's Shutdown, which does not know of upgraded connections.
+// It may be called again.
+func (s *EntitySync) Close(ctx context.Context) error {
+	return errors.Join(s.handler.Close(ctx), s.Bridge.Close(ctx))
+}
+
+// Setup is New in the classic form. It panics on a configuration that can never
+// work, such as an address without a port, or a Path that does not begin with /.
+func Setup(c Config) EntitySync {
+	s, err := New(c)
+	if err != nil {
+		panic(err)
+	}
+	return *s
+}
+
+// RegisterEntityAndDBHandler is Register in the classic form: the handler passes
+// each row on to the function it is given, before it returns. Registering an
+// entity type again replaces its handler.
+func (s *EntitySync) RegisterEntityAndDBHandler(entityType shared.EntityType, handler shared.EntityKeySecretByteHandler) error {
+	if handler == nil {
+		return fmt.Errorf("es: registering %q: the handler is nil", entityType)
+	}
+	s.DatabaseHub.AddDataPullAndPushHandler(entityType, handler)
+	return s.Bridge.RegisterEntityForSync(entityType)
+}

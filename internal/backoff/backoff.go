@@ -1,0 +1,31 @@
+// Package backoff says how long to wait before trying something again.
+package backoff
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+// Policy is exponential back-off with full jitter: the n-th wait is uniformly
+// random between zero and Min doubled n times, Max at most. Full jitter spreads
+// many who failed at the same instant over the whole interval.
+type Policy struct {
+	Min, Max time.Duration
+}
+
+// Delay returns how long to wait after the given number of failures in a row,
+// which is 1 after the first.
+func (p Policy) Delay(failures int) time.Duration {
+	return rand.N(p.ceiling(failures) + 1)
+}
+
+func (p Policy) ceiling(failures int) time.Duration {
+	d := p.Min
+	for range failures - 1 {
+		d *= 2
+		if d >= p.Max || d <= 0 { // <= 0: the doubling overflowed
+			return p.Max
+		}
+	}
+	return min(d, p.Max)
+}

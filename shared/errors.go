@@ -1,0 +1,33 @@
+package shared
+
+import "errors"
+
+var (
+	// ErrNotFound is for a fetch handler to return: the key has no row.
+	ErrNotFound = errors.New("entity not found")
+
+	// ErrForbidden is for a fetch handler to return: this secret may not see the key.
+	ErrForbidden = errors.New("entity forbidden")
+
+	// ErrBadEntity is returned for an entity type that cannot name a topic.
+	ErrBadEntity = errors.New("bad entity type")
+
+	// ErrBadKey is returned for an entity key that is malformed.
+	ErrBadKey = errors.New("bad entity key")
+
+	// ErrUnknownEntity is returned for a key whose entity type was never registered.
+	ErrUnknownEntity = errors.New("unknown entity type")
+
+	// ErrDuplicateEntity is returned when an entity type is registered again.
+	ErrDuplicateEntity = errors.New("entity type already registered")
+
+	// ErrTooManySubscriptions is returned to a client at its limit.
+	ErrTooManySubscriptions = errors.New("too many subscriptions")
+
+	// ErrUnavailable is returned when no bus broker took a notification in time.
+	// The notification may have got through all the same; it is safe to repeat.
+	ErrUnavailable = errors.New("bus unavailable")
+
+	// ErrClosed is returned by calls on something that was closed.
+	ErrClosed = errors.New("closed")
+)

@@ -1,0 +1,99 @@
+package web
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// classicWire is spoken by clients that ask for no subprotocol: each row is one
+// text frame, as the fetch handler wrote it, and the server sends nothing else.
+type classicWire struct{}
+
+var _ codec = classicWire{}
+
+// Encode implements codec. A key without rows says nothing on this wire.
+func (classicWire) Encode(u *bridge.Update) []byte {
+	const head = 10 // of the largest frame
+	size := 0
+	for _, row := range u.Rows {
+		size += head + len(row)
+	}
+	frames := make([]byte, 0, size)
+	for _, row := range u.Rows {
+		frames = appendFrame(frames, websocket.TextMessage, row)
+	}
+	return frames
+}
+
+var (
+	errNotJSON     = errors.New("the message is not JSON")
+	errBadAction   = errors.New("the action is not a string")
+	errBadSecret   = errors.New("the body of a secret is not a string of at most 4,096 bytes")
+	errBadBody     = errors.New("the body is not an object with an entity and an id, both strings")
+	errNoSuchThing = errors.New("unknown action")
+)
+
+// receive implements codec.
+func (classicWire) receive(s *session, message []byte) error {
+	if !json.Valid(message) {
+		return errNotJSON
+	}
+	if !isObject(message) {
+		s.passThrough(message)
+		return nil
+	}
+	var m shared.Message
+	if err := json.Unmarshal(message, &m); err != nil {
+		return errBadAction
+	}
+	switch m.Action {
+	case "":
+		s.passThrough(message)
+		return nil
+	case shared.ActionSecret:
+		return receiveSecret(s, m.Body)
+	case shared.ActionSubscribe, shared.ActionUnSubscribe:
+		return receiveKey(s, m.Action, m.Body)
+	default:
+		return errNoSuchThing
+	}
+}
+
+func isObject(message []byte) bool {
+	return bytes.HasPrefix(bytes.TrimLeft(message, " \t\r\n"), []byte("{"))
+}
+
+func receiveSecret(s *session, body json.RawMessage) error {
+	var secret *string
+	if err := json.Unmarshal(body, &secret); err != nil || secret == nil || len(*secret) > maxSecretBytes {
+		return errBadSecret
+	}
+	s.setSecret(*secret)
+	return nil
+}
+
+func receiveKey(s *session, action shared.Action, body json.RawMessage) error {
+	var k struct {
+		shared.EntityKey
+		Snapshot bool `json:"snapshot"`
+	}
+	if err := json.Unmarshal(body, &k); err != nil {
+		return errBadBody
+	}
+	if action == shared.ActionUnSubscribe {
+		s.client.Unsubscribe(k.EntityKey)
+		return nil
+	}
+	o := bridge.SubscribeOptions{Snapshot: k.Snapshot || s.handler.config.Snapshot}
+	if err := s.client.Subscribe(k.EntityKey, o); err != nil {
+		return fmt.Errorf("subscribing: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,37 @@
+package web
+
+import (
+	"encoding/binary"
+
+	"github.com/gorilla/websocket"
+)
+
+// appendFrame appends an unfragmented, unmasked frame as a server sends it
+// (RFC 6455, section 5.2). opcode is one of gorilla's message types, which are
+// the RFC's numbers.
+//
+// Frames are made here, and written to the connection without gorilla's writer,
+// so that one frame serves every recipient and several go out in one system call.
+func appendFrame(b []byte, opcode byte, payload []byte) []byte {
+	const final = 0x80
+	b = append(b, final|opcode)
+	switch n := len(payload); {
+	case n < 126:
+		b = append(b, byte(n))
+	case n < 1<<16:
+		b = append(b, 126)
+		b = binary.BigEndian.AppendUint16(b, uint16(n))
+	default:
+		b = append(b, 127)
+		b = binary.BigEndian.AppendUint64(b, uint64(n))
+	}
+	return append(b, payload...)
+}
+
+// closeFrame returns a close frame. A code that may not be sent makes an empty one.
+func closeFrame(code int, reason string) []byte {
+	if code == websocket.CloseNoStatusReceived {
+		return appendFrame(nil, websocket.CloseMessage, nil)
+	}
+	return appendFrame(nil, websocket.CloseMessage, websocket.FormatCloseMessage(code, reason))
+}

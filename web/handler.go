@@ -1,0 +1,149 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"sync"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/entity-sync/entity-sync/bridge"
+)
+
+// Handler upgrades requests to WebSocket and keeps the sessions that result.
+type Handler struct {
+	config   Config
+	upgrader websocket.Upgrader
+	connect  func(*session) client // makes the engine's end of a session
+
+	mu       sync.Mutex
+	sessions map[*session]struct{}
+	closed   bool
+	work     sync.WaitGroup // one for each session
+}
+
+// New returns a Handler whose sessions are clients of c.Bridge.
+func New(c Config) (*Handler, error) {
+	if c.Bridge == nil {
+		return nil, errors.New("web: Config.Bridge is nil")
+	}
+	return newHandler(c, func(s *session) client {
+		return c.Bridge.NewClient(s.out, bridge.ClientOptions{MaxSubscriptions: c.MaxSubscriptions})
+	})
+}
+
+func newHandler(c Config, connect func(*session) client) (*Handler, error) {
+	if err := c.validate(); err != nil {
+		return nil, fmt.Errorf("web: Config: %w", err)
+	}
+	h := &Handler{config: c.withDefaults(), connect: connect, sessions: make(map[*session]struct{})}
+	h.upgrader = websocket.Upgrader{
+		// Messages from clients are short. Nothing is written through gorilla
+		// but its own farewells, so its write buffer is lent for those alone.
+		ReadBufferSize:  1024,
+		WriteBufferPool: &sync.Pool{},
+		CheckOrigin:     func(r *http.Request) bool { return originAllowed(r, c.AllowedOrigins) },
+	}
+	return h, nil
+}
+
+// ServeHTTP upgrades the request and returns; the session goes on by itself, so
+// that the request and its buffers are not kept for as long as it lasts. What is
+// no WebSocket request is answered with a 4xx status.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if h.isClosed() {
+		http.Error(w, "shutting down", http.StatusServiceUnavailable)
+		return
+	}
+	conn, err := h.upgrader.Upgrade(w, r, nil)
+	if err != nil {
+		// gorilla has answered the request.
+		h.config.Logger.Debug("refusing an upgrade", slog.Any("error", err))
+		return
+	}
+	s, err := h.open(conn)
+	if err != nil {
+		h.config.Logger.Error("a client could not be connected", slog.Any("error", err))
+		_ = conn.NetConn().Close()
+		return
+	}
+	if !h.add(s) {
+		s.client.Close()
+		s.hangUp()
+	}
+}
+
+// open makes a session. The application's client builder, if there is one, is
+// called from here.
+func (h *Handler) open(conn *websocket.Conn) (s *session, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("the client builder panicked: %s", debug.Stack())
+		}
+	}()
+	return newSession(h, conn), nil
+}
+
+func (h *Handler) isClosed() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.closed
+}
+
+// add starts the session, unless the handler was closed.
+func (h *Handler) add(s *session) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return false
+	}
+	h.sessions[s] = struct{}{}
+	h.work.Go(func() {
+		s.run()
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		delete(h.sessions, s)
+	})
+	return true
+}
+
+// Close takes no more clients, tells those there are to go (close code 1012,
+// "service restart") once what waits for them is written, and returns when all
+// are gone. When ctx ends first the rest are cut off. http.Server's Shutdown
+// does none of this: it does not know of upgraded connections.
+func (h *Handler) Close(ctx context.Context) error {
+	for _, s := range h.close() {
+		s.goAway(websocket.CloseServiceRestart, "restarting")
+	}
+	done := make(chan struct{})
+	go func() {
+		h.work.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+	}
+	for _, s := range h.close() {
+		s.hangUp()
+	}
+	<-done // at once: reading and writing have failed
+	return fmt.Errorf("web: waiting for clients to go: %w", ctx.Err())
+}
+
+// close refuses further sessions and returns those there are.
+func (h *Handler) close() []*session {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
+	sessions := make([]*session, 0, len(h.sessions))
+	for s := range h.sessions {
+		sessions = append(sessions, s)
+	}
+	return sessions
+}

@@ -1,0 +1,89 @@
+package web
+
+import (
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/gorilla/mux"
+	"github.com/gorilla/websocket"
+
+	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// Mux is what a Handler can be mounted on.
+type Mux interface {
+	*mux.Router | *http.ServeMux
+}
+
+// Mount makes m serve h at path.
+func Mount[M Mux](m M, path string, h http.Handler) {
+	switch m := any(m).(type) {
+	case *mux.Router:
+		m.Handle(path, h)
+	case *http.ServeMux:
+		m.Handle(path, h)
+	}
+}
+
+// SetupMuxBridge makes m serve clients at DefaultPath, each connected by builder
+// (a Bridge's ClientBuilder, or a function like it), with an optional handler
+// for messages that name no action. It is the classic way in. The Handler it
+// returns is for Close.
+func SetupMuxBridge[M Mux](m M, builder shared.ByteSecretHandlingRemoteProxy, passThrough ...shared.SecretByteHandler) *Handler {
+	var c Config
+	if len(passThrough) > 0 {
+		c.PassThrough = passThrough[0]
+	}
+	h, err := newHandler(c, func(s *session) client { return newFunctionClient(s, builder) })
+	if err != nil {
+		panic(err) // cannot happen: the zero Config is valid
+	}
+	Mount(m, DefaultPath, h)
+	return h
+}
+
+// functionClient is the engine's end of a session, made of functions.
+type functionClient struct {
+	sub, unSub shared.EntityKeyHandler
+	dc         chan bool
+	closing    sync.Once
+}
+
+var _ client = (*functionClient)(nil)
+
+func newFunctionClient(s *session, builder shared.ByteSecretHandlingRemoteProxy) client {
+	c := &functionClient{}
+	toWS := func(row []byte) { s.out.sendDirect(appendFrame(nil, websocket.TextMessage, row)) }
+	c.sub, c.unSub, c.dc = builder(toWS, s.getSecret)
+	return c
+}
+
+func (c *functionClient) Subscribe(key shared.EntityKey, _ bridge.SubscribeOptions) error {
+	if err := key.Validate(); err != nil {
+		return err
+	}
+	c.sub(key)
+	return nil
+}
+
+func (c *functionClient) Unsubscribe(key shared.EntityKey) { c.unSub(key) }
+
+// SetSecret does nothing: the builder was given a function that tells the secret.
+func (c *functionClient) SetSecret(string) {}
+
+// Close says once that the client is gone. A builder of the application's own
+// may not be listening; it is not waited for long.
+func (c *functionClient) Close() {
+	if c.dc == nil {
+		return
+	}
+	c.closing.Do(func() {
+		select {
+		case c.dc <- true:
+		case <-time.After(closeWait):
+		}
+		close(c.dc)
+	})
+}

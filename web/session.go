@@ -1,0 +1,229 @@
+package web
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// session is one connected client.
+type session struct {
+	handler *Handler
+	conn    *websocket.Conn
+	codec   codec
+	client  client
+	out     *outbox
+
+	complaints int // messages that made no sense; the reading goroutine's
+
+	mu      sync.Mutex // guards what follows
+	secret  string
+	ping    *time.Timer
+	leaving bool // told to go away
+}
+
+// client is the engine's end of a session: a *bridge.Client, or functions.
+type client interface {
+	Subscribe(shared.EntityKey, bridge.SubscribeOptions) error
+	Unsubscribe(shared.EntityKey)
+	SetSecret(string)
+	Close()
+}
+
+var pingFrame = appendFrame(nil, websocket.PingMessage, nil)
+
+// newSession makes a session of an upgraded connection. run must follow.
+func newSession(h *Handler, conn *websocket.Conn) *session {
+	s := &session{handler: h, conn: conn, codec: classicWire{}}
+	s.out = newOutbox(conn.NetConn(), h.config.WriteTimeout, s.codec, s.hangUp)
+	s.client = h.connect(s)
+	conn.SetReadLimit(h.config.MaxMessageBytes)
+	// gorilla's own handlers write to the connection; everything here goes
+	// through the outbox.
+	conn.SetPingHandler(func(data string) error {
+		s.out.sendPong(appendFrame(nil, websocket.PongMessage, []byte(data)))
+		return s.heard()
+	})
+	conn.SetPongHandler(func(string) error { return s.heard() })
+	conn.SetCloseHandler(func(int, string) error { return nil }) // answered by run
+	return s
+}
+
+// run reads until the client is gone, and then lets go of everything.
+func (s *session) run() {
+	s.mu.Lock()
+	s.ping = time.AfterFunc(s.handler.config.PingInterval, s.askAlive)
+	s.mu.Unlock()
+
+	err := s.read()
+	s.client.Close()
+	if isTimeout(err) && !s.isLeaving() {
+		s.hangUp() // nobody there to say goodbye to
+	}
+	s.out.end(farewell(err))
+	s.out.wait()
+	s.mu.Lock()
+	s.ping.Stop()
+	s.mu.Unlock()
+	if !websocket.IsCloseError(err, websocket.CloseAbnormalClosure) {
+		linger(s.conn.NetConn())
+	}
+	s.hangUp()
+}
+
+var (
+	errBinary  = errors.New("a binary message")
+	errNotUTF8 = errors.New("a text message that is not UTF-8")
+)
+
+// read takes the client's messages one after another until there are no more.
+func (s *session) read() error {
+	for {
+		if err := s.heard(); err != nil {
+			return err
+		}
+		kind, message, err := s.conn.ReadMessage()
+		switch {
+		case err != nil:
+			return err
+		case kind != websocket.TextMessage:
+			return errBinary
+		case !utf8.Valid(message):
+			return errNotUTF8
+		}
+		s.receive(message)
+	}
+}
+
+// receive acts on one message. The application's functions are called from
+// here; one that panics costs its message and nothing else.
+func (s *session) receive(message []byte) {
+	defer func() {
+		if r := recover(); r != nil {
+			s.handler.config.Logger.Error("handling a client's message panicked", slog.String("stack", string(debug.Stack())))
+		}
+	}()
+	if err := s.codec.receive(s, message); err != nil {
+		s.complain(err)
+	}
+}
+
+// heard gives the client until after the next ping to be heard of again.
+func (s *session) heard() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.leaving {
+		return nil
+	}
+	return s.conn.SetReadDeadline(time.Now().Add(s.handler.config.PingInterval + s.handler.config.PongWait))
+}
+
+func (s *session) askAlive() {
+	if !s.out.sendPing() {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ping.Reset(s.handler.config.PingInterval)
+}
+
+// goAway tells the client to go, once it has what waits for it, and gives it a
+// moment to do so.
+func (s *session) goAway(code int, reason string) {
+	s.out.end(closeFrame(code, reason))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leaving = true
+	if err := s.conn.SetReadDeadline(time.Now().Add(closeWait)); err != nil {
+		s.hangUp()
+	}
+}
+
+func (s *session) isLeaving() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.leaving
+}
+
+// hangUp ends the connection without a word. It may be called more than once.
+func (s *session) hangUp() { _ = s.conn.NetConn().Close() }
+
+// farewell returns the close frame that answers the error with which reading
+// ended, or nil where there is nothing to say, or gorilla has said it already.
+func farewell(err error) []byte {
+	var closed *websocket.CloseError
+	switch {
+	case errors.Is(err, errBinary):
+		return closeFrame(websocket.CloseUnsupportedData, "text messages only")
+	case errors.Is(err, errNotUTF8):
+		return closeFrame(websocket.CloseInvalidFramePayloadData, "not UTF-8")
+	case errors.As(err, &closed) && closed.Code != websocket.CloseAbnormalClosure:
+		return closeFrame(closed.Code, "")
+	default:
+		return nil
+	}
+}
+
+// linger reads on for a moment after the last frame was written. Closing a
+// socket with unread data in it would send a reset, and the client might never
+// read why.
+func linger(conn net.Conn) {
+	if half, ok := conn.(interface{ CloseWrite() error }); ok {
+		if err := half.CloseWrite(); err != nil {
+			return
+		}
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(closeWait)); err != nil {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, conn, maxLinger)
+}
+
+// maxLinger is how much is read for nothing.
+const maxLinger = 256 << 10
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// maxComplaints bounds what one client can write to the log.
+const maxComplaints = 10
+
+// complain logs what was wrong with a message, never what was in it.
+func (s *session) complain(err error) {
+	s.complaints++
+	if s.complaints <= maxComplaints {
+		s.handler.config.Logger.Warn("ignoring a client's message", slog.Any("error", err), slog.Int("so_far", s.complaints))
+	}
+}
+
+func (s *session) setSecret(secret string) {
+	s.mu.Lock()
+	s.secret = secret
+	s.mu.Unlock()
+	s.client.SetSecret(secret)
+}
+
+func (s *session) getSecret() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.secret
+}
+
+// passThrough hands the application a message of its own.
+func (s *session) passThrough(message []byte) {
+	if handle := s.handler.config.PassThrough; handle != nil {
+		handle(s.getSecret(), message)
+	}
+}
