@@ -69,8 +69,11 @@ func (b *Broker) SetDown(down bool) {
 
 // Publish implements bridge.Bus.
 func (n *Node) Publish(ctx context.Context, entity shared.EntityType, body []byte) error {
+	if err := entity.Validate(); err != nil {
+		return fmt.Errorf("membus: %w", err)
+	}
 	if err := ctx.Err(); err != nil {
-		return err
+		return fmt.Errorf("membus: %w", err)
 	}
 	b := n.broker
 	b.mu.Lock()
@@ -80,7 +83,7 @@ func (n *Node) Publish(ctx context.Context, entity shared.EntityType, body []byt
 	}
 	if b.down {
 		b.mu.Unlock()
-		return fmt.Errorf("%w: %w", shared.ErrUnavailable, errDown)
+		return fmt.Errorf("membus: %w: %w", shared.ErrUnavailable, errDown)
 	}
 	called := b.collect(func(n *Node) []bridge.Listener { return n.listeners[entity] })
 	b.mu.Unlock()
@@ -90,6 +93,9 @@ func (n *Node) Publish(ctx context.Context, entity shared.EntityType, body []byt
 
 // Subscribe implements bridge.Bus.
 func (n *Node) Subscribe(entity shared.EntityType, l bridge.Listener) error {
+	if err := entity.Validate(); err != nil {
+		return fmt.Errorf("membus: %w", err)
+	}
 	b := n.broker
 	b.mu.Lock()
 	if _, open := b.nodes[n]; !open {

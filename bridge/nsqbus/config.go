@@ -76,6 +76,9 @@ func (c Config) validate() error {
 
 // topic names the topic of an entity type, or says why there can be none.
 func (c Config) topic(entity shared.EntityType) (string, error) {
+	if err := entity.Validate(); err != nil {
+		return "", err
+	}
 	topic := c.Prefix + entity.GetQueueName()
 	if err := shared.EntityType(topic).Validate(); err != nil {
 		return "", fmt.Errorf("the topic %.80q (prefix and entity type): %w", topic, err)

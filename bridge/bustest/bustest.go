@@ -1,0 +1,317 @@
+// Package bustest holds the tests that every bridge.Bus passes, whatever carries
+// its messages. A Bus of your own is tested with a Harness and Run.
+package bustest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// Harness is a broker of its own for one test.
+type Harness struct {
+	// NewBus joins another node to the broker.
+	NewBus func(t *testing.T) bridge.Bus
+
+	// Stop and Start make the broker unreachable and bring it back at the same
+	// place. Start may be called on a broker that was never started.
+	Stop, Start func(t *testing.T)
+}
+
+// Patience is how long a test waits for what must happen.
+const Patience = 15 * time.Second
+
+// entity is unique to a test, so that brokers may be shared between runs.
+const entity shared.EntityType = "bustest.items"
+
+// Run runs the conformance tests. newHarness makes a broker that is started.
+func Run(t *testing.T, newHarness func(t *testing.T) Harness) {
+	for name, test := range map[string]func(*testing.T, Harness){
+		"every node hears everything":             everyNodeHearsEverything,
+		"only the topics subscribed to are heard": onlySubscribedTopics,
+		"bodies arrive as they were published":    bodiesArriveIntact,
+		"many publishers at once":                 manyPublishers,
+		"nothing published while live is missed":  nothingMissedWhileLive,
+		"an outage is told and repaired":          outage,
+		"a broker absent at first is waited for":  absentAtFirst,
+		"publish keeps to its deadline":           publishDeadline,
+		"a bad entity type is refused":            badEntity,
+		"close ends everything":                   closeEnds,
+		"a node that leaves disturbs nobody":      leaving,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, newHarness(t)) })
+	}
+}
+
+// node is one Bus and what its listener heard.
+type node struct {
+	bridge.Bus
+	*listener
+}
+
+func join(t *testing.T, h Harness, topics ...shared.EntityType) node {
+	t.Helper()
+	n := node{Bus: h.NewBus(t), listener: newListener()}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), Patience)
+		defer cancel()
+		if err := n.Close(ctx); err != nil {
+			t.Errorf("closing a bus: %v", err)
+		}
+	})
+	for _, topic := range topics {
+		if err := n.Subscribe(topic, n.listener); err != nil {
+			t.Fatalf("subscribing to %q: %v", topic, err)
+		}
+	}
+	return n
+}
+
+func (n node) publish(t *testing.T, topic shared.EntityType, body string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), Patience)
+	defer cancel()
+	if err := n.Publish(ctx, topic, []byte(body)); err != nil {
+		t.Fatalf("publishing %.40q: %v", body, err)
+	}
+}
+
+// listener records.
+type listener struct {
+	mu     sync.Mutex
+	bodies map[string]int
+	lives  int
+	losses int
+	change chan struct{} // closed and replaced at every event
+}
+
+var _ bridge.Listener = (*listener)(nil)
+
+func newListener() *listener {
+	return &listener{bodies: map[string]int{}, change: make(chan struct{})}
+}
+
+func (l *listener) Message(body []byte) { l.record(func() { l.bodies[string(body)]++ }) }
+func (l *listener) Live()               { l.record(func() { l.lives++ }) }
+func (l *listener) Lost(error)          { l.record(func() { l.losses++ }) }
+
+func (l *listener) record(f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f()
+	close(l.change)
+	l.change = make(chan struct{})
+}
+
+// until waits until the condition on the listener's record holds.
+func (l *listener) until(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	timeout := time.After(Patience)
+	for {
+		l.mu.Lock()
+		ok, change := holds(), l.change
+		l.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-change:
+		case <-timeout:
+			t.Fatalf("waited %v in vain until %s", Patience, what)
+		}
+	}
+}
+
+func (l *listener) untilLive(t *testing.T, times int) {
+	t.Helper()
+	l.until(t, fmt.Sprintf("live for the %d. time", times), func() bool { return l.lives >= times })
+}
+
+func (l *listener) untilHeard(t *testing.T, body string) {
+	t.Helper()
+	l.until(t, fmt.Sprintf("%.40q was heard", body), func() bool { return l.bodies[body] > 0 })
+}
+
+func (l *listener) count() (distinct int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.bodies)
+}
+
+func everyNodeHearsEverything(t *testing.T, h Harness) {
+	nodes := []node{join(t, h, entity), join(t, h, entity), join(t, h, entity)}
+	for _, n := range nodes {
+		n.untilLive(t, 1)
+	}
+	for i, from := range nodes {
+		body := fmt.Sprint("from node ", i)
+		from.publish(t, entity, body)
+		for _, to := range nodes {
+			to.untilHeard(t, body)
+		}
+	}
+}
+
+func onlySubscribedTopics(t *testing.T, h Harness) {
+	a, b := join(t, h, entity), join(t, h, "bustest.users")
+	a.untilLive(t, 1)
+	b.untilLive(t, 1)
+	a.publish(t, "bustest.users", "for b")
+	a.publish(t, entity, "for a")
+	b.untilHeard(t, "for b")
+	a.untilHeard(t, "for a")
+	if a.count() != 1 || b.count() != 1 {
+		t.Errorf("heard %d and %d bodies, want 1 each", a.count(), b.count())
+	}
+}
+
+func bodiesArriveIntact(t *testing.T, h Harness) {
+	n := join(t, h, entity)
+	n.untilLive(t, 1)
+	every := make([]byte, 256)
+	for i := range every {
+		every[i] = byte(i)
+	}
+	for _, body := range []string{"x", "two\nlines", string(every), string(make([]byte, 16<<10))} {
+		n.publish(t, entity, body)
+		n.untilHeard(t, body)
+	}
+}
+
+func manyPublishers(t *testing.T, h Harness) {
+	n, other := join(t, h, entity), join(t, h, entity)
+	n.untilLive(t, 1)
+	other.untilLive(t, 1)
+	const publishers, each = 16, 50
+	var wg sync.WaitGroup
+	for p := range publishers {
+		wg.Go(func() {
+			for i := range each {
+				ctx, cancel := context.WithTimeout(t.Context(), Patience)
+				if err := n.Publish(ctx, entity, fmt.Appendf(nil, "%d.%d", p, i)); err != nil {
+					t.Errorf("publisher %d: %v", p, err)
+				}
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
+	for _, l := range []node{n, other} {
+		l.until(t, "everything was heard", func() bool { return len(l.bodies) == publishers*each })
+	}
+}
+
+// nothingMissedWhileLive: between Live and Lost, what is published is heard.
+func nothingMissedWhileLive(t *testing.T, h Harness) {
+	from := join(t, h)
+	for i := range 20 {
+		n := join(t, h, entity)
+		n.untilLive(t, 1)
+		body := fmt.Sprint("right after live ", i)
+		from.publish(t, entity, body)
+		n.untilHeard(t, body)
+	}
+}
+
+func outage(t *testing.T, h Harness) {
+	a, b := join(t, h, entity), join(t, h, entity)
+	a.untilLive(t, 1)
+	b.untilLive(t, 1)
+	for round := range 2 {
+		h.Stop(t)
+		for _, n := range []node{a, b} {
+			n.until(t, "the loss was told", func() bool { return n.losses > round })
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		err := a.Publish(ctx, entity, []byte("into the void"))
+		cancel()
+		if !errors.Is(err, shared.ErrUnavailable) {
+			t.Errorf("publishing without a broker returned %v, want ErrUnavailable", err)
+		}
+		h.Start(t)
+		a.untilLive(t, round+2)
+		b.untilLive(t, round+2)
+		body := fmt.Sprint("after outage ", round)
+		a.publish(t, entity, body)
+		a.untilHeard(t, body)
+		b.untilHeard(t, body)
+	}
+}
+
+func absentAtFirst(t *testing.T, h Harness) {
+	h.Stop(t)
+	n := join(t, h, entity)
+	h.Start(t)
+	n.untilLive(t, 1)
+	n.publish(t, entity, "hello")
+	n.untilHeard(t, "hello")
+}
+
+func publishDeadline(t *testing.T, h Harness) {
+	n := join(t, h, entity)
+	n.untilLive(t, 1)
+	h.Stop(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	begin := time.Now()
+	err := n.Publish(ctx, entity, []byte("x"))
+	if took := time.Since(begin); err == nil || took > 2*time.Second {
+		t.Errorf("Publish returned %v after %v, want an error within its 100 ms and some grace", err, took)
+	}
+	h.Start(t)
+}
+
+func badEntity(t *testing.T, h Harness) {
+	n := join(t, h)
+	for _, name := range []shared.EntityType{"", "a b", "x\nPUB y", "x#ephemeral"} {
+		if err := n.Subscribe(name, n.listener); !errors.Is(err, shared.ErrBadEntity) {
+			t.Errorf("Subscribe(%q) returned %v, want ErrBadEntity", name, err)
+		}
+		if err := n.Publish(t.Context(), name, []byte("x")); !errors.Is(err, shared.ErrBadEntity) {
+			t.Errorf("Publish(%q) returned %v, want ErrBadEntity", name, err)
+		}
+	}
+}
+
+func closeEnds(t *testing.T, h Harness) {
+	n, other := join(t, h, entity), join(t, h, entity)
+	n.untilLive(t, 1)
+	other.untilLive(t, 1)
+	for range 2 {
+		if err := n.Close(t.Context()); err != nil {
+			t.Errorf("Close returned %v", err)
+		}
+	}
+	if err := n.Publish(t.Context(), entity, []byte("x")); !errors.Is(err, shared.ErrClosed) {
+		t.Errorf("Publish after Close returned %v, want ErrClosed", err)
+	}
+	if err := n.Subscribe(entity, n.listener); !errors.Is(err, shared.ErrClosed) {
+		t.Errorf("Subscribe after Close returned %v, want ErrClosed", err)
+	}
+	other.publish(t, entity, "not for the closed one")
+	other.untilHeard(t, "not for the closed one")
+	if n.count() != 0 {
+		t.Error("a closed bus heard something")
+	}
+}
+
+func leaving(t *testing.T, h Harness) {
+	stays := join(t, h, entity)
+	stays.untilLive(t, 1)
+	for i := range 10 {
+		n := join(t, h, entity)
+		n.untilLive(t, 1)
+		if err := n.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		body := fmt.Sprint("after leaver ", i)
+		stays.publish(t, entity, body)
+		stays.untilHeard(t, body)
+	}
+}

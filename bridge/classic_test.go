@@ -1,0 +1,207 @@
+package bridge_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/membus"
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// ownQueue is a message queue such as an application may have: plain functions.
+type ownQueue struct {
+	mu       sync.Mutex
+	handlers map[string][]shared.ByteHandler
+}
+
+func (q *ownQueue) publisher(entity shared.EntityType) shared.ByteHandler {
+	return func(b []byte) {
+		q.mu.Lock()
+		handlers := slices.Clone(q.handlers[entity.GetQueueName()])
+		q.mu.Unlock()
+		for _, h := range handlers {
+			h(b)
+		}
+	}
+}
+
+func (q *ownQueue) subscriber(entity shared.EntityType, h shared.ByteHandler) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.handlers == nil {
+		q.handlers = make(map[string][]shared.ByteHandler)
+	}
+	q.handlers[entity.GetQueueName()] = append(q.handlers[entity.GetQueueName()], h)
+}
+
+func TestBuildBridgeOverAQueueOfFunctions(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var q ownQueue
+		b := bridge.BuildBridge(q.publisher, q.subscriber, func(k shared.EntityKey, secret string, push shared.ByteHandler) {
+			buffer := []byte("first for " + secret)
+			push(buffer)
+			copy(buffer, "XXXXX") // a handler may reuse its buffer
+			push([]byte("second of " + k.Hash()))
+		})
+		defer b.Close(t.Context())
+		for range 2 { // registering again changes nothing
+			if err := b.RegisterEntityForSync(items); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var got []string
+		sub, unSub, dc := b.ClientBuilder(func(row []byte) { got = append(got, string(row)) }, func() string { return "me" })
+		sub(key)
+		if err := b.NotifyAllOfChange(key); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if want := []string{"first for me", "second of items.100"}; !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		unSub(key)
+		b.NotifyAllOfChange(key)
+		sub(shared.EntityKey{Entity: "unknown", ID: "1"}) // logged, and nothing else
+		dc <- true
+		close(dc)
+		synctest.Wait()
+		if st := b.Stats(); len(got) != 2 || st.Clients != 0 || st.Subscriptions != 0 {
+			t.Errorf("after leaving: %d rows, %+v", len(got), st)
+		}
+		if err := b.NotifyAllOfChange(shared.EntityKey{Entity: "unknown", ID: "1"}); err == nil {
+			t.Error("notifying of an unregistered entity returned nil")
+		}
+	})
+}
+
+func TestAPanickingQueueIsAnError(t *testing.T) {
+	broken := func(shared.EntityType) shared.ByteHandler {
+		return func([]byte) { panic("connection refused") }
+	}
+	nothing := func(shared.EntityKey, string, shared.ByteHandler) {}
+	b := bridge.BuildBridge(broken, (&ownQueue{}).subscriber, nothing)
+	defer b.Close(t.Context())
+	if err := b.RegisterEntityForSync(items); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.NotifyAllOfChange(key); err == nil || !strings.Contains(err.Error(), "connection refused") {
+		t.Errorf("NotifyAllOfChange returned %v, want what the publisher panicked with", err)
+	}
+	b = bridge.BuildBridge(broken, func(shared.EntityType, shared.ByteHandler) { panic("no queue") }, nothing)
+	defer b.Close(t.Context())
+	if err := b.RegisterEntityForSync(items); err == nil {
+		t.Error("RegisterEntityForSync returned nil though the subscriber panicked")
+	}
+}
+
+// The function interface has no call that says "the secret changed".
+func TestAFunctionClientsSecretIsAskedForBeforeEveryFetchAndPush(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newGate()
+		n := newNode(t, &membus.Broker{})
+		n.register(t, g.fetch, bridge.EntityOptions{})
+		var mu sync.Mutex
+		secret := "old"
+		setSecret := func(s string) { mu.Lock(); defer mu.Unlock(); secret = s }
+		var got []string
+		sub, _, dc := n.ClientBuilder(func(row []byte) { got = append(got, string(row)) },
+			func() string { mu.Lock(); defer mu.Unlock(); return secret })
+		sub(key)
+
+		setSecret("new")
+		n.notify(t, key)
+		if s := <-g.entered; s != "new" {
+			t.Errorf("fetched with %q, want the secret of the moment", s)
+		}
+		setSecret("newer") // while the fetch is under way
+		g.release <- row("for new")
+		if s := <-g.entered; s != "newer" {
+			t.Errorf("fetched again with %q, want the newer secret", s)
+		}
+		g.release <- row("for newer")
+		synctest.Wait()
+		if !slices.Equal(got, []string{"for newer"}) {
+			t.Errorf("got %q, want the row of the last secret alone", got)
+		}
+		close(dc)
+	})
+}
+
+func TestAFunctionClientThatBlocksGetsTheNewestRow(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var db table
+		n := newNode(t, &membus.Broker{})
+		n.register(t, db.fetch, bridge.EntityOptions{})
+		unblock := make(chan struct{})
+		var got []string
+		sub, _, dc := n.ClientBuilder(func(row []byte) {
+			got = append(got, string(row))
+			<-unblock
+		}, func() string { return "" })
+		sub(key)
+		for range 100 {
+			db.write(key)
+			n.notify(t, key)
+			synctest.Wait()
+		}
+		close(unblock)
+		synctest.Wait()
+		want := []string{`{"id":"100","rev":1,"for":""}`, `{"id":"100","rev":100,"for":""}`}
+		if !slices.Equal(got, want) {
+			t.Errorf("got %q, want the first and the last", got)
+		}
+		close(dc)
+	})
+}
+
+func TestPanickingFunctionsOfAClientHarmNobody(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var db table
+		n := newNode(t, &membus.Broker{})
+		n.register(t, db.fetch, bridge.EntityOptions{})
+		sub, _, dc := n.ClientBuilder(func([]byte) { panic("no socket") }, func() string { panic("no secret") })
+		sub(key)
+		s := newScreen(n, "")
+		s.subscribe(t, key, bridge.SubscribeOptions{})
+		n.notify(t, key)
+		synctest.Wait()
+		if got := len(s.all()); got != 1 {
+			t.Errorf("the bystander saw %d updates, want 1", got)
+		}
+		close(dc)
+	})
+}
+
+func TestAHandlerThatCallsBackLateIsIgnored(t *testing.T) {
+	late := make(chan shared.ByteHandler, 1)
+	fetch := shared.Collect(func(_ shared.EntityKey, _ string, push shared.ByteHandler) {
+		push([]byte("in time"))
+		late <- push
+	})
+	rows, err := fetch(context.Background(), key, "")
+	(<-late)([]byte("late"))
+	if err != nil || len(rows) != 1 {
+		t.Errorf("got %q, %v, want the row in time", rows, err)
+	}
+}
+
+func TestClosingTheBridgeLetsFunctionClientsGo(t *testing.T) {
+	n := newNode(t, &membus.Broker{})
+	_, _, dc := n.ClientBuilder(func([]byte) {}, func() string { return "" })
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := n.Close(ctx); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case dc <- true: // must not block the web side, though nobody listens any more
+	case <-time.After(patience):
+		t.Error("saying goodbye to a closed bridge blocks")
+	}
+}

@@ -1,0 +1,206 @@
+package bridge_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/membus"
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const items shared.EntityType = "items"
+
+var key = shared.EntityKey{Entity: items, ID: "100"}
+
+// patience is how long a test waits for what must happen.
+const patience = 10 * time.Second
+
+// node is a Bridge on an in-memory broker, with everything it logged.
+type node struct {
+	*bridge.Bridge
+	broker *membus.Broker
+	log    *syncBuffer
+}
+
+func newNode(t testing.TB, broker *membus.Broker) *node {
+	t.Helper()
+	n := &node{broker: broker, log: &syncBuffer{}}
+	var err error
+	n.Bridge, err = bridge.New(bridge.Config{Bus: broker.NewNode(), Logger: slog.New(slog.NewTextHandler(n.log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := n.Close(ctx); err != nil {
+			t.Errorf("closing the bridge: %v", err)
+		}
+	})
+	return n
+}
+
+func (n *node) register(t testing.TB, fetch shared.Fetcher, o bridge.EntityOptions) {
+	t.Helper()
+	if err := n.Register(items, fetch, o); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (n *node) notify(t testing.TB, keys ...shared.EntityKey) {
+	t.Helper()
+	if err := n.Notify(context.Background(), keys...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// table is a database: the rows of a key are its revision and whose eyes see it.
+type table struct {
+	mu      sync.Mutex
+	rev     map[shared.EntityKey]int
+	fetches int
+}
+
+func (d *table) write(k shared.EntityKey) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.rev == nil {
+		d.rev = map[shared.EntityKey]int{}
+	}
+	d.rev[k]++
+}
+
+func (d *table) fetch(_ context.Context, k shared.EntityKey, secret string) ([][]byte, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fetches++
+	return [][]byte{d.row(k, secret)}, nil
+}
+
+func (d *table) row(k shared.EntityKey, secret string) []byte {
+	return fmt.Appendf(nil, `{"id":%q,"rev":%d,"for":%q}`, k.ID, d.rev[k], secret)
+}
+
+func (d *table) count() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.fetches
+}
+
+// screen is a client that reads at once and remembers what it saw.
+type screen struct {
+	*bridge.Client
+	mu   sync.Mutex
+	seen []*bridge.Update
+	news chan struct{} // one value when something was seen since it was last read
+}
+
+func newScreen(n *node, secret string) *screen {
+	s := &screen{news: make(chan struct{}, 1)}
+	s.Client = n.NewClient(s, bridge.ClientOptions{Secret: secret})
+	return s
+}
+
+func (s *screen) Push(_ *bridge.Slot, u *bridge.Update) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen = append(s.seen, u)
+	select {
+	case s.news <- struct{}{}:
+	default:
+	}
+}
+
+func (s *screen) Drop(*bridge.Slot) bool { return false }
+
+func (s *screen) all() []*bridge.Update {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]*bridge.Update(nil), s.seen...)
+}
+
+func (s *screen) rows() (rows []string) {
+	for _, u := range s.all() {
+		for _, r := range u.Rows {
+			rows = append(rows, string(r))
+		}
+	}
+	return rows
+}
+
+// waitFor waits until the client has seen n updates and returns them.
+func (s *screen) waitFor(t testing.TB, n int) []*bridge.Update {
+	t.Helper()
+	timeout := time.After(patience)
+	for {
+		if all := s.all(); len(all) >= n {
+			return all
+		}
+		select {
+		case <-s.news:
+		case <-timeout:
+			t.Fatalf("saw %d updates, want %d", len(s.all()), n)
+		}
+	}
+}
+
+func (s *screen) subscribe(t testing.TB, k shared.EntityKey, o bridge.SubscribeOptions) {
+	t.Helper()
+	if err := s.Subscribe(k, o); err != nil {
+		t.Fatal(err)
+	}
+}
+
+var withSnapshot = bridge.SubscribeOptions{Snapshot: true}
+
+// syncBuffer is a log that several goroutines write and a test reads.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// gate is a fetch handler that says when it was entered and waits to be let go.
+type gate struct {
+	entered chan string // the secret of each fetch as it begins
+	release chan func() ([][]byte, error)
+}
+
+func newGate() *gate {
+	return &gate{entered: make(chan string, 100), release: make(chan func() ([][]byte, error))}
+}
+
+func (g *gate) fetch(ctx context.Context, _ shared.EntityKey, secret string) ([][]byte, error) {
+	g.entered <- secret
+	select {
+	case result := <-g.release:
+		return result()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func row(text string) func() ([][]byte, error) {
+	return func() ([][]byte, error) { return [][]byte{[]byte(text)}, nil }
+}

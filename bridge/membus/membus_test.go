@@ -1,0 +1,24 @@
+package membus_test
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/bustest"
+	"github.com/entity-sync/entity-sync/bridge/membus"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestConformance(t *testing.T) {
+	bustest.Run(t, func(*testing.T) bustest.Harness {
+		var broker membus.Broker
+		return bustest.Harness{
+			NewBus: func(*testing.T) bridge.Bus { return broker.NewNode() },
+			Stop:   func(*testing.T) { broker.SetDown(true) },
+			Start:  func(*testing.T) { broker.SetDown(false) },
+		}
+	})
+}
