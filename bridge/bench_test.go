@@ -1,0 +1,128 @@
+package bridge_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/membus"
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// counter is a client that only counts: what is measured is the engine.
+type counter struct {
+	pushes int
+	done   chan struct{}
+	want   int
+}
+
+func (c *counter) Push(*bridge.Slot, *bridge.Update) {
+	if c.pushes++; c.pushes == c.want {
+		c.done <- struct{}{}
+	}
+}
+
+func (c *counter) Drop(*bridge.Slot) bool { return false }
+
+func fixedRow(context.Context, shared.EntityKey, string) ([][]byte, error) {
+	return [][]byte{[]byte(`{"id":"100","name":"a row of some length"}`)}, nil
+}
+
+func public(string) string { return "" }
+
+// BenchmarkFanOut is one change of one public key: notify, one fetch, and a push
+// to every subscriber. Its time and allocations per operation, divided by the
+// clients, are the engine's share of a delivery.
+func BenchmarkFanOut(b *testing.B) {
+	for _, clients := range []int{1, 100, 10_000} {
+		b.Run(fmt.Sprint(clients, "clients"), func(b *testing.B) {
+			n := newNode(b, &membus.Broker{})
+			n.register(b, fixedRow, bridge.EntityOptions{Scope: public})
+			sink := &counter{done: make(chan struct{}, 1), want: clients}
+			for range clients {
+				if err := n.NewClient(sink, bridge.ClientOptions{}).Subscribe(key, bridge.SubscribeOptions{}); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				sink.pushes = 0
+				n.notify(b, key)
+				<-sink.done
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(clients), "ns/delivery")
+		})
+	}
+}
+
+// BenchmarkNotifyUnwatched is a change of a key that nobody here watches, as it
+// arrives from the bus, with many other keys watched.
+func BenchmarkNotifyUnwatched(b *testing.B) {
+	for _, watched := range []int{0, 100_000} {
+		b.Run(fmt.Sprint(watched, "watched"), func(b *testing.B) {
+			var broker membus.Broker
+			n := newNode(b, &broker)
+			n.register(b, fixedRow, bridge.EntityOptions{Scope: public})
+			sink := &counter{done: make(chan struct{}, 1)}
+			c := n.NewClient(sink, bridge.ClientOptions{MaxSubscriptions: -1})
+			for i := range watched {
+				if err := c.Subscribe(shared.EntityKey{Entity: items, ID: fmt.Sprint("watched ", i)}, bridge.SubscribeOptions{}); err != nil {
+					b.Fatal(err)
+				}
+			}
+			from := broker.NewNode()
+			body := []byte(`{"entity":"items","id":"nobody watches this"}`)
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := from.Publish(context.Background(), items, body); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkSubscribe is one client that joins and leaves a key others watch.
+func BenchmarkSubscribe(b *testing.B) {
+	n := newNode(b, &membus.Broker{})
+	n.register(b, fixedRow, bridge.EntityOptions{Scope: public})
+	sink := &counter{}
+	for range 1000 {
+		if err := n.NewClient(sink, bridge.ClientOptions{}).Subscribe(key, bridge.SubscribeOptions{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	c := n.NewClient(sink, bridge.ClientOptions{})
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := c.Subscribe(key, bridge.SubscribeOptions{}); err != nil {
+			b.Fatal(err)
+		}
+		c.Unsubscribe(key)
+	}
+}
+
+// TestFanOutAllocatesNothingPerRecipient holds the count, which unlike a time
+// is the same on every machine.
+func TestFanOutAllocatesNothingPerRecipient(t *testing.T) {
+	perChange := func(clients int) float64 {
+		n := newNode(t, &membus.Broker{})
+		n.register(t, fixedRow, bridge.EntityOptions{Scope: public})
+		sink := &counter{done: make(chan struct{}, 1), want: clients}
+		for range clients {
+			if err := n.NewClient(sink, bridge.ClientOptions{}).Subscribe(key, bridge.SubscribeOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return testing.AllocsPerRun(50, func() {
+			sink.pushes = 0
+			n.notify(t, key)
+			<-sink.done
+		})
+	}
+	few, many := perChange(10), perChange(1010)
+	if many-few > 10 { // of 1,000 more recipients; the rest is noise of the runtime's own
+		t.Errorf("a change allocates %v times for 10 clients and %v for 1,010", few, many)
+	}
+}

@@ -1,0 +1,66 @@
+package bridge
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// FuzzDecodeNotification: no body breaks the decoder, and what it accepts names
+// keys of the topic's own entity type alone.
+func FuzzDecodeNotification(f *testing.F) {
+	for _, body := range []string{`{"entity":"items","id":"100"}`, `{"entity":"items","ids":["1","2"]}`, `{"entity":"users","id":"1"}`,
+		`{"entity":"items","id":1}`, "", "{", "null", "[]", `{"entity":"items"}`, strings.Repeat("[", 1000)} {
+		f.Add([]byte(body))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		note, err := decodeNotification("items", body)
+		if err != nil {
+			return
+		}
+		n := 0
+		note.each(func(k shared.EntityKey) {
+			n++
+			if k.Entity != "items" {
+				t.Errorf("%q names %v", body, k)
+			}
+		})
+		if n == 0 {
+			t.Errorf("%q was accepted and names nothing", body)
+		}
+	})
+}
+
+// FuzzNotificationRoundTrip: every id comes back, in order, in bodies of bounded size.
+func FuzzNotificationRoundTrip(f *testing.F) {
+	f.Add("100", 3)
+	f.Add(strings.Repeat(`"`, 255), 200)
+	f.Add("\u2028<>&", 500)
+	f.Fuzz(func(t *testing.T, id string, n int) {
+		key := shared.EntityKey{Entity: "items", ID: id}
+		if key.Validate() != nil || n < 1 || n > 1000 {
+			return
+		}
+		ids := slices.Repeat([]string{id}, n)
+		bodies, err := encodeNotifications("items", ids)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, body := range bodies {
+			if len(body) > 16<<10 {
+				t.Errorf("a body of %d bytes", len(body))
+			}
+			note, err := decodeNotification("items", body)
+			if err != nil {
+				t.Fatalf("%q: %v", body, err)
+			}
+			note.each(func(k shared.EntityKey) { got = append(got, k.ID) })
+		}
+		if !slices.Equal(got, ids) {
+			t.Errorf("%d ids came back as %d", len(ids), len(got))
+		}
+	})
+}

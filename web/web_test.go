@@ -1,0 +1,528 @@
+package web_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"go.uber.org/goleak"
+
+	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/membus"
+	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web"
+)
+
+func TestMain(m *testing.M) {
+	// An http.Server's connection goroutines end a moment after the server does.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*conn).serve"))
+}
+
+const (
+	items    shared.EntityType = "items"
+	patience                   = 10 * time.Second
+)
+
+// server is one node with an in-memory bus, behind a real listener.
+type server struct {
+	*httptest.Server
+	bridge  *bridge.Bridge
+	handler *web.Handler
+	log     *logBuffer
+}
+
+// fetchNothingSpecial answers with the key, the secret and a count of writes.
+func start(t testing.TB, c web.Config, fetch shared.Fetcher) *server {
+	t.Helper()
+	s := &server{log: &logBuffer{}}
+	logger := slog.New(slog.NewTextHandler(s.log, nil))
+	var err error
+	if s.bridge, err = bridge.New(bridge.Config{Bus: new(membus.Broker).NewNode(), Logger: logger}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.bridge.Register(items, fetch, bridge.EntityOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.Bridge, c.Logger = s.bridge, logger
+	if s.handler, err = web.New(c); err != nil {
+		t.Fatal(err)
+	}
+	s.Server = httptest.NewServer(s.handler)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := s.handler.Close(ctx); err != nil {
+			t.Errorf("closing the handler: %v", err)
+		}
+		if err := s.bridge.Close(ctx); err != nil {
+			t.Errorf("closing the bridge: %v", err)
+		}
+		s.Server.Close()
+	})
+	return s
+}
+
+func echo(_ context.Context, k shared.EntityKey, secret string) ([][]byte, error) {
+	return [][]byte{fmt.Appendf(nil, `{"id":%q,"for":%q}`, k.ID, secret)}, nil
+}
+
+func (s *server) notify(t testing.TB, id string) {
+	t.Helper()
+	if err := s.bridge.Notify(context.Background(), shared.EntityKey{Entity: items, ID: id}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// until waits for something that happens on the server by itself.
+func until(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !holds(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited %v in vain until %s", patience, what)
+		}
+	}
+}
+
+func (s *server) untilSubscribed(t testing.TB, n int) {
+	t.Helper()
+	until(t, fmt.Sprint(n, " subscriptions"), func() bool { return s.bridge.Stats().Subscriptions == n })
+}
+
+// conn is a client.
+type conn struct {
+	*websocket.Conn
+	t testing.TB
+}
+
+func (s *server) dial(t testing.TB) *conn {
+	t.Helper()
+	c, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(s.URL, "http"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return &conn{c, t}
+}
+
+func (c *conn) send(format string, args ...any) {
+	c.t.Helper()
+	if err := c.WriteMessage(websocket.TextMessage, fmt.Appendf(nil, format, args...)); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *conn) subscribe(id string) {
+	c.t.Helper()
+	c.send(`{"action":"subscribe","body":{"id":%q,"entity":"items"}}`, id)
+}
+
+func (c *conn) read() string {
+	c.t.Helper()
+	c.SetReadDeadline(time.Now().Add(patience))
+	kind, b, err := c.ReadMessage()
+	if err != nil || kind != websocket.TextMessage {
+		c.t.Fatalf("read a message of type %d, %v", kind, err)
+	}
+	return string(b)
+}
+
+func (c *conn) want(text string) {
+	c.t.Helper()
+	if got := c.read(); got != text {
+		c.t.Fatalf("got %s, want %s", got, text)
+	}
+}
+
+// wantClose reads until the connection ends and checks how.
+func (c *conn) wantClose(code int) {
+	c.t.Helper()
+	for {
+		c.SetReadDeadline(time.Now().Add(patience))
+		if _, _, err := c.ReadMessage(); err != nil {
+			if !websocket.IsCloseError(err, code) {
+				c.t.Errorf("the connection ended with %v, want close code %d", err, code)
+			}
+			return
+		}
+	}
+}
+
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func TestClassicWire(t *testing.T) {
+	s := start(t, web.Config{}, func(ctx context.Context, k shared.EntityKey, secret string) ([][]byte, error) {
+		if k.ID == "report" {
+			return [][]byte{[]byte(`{"report":1}`), []byte(`{"author":2}`), []byte("\"<raw> text\"")}, nil
+		}
+		return echo(ctx, k, secret)
+	})
+	c := s.dial(t)
+	c.send(`{"action":"secret","body":"s3cret"}`)
+	c.subscribe("100")
+	c.subscribe("report")
+	s.untilSubscribed(t, 2)
+
+	s.notify(t, "100")
+	c.want(`{"id":"100","for":"s3cret"}`)
+	s.notify(t, "report") // several rows are several frames, in order, raw
+	c.want(`{"report":1}`)
+	c.want(`{"author":2}`)
+	c.want("\"<raw> text\"")
+
+	c.send(`{"action":"unsubscribe","body":{"id":"100","entity":"items"}}`)
+	s.untilSubscribed(t, 1)
+	s.notify(t, "100")
+	s.notify(t, "report")
+	c.want(`{"report":1}`) // and nothing of 100 before it
+}
+
+func TestSnapshot(t *testing.T) {
+	for _, configured := range []bool{false, true} {
+		s := start(t, web.Config{Snapshot: configured}, echo)
+		c := s.dial(t)
+		if configured {
+			c.subscribe("100")
+		} else {
+			c.subscribe("not asked for")
+			c.send(`{"action":"subscribe","body":{"id":"100","entity":"items","snapshot":true}}`)
+		}
+		c.want(`{"id":"100","for":""}`)
+	}
+}
+
+func TestPassThroughGetsWhatHasNoAction(t *testing.T) {
+	type call struct{ secret, message string }
+	calls := make(chan call, 10)
+	s := start(t, web.Config{PassThrough: func(secret string, b []byte) {
+		calls <- call{secret, string(b)}
+		if string(b) == `{"panic":true}` {
+			panic("a handler's bug")
+		}
+	}}, echo)
+	c := s.dial(t)
+	c.send(`{"hello":"world"}`)
+	c.send(`{"action":"secret","body":"me"}`)
+	c.send(`{"panic":true}`)
+	c.send(`{"action":"","body":{}}`)
+	c.send(` [1,2]`)
+	for _, want := range []call{{"", `{"hello":"world"}`}, {"me", `{"panic":true}`}, {"me", `{"action":"","body":{}}`}, {"me", ` [1,2]`}} {
+		select {
+		case got := <-calls:
+			if got != want {
+				t.Errorf("pass-through got %q, want %q", got, want)
+			}
+		case <-time.After(patience):
+			t.Fatalf("pass-through never got %q", want)
+		}
+	}
+}
+
+// Whatever a client sends as text, it is told to the log, and the session goes on.
+func TestBadMessagesAreIgnored(t *testing.T) {
+	s := start(t, web.Config{}, echo)
+	c := s.dial(t)
+	for _, bad := range []string{
+		"", "{", "nonsense", `{"action":"subscribe"}`, `{"action":"subscribe","body":[]}`, `{"action":5}`,
+		`{"action":"subscribe","body":{"id":100,"entity":"items"}}`, `{"action":"subscribe","body":{"id":"","entity":"items"}}`,
+		`{"action":"subscribe","body":{"id":"1","entity":"unknown"}}`, `{"action":"subscribe","body":{"id":"1"}}`,
+		`{"action":"subscribe","body":{"id":"a\u0000b","entity":"items"}}`,
+		`{"action":"explode","body":{}}`, `{"action":"secret","body":7}`, `{"action":"secret","body":null}`, `{"action":"secret"}`,
+		`{"action":"secret","body":"` + strings.Repeat("x", 4097) + `"}`,
+		`{"action":"unsubscribe","body":{"id":"1","entity":"items"}}`, strings.Repeat("[", 20_000), `{"action":"subscribe"}{"action":"subscribe"}`,
+	} {
+		c.send("%s", bad)
+	}
+	c.subscribe("100")
+	s.untilSubscribed(t, 1)
+	s.notify(t, "100")
+	c.want(`{"id":"100","for":""}`)
+	if n := strings.Count(s.log.String(), "ignoring a client's message"); n != 10 {
+		t.Errorf("one client wrote %d lines to the log, want it cut off at 10", n)
+	}
+	if strings.Contains(s.log.String(), "nonsense") {
+		t.Error("the log shows what the client sent")
+	}
+}
+
+func TestAMessageThatCannotBeTakenEndsTheSessionWithItsCode(t *testing.T) {
+	for name, tt := range map[string]struct {
+		kind    int
+		message []byte
+		code    int
+	}{
+		"binary":    {websocket.BinaryMessage, []byte("x"), websocket.CloseUnsupportedData},
+		"not UTF-8": {websocket.TextMessage, []byte{'"', 0xff, '"'}, websocket.CloseInvalidFramePayloadData},
+		"too large": {websocket.TextMessage, bytes.Repeat([]byte(" "), 33<<10), websocket.CloseMessageTooBig},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, web.Config{}, echo)
+			bystander, c := s.dial(t), s.dial(t)
+			bystander.subscribe("100")
+			s.untilSubscribed(t, 1)
+			if err := c.WriteMessage(tt.kind, tt.message); err != nil {
+				t.Fatal(err)
+			}
+			c.wantClose(tt.code)
+			s.notify(t, "100")
+			bystander.want(`{"id":"100","for":""}`)
+			until(t, "the session is gone", func() bool { return s.bridge.Stats().Clients == 1 })
+		})
+	}
+}
+
+func TestOrigin(t *testing.T) {
+	s := start(t, web.Config{AllowedOrigins: []string{"https://app.example.com"}}, echo)
+	host := strings.TrimPrefix(s.URL, "http://")
+	for origin, want := range map[string]int{
+		"":                                  http.StatusSwitchingProtocols, // not a browser
+		"http://" + host:                    http.StatusSwitchingProtocols,
+		"https://app.example.com":           http.StatusSwitchingProtocols,
+		"https://APP.example.com":           http.StatusSwitchingProtocols,
+		"http://app.example.com":            http.StatusForbidden,
+		"https://app.example.com:8443":      http.StatusForbidden,
+		"https://evil-app.example.com":      http.StatusForbidden,
+		"https://app.example.com.evil.com":  http.StatusForbidden,
+		"https://аpp.example.com":           http.StatusForbidden, // a Cyrillic а
+		"null":                              http.StatusForbidden,
+		"::":                                http.StatusForbidden,
+		"http://" + host + ".evil.com":      http.StatusForbidden,
+		"http://other.example.com?" + host:  http.StatusForbidden,
+		"http://user@evil.com#" + "http://": http.StatusForbidden,
+	} {
+		header := http.Header{}
+		if origin != "" {
+			header.Set("Origin", origin)
+		}
+		c, r, err := websocket.DefaultDialer.Dial("ws://"+host, header)
+		if r == nil {
+			t.Fatalf("origin %q: %v", origin, err)
+		}
+		if r.StatusCode != want {
+			t.Errorf("origin %q: status %d, want %d", origin, r.StatusCode, want)
+		}
+		if c != nil {
+			c.Close()
+		}
+	}
+}
+
+func TestPlainHTTPIsRefusedPolitely(t *testing.T) {
+	s := start(t, web.Config{}, echo)
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodHead} {
+		r, err := http.NewRequest(method, s.URL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		if answer.StatusCode/100 != 4 {
+			t.Errorf("%s: status %d, want 4xx", method, answer.StatusCode)
+		}
+	}
+	http.DefaultClient.CloseIdleConnections()
+}
+
+func TestConfigErrorsNameTheField(t *testing.T) {
+	b, err := bridge.New(bridge.Config{Bus: new(membus.Broker).NewNode()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close(t.Context())
+	for want, c := range map[string]web.Config{
+		"Bridge":          {},
+		"MaxMessageBytes": {Bridge: b, MaxMessageBytes: -1},
+		"AllowedOrigins":  {Bridge: b, AllowedOrigins: []string{"example.com"}},
+	} {
+		if _, err := web.New(c); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("New(%+v) returned %v, want an error that names %s", c, err, want)
+		}
+	}
+}
+
+// A client that never reads holds one update a key, however much changes, and
+// ends with the newest rows when it reads at last. Nobody waits for it.
+func TestASlowClientEndsRightAndHoldsUpNobody(t *testing.T) {
+	var mu sync.Mutex
+	rev := 0
+	pad := strings.Repeat("x", 32<<10)
+	s := start(t, web.Config{}, func(context.Context, shared.EntityKey, string) ([][]byte, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return [][]byte{fmt.Appendf(nil, `%d %s`, rev, pad)}, nil
+	})
+	slow, quick := s.dial(t), s.dial(t)
+	slow.subscribe("100")
+	quick.subscribe("100")
+	s.untilSubscribed(t, 2)
+	const last = 2000 // 64 MB in all: far more than the sockets hold
+	for range last {
+		mu.Lock()
+		rev++
+		mu.Unlock()
+		s.notify(t, "100")
+		quick.read()
+	}
+	frames, got, before := 0, 0, 0
+	for got < last {
+		fmt.Sscan(slow.read(), &got)
+		if frames++; got < before {
+			t.Fatalf("went back from %d to %d", before, got)
+		}
+		before = got
+	}
+	if frames > last/2 {
+		t.Errorf("the slow client was sent %d of %d states; want old ones replaced while it slept", frames, last)
+	}
+}
+
+func TestAClientThatStopsReadingIsGivenUp(t *testing.T) {
+	pad := bytes.Repeat([]byte("x"), 1<<20)
+	s := start(t, web.Config{WriteTimeout: 100 * time.Millisecond}, func(context.Context, shared.EntityKey, string) ([][]byte, error) {
+		return [][]byte{pad}, nil
+	})
+	c := s.dial(t)
+	c.subscribe("100")
+	s.untilSubscribed(t, 1)
+	until(t, "it is given up", func() bool {
+		s.notify(t, "100")
+		return s.bridge.Stats().Clients == 0
+	})
+}
+
+func TestASilentClientIsGivenUpAndAnAnsweringOneIsNot(t *testing.T) {
+	s := start(t, web.Config{PingInterval: 50 * time.Millisecond, PongWait: 200 * time.Millisecond}, echo)
+	silent, lively := s.dial(t), s.dial(t)
+	pings := make(chan struct{}, 1000)
+	lively.SetPingHandler(func(data string) error {
+		pings <- struct{}{}
+		return lively.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(patience))
+	})
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		lively.ReadMessage() // answers pings until the test closes it
+	}()
+	_ = silent // reads nothing, so it answers no ping
+	until(t, "the silent client is given up", func() bool { return s.bridge.Stats().Clients == 1 })
+	for range 10 {
+		<-pings
+	}
+	if got := s.bridge.Stats().Clients; got != 1 {
+		t.Errorf("%d clients, want the answering one", got)
+	}
+	lively.Close()
+	<-ended
+}
+
+func TestPingsAreAnswered(t *testing.T) {
+	s := start(t, web.Config{}, echo)
+	c := s.dial(t)
+	pong := make(chan string, 1)
+	c.SetPongHandler(func(data string) error { pong <- data; return nil })
+	if err := c.WriteControl(websocket.PingMessage, []byte("anybody?"), time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	c.send(`{"action":"subscribe","body":{"id":"100","entity":"items","snapshot":true}}`)
+	c.read()
+	if got := <-pong; got != "anybody?" {
+		t.Errorf("ping answered with %q", got)
+	}
+}
+
+func TestAClientsCloseIsAnswered(t *testing.T) {
+	s := start(t, web.Config{}, echo)
+	for _, code := range []int{websocket.CloseNormalClosure, websocket.CloseGoingAway, 4321} {
+		c := s.dial(t)
+		if err := c.WriteMessage(websocket.CloseMessage, websocket.FormatCloseMessage(code, "bye")); err != nil {
+			t.Fatal(err)
+		}
+		c.wantClose(code)
+	}
+	c := s.dial(t)
+	if err := c.WriteMessage(websocket.CloseMessage, nil); err != nil {
+		t.Fatal(err)
+	}
+	c.wantClose(websocket.CloseNoStatusReceived)
+	until(t, "all sessions are gone", func() bool { return s.bridge.Stats().Clients == 0 })
+}
+
+func TestCloseTellsEveryClient(t *testing.T) {
+	s := start(t, web.Config{}, echo)
+	const clients = 50
+	var wg sync.WaitGroup
+	for range clients {
+		c := s.dial(t)
+		wg.Go(func() { c.wantClose(websocket.CloseServiceRestart) })
+	}
+	until(t, "all are there", func() bool { return s.bridge.Stats().Clients == clients })
+	if err := s.handler.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	wg.Wait()
+	if _, r, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(s.URL, "http"), nil); err == nil || r.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("connecting to a closed handler: %v, want 503", err)
+	}
+}
+
+func TestCloseCutsOffWhoDoesNotGo(t *testing.T) {
+	s := start(t, web.Config{}, echo)
+	for range 5 {
+		s.dial(t) // never reads, so it never learns that it should go
+	}
+	until(t, "all are there", func() bool { return s.bridge.Stats().Clients == 5 })
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	begin := time.Now()
+	if err := s.handler.Close(ctx); err == nil {
+		t.Error("Close returned nil though clients had to be cut off")
+	}
+	if took := time.Since(begin); took > 5*time.Second {
+		t.Errorf("Close took %v", took)
+	}
+	if got := s.bridge.Stats().Clients; got != 0 {
+		t.Errorf("%d clients are left", got)
+	}
+}
+
+func TestClientsThatComeAndGoLeaveNothing(t *testing.T) {
+	s := start(t, web.Config{}, echo)
+	for i := range 300 {
+		c := s.dial(t)
+		c.subscribe(fmt.Sprint(i % 7))
+		if i%3 == 0 {
+			c.WriteMessage(websocket.CloseMessage, websocket.FormatCloseMessage(1000, ""))
+		}
+		s.notify(t, fmt.Sprint(i%7))
+		c.Close()
+	}
+	until(t, "nothing is left", func() bool {
+		st := s.bridge.Stats()
+		return st.Clients == 0 && st.Subscriptions == 0 && st.Views == 0
+	})
+}
