@@ -421,7 +421,7 @@ func TestAPanickingHandlerCostsARetry(t *testing.T) {
 
 func TestNotFoundDeletesAndForbiddenUnsubscribes(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		answer := error(shared.ErrNotFound)
+		answer := shared.ErrNotFound
 		n := newNode(t, &membus.Broker{})
 		n.register(t, func(context.Context, shared.EntityKey, string) ([][]byte, error) {
 			return nil, fmt.Errorf("reading: %w", answer)

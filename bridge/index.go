@@ -84,20 +84,19 @@ func (k *keyViews) remove(v *view) {
 	delete(k.byScope, v.scope)
 }
 
-// mark makes every view of key fetch again for the given cause and returns how
-// many there are. A key nobody here watches costs this one look-up.
-func (x *index) mark(key shared.EntityKey, c cause) int {
+// mark makes every view of key fetch again for the given cause. A key nobody
+// here watches costs this one look-up.
+func (x *index) mark(key shared.EntityKey, c cause) {
 	sh := x.shard(key)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	k := sh.keys[key]
 	if k == nil {
-		return 0
+		return
 	}
 	for _, v := range k.views {
 		v.mark(c)
 	}
-	return len(k.views)
 }
 
 // markAll marks every view of an entity type and returns how many there are.

@@ -13,11 +13,11 @@ import (
 type Kind uint8
 
 const (
-	// KindRows: these are the key's rows now.
+	// KindRows says that these are the key's rows now.
 	KindRows Kind = iota
-	// KindDeleted: the key has no row any more.
+	// KindDeleted says that the key has no row any more.
 	KindDeleted
-	// KindForbidden: the client may not see the key, and is unsubscribed from it.
+	// KindForbidden says that the client may not see the key, and is unsubscribed from it.
 	KindForbidden
 )
 

@@ -6,6 +6,9 @@ replace github.com/entity-sync/entity-sync => ../
 
 require (
 	github.com/entity-sync/entity-sync v0.0.0-00010101000000-000000000000
+	github.com/gorilla/mux v1.8.1
+	github.com/gorilla/websocket v1.5.3
+	github.com/nsqio/go-nsq v1.1.0
 	github.com/nsqio/nsq v1.3.0
 	go.uber.org/goleak v1.3.0
 )
@@ -16,5 +19,4 @@ require (
 	github.com/golang/snappy v0.0.4 // indirect
 	github.com/julienschmidt/httprouter v1.3.0 // indirect
 	github.com/nsqio/go-diskqueue v1.1.0 // indirect
-	github.com/nsqio/go-nsq v1.1.0 // indirect
 )

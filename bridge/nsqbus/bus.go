@@ -27,7 +27,7 @@ type Bus struct {
 	config     Config
 	channel    string
 	publishers []*publisher
-	healthy    atomic.Int32 // which of them acknowledged last
+	healthy    atomic.Int64 // which of them acknowledged last
 
 	ctx    context.Context // ends when the bus closes
 	cancel context.CancelFunc
@@ -116,7 +116,7 @@ func (b *Bus) publishToAny(ctx context.Context, topic string, body []byte) error
 		err := p.publish(ctx, topic, body)
 		cancel()
 		if err == nil {
-			b.healthy.Store(int32(n))
+			b.healthy.Store(int64(n))
 			return nil
 		}
 		errs = append(errs, fmt.Errorf("%s: %w", p.addr, err))

@@ -122,7 +122,7 @@ func (cn *conn) frame() (kind int32, data []byte, err error) {
 	if _, err := io.ReadFull(cn.r, data); err != nil {
 		return 0, nil, err
 	}
-	return int32(binary.BigEndian.Uint32(head[4:])), data, nil
+	return int32(binary.BigEndian.Uint32(head[4:])), data, nil //nolint:gosec // the protocol has a signed number there
 }
 
 var errUnexpected = errors.New("an unexpected frame")

@@ -16,7 +16,7 @@ type Policy struct {
 // Delay returns how long to wait after the given number of failures in a row,
 // which is 1 after the first.
 func (p Policy) Delay(failures int) time.Duration {
-	return rand.N(p.ceiling(failures) + 1)
+	return rand.N(p.ceiling(failures) + 1) //nolint:gosec // jitter is no secret
 }
 
 func (p Policy) ceiling(failures int) time.Duration {

@@ -1,8 +1,9 @@
-// Package nsqdtest runs a real nsqd inside a test's process.
+// Package nsqdtest runs a real nsqd: inside a test's process, where it can be
+// stopped and started, or as a process of its own, where it can be frozen and
+// killed.
 package nsqdtest
 
 import (
-	"fmt"
 	"net"
 	"testing"
 	"time"
@@ -34,16 +35,10 @@ func (d *Daemon) Start(t testing.TB) {
 	if d.daemon != nil {
 		return
 	}
-	o := nsqd.NewOptions()
-	o.TCPAddress = d.Addr
-	o.HTTPAddress = "127.0.0.1:0"
-	o.HTTPSAddress = ""
-	o.DataPath = d.dir
-	o.Logger = quiet{}
-	daemon, err := nsqd.New(o)
+	daemon, err := newDaemon(d.Addr, d.dir)
 	for end := time.Now().Add(10 * time.Second); err != nil && time.Now().Before(end); {
 		time.Sleep(20 * time.Millisecond) // the port is not free again at once
-		daemon, err = nsqd.New(o)
+		daemon, err = newDaemon(d.Addr, d.dir)
 	}
 	if err != nil {
 		t.Fatalf("starting nsqd at %s: %v", d.Addr, err)
@@ -69,11 +64,7 @@ func (d *Daemon) Stop(t testing.TB) {
 	}
 	d.daemon.Exit()
 	if err := <-d.ended; err != nil {
-		t.Logf("nsqd ended with %v", fmt.Errorf("%w", err))
+		t.Logf("nsqd ended with %v", err)
 	}
 	d.daemon = nil
 }
-
-type quiet struct{}
-
-func (quiet) Output(int, string) error { return nil }

@@ -1,0 +1,160 @@
+package test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/entity-sync/entity-sync/es"
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+const items shared.EntityType = "items"
+
+func item(id string) shared.EntityKey { return shared.EntityKey{Entity: items, ID: id} }
+
+// row is what the tests' database holds and their clients see.
+type row struct {
+	ID  string `json:"id"`
+	Rev int    `json:"rev"`
+	For string `json:"for"`
+}
+
+// database is shared by the nodes, as a real one would be.
+type database struct {
+	mu  sync.Mutex
+	rev map[string]int
+}
+
+func (d *database) write(id string) (rev int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.rev == nil {
+		d.rev = make(map[string]int)
+	}
+	d.rev[id]++
+	return d.rev[id]
+}
+
+func (d *database) fetch(_ context.Context, key shared.EntityKey, secret string) (row, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return row{key.ID, d.rev[key.ID], secret}, nil
+}
+
+// node is one server.
+type node struct {
+	*es.EntitySync
+	server *httptest.Server
+}
+
+func startNode(t testing.TB, db *database, c es.Config, opts ...es.Option) *node {
+	t.Helper()
+	c.Logger = slog.New(slog.DiscardHandler)
+	s, err := es.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := es.Register(s, items, db.fetch, opts...); err != nil {
+		t.Fatal(err)
+	}
+	n := &node{s, httptest.NewServer(s)}
+	t.Cleanup(n.stop(t))
+	return n
+}
+
+func (n *node) stop(t testing.TB) func() {
+	return func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := n.Close(ctx); err != nil {
+			t.Errorf("closing a node: %v", err)
+		}
+		n.server.Close()
+	}
+}
+
+func (n *node) notify(t testing.TB, ids ...string) {
+	t.Helper()
+	var keys []shared.EntityKey
+	for _, id := range ids {
+		keys = append(keys, item(id))
+	}
+	if err := n.Notify(context.Background(), keys...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func until(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !holds(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited %v in vain until %s", patience, what)
+		}
+	}
+}
+
+func untilReady(t testing.TB, nodes ...*node) {
+	t.Helper()
+	for i, n := range nodes {
+		until(t, fmt.Sprintf("node %d is on the bus", i), n.Bridge.Ready)
+	}
+}
+
+// client is a WebSocket client that has said who it is.
+type client struct {
+	*websocket.Conn
+	t testing.TB
+}
+
+func (n *node) dial(t testing.TB, secret string) *client {
+	t.Helper()
+	ws, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(n.server.URL, "http"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ws.Close() })
+	c := &client{ws, t}
+	c.send(`{"action":"secret","body":%q}`, secret)
+	return c
+}
+
+func (c *client) send(format string, args ...any) {
+	c.t.Helper()
+	if err := c.WriteMessage(websocket.TextMessage, fmt.Appendf(nil, format, args...)); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// watch subscribes, with a snapshot, which also shows that the subscription is live.
+func (c *client) watch(id string) row {
+	c.t.Helper()
+	c.send(`{"action":"subscribe","body":{"entity":"items","id":%q,"snapshot":true}}`, id)
+	return c.read()
+}
+
+func (c *client) read() (r row) {
+	c.t.Helper()
+	c.SetReadDeadline(time.Now().Add(patience))
+	if err := c.ReadJSON(&r); err != nil {
+		c.t.Fatal(err)
+	}
+	return r
+}
+
+// readUntil reads until revision rev or a later one arrives.
+func (c *client) readUntil(rev int) row {
+	c.t.Helper()
+	for {
+		if r := c.read(); r.Rev >= rev {
+			return r
+		}
+	}
+}
