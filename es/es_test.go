@@ -1,0 +1,219 @@
+package es_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gorilla/mux"
+	"github.com/gorilla/websocket"
+
+	"github.com/entity-sync/entity-sync/bridge/membus"
+	"github.com/entity-sync/entity-sync/es"
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+func newSync(t *testing.T, c es.Config) *es.EntitySync {
+	t.Helper()
+	c.Logger = slog.New(slog.DiscardHandler)
+	s, err := es.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := s.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func TestConfigErrorsNameTheField(t *testing.T) {
+	for want, c := range map[string]es.Config{
+		"Path":            {Path: "ws"},
+		"host:port":       {NSQAddr: "localhost"},
+		"Prefix":          {NSQAddr: "localhost:4150", QueuePrefix: "a b"},
+		"Bus":             {NSQAddr: "localhost:4150", Bus: new(membus.Broker).NewNode()},
+		"AllowedOrigins":  {AllowedOrigins: []string{"example.com"}},
+		"MaxMessageBytes": {MaxMessageBytes: -1},
+		"PublishTimeout":  {PublishTimeout: -1},
+	} {
+		if _, err := es.New(c); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("New(%+v) returned %v, want an error that names %s", c, err, want)
+		}
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("Setup did not panic on a configuration that can never work")
+		}
+	}()
+	es.Setup(es.Config{Path: "ws"})
+}
+
+func TestRegisterEncodesRows(t *testing.T) {
+	type item struct {
+		Name string `json:"name"`
+	}
+	s := newSync(t, es.Config{})
+	register := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	register(es.Register(s, "struct", func(context.Context, shared.EntityKey, string) (item, error) { return item{"<a>"}, nil }))
+	register(es.Register(s, "pointer", func(context.Context, shared.EntityKey, string) (*item, error) { return &item{"b"}, nil }))
+	register(es.Register(s, "raw", func(context.Context, shared.EntityKey, string) (json.RawMessage, error) {
+		return json.RawMessage(`{ "as" : "it is" }`), nil
+	}))
+	register(es.Register(s, "bytes", func(context.Context, shared.EntityKey, string) ([]byte, error) { return []byte("plain"), nil }))
+	register(es.Register(s, "nil", func(context.Context, shared.EntityKey, string) (*item, error) { return nil, nil }))
+	register(es.Register(s, "broken", func(context.Context, shared.EntityKey, string) (chan int, error) { return make(chan int), nil }))
+	register(es.RegisterRows(s, "rows", func(context.Context, shared.EntityKey, string) ([]any, error) {
+		return []any{item{"a"}, 7, json.RawMessage(`{}`)}, nil
+	}))
+	register(es.RegisterRows(s, "none", func(context.Context, shared.EntityKey, string) ([]item, error) { return nil, nil }))
+	register(es.RegisterRows(s, "hole", func(context.Context, shared.EntityKey, string) ([]*item, error) { return []*item{{"a"}, nil}, nil }))
+
+	for entity, want := range map[shared.EntityType]struct {
+		rows string
+		err  error
+	}{
+		"struct":  {rows: `{"name":"\u003ca\u003e"}`},
+		"pointer": {rows: `{"name":"b"}`},
+		"raw":     {rows: `{ "as" : "it is" }`},
+		"bytes":   {rows: "plain"},
+		"nil":     {err: shared.ErrNotFound},
+		"rows":    {rows: `{"name":"a"}|7|{}`},
+		"none":    {err: shared.ErrNotFound},
+	} {
+		rows, err := s.DatabaseHub.Fetch(t.Context(), shared.EntityKey{Entity: entity, ID: "1"}, "")
+		var got []string
+		for _, r := range rows {
+			got = append(got, string(r))
+		}
+		if strings.Join(got, "|") != want.rows || !errors.Is(err, want.err) {
+			t.Errorf("%s: got %q, %v, want %q, %v", entity, got, err, want.rows, want.err)
+		}
+	}
+	for _, entity := range []shared.EntityType{"broken", "hole"} {
+		if _, err := s.DatabaseHub.Fetch(t.Context(), shared.EntityKey{Entity: entity, ID: "1"}, ""); err == nil || errors.Is(err, shared.ErrNotFound) {
+			t.Errorf("%s: %v, want an error that is not ErrNotFound", entity, err)
+		}
+	}
+}
+
+func TestRegistrationErrors(t *testing.T) {
+	s := newSync(t, es.Config{})
+	fetch := func(context.Context, shared.EntityKey, string) (string, error) { return "", nil }
+	if err := es.Register(s, "a b", fetch); !errors.Is(err, shared.ErrBadEntity) {
+		t.Errorf("a bad name: %v", err)
+	}
+	if err := es.Register(s, "items", fetch); err != nil {
+		t.Fatal(err)
+	}
+	if err := es.Register(s, "items", fetch); !errors.Is(err, shared.ErrDuplicateEntity) {
+		t.Errorf("twice: %v", err)
+	}
+	if err := es.Register[string](s, "nil", nil); err == nil {
+		t.Error("a nil handler was taken")
+	}
+	if err := es.RegisterRows[string](s, "nil", nil); err == nil {
+		t.Error("a nil rows handler was taken")
+	}
+	if err := es.Register(s, "options", fetch, es.WithWorkers(-1)); err == nil {
+		t.Error("-1 workers were taken")
+	}
+	if err := s.RegisterEntityAndDBHandler("classic", nil); err == nil {
+		t.Error("a nil classic handler was taken")
+	}
+	if err := s.RegisterEntityAndDBHandler("a b", func(shared.EntityKey, string, shared.ByteHandler) {}); !errors.Is(err, shared.ErrBadEntity) {
+		t.Errorf("a bad name, classic: %v", err)
+	}
+	if err := s.Bridge.NotifyAllOfChange(shared.EntityKey{Entity: "nobody", ID: "1"}); !errors.Is(err, shared.ErrUnknownEntity) {
+		t.Errorf("notifying of what nobody registered: %v", err)
+	}
+}
+
+func TestAClassicHandlerRegisteredAgainReplacesTheFirst(t *testing.T) {
+	s := newSync(t, es.Config{})
+	for _, text := range []string{"old", "new"} {
+		err := s.RegisterEntityAndDBHandler("items", func(_ shared.EntityKey, _ string, push shared.ByteHandler) { push([]byte(text)) })
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	rows, err := s.DatabaseHub.Fetch(t.Context(), shared.EntityKey{Entity: "items", ID: "1"}, "")
+	if err != nil || !slices.EqualFunc(rows, []string{"new"}, func(b []byte, s string) bool { return string(b) == s }) {
+		t.Errorf("got %q, %v", rows, err)
+	}
+}
+
+// Config.Path is where the mux serves, and nowhere else.
+func TestPath(t *testing.T) {
+	for path, want := range map[string]string{"": "/ws/entity-sync/", "/live": "/live"} {
+		m := mux.NewRouter()
+		newSync(t, es.Config{Mux: m, Path: path})
+		server := httptest.NewServer(m)
+		for _, p := range []string{want, "/elsewhere"} {
+			ws, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(server.URL, "http")+p, nil)
+			if (err == nil) != (p == want) {
+				t.Errorf("Path %q: connecting at %q returned %v", path, p, err)
+			}
+			if ws != nil {
+				ws.Close()
+			}
+		}
+		server.Close()
+	}
+}
+
+// What the options say reaches the engine.
+func TestOptions(t *testing.T) {
+	s := newSync(t, es.Config{Snapshot: true})
+	deadline := make(chan time.Duration, 1)
+	err := es.Register(s, "items", func(ctx context.Context, _ shared.EntityKey, _ string) (string, error) {
+		end, _ := ctx.Deadline()
+		deadline <- time.Until(end)
+		return "row", nil
+	}, es.WithTimeout(time.Hour), es.WithWorkers(1), es.WithScope(func(string) string { return "" }), es.WithRetry(time.Second, time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(s)
+	defer server.Close()
+	ws, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(server.URL, "http"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ws.Close()
+	if err := ws.WriteMessage(websocket.TextMessage, []byte(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-deadline; got < 50*time.Minute || got > time.Hour {
+		t.Errorf("the fetch had %v, want the hour it was given", got)
+	}
+	if _, row, err := ws.ReadMessage(); err != nil || string(row) != `"row"` {
+		t.Errorf("got %q, %v", row, err)
+	}
+}
+
+func TestCloseMayBeCalledAgain(t *testing.T) {
+	s := newSync(t, es.Config{})
+	for range 2 {
+		if err := s.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := s.Notify(t.Context()); err != nil {
+		t.Errorf("notifying of nothing: %v", err)
+	}
+}
