@@ -211,10 +211,7 @@ func (b *Bridge) Close(ctx context.Context) error {
 	b.closed = true
 	b.mu.Unlock()
 	b.cancel()
-	if err := b.bus.Close(ctx); err != nil {
-		return fmt.Errorf("bridge: closing the bus: %w", err)
-	}
-	return waitFor(ctx, &b.work)
+	return errors.Join(b.bus.Close(ctx), waitFor(ctx, &b.work))
 }
 
 // waitFor waits for wg until ctx ends. Where ctx ends first, the goroutine that

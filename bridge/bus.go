@@ -14,7 +14,8 @@ import (
 type Bus interface {
 	// Publish hands body to every node that subscribed to entity, this one
 	// included. It returns nil once a broker has acknowledged it, and an error
-	// no later than ctx ends; the body may have got through all the same.
+	// no later than ctx ends; the body may have got through all the same. The
+	// caller does not change body afterwards.
 	Publish(ctx context.Context, entity shared.EntityType, body []byte) error
 
 	// Subscribe makes l hear entity from now on. It does not wait for a broker:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/db"
@@ -69,7 +70,18 @@ func (s *EntitySync) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // before http.Server's Shutdown, which does not know of upgraded connections.
 // It may be called again.
 func (s *EntitySync) Close(ctx context.Context) error {
-	return errors.Join(s.handler.Close(ctx), s.Bridge.Close(ctx))
+	return errors.Join(s.sendAway(ctx), s.Bridge.Close(ctx))
+}
+
+// sendAway leaves a quarter of the time for what follows: clients that do not
+// go are cut off rather than the bus and the fetch handlers.
+func (s *EntitySync) sendAway(ctx context.Context) error {
+	if end, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Until(end)*3/4)
+		defer cancel()
+	}
+	return s.handler.Close(ctx)
 }
 
 // Setup is New in the classic form. It panics on a configuration that can never

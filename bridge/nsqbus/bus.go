@@ -89,7 +89,7 @@ func (b *Bus) Publish(ctx context.Context, entity shared.EntityType, body []byte
 	}
 	for end := time.Now().Add(publishGrace); ; {
 		err := b.publishToAny(ctx, topic, body)
-		if err == nil || errors.Is(err, shared.ErrClosed) || errors.As(err, new(nsqError)) {
+		if err == nil || errors.Is(err, shared.ErrClosed) || isPermanent(err) {
 			return err
 		}
 		select {
@@ -120,8 +120,8 @@ func (b *Bus) publishToAny(ctx context.Context, topic string, body []byte) error
 			return nil
 		}
 		errs = append(errs, fmt.Errorf("%s: %w", p.addr, err))
-		if errors.As(err, new(nsqError)) {
-			break // refused: another nsqd would refuse it too
+		if isPermanent(err) {
+			break
 		}
 	}
 	return errors.Join(errs...)

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/nsqio/go-nsq"
@@ -152,5 +153,21 @@ func (cn *conn) response() ([]byte, error) {
 
 // nsqError is an error frame: a code such as E_BAD_TOPIC and a text.
 type nsqError []byte
+
+// permanent reports whether another attempt, or another nsqd, would answer the
+// same. E_PUB_FAILED, for one, is what an nsqd says that is shutting down.
+func (e nsqError) permanent() bool {
+	code, _, _ := strings.Cut(string(e), " ")
+	switch code {
+	case "E_BAD_TOPIC", "E_BAD_MESSAGE", "E_BAD_BODY", "E_INVALID", "E_UNAUTHORIZED", "E_AUTH_FAILED":
+		return true
+	}
+	return false
+}
+
+func isPermanent(err error) bool {
+	var answer nsqError
+	return errors.As(err, &answer) && answer.permanent()
+}
 
 func (e nsqError) Error() string { return fmt.Sprintf("nsqd answered %.200q", []byte(e)) }
