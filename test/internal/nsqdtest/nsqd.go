@@ -4,7 +4,7 @@
 package nsqdtest
 
 import (
-	"net"
+	"net/http"
 	"testing"
 	"time"
 
@@ -45,15 +45,13 @@ func (d *Daemon) Start(t testing.TB) {
 	}
 	d.daemon, d.Addr, d.ended = daemon, daemon.RealTCPAddr().String(), make(chan error, 1)
 	go func() { d.ended <- daemon.Main() }()
-	// Main sets up what accepted connections need; a dial that is answered
-	// shows that it has.
-	c, err := net.DialTimeout("tcp", d.Addr, 10*time.Second)
+	// Exit must not overtake Main. What Main starts last answers pings.
+	answer, err := http.Get("http://" + daemon.RealHTTPAddr().String() + "/ping")
 	if err != nil {
 		t.Fatalf("nsqd does not answer: %v", err)
 	}
-	if err := c.Close(); err != nil {
-		t.Fatal(err)
-	}
+	answer.Body.Close()
+	http.DefaultClient.CloseIdleConnections()
 }
 
 // Stop ends the nsqd and every connection to it.
