@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -25,21 +26,63 @@ type Config struct {
 	// context allows more. Zero means 1 s.
 	PublishTimeout time.Duration
 
+	// BeatInterval is how often the node says on the bus what number its
+	// notifications have come to, for each entity type it has announced changes
+	// of. Zero means 5 s.
+	BeatInterval time.Duration
+
+	// Grace is how long a notification may be overtaken by later ones before it
+	// counts as lost. Zero means 1 s. A lost notification is repaired within
+	// BeatInterval and Grace.
+	Grace time.Duration
+
 	// Logger gets what an operator should know. Nil means slog.Default().
 	// Secrets and rows are never logged.
 	Logger *slog.Logger
 }
 
-const defaultPublishTimeout = time.Second
+const (
+	defaultPublishTimeout = time.Second
+	defaultBeatInterval   = 5 * time.Second
+	defaultGrace          = time.Second
+)
+
+func (c Config) withDefaults() Config {
+	if c.PublishTimeout == 0 {
+		c.PublishTimeout = defaultPublishTimeout
+	}
+	if c.BeatInterval == 0 {
+		c.BeatInterval = defaultBeatInterval
+	}
+	if c.Grace == 0 {
+		c.Grace = defaultGrace
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c
+}
+
+func (c Config) validate() error {
+	switch {
+	case c.Bus == nil:
+		return errors.New("Bus is nil")
+	case c.PublishTimeout < 0 || c.BeatInterval < 0 || c.Grace < 0:
+		return errors.New("PublishTimeout, BeatInterval and Grace cannot be negative")
+	}
+	return nil
+}
 
 // Bridge is the engine of one node. Its methods may be called from any goroutine.
 type Bridge struct {
-	bus            Bus
-	publishTimeout time.Duration
-	fetch          shared.Fetcher // may be nil
-	log            *slog.Logger
-	index          *index
-	counts         counts
+	bus     Bus
+	config  Config
+	fetch   shared.Fetcher // may be nil
+	log     *slog.Logger
+	index   *index
+	counts  counts
+	beating sync.Once // guards the start of the node's beats
+	name    string    // of this node on the bus, different at every start
 
 	// ctx ends when the Bridge closes, and with it every fetch.
 	ctx    context.Context
@@ -49,32 +92,27 @@ type Bridge struct {
 	entities map[shared.EntityType]*entity
 	closed   bool
 	work     sync.WaitGroup // workers, and clients' pumps
+
+	announcing sync.WaitGroup // workers that publish
 }
 
 // New returns a Bridge on the given bus.
 func New(c Config) (*Bridge, error) {
-	if c.Bus == nil {
-		return nil, errors.New("bridge: Config.Bus is nil")
+	if err := c.validate(); err != nil {
+		return nil, fmt.Errorf("bridge: Config: %w", err)
 	}
-	if c.PublishTimeout < 0 {
-		return nil, fmt.Errorf("bridge: Config.PublishTimeout is %v, want more than 0", c.PublishTimeout)
-	}
-	if c.PublishTimeout == 0 {
-		c.PublishTimeout = defaultPublishTimeout
-	}
-	if c.Logger == nil {
-		c.Logger = slog.Default()
-	}
+	c = c.withDefaults()
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Bridge{
-		bus:            c.Bus,
-		publishTimeout: c.PublishTimeout,
-		fetch:          c.Fetch,
-		log:            c.Logger,
-		index:          newIndex(),
-		ctx:            ctx,
-		cancel:         cancel,
-		entities:       make(map[shared.EntityType]*entity),
+		bus:      c.Bus,
+		config:   c,
+		fetch:    c.Fetch,
+		log:      c.Logger,
+		index:    newIndex(),
+		name:     rand.Text(),
+		ctx:      ctx,
+		cancel:   cancel,
+		entities: make(map[shared.EntityType]*entity),
 	}, nil
 }
 
@@ -93,7 +131,7 @@ func (b *Bridge) Register(name shared.EntityType, fetch shared.Fetcher, o Entity
 		return fmt.Errorf("bridge: registering %q: %w", name, err)
 	}
 	ent := &entity{bridge: b, name: name, fetcher: fetch, options: o.withDefaults()}
-	ent.queue.entity = ent
+	ent.queue.entity, ent.publish.entity, ent.audit.entity = ent, ent, ent
 	if err := b.add(ent); err != nil {
 		return fmt.Errorf("bridge: registering %q: %w", name, err)
 	}
@@ -148,70 +186,76 @@ func (b *Bridge) registered() []*entity {
 // error some keys may have been announced and some not; this node's own clients
 // are brought up to date either way. It is safe to call again.
 func (b *Bridge) Notify(ctx context.Context, keys ...shared.EntityKey) error {
-	ids := make(map[shared.EntityType][]string, 1)
+	ctx, cancel := context.WithTimeout(ctx, b.config.PublishTimeout)
+	defer cancel()
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("notifying of changes: %w", err)
+	}
+	ids := make(map[*entity][]string, 1)
 	var errs []error
 	for _, key := range keys {
-		if err := b.check(key); err != nil {
+		ent, err := b.announced(key)
+		if err != nil {
 			errs = append(errs, fmt.Errorf("notifying of a change of %.80q: %w", string(key.Entity), err))
 			continue
 		}
-		ids[key.Entity] = append(ids[key.Entity], key.ID)
+		ids[ent] = append(ids[ent], key.ID)
 	}
-	ctx, cancel := context.WithTimeout(ctx, b.publishTimeout)
-	defer cancel()
-	for name, ids := range ids {
-		if err := b.publish(ctx, name, ids); err != nil {
-			errs = append(errs, fmt.Errorf("notifying of a change of %q: %w", name, err))
+	batches := make(map[*entity]*batch, len(ids))
+	for ent, ids := range ids {
+		b, err := ent.publish.add(ids)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("notifying of a change of %q: %w", ent.name, err))
+			continue
+		}
+		batches[ent] = b
+	}
+	for ent, batch := range batches {
+		if err := batch.wait(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("notifying of a change of %q: %w", ent.name, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// check returns why a notification of key could reach nobody.
-func (b *Bridge) check(key shared.EntityKey) error {
-	if _, err := b.entity(key.Entity); err != nil {
-		return err
-	}
-	return key.Validate()
-}
-
-func (b *Bridge) publish(ctx context.Context, name shared.EntityType, ids []string) error {
-	bodies, err := encodeNotifications(name, ids)
+// announced returns the entity type of a key, or why a notification of it could
+// reach nobody.
+func (b *Bridge) announced(key shared.EntityKey) (*entity, error) {
+	ent, err := b.entity(key.Entity)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for _, body := range bodies {
-		if err := b.bus.Publish(ctx, name, body); err != nil {
-			for _, id := range ids {
-				b.index.mark(shared.EntityKey{Entity: name, ID: id}, causeNotified)
-			}
-			return err
-		}
-	}
-	return nil
+	return ent, key.Validate()
 }
 
 // startWorker runs work in a goroutine that Close waits for. It returns false
 // when the Bridge is closed.
-func (b *Bridge) startWorker(work func()) bool {
+func (b *Bridge) startWorker(work func()) bool { return b.start(&b.work, work) }
+
+func (b *Bridge) start(owner *sync.WaitGroup, work func()) bool {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	if b.closed {
 		return false
 	}
-	b.work.Go(work)
+	owner.Go(work)
 	return true
 }
 
-// Close leaves the bus, ends the context of every fetch, and waits for the
-// handlers under way, no longer than ctx allows. Close the clients first. It
-// may be called again, also at the same time.
+// Close waits for notifications under way, leaves the bus, ends the context of
+// every fetch, and waits for the handlers, all no longer than ctx allows. Close
+// the clients first. It may be called again, also at the same time.
 func (b *Bridge) Close(ctx context.Context) error {
 	b.mu.Lock()
 	b.closed = true
 	b.mu.Unlock()
+	for _, ent := range b.registered() {
+		ent.audit.close()
+	}
+	announced := waitFor(ctx, &b.announcing)
+	b.lastBeat(ctx)
 	b.cancel()
-	return errors.Join(b.bus.Close(ctx), waitFor(ctx, &b.work))
+	return errors.Join(announced, b.bus.Close(ctx), waitFor(ctx, &b.work))
 }
 
 // waitFor waits for wg until ctx ends. Where ctx ends first, the goroutine that
@@ -226,6 +270,6 @@ func waitFor(ctx context.Context, wg *sync.WaitGroup) error {
 	case <-done:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("bridge: waiting for fetch handlers to return: %w", ctx.Err())
+		return fmt.Errorf("bridge: waiting for what is under way: %w", ctx.Err())
 	}
 }

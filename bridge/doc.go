@@ -13,8 +13,9 @@
 // Delivery: when Notify(key) has returned nil, every client that stays
 // subscribed to key ends up with rows from a fetch begun after that call.
 // States in between may be skipped; the last one is not. A fetch that fails is
-// tried again while anybody watches, and whenever the bus was out of reach
-// everything watched is looked at again.
+// tried again while anybody watches; whenever the bus was out of reach, or a
+// notification is found to be missing by its number, everything watched of the
+// entity type is looked at again.
 //
 // Order: a view has one fetch in flight at most, and its results go out in the
 // order in which the fetches began. Different keys have no order among them.

@@ -77,6 +77,8 @@ type entity struct {
 	fetcher shared.Fetcher
 	options EntityOptions
 	queue   fetchQueue
+	publish publisher
+	audit   auditor
 	live    atomic.Bool // subscribed on the bus
 }
 
@@ -114,6 +116,9 @@ func (e *entity) Message(body []byte) {
 		b.counts.notified.Add(1)
 		b.index.mark(key, causeNotified)
 	})
+	if note.From != "" && note.Seq != 0 {
+		e.audit.hear(note)
+	}
 }
 
 // Live implements Listener: whatever was announced before may have been missed,
@@ -121,8 +126,8 @@ func (e *entity) Message(body []byte) {
 func (e *entity) Live() {
 	e.live.Store(true)
 	b := e.bridge
-	b.counts.resyncs.Add(1)
-	n := b.index.markAll(e.name, causeMissed)
+	b.counts.resyncsJoined.Add(1)
+	n := b.index.markAll(e.name, causeMissed, b.counts.fetches.Load())
 	b.log.Info("subscribed on the bus", slog.String("entity", string(e.name)), slog.Int("views", n))
 }
 

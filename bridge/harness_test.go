@@ -34,9 +34,14 @@ type node struct {
 
 func newNode(t testing.TB, broker *membus.Broker) *node {
 	t.Helper()
+	return newNodeOn(t, broker, broker.NewNode())
+}
+
+func newNodeOn(t testing.TB, broker *membus.Broker, bus bridge.Bus) *node {
+	t.Helper()
 	n := &node{broker: broker, log: &syncBuffer{}}
 	var err error
-	n.Bridge, err = bridge.New(bridge.Config{Bus: broker.NewNode(), Logger: slog.New(slog.NewTextHandler(n.log, nil))})
+	n.Bridge, err = bridge.New(bridge.Config{Bus: bus, Logger: slog.New(slog.NewTextHandler(n.log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,4 +208,57 @@ func (g *gate) fetch(ctx context.Context, _ shared.EntityKey, secret string) ([]
 
 func row(text string) func() ([][]byte, error) {
 	return func() ([][]byte, error) { return [][]byte{[]byte(text)}, nil }
+}
+
+// faultyBus is a bus that loses, doubles and delays messages on their way to
+// this node, as fate says.
+type faultyBus struct {
+	bridge.Bus
+	mu   sync.Mutex
+	fate func(body []byte) fate // nil for the best of fates
+}
+
+type fate struct {
+	lost    bool
+	doubled bool
+	delay   time.Duration
+}
+
+func (f *faultyBus) setFate(fate func([]byte) fate) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.fate = fate
+}
+
+func (f *faultyBus) Subscribe(entity shared.EntityType, l bridge.Listener) error {
+	return f.Bus.Subscribe(entity, faultyListener{l, f})
+}
+
+type faultyListener struct {
+	bridge.Listener
+	bus *faultyBus
+}
+
+func (l faultyListener) Message(body []byte) {
+	var met fate
+	l.bus.mu.Lock()
+	if l.bus.fate != nil {
+		met = l.bus.fate(body)
+	}
+	l.bus.mu.Unlock()
+	if met.lost {
+		return
+	}
+	deliver := func() {
+		l.Listener.Message(body)
+		if met.doubled {
+			l.Listener.Message(body)
+		}
+	}
+	if met.delay == 0 {
+		deliver()
+		return
+	}
+	body = bytes.Clone(body)
+	time.AfterFunc(met.delay, deliver)
 }

@@ -99,9 +99,9 @@ func (x *index) mark(key shared.EntityKey, c cause) {
 	}
 }
 
-// markAll marks every view of an entity type and returns how many there are.
-func (x *index) markAll(entity shared.EntityType, c cause) int {
-	n := 0
+// markAll marks every view of an entity type whose last fetch began no later
+// than the fetch of the given number, and returns how many it marked.
+func (x *index) markAll(entity shared.EntityType, c cause, number uint64) (n int) {
 	for i := range x.shards {
 		sh := &x.shards[i]
 		sh.mu.Lock()
@@ -110,9 +110,10 @@ func (x *index) markAll(entity shared.EntityType, c cause) int {
 				continue
 			}
 			for _, v := range k.views {
-				v.mark(c)
+				if v.markOlder(c, number) {
+					n++
+				}
 			}
-			n += len(k.views)
 		}
 		sh.mu.Unlock()
 	}

@@ -71,7 +71,8 @@ func (r *reader) read() {
 	}
 }
 
-// TestPromisesUnderRandomSchedules drives two nodes, a bus that goes down, slow
+// TestPromisesUnderRandomSchedules drives two nodes, a bus that loses, doubles,
+// delays and reorders messages and goes down altogether, slow
 // and failing fetches, and clients that subscribe, leave, change their secret
 // and read late, in random order on a clock of its own; and then checks that
 // everybody ends up with the newest row of everything they watch.
@@ -124,13 +125,25 @@ func (w *world) fetcher(dawdle []int) shared.Fetcher {
 	}
 }
 
+func drawFate(t *rapid.T) fate {
+	switch rapid.IntRange(0, 4).Draw(t, "fate") {
+	case 0:
+		return fate{lost: true}
+	case 1:
+		return fate{doubled: true, delay: time.Duration(rapid.IntRange(0, 2000).Draw(t, "delay")) * time.Millisecond}
+	default:
+		return fate{}
+	}
+}
+
 func schedule(t *testing.T, rt *rapid.T) {
 	const readers, keys = 4, 2
 	var (
 		broker membus.Broker
 		db     = world{rev: map[shared.EntityKey]int{}}
 		down   bool
-		nodes  = [2]*node{newNode(t, &broker), newNode(t, &broker)}
+		buses  = [2]*faultyBus{{Bus: broker.NewNode()}, {Bus: broker.NewNode()}}
+		nodes  = [2]*node{newNodeOn(t, &broker, buses[0]), newNodeOn(t, &broker, buses[1])}
 		all    [readers]*reader
 	)
 	key := func(rt *rapid.T) shared.EntityKey {
@@ -138,6 +151,8 @@ func schedule(t *testing.T, rt *rapid.T) {
 	}
 	for i := range nodes {
 		dawdle := rapid.SliceOfN(rapid.IntRange(0, 3), 1, 8).Draw(rt, "dawdle")
+		fates, met := rapid.SliceOfN(rapid.Custom(drawFate), 1, 8).Draw(rt, "fates"), 0
+		buses[i].setFate(func([]byte) fate { met++; return fates[met%len(fates)] })
 		nodes[i].register(t, db.fetcher(dawdle), bridge.EntityOptions{Workers: 1})
 	}
 	for i := range all {
@@ -181,6 +196,10 @@ func schedule(t *testing.T, rt *rapid.T) {
 		},
 	})
 
+	// The weather clears: no message is lost any more, beats least of all.
+	for _, bus := range buses {
+		bus.setFate(nil)
+	}
 	broker.SetDown(false)
 	time.Sleep(5 * time.Minute) // more than the longest back-off and every queue
 	for i, r := range all {

@@ -16,33 +16,32 @@ const maxNotificationBytes = 8 << 10
 // notification is what travels on the bus: the keys of one entity type that
 // changed, never their rows. With one key it is {"entity","id"}, which any
 // program may publish; with several, {"entity","ids":[…]}.
+//
+// Nodes add who they are and the number of the message, counted from 1 for each
+// entity type, so that others notice when one is lost. A message with a number
+// and no id is a beat: it says what number its sender has come to.
 type notification struct {
 	Entity shared.EntityType `json:"entity"`
 	ID     string            `json:"id,omitempty"`
 	IDs    []string          `json:"ids,omitempty"`
+	From   string            `json:"from,omitempty"`
+	Seq    uint64            `json:"seq,omitempty"`
 }
 
-// encodeNotifications packs the ids into as few bodies as their size allows.
-func encodeNotifications(entity shared.EntityType, ids []string) ([][]byte, error) {
-	var bodies [][]byte
-	for len(ids) > 0 {
-		n, size := 0, 0
-		for n < len(ids) && (n == 0 || size+len(ids[n]) < maxNotificationBytes) {
-			size += len(ids[n]) + len(`"",`)
-			n++
-		}
-		note := notification{Entity: entity, IDs: ids[:n]}
-		if n == 1 {
-			note = notification{Entity: entity, ID: ids[0]}
-		}
-		body, err := note.encode()
-		if err != nil {
-			return nil, fmt.Errorf("encoding a notification of %q: %w", entity, err)
-		}
-		bodies = append(bodies, body)
-		ids = ids[n:]
+func (n notification) isBeat() bool { return n.ID == "" && len(n.IDs) == 0 }
+
+// newNotification takes as many of the ids as one message has room for and
+// returns the rest.
+func newNotification(entity shared.EntityType, ids []string) (note notification, rest []string) {
+	n, size := 0, 0
+	for n < len(ids) && (n == 0 || size+len(ids[n]) < maxNotificationBytes) {
+		size += len(ids[n]) + len(`"",`)
+		n++
 	}
-	return bodies, nil
+	if n == 1 {
+		return notification{Entity: entity, ID: ids[0]}, ids[1:]
+	}
+	return notification{Entity: entity, IDs: ids[:n]}, ids[n:]
 }
 
 // encode leaves '<', '>' and '&' as they are, which no bus cares about: escaped
@@ -57,7 +56,10 @@ func (n notification) encode() ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
-var errNotANotification = errors.New("want an object with an entity and an id, or ids")
+// maxFromBytes bounds what a stranger can make a node remember of it.
+const maxFromBytes = 64
+
+var errNotANotification = errors.New("want an object with an entity and an id, or ids, or a number and its sender")
 
 // decodeNotification reads a body from the topic of entity. Anybody may publish
 // to a topic, so nothing in the body is trusted: keys of another entity type
@@ -67,7 +69,7 @@ func decodeNotification(entity shared.EntityType, body []byte) (notification, er
 	if err := json.Unmarshal(body, &note); err != nil {
 		return note, fmt.Errorf("decoding a notification: %w", err)
 	}
-	if note.Entity == "" || note.ID == "" && len(note.IDs) == 0 {
+	if note.Entity == "" || note.isBeat() && (note.From == "" || note.Seq == 0) || len(note.From) > maxFromBytes {
 		return note, errNotANotification
 	}
 	if note.Entity != entity {

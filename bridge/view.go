@@ -91,6 +91,18 @@ func (v *view) mark(c cause) {
 	v.markLocked(c)
 }
 
+// markOlder marks the view unless a fetch after that of the given number has
+// begun already.
+func (v *view) markOlder(c cause, number uint64) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.fetch > number {
+		return false
+	}
+	v.markLocked(c)
+	return true
+}
+
 func (v *view) markLocked(c cause) {
 	v.owed |= c
 	if v.state == idle {

@@ -1,0 +1,176 @@
+package bridge
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+)
+
+const (
+	// maxPublishers bounds whom an entity type's auditor remembers. Restarted
+	// nodes come under a new name; names not heard for longest are forgotten.
+	maxPublishers = 1024
+
+	// maxAhead bounds the numbers remembered beyond a hole. So many cannot have
+	// overtaken a message: it counts as lost at once.
+	maxAhead = 4096
+)
+
+// auditor notices that notifications of one entity type were lost. Each node
+// numbers what it publishes and says at intervals what number it has come to;
+// when a number stays out for the grace period, everything watched is looked at
+// again. Messages without a number, from other programs, are not audited.
+type auditor struct {
+	entity *entity
+
+	mu         sync.Mutex // taken with no other lock held
+	publishers map[string]*numbers
+	timer      *time.Timer // runs while a hole is within its grace
+	closed     bool
+}
+
+// numbers is what was heard of one publisher.
+type numbers struct {
+	through  uint64              // every number up to this is accounted for
+	reached  uint64              // the highest number known to have been used
+	ahead    map[uint64]struct{} // numbers heard beyond through
+	stranger bool                // first heard of in the middle of its count; nobody has looked again since
+	heard    time.Time           // when anything was heard last
+
+	// The doubt that is within its grace: numbers up to upTo are missing.
+	since time.Time // when it arose; zero without one
+	upTo  uint64
+	fetch uint64 // the number of the last fetch that had begun then
+}
+
+func (n *numbers) inDoubt() bool { return n.stranger || n.through != n.reached }
+
+// hear takes the number of a message or a beat.
+func (a *auditor) hear(note notification) {
+	now := time.Now()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n := a.publishers[note.From]
+	if n == nil {
+		n = a.remember(note, now)
+	}
+	n.heard = now
+	n.take(note)
+	if !n.inDoubt() {
+		n.since = time.Time{}
+		return
+	}
+	// Where messages overtake each other all the time there is always some hole.
+	// One that has closed must not lend its age to the next.
+	if n.since.IsZero() || n.through >= n.upTo && !n.stranger {
+		n.since, n.upTo, n.fetch = now, n.reached, a.entity.bridge.counts.fetches.Load()
+	}
+	if a.timer == nil && !a.closed {
+		a.timer = time.AfterFunc(a.entity.bridge.config.Grace, a.check)
+	}
+}
+
+func (n *numbers) take(note notification) {
+	n.reached = max(n.reached, note.Seq)
+	if note.isBeat() || note.Seq <= n.through {
+		return
+	}
+	if len(n.ahead) < maxAhead {
+		if n.ahead == nil {
+			n.ahead = make(map[uint64]struct{})
+		}
+		n.ahead[note.Seq] = struct{}{}
+	}
+	for {
+		if _, ok := n.ahead[n.through+1]; !ok {
+			return
+		}
+		n.through++
+		delete(n.ahead, n.through)
+	}
+}
+
+// remember adds the publisher of note, in place of the one not heard for longest
+// where there are too many.
+func (a *auditor) remember(note notification, now time.Time) *numbers {
+	if len(a.publishers) >= maxPublishers {
+		oldest := ""
+		for name, n := range a.publishers {
+			if oldest == "" || n.heard.Before(a.publishers[oldest].heard) {
+				oldest = name
+			}
+		}
+		delete(a.publishers, oldest)
+	}
+	if a.publishers == nil {
+		a.publishers = make(map[string]*numbers)
+	}
+	n := &numbers{heard: now}
+	if note.isBeat() || note.Seq > 1 {
+		// It has said things before. Whether they were lost, or said before this
+		// node joined, cannot be known.
+		n.stranger, n.through = true, note.Seq
+	}
+	a.publishers[note.From] = n
+	return n
+}
+
+// check looks for doubts older than the grace period. What they hide was
+// announced before they arose, so a view fetched since then shows it.
+func (a *auditor) check() {
+	lost, strangers, fetch := a.overdue(time.Now())
+	if lost == 0 && strangers == 0 {
+		return
+	}
+	b := a.entity.bridge
+	level := slog.LevelInfo
+	if lost > 0 {
+		b.counts.resyncsLost.Add(1)
+		level = slog.LevelWarn
+	} else {
+		b.counts.resyncsStranger.Add(1)
+	}
+	n := b.index.markAll(a.entity.name, causeMissed, fetch)
+	b.log.Log(b.ctx, level, "notifications may have been missed; looking at everything watched again",
+		slog.String("entity", string(a.entity.name)), slog.Uint64("lost", lost), slog.Int("new_publishers", strangers), slog.Int("views", n))
+}
+
+// overdue settles the doubts whose grace is over. It returns how many numbers
+// are missing, how many publishers were strangers, and the last fetch that had
+// begun when the newest of these doubts arose.
+func (a *auditor) overdue(now time.Time) (lost uint64, strangers int, fetch uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.timer = nil
+	var next time.Duration
+	for _, n := range a.publishers {
+		if n.since.IsZero() {
+			continue
+		}
+		if left := a.entity.bridge.config.Grace - now.Sub(n.since); left > 0 {
+			if next == 0 || left < next {
+				next = left
+			}
+			continue
+		}
+		lost += n.reached - n.through - uint64(len(n.ahead))
+		if n.stranger {
+			strangers++
+		}
+		fetch = max(fetch, n.fetch)
+		n.through, n.ahead, n.stranger, n.since = n.reached, nil, false, time.Time{}
+	}
+	if next > 0 && !a.closed {
+		a.timer = time.AfterFunc(next, a.check)
+	}
+	return lost, strangers, fetch
+}
+
+func (a *auditor) close() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.closed = true
+	if a.timer != nil {
+		a.timer.Stop()
+	}
+}

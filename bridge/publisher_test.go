@@ -1,0 +1,175 @@
+package bridge_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/membus"
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// slowBus takes a second to acknowledge, and keeps what it was given.
+type slowBus struct {
+	bridge.Bus
+	mu     sync.Mutex
+	bodies []string
+	err    error
+}
+
+func (s *slowBus) Publish(ctx context.Context, entity shared.EntityType, body []byte) error {
+	s.mu.Lock()
+	s.bodies = append(s.bodies, string(body))
+	err := s.err
+	s.mu.Unlock()
+	select {
+	case <-time.After(time.Second):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return errors.Join(err, s.Bus.Publish(ctx, entity, body))
+}
+
+func (s *slowBus) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.bodies)
+}
+
+func newSlowNode(t *testing.T, timeout time.Duration) (*bridge.Bridge, *slowBus) {
+	t.Helper()
+	bus := &slowBus{Bus: new(membus.Broker).NewNode()}
+	b, err := bridge.New(bridge.Config{Bus: bus, PublishTimeout: timeout, BeatInterval: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close(context.Background()) })
+	if err := b.Register(items, new(table).fetch, bridge.EntityOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	return b, bus
+}
+
+// What piles up while a message is under way goes as one, each key once; every
+// caller hears when the message that carries its key was acknowledged.
+func TestNotificationsThatPileUpGoTogether(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		b, bus := newSlowNode(t, time.Minute)
+		var wg sync.WaitGroup
+		begin := time.Now()
+		took := make([]time.Duration, 1001)
+		call := func(i int) {
+			wg.Go(func() {
+				if err := b.Notify(t.Context(), shared.EntityKey{Entity: items, ID: fmt.Sprint(i % 10)}); err != nil {
+					t.Error(err)
+				}
+				took[i] = time.Since(begin)
+			})
+		}
+		call(0)
+		synctest.Wait()
+		for i := 1; i <= 1000; i++ {
+			call(i)
+		}
+		wg.Wait()
+		if len(bus.bodies) != 2 {
+			t.Fatalf("%d messages for 1,001 calls, want 2", len(bus.bodies))
+		}
+		var first, second struct {
+			ID  string
+			IDs []string
+			Seq uint64
+		}
+		if err := errors.Join(json.Unmarshal([]byte(bus.bodies[0]), &first), json.Unmarshal([]byte(bus.bodies[1]), &second)); err != nil {
+			t.Fatal(err)
+		}
+		if first.ID != "0" || first.Seq != 1 || len(second.IDs) != 10 || second.Seq != 2 {
+			t.Errorf("published %s and %s", bus.bodies[0], bus.bodies[1])
+		}
+		if took[0] != time.Second || took[1] != 2*time.Second || took[1000] != 2*time.Second {
+			t.Errorf("calls returned after %v, %v and %v, want 1s, 2s and 2s", took[0], took[1], took[1000])
+		}
+	})
+}
+
+func TestABulkNotifyIsAFewMessages(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		b, bus := newSlowNode(t, time.Minute)
+		keys := make([]shared.EntityKey, 10_000)
+		for i := range keys {
+			keys[i] = shared.EntityKey{Entity: items, ID: fmt.Sprint(i)}
+		}
+		if err := b.Notify(t.Context(), keys...); err != nil {
+			t.Fatal(err)
+		}
+		if got := len(bus.bodies); got > 20 {
+			t.Errorf("%d messages for 10,000 keys", got)
+		}
+		if got := b.Stats().Notified; got != 10_000 {
+			t.Errorf("%d keys were heard, want all", got)
+		}
+	})
+}
+
+// The callers of a batch that fails are told; those of the next are not.
+func TestAFailedMessageFailsItsOwnCallersOnly(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		b, bus := newSlowNode(t, time.Minute)
+		bus.err = errors.New("broken")
+		if err := b.Notify(t.Context(), key); err == nil {
+			t.Error("Notify returned nil for a message that failed")
+		}
+		bus.err = nil
+		if err := b.Notify(t.Context(), key); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestACallersDeadlineIsItsOwn(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		b, bus := newSlowNode(t, time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		patient := make(chan error)
+		go func() { patient <- b.Notify(t.Context(), key) }()
+		synctest.Wait()
+		begin := time.Now()
+		if err := b.Notify(ctx, key); !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) != 100*time.Millisecond {
+			t.Errorf("the hurried call returned %v after %v", err, time.Since(begin))
+		}
+		if err := <-patient; err != nil {
+			t.Errorf("the patient call returned %v", err)
+		}
+		cancelled, cancel2 := context.WithCancel(t.Context())
+		cancel2()
+		time.Sleep(time.Minute)
+		before := bus.count()
+		if err := b.Notify(cancelled, key); !errors.Is(err, context.Canceled) || bus.count() != before {
+			t.Errorf("with a context that has ended Notify returned %v", err)
+		}
+	})
+}
+
+// Close lets what was begun come to its end.
+func TestCloseWaitsForNotificationsUnderWay(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		b, _ := newSlowNode(t, time.Minute)
+		done := make(chan error)
+		go func() { done <- b.Notify(t.Context(), key) }()
+		synctest.Wait()
+		go b.Close(t.Context())
+		if err := <-done; err != nil {
+			t.Errorf("a notification under way when the node closed: %v", err)
+		}
+		if err := b.Notify(t.Context(), key); !errors.Is(err, shared.ErrClosed) {
+			t.Errorf("Notify after Close returned %v", err)
+		}
+	})
+}
