@@ -45,9 +45,14 @@ type numbers struct {
 
 func (n *numbers) inDoubt() bool { return n.stranger || n.through != n.reached }
 
+// doubt starts the grace of whatever is missing now.
+func (n *numbers) doubt(now time.Time, fetch uint64) {
+	n.since, n.upTo, n.fetch = now, n.reached, fetch
+}
+
 // hear takes the number of a message or a beat.
 func (a *auditor) hear(note notification) {
-	now := time.Now()
+	now, fetch := time.Now(), a.entity.bridge.counts.fetches.Load()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	n := a.publishers[note.From]
@@ -63,13 +68,12 @@ func (a *auditor) hear(note notification) {
 	// Where messages overtake each other all the time there is always some hole.
 	// One that has closed must not lend its age to the next.
 	if n.since.IsZero() || n.through >= n.upTo && !n.stranger {
-		n.since, n.upTo, n.fetch = now, n.reached, a.entity.bridge.counts.fetches.Load()
+		n.doubt(now, fetch)
 	}
-	if a.timer == nil && !a.closed {
-		a.timer = time.AfterFunc(a.entity.bridge.config.Grace, a.check)
-	}
+	a.checkIn(a.entity.bridge.config.Grace)
 }
 
+// take accounts for a number.
 func (n *numbers) take(note notification) {
 	n.reached = max(n.reached, note.Seq)
 	if note.isBeat() || note.Seq <= n.through {
@@ -81,6 +85,11 @@ func (n *numbers) take(note notification) {
 		}
 		n.ahead[note.Seq] = struct{}{}
 	}
+	n.advance()
+}
+
+// advance moves through over the numbers that were heard ahead of it.
+func (n *numbers) advance() {
 	for {
 		if _, ok := n.ahead[n.through+1]; !ok {
 			return
@@ -88,6 +97,25 @@ func (n *numbers) take(note notification) {
 		n.through++
 		delete(n.ahead, n.through)
 	}
+}
+
+// settle ends the doubt whose grace is over and returns how many numbers were
+// missing. What is missing since then stays in doubt, with a grace of its own.
+func (n *numbers) settle() (lost uint64) {
+	if n.stranger {
+		n.stranger = false
+		return 0
+	}
+	lost = n.upTo - n.through
+	for number := range n.ahead {
+		if number <= n.upTo {
+			lost--
+			delete(n.ahead, number)
+		}
+	}
+	n.through = n.upTo
+	n.advance()
+	return lost
 }
 
 // remember adds the publisher of note, in place of the one not heard for longest
@@ -130,40 +158,53 @@ func (a *auditor) check() {
 	} else {
 		b.counts.resyncsStranger.Add(1)
 	}
-	n := b.index.markAll(a.entity.name, causeMissed, fetch)
+	n := b.index.markAll(a.entity, causeMissed, fetch)
 	b.log.Log(b.ctx, level, "notifications may have been missed; looking at everything watched again",
 		slog.String("entity", string(a.entity.name)), slog.Uint64("lost", lost), slog.Int("new_publishers", strangers), slog.Int("views", n))
 }
 
 // overdue settles the doubts whose grace is over. It returns how many numbers
-// are missing, how many publishers were strangers, and the last fetch that had
+// were missing, how many publishers were strangers, and the last fetch that had
 // begun when the newest of these doubts arose.
 func (a *auditor) overdue(now time.Time) (lost uint64, strangers int, fetch uint64) {
+	grace, begun := a.entity.bridge.config.Grace, a.entity.bridge.counts.fetches.Load()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.timer = nil
-	var next time.Duration
+	var next time.Duration // until the next doubt is overdue
 	for _, n := range a.publishers {
 		if n.since.IsZero() {
 			continue
 		}
-		if left := a.entity.bridge.config.Grace - now.Sub(n.since); left > 0 {
-			if next == 0 || left < next {
-				next = left
+		left := grace - now.Sub(n.since)
+		if left <= 0 {
+			fetch = max(fetch, n.fetch)
+			if n.stranger {
+				strangers++
 			}
-			continue
+			lost += n.settle()
+			n.since = time.Time{}
+			if !n.inDoubt() {
+				continue
+			}
+			n.doubt(now, begun)
+			left = grace
 		}
-		lost += n.reached - n.through - uint64(len(n.ahead))
-		if n.stranger {
-			strangers++
+		if next == 0 || left < next {
+			next = left
 		}
-		fetch = max(fetch, n.fetch)
-		n.through, n.ahead, n.stranger, n.since = n.reached, nil, false, time.Time{}
 	}
-	if next > 0 && !a.closed {
-		a.timer = time.AfterFunc(next, a.check)
+	if next > 0 {
+		a.checkIn(next)
 	}
 	return lost, strangers, fetch
+}
+
+// checkIn starts the timer, unless it runs.
+func (a *auditor) checkIn(d time.Duration) {
+	if a.timer == nil && !a.closed {
+		a.timer = time.AfterFunc(d, a.check)
+	}
 }
 
 func (a *auditor) close() {

@@ -119,6 +119,7 @@ func TestTheLastNotificationOfANodeThatLeavesShowsByItsLastBeat(t *testing.T) {
 func TestReorderedAndDoubledNotificationsAreNoLoss(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newTwo(t)
+		w.change(t, other)
 		n := 0
 		w.bus.setFate(func([]byte) fate {
 			n++
@@ -182,6 +183,28 @@ func TestAResyncIsOfTheEntityTypeInDoubtAndPushesDifferencesOnly(t *testing.T) {
 		if got := len(bystander.all()); got != 1 {
 			t.Errorf("another entity type's client saw %d updates, want its snapshot", got)
 		}
+	})
+}
+
+// A second loss while the first is within its grace has a grace of its own: a
+// view that was fetched between the two is not fresh.
+func TestALossWithinTheGraceOfAnotherIsRepairedToo(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newTwo(t)
+		w.screen.subscribe(t, other, withSnapshot)
+		w.change(t, other)
+		w.lose(true)
+		w.change(t, other) // lost
+		w.lose(false)
+		w.change(t, key) // shows the first hole, and is fetched
+		time.Sleep(500 * time.Millisecond)
+		w.lose(true)
+		w.change(t, key) // lost as well
+		w.lose(false)
+		w.change(t, other) // shows the second hole
+		time.Sleep(2100 * time.Millisecond)
+		synctest.Wait()
+		w.wantRev(t, 2)
 	})
 }
 

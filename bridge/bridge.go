@@ -121,19 +121,19 @@ func New(c Config) (*Bridge, error) {
 // for a name that cannot be a topic, and shared.ErrDuplicateEntity the second
 // time.
 func (b *Bridge) Register(name shared.EntityType, fetch shared.Fetcher, o EntityOptions) error {
-	if err := name.Validate(); err != nil {
-		return fmt.Errorf("bridge: registering %.80q: %w", string(name), err)
-	}
 	if fetch == nil {
-		return fmt.Errorf("bridge: registering %q: the fetch handler is nil", name)
+		return fmt.Errorf("bridge: registering %.80q: the fetch handler is nil", string(name))
 	}
-	if err := o.validate(); err != nil {
-		return fmt.Errorf("bridge: registering %q: %w", name, err)
-	}
-	ent := &entity{bridge: b, name: name, fetcher: fetch, options: o.withDefaults()}
-	ent.queue.entity, ent.publish.entity, ent.audit.entity = ent, ent, ent
-	if err := b.add(ent); err != nil {
-		return fmt.Errorf("bridge: registering %q: %w", name, err)
+	o.BatchSize = 1
+	return b.RegisterBatch(name, eachByItself(fetch), o)
+}
+
+// RegisterBatch is Register for a handler that fetches several keys, or one key
+// for several secrets, at once.
+func (b *Bridge) RegisterBatch(name shared.EntityType, fetch shared.BatchFetcher, o EntityOptions) error {
+	ent, err := b.newEntity(name, fetch, o)
+	if err != nil {
+		return fmt.Errorf("bridge: registering %.80q: %w", string(name), err)
 	}
 	if err := b.bus.Subscribe(name, ent); err != nil {
 		b.mu.Lock()
@@ -142,6 +142,21 @@ func (b *Bridge) Register(name shared.EntityType, fetch shared.Fetcher, o Entity
 		return fmt.Errorf("bridge: registering %q: %w", name, err)
 	}
 	return nil
+}
+
+func (b *Bridge) newEntity(name shared.EntityType, fetch shared.BatchFetcher, o EntityOptions) (*entity, error) {
+	if err := name.Validate(); err != nil {
+		return nil, err
+	}
+	if fetch == nil {
+		return nil, errors.New("the fetch handler is nil")
+	}
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	ent := &entity{bridge: b, name: name, fetch: fetch, options: o.withDefaults()}
+	ent.queue.entity, ent.publish.entity, ent.audit.entity = ent, ent, ent
+	return ent, b.add(ent)
 }
 
 func (b *Bridge) add(ent *entity) error {

@@ -21,7 +21,8 @@ import (
 // A publisher that panics fails the notification; nothing else is known of a
 // publisher without an error to return. A subscriber function that panics fails
 // the registration. Such a queue is taken to be connected once it was
-// subscribed to.
+// subscribed to; an empty message from it says that messages may have been
+// missed.
 func BuildBridge(publisher shared.EntityHandler, subscriber shared.EntityByteHandler, pull shared.EntityKeySecretByteHandler) *Bridge {
 	b, err := New(Config{Fetch: shared.Collect(pull), Bus: &functionBus{
 		build: publisher, listen: subscriber,
@@ -77,7 +78,13 @@ func (f *functionBus) Subscribe(entity shared.EntityType, l Listener) (err error
 	f.mu.Lock()
 	f.publishers[entity] = publish
 	f.mu.Unlock()
-	f.listen(entity, l.Message)
+	f.listen(entity, func(body []byte) {
+		if len(body) == 0 {
+			l.Live() // as nsqbus.BuildSubscriber says it
+			return
+		}
+		l.Message(body)
+	})
 	l.Live()
 	return nil
 }
@@ -127,12 +134,22 @@ type functionClient struct {
 
 	mu      sync.Mutex
 	queue   conflate.Queue[*Update]
+	current *Slot // popped and about to be written; nil once it was dropped
 	pumping bool
+	refused uint64
 }
 
 func (f *functionClient) subscribe(key shared.EntityKey) {
-	if err := f.client.Subscribe(key, SubscribeOptions{}); err != nil {
-		f.bridge.log.Warn("refusing a subscription", slog.String("entity", string(key.Entity)), slog.Any("error", err))
+	err := f.client.Subscribe(key, SubscribeOptions{})
+	if err == nil {
+		return
+	}
+	f.mu.Lock()
+	f.refused++
+	n := f.refused
+	f.mu.Unlock()
+	if n&(n-1) == 0 { // the 1st, 2nd, 4th, 8th … time
+		f.bridge.log.Warn("refusing a client's subscription", slog.Uint64("so_far", n), slog.Any("error", err))
 	}
 }
 
@@ -145,28 +162,44 @@ func (f *functionClient) Push(slot *Slot, u *Update) {
 	}
 }
 
+// Drop implements Sink. An update that the pump has taken is dropped too, as
+// long as the pump still asks who the client is.
 func (f *functionClient) Drop(slot *Slot) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.queue.Drop(slot)
+	taken := f.current == slot
+	if taken {
+		f.current = nil
+	}
+	return f.queue.Drop(slot) || taken
 }
 
 func (f *functionClient) next() (*Update, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	u, ok := f.queue.Pop()
-	f.pumping = ok
+	slot, u, ok := f.queue.Pop()
+	f.current, f.pumping = slot, ok
 	return u, ok
+}
+
+// keep reports whether what the pump has taken was not dropped since, and from
+// then on it cannot be.
+func (f *functionClient) keep() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	kept := f.current != nil
+	f.current = nil
+	return kept
 }
 
 func (f *functionClient) pump() {
 	for u, ok := f.next(); ok; u, ok = f.next() {
-		if f.client.pollSecret() {
-			// Fetched for who the client was; what it is now gets a fetch of its own.
-			f.client.want(u.Key)
-			continue
+		// A secret that has changed moves the client's subscriptions, which drops
+		// what was fetched for who it was and owes it a fetch for who it is.
+		f.client.pollSecret()
+		if f.keep() {
+			f.write(u.Rows)
 		}
-		f.write(u.Rows)
 	}
 }
 
@@ -183,15 +216,18 @@ func (f *functionClient) write(rows [][]byte) {
 }
 
 // pollSecret asks for the client's secret where nobody reports its changes, and
-// reports whether it has changed. A client whose secret cannot be had is taken
-// to be nobody.
-func (c *Client) pollSecret() (changed bool) {
-	now := c.askSecret()
-	if before, _ := c.identity(); before == now {
-		return false
+// takes a new one over. A client whose secret cannot be had is taken to be
+// nobody.
+func (c *Client) pollSecret() {
+	// Asked again after a change: whoever asked at the same time may have taken
+	// over an older answer. A secret that differs at every call is not followed.
+	for range 3 {
+		now := c.askSecret()
+		if before, _ := c.identity(); before == now {
+			return
+		}
+		c.SetSecret(now)
 	}
-	c.SetSecret(now)
-	return true
 }
 
 func (c *Client) askSecret() (secret string) {
@@ -202,15 +238,6 @@ func (c *Client) askSecret() (secret string) {
 		}
 	}()
 	return c.poll()
-}
-
-// want owes the client one key's state, if it watches the key.
-func (c *Client) want(key shared.EntityKey) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if sub := c.subs[key]; sub != nil {
-		sub.view.want(sub, wantResult)
-	}
 }
 
 // pollSecrets moves the members whose secret has changed unreported to their

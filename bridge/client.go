@@ -36,6 +36,7 @@ type Client struct {
 	secret     string
 	generation int // of the secret: how often it changed
 	subs       map[shared.EntityKey]*subscription
+	evicted    map[shared.EntityKey]*subscription // ended by the fetch handler; their slots may hold the news
 	closed     bool
 }
 
@@ -111,8 +112,16 @@ func (c *Client) subscribe(ent *entity, key shared.EntityKey, o SubscribeOptions
 		}
 		return true, nil
 	}
-	if c.limit > 0 && len(c.subs) >= c.limit {
-		return true, shared.ErrTooManySubscriptions
+	if old := c.evicted[key]; old != nil {
+		c.forget(old)
+	}
+	if c.limit > 0 && len(c.subs)+len(c.evicted) >= c.limit {
+		for _, old := range c.evicted {
+			c.forget(old)
+		}
+		if len(c.subs) >= c.limit {
+			return true, shared.ErrTooManySubscriptions
+		}
 	}
 	sub := &subscription{key: key, client: c, secret: c.secret, snapshot: o.Snapshot}
 	if o.Snapshot {
@@ -136,6 +145,15 @@ func (c *Client) Unsubscribe(key shared.EntityKey) {
 		c.remove(sub)
 		c.sink.Drop(&sub.slot)
 	}
+	if old := c.evicted[key]; old != nil {
+		c.forget(old)
+	}
+}
+
+// forget drops what may be left of an evicted subscription.
+func (c *Client) forget(old *subscription) {
+	c.sink.Drop(&old.slot)
+	delete(c.evicted, old.key)
 }
 
 func (c *Client) remove(sub *subscription) {
@@ -150,9 +168,14 @@ func (c *Client) remove(sub *subscription) {
 func (c *Client) evict(sub *subscription, from *view, told Version) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.subs[sub.key] == sub && sub.view == from && from.lastSent(sub) == told {
-		c.remove(sub)
+	if c.subs[sub.key] != sub || sub.view != from || from.lastSent(sub) != told {
+		return
 	}
+	c.remove(sub)
+	if c.evicted == nil {
+		c.evicted = make(map[shared.EntityKey]*subscription)
+	}
+	c.evicted[sub.key] = sub
 }
 
 // SetSecret changes who the client is. Every subscription moves to the view of
@@ -216,6 +239,9 @@ func (c *Client) Close() {
 	for _, sub := range c.subs {
 		c.remove(sub)
 		c.sink.Drop(&sub.slot)
+	}
+	for _, old := range c.evicted {
+		c.forget(old)
 	}
 	c.bridge.counts.clients.Add(-1)
 }

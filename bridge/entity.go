@@ -29,6 +29,14 @@ type EntityOptions struct {
 	// result. Zero means 10 s.
 	Timeout time.Duration
 
+	// MaxBytes bounds the rows of one fetch together. More is an error. Zero
+	// means 1 MiB.
+	MaxBytes int
+
+	// BatchSize bounds how many fetches RegisterBatch's handler gets at once.
+	// Zero means 10,000. A handler given to Register gets one at a time.
+	BatchSize int
+
 	// Retry is how long a view waits after a failed fetch. Zero means 100 ms,
 	// doubled to 30 s, with full jitter.
 	Retry Retry
@@ -40,6 +48,8 @@ type Retry = backoff.Policy
 const (
 	defaultWorkers      = 32
 	defaultFetchTimeout = 10 * time.Second
+	defaultMaxBytes     = 1 << 20
+	defaultBatchSize    = 10_000
 	defaultRetryMin     = 100 * time.Millisecond
 	defaultRetryMax     = 30 * time.Second
 )
@@ -50,6 +60,12 @@ func (o EntityOptions) withDefaults() EntityOptions {
 	}
 	if o.Timeout == 0 {
 		o.Timeout = defaultFetchTimeout
+	}
+	if o.MaxBytes == 0 {
+		o.MaxBytes = defaultMaxBytes
+	}
+	if o.BatchSize == 0 {
+		o.BatchSize = defaultBatchSize
 	}
 	if o.Retry == (Retry{}) {
 		o.Retry = Retry{Min: defaultRetryMin, Max: defaultRetryMax}
@@ -63,6 +79,10 @@ func (o EntityOptions) validate() error {
 		return fmt.Errorf("Workers is %d, want 1 or more", o.Workers)
 	case o.Timeout < 0:
 		return fmt.Errorf("Timeout is %v, want more than 0", o.Timeout)
+	case o.MaxBytes < 0:
+		return fmt.Errorf("MaxBytes is %d, want 1 or more", o.MaxBytes)
+	case o.BatchSize < 0:
+		return fmt.Errorf("BatchSize is %d, want 1 or more", o.BatchSize)
 	case o.Retry.Min < 0 || o.Retry.Max < o.Retry.Min:
 		return fmt.Errorf("Retry is %v to %v, want an interval", o.Retry.Min, o.Retry.Max)
 	}
@@ -72,14 +92,15 @@ func (o EntityOptions) validate() error {
 // entity is one registered entity type: its fetch handler, its queue of views
 // to fetch, and the bus's Listener for it.
 type entity struct {
-	bridge  *Bridge
-	name    shared.EntityType
-	fetcher shared.Fetcher
-	options EntityOptions
-	queue   fetchQueue
-	publish publisher
-	audit   auditor
-	live    atomic.Bool // subscribed on the bus
+	bridge   *Bridge
+	name     shared.EntityType
+	fetch    shared.BatchFetcher
+	options  EntityOptions
+	queue    fetchQueue
+	publish  publisher
+	audit    auditor
+	live     atomic.Bool   // subscribed on the bus
+	failures atomic.Uint64 // fetches failed in a row
 }
 
 // scopeOf maps a secret to its scope. It calls the application, so no lock may
@@ -127,7 +148,7 @@ func (e *entity) Live() {
 	e.live.Store(true)
 	b := e.bridge
 	b.counts.resyncsJoined.Add(1)
-	n := b.index.markAll(e.name, causeMissed, b.counts.fetches.Load())
+	n := b.index.markAll(e, causeMissed, b.counts.fetches.Load())
 	b.log.Info("subscribed on the bus", slog.String("entity", string(e.name)), slog.Int("views", n))
 }
 

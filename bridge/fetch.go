@@ -2,13 +2,17 @@ package bridge
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"runtime"
 	"runtime/debug"
+	"slices"
+	"strconv"
 	"strings"
-	"sync"
+	"time"
 	"unicode/utf8"
 
 	"github.com/entity-sync/entity-sync/shared"
@@ -21,108 +25,136 @@ type fetchJob struct {
 	secret string
 }
 
-// fetchQueue is one entity type's views waiting to be fetched, first come first
-// served, and the workers that fetch them. Workers start when there is work, up
-// to the entity's limit, and end when there is none.
-type fetchQueue struct {
-	mu      sync.Mutex // taken after a view's lock
-	views   []*view
-	running int
-	entity  *entity
-}
-
-// push queues v. The caller holds v's lock and has set its state.
-func (q *fetchQueue) push(v *view) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.views = append(q.views, v)
-	if q.running < q.entity.options.Workers && q.entity.bridge.startWorker(q.work) {
-		q.running++
-	}
-}
-
-// pop returns the next view. Without one it returns nil, and the worker that
-// asked counts as ended.
-func (q *fetchQueue) pop() *view {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if len(q.views) == 0 || q.entity.bridge.ctx.Err() != nil {
-		q.views = nil
-		q.running--
-		return nil
-	}
-	v := q.views[0]
-	q.views[0] = nil
-	q.views = q.views[1:]
-	return v
-}
-
-func (q *fetchQueue) waiting() int {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return len(q.views)
-}
-
-func (q *fetchQueue) work() {
-	for v := q.pop(); v != nil; v = q.pop() {
-		v.pollSecrets()
-		if job, ok := v.begin(); ok {
-			q.entity.run(job)
+// eachByItself makes a BatchFetcher of a Fetcher, for batches of one.
+func eachByItself(fetch shared.Fetcher) shared.BatchFetcher {
+	return func(ctx context.Context, requests []shared.Request) []shared.Result {
+		results := make([]shared.Result, len(requests))
+		for i, r := range requests {
+			results[i].Rows, results[i].Err = fetch(ctx, r.Key, r.Secret)
 		}
-		q.entity.bridge.index.removeUnused(v)
+		return results
 	}
 }
 
-// run fetches and delivers.
-func (e *entity) run(job fetchJob) {
-	b, v := e.bridge, job.view
-	rows, err := e.call(job)
-	switch {
-	case err == nil:
-		v.finish(job, newUpdate(v.key, KindRows, rows))
-	case errors.Is(err, shared.ErrNotFound):
-		v.finish(job, newUpdate(v.key, KindDeleted, nil))
-	case errors.Is(err, shared.ErrForbidden):
-		v.finish(job, newUpdate(v.key, KindForbidden, nil))
-	case b.ctx.Err() != nil:
-		v.fail(job) // closing
-	default:
-		b.counts.failed.Add(1)
-		delay := v.fail(job)
-		b.log.Error("fetch failed", slog.String("entity", string(v.key.Entity)), slog.String("id", v.key.ID),
-			slog.String("error", redact(err.Error(), job.secret)), slog.Duration("retry_in", delay))
+// run fetches the jobs together and delivers each result.
+func (e *entity) run(jobs []fetchJob) {
+	settled := 0
+	defer func() {
+		// A handler that ends its goroutine (runtime.Goexit) leaves jobs behind.
+		for _, job := range jobs[settled:] {
+			e.settle(job, outcome{err: "the fetch handler ended its goroutine"})
+		}
+	}()
+	for i, o := range e.call(jobs) {
+		settled++
+		e.settle(jobs[i], o)
 	}
 }
 
-var errNotText = errors.New("the fetch handler returned a row that is not UTF-8 text")
+// outcome is what a fetch came to: an update, or why there is none.
+type outcome struct {
+	update *Update
+	err    string
+	stack  []byte // where the handler panicked
+}
+
+// settle does what the outcome of one job asks for.
+func (e *entity) settle(job fetchJob, o outcome) {
+	if o.update != nil {
+		e.worked()
+		job.view.finish(job, o.update)
+		return
+	}
+	delay := job.view.fail(job)
+	if e.bridge.ctx.Err() == nil {
+		e.failed(job, o, delay)
+	}
+}
 
 // call runs the application's handler. A handler that outlives its deadline
 // keeps its worker, so that a hanging database cannot pile up goroutines; its
-// late result is discarded.
-func (e *entity) call(job fetchJob) (rows [][]byte, err error) {
+// late results are discarded. The errors it returns are the application's code
+// as well, so they are looked at in here.
+func (e *entity) call(jobs []fetchJob) (outcomes []outcome) {
 	ctx, cancel := context.WithTimeout(e.bridge.ctx, e.options.Timeout)
 	defer cancel()
 	defer func() {
 		if r := recover(); r != nil {
-			e.bridge.log.Error("fetch handler panicked", slog.String("entity", string(job.view.key.Entity)),
-				slog.String("id", job.view.key.ID), slog.String("stack", string(debug.Stack())))
-			rows, err = nil, fmt.Errorf("the fetch handler panicked: %s", describePanic(r))
+			outcomes = allFailed(jobs, outcome{err: "the fetch handler panicked: " + describePanic(r), stack: debug.Stack()})
 		}
 	}()
-	rows, err = e.fetcher(ctx, job.view.key, job.secret)
-	if err != nil {
-		return nil, err
+	requests := make([]shared.Request, len(jobs))
+	for i, job := range jobs {
+		requests[i] = shared.Request{Key: job.view.key, Secret: job.secret}
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("the fetch took longer than %v: %w", e.options.Timeout, err)
+	results := e.fetch(ctx, requests)
+	if len(results) != len(jobs) {
+		return allFailed(jobs, outcome{err: fmt.Sprintf("the batch fetch handler returned %d results for %d requests", len(results), len(jobs))})
 	}
-	for _, row := range rows {
+	if ctx.Err() != nil {
+		return allFailed(jobs, outcome{err: fmt.Sprintf("the fetch took longer than %v", e.options.Timeout)})
+	}
+	for i, result := range results {
+		outcomes = append(outcomes, e.judge(jobs[i], result))
+	}
+	return outcomes
+}
+
+func (e *entity) judge(job fetchJob, result shared.Result) outcome {
+	key, err := job.view.key, result.Err
+	switch {
+	case err == nil:
+	case errors.Is(err, shared.ErrNotFound):
+		return outcome{update: newUpdate(key, KindDeleted, nil)}
+	case errors.Is(err, shared.ErrForbidden):
+		return outcome{update: newUpdate(key, KindForbidden, nil)}
+	default:
+		return outcome{err: redact(err.Error(), job.secret)}
+	}
+	size := 0
+	for _, row := range result.Rows {
+		if size += len(row); size > e.options.MaxBytes {
+			return outcome{err: fmt.Sprintf("the fetch handler returned more than the %d bytes allowed", e.options.MaxBytes)}
+		}
 		// A text frame that is not UTF-8 would make the browser close the socket.
 		if !utf8.Valid(row) {
-			return nil, errNotText
+			return outcome{err: "the fetch handler returned a row that is not UTF-8 text"}
 		}
 	}
-	return rows, nil
+	return outcome{update: newUpdate(key, KindRows, result.Rows)}
+}
+
+func allFailed(jobs []fetchJob, o outcome) []outcome {
+	outcomes := make([]outcome, len(jobs))
+	for i := range outcomes {
+		outcomes[i] = o
+	}
+	return outcomes
+}
+
+// failed counts and logs a failure: of those in a row the 1st, 2nd, 4th, 8th …,
+// because a database that is down fails every fetch there is.
+func (e *entity) failed(job fetchJob, o outcome, retryIn time.Duration) {
+	e.bridge.counts.failed.Add(1)
+	n := e.failures.Add(1)
+	if n&(n-1) != 0 {
+		return
+	}
+	attrs := []any{
+		slog.String("entity", string(e.name)), slog.String("id", job.view.key.ID), slog.String("error", o.err),
+		slog.Uint64("in_a_row", n), slog.Duration("retry_in", retryIn),
+	}
+	if o.stack != nil {
+		attrs = append(attrs, slog.String("stack", string(o.stack)))
+	}
+	e.bridge.log.Error("fetch failed", attrs...)
+}
+
+// worked ends a row of failures.
+func (e *entity) worked() {
+	if e.failures.Load() != 0 {
+		e.failures.Store(0)
+	}
 }
 
 // describePanic says what went wrong without showing a value that may hold a
@@ -134,10 +166,26 @@ func describePanic(r any) string {
 	return fmt.Sprintf("a value of type %T", r)
 }
 
-// redact keeps a secret that the application put into an error out of the log.
+// redact keeps a secret that the application put into an error out of the log,
+// as it is and as the usual ways of quoting it write it.
 func redact(text, secret string) string {
 	if secret == "" {
 		return text
 	}
-	return strings.ReplaceAll(text, secret, "[redacted]")
+	asJSON, err := json.Marshal(secret)
+	if err != nil {
+		return "[an error that may show a secret]"
+	}
+	unquoted := func(s string) string { return s[1 : len(s)-1] }
+	forms := []string{
+		secret,
+		unquoted(strconv.Quote(secret)), unquoted(strconv.QuoteToASCII(secret)), unquoted(string(asJSON)),
+		url.QueryEscape(secret), url.PathEscape(secret),
+	}
+	// The longest first: a shorter form may be a part of it.
+	slices.SortFunc(forms, func(a, b string) int { return len(b) - len(a) })
+	for _, form := range forms {
+		text = strings.ReplaceAll(text, form, "[redacted]")
+	}
+	return text
 }

@@ -94,6 +94,9 @@ func (x *index) mark(key shared.EntityKey, c cause) {
 	if k == nil {
 		return
 	}
+	queue := &k.views[0].entity.queue
+	queue.hold()
+	defer queue.release()
 	for _, v := range k.views {
 		v.mark(c)
 	}
@@ -101,12 +104,14 @@ func (x *index) mark(key shared.EntityKey, c cause) {
 
 // markAll marks every view of an entity type whose last fetch began no later
 // than the fetch of the given number, and returns how many it marked.
-func (x *index) markAll(entity shared.EntityType, c cause, number uint64) (n int) {
+func (x *index) markAll(ent *entity, c cause, number uint64) (n int) {
+	ent.queue.hold()
+	defer ent.queue.release()
 	for i := range x.shards {
 		sh := &x.shards[i]
 		sh.mu.Lock()
 		for key, k := range sh.keys {
-			if key.Entity != entity {
+			if key.Entity != ent.name {
 				continue
 			}
 			for _, v := range k.views {

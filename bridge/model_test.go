@@ -48,7 +48,8 @@ func (r *reader) Drop(s *bridge.Slot) bool {
 func (r *reader) pop() (*bridge.Update, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.queue.Pop()
+	_, u, ok := r.queue.Pop()
+	return u, ok
 }
 
 func (r *reader) read() {

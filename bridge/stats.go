@@ -50,7 +50,7 @@ func (b *Bridge) Stats() Stats {
 		FetchesFailed: b.counts.failed.Load(),
 	}
 	for _, ent := range b.registered() {
-		s.FetchesQueued += ent.queue.waiting()
+		s.FetchesQueued += ent.queue.length()
 	}
 	return s
 }

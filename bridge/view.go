@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/entity-sync/entity-sync/internal/conflate"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -30,10 +31,11 @@ const (
 type viewState uint8
 
 const (
-	idle     viewState = iota
-	queued             // waiting for a worker
-	fetching           // a worker is calling the fetch handler
-	waiting            // the last fetch failed; the retry timer is running
+	idle       viewState = iota
+	queued               // waiting for a worker
+	fetching             // a worker is calling the fetch handler
+	settling             // the result was handed out; what arrives now needs another fetch
+	backingOff           // the last fetch failed; the retry timer is running
 )
 
 // view is one key as seen with one scope: the unit of fetching, of ordering and
@@ -45,6 +47,10 @@ type view struct {
 	entity *entity
 
 	place int // in keyViews.views; guarded by the shard's lock
+
+	// Where it waits to be fetched; guarded by the queue's lock.
+	lane    lane
+	waiting conflate.Slot[*view]
 
 	mu       sync.Mutex // taken after the shard's lock, before an entity's queue and a client's outbox
 	members  []*subscription
@@ -105,14 +111,14 @@ func (v *view) markOlder(c cause, number uint64) bool {
 
 func (v *view) markLocked(c cause) {
 	v.owed |= c
-	if v.state == idle {
+	if v.state == idle || v.state == queued {
 		v.queueLocked()
 	}
 }
 
 func (v *view) queueLocked() {
 	v.state = queued
-	v.entity.queue.push(v)
+	v.entity.queue.push(v, laneOf(v.owed))
 }
 
 func (v *view) join(sub *subscription) {
@@ -158,24 +164,41 @@ func (v *view) leave(sub *subscription) (owed, unused bool) {
 	v.members[last] = nil
 	v.members = v.members[:last]
 	sub.view = nil
-	if last == 0 && v.state == waiting {
-		v.retry.Stop()
+	if last == 0 && v.abandon() {
 		v.state, v.owed = idle, 0
 	}
 	return owed, v.unused()
 }
 
-// unused views are forgotten. One with a fetch queued or in flight is kept even
-// without members, so that leaving and joining again cannot start a second.
+// abandon gives up what the view is waiting for, and reports whether it was
+// waiting. A worker that has taken it already finds nobody to fetch for.
+func (v *view) abandon() bool {
+	switch v.state {
+	case queued:
+		return v.entity.queue.remove(v)
+	case backingOff:
+		v.retry.Stop()
+		return true
+	default:
+		return false
+	}
+}
+
+// unused views are forgotten. One with a fetch in flight is kept even without
+// members, so that leaving and joining again cannot start a second.
 func (v *view) unused() bool {
 	return len(v.members) == 0 && v.state == idle
 }
 
 // begin takes the view from queued to fetching. It returns false where there is
-// nobody to fetch for.
+// nobody to fetch for, or where a worker has begun already: a view that is marked
+// between being taken from the queue and this is in the queue again.
 func (v *view) begin() (job fetchJob, ok bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.state != queued {
+		return fetchJob{}, false
+	}
 	if len(v.members) == 0 {
 		v.state, v.owed = idle, 0
 		return fetchJob{}, false
@@ -192,7 +215,7 @@ func (v *view) begin() (job fetchJob, ok bool) {
 func (v *view) finish(job fetchJob, u *Update) {
 	told := v.deliverAll(job, u)
 	if u.Kind == KindForbidden {
-		// Still in state fetching, so no newer result can come between.
+		// In state settling no newer result can come between.
 		for _, sub := range told {
 			sub.client.evict(sub, v, u.Version)
 		}
@@ -211,6 +234,14 @@ func (v *view) deliverAll(job fetchJob, u *Update) (told []*subscription) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.failures = 0
+	v.state = settling
+	if u.Kind == KindRows && len(u.Rows) == 0 {
+		// The handler had nothing to say: what waits to be written stays right.
+		for _, sub := range v.members {
+			sub.wants = wantNothing
+		}
+		return nil
+	}
 	for _, sub := range v.members {
 		if v.deliver(sub, job.cause, u) && u.Kind == KindForbidden {
 			told = append(told, sub)
@@ -256,7 +287,7 @@ func (v *view) fail(job fetchJob) time.Duration {
 	}
 	v.owed |= job.cause
 	v.failures++
-	v.state = waiting
+	v.state = backingOff
 	delay := v.entity.options.Retry.Delay(v.failures)
 	v.retry = time.AfterFunc(delay, v.retryNow)
 	return delay
@@ -265,7 +296,7 @@ func (v *view) fail(job fetchJob) time.Duration {
 func (v *view) retryNow() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.state == waiting {
+	if v.state == backingOff {
 		v.queueLocked()
 	}
 }

@@ -4,6 +4,8 @@ package db
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 
 	"github.com/entity-sync/entity-sync/shared"
@@ -47,12 +49,17 @@ func (d *DatabaseHub) Fetch(ctx context.Context, key shared.EntityKey, secret st
 	return fetch(ctx, key, secret)
 }
 
-// PullDataAndPush fetches and passes each row on to push. A fetch that fails
-// pushes nothing: this form has no room for an error, Fetch has.
+// PullDataAndPush fetches and passes each row on to push: none for a key that is
+// unknown, gone or forbidden. This form has no room for any other error, and
+// nothing may take a failed fetch for an empty one: it panics with the error,
+// which a Bridge takes for the failure that it is. Fetch returns it.
 func (d *DatabaseHub) PullDataAndPush(key shared.EntityKey, secret string, push shared.ByteHandler) {
 	rows, err := d.Fetch(context.Background(), key, secret)
-	if err != nil {
+	switch {
+	case errors.Is(err, shared.ErrUnknownEntity), errors.Is(err, shared.ErrNotFound), errors.Is(err, shared.ErrForbidden):
 		return
+	case err != nil:
+		panic(fmt.Errorf("fetching %q: %w", key.Entity, err))
 	}
 	for _, row := range rows {
 		push(row)

@@ -43,6 +43,21 @@ func TestHubWithoutAHandler(t *testing.T) {
 	hub.PullDataAndPush(key, "", func(b []byte) { t.Errorf("pushed %q", b) })
 }
 
+func TestAFailedFetchIsNotTakenForAnEmptyOne(t *testing.T) {
+	hub := db.NewDatabaseHub()
+	failure := error(shared.ErrNotFound)
+	hub.AddFetcher("items", func(context.Context, shared.EntityKey, string) ([][]byte, error) { return nil, failure })
+	pull := func() { hub.PullDataAndPush(key, "", func(b []byte) { t.Errorf("pushed %q", b) }) }
+	pull()
+	failure = errors.New("the database is down")
+	defer func() {
+		if err, _ := recover().(error); !errors.Is(err, failure) {
+			t.Errorf("panicked with %v, want the failure", err)
+		}
+	}()
+	pull()
+}
+
 func TestALaterHandlerReplacesAnEarlierOne(t *testing.T) {
 	hub := db.NewDatabaseHub()
 	for _, text := range []string{"old", "new"} {

@@ -46,7 +46,9 @@ func New(c Config) (*EntitySync, error) {
 		return nil, fmt.Errorf("es: Config: %w", err)
 	}
 	if c.Mux != nil {
-		web.Mount(c.Mux, c.Path, s.handler)
+		if err := web.Mount(c.Mux, c.Path, s.handler); err != nil {
+			return nil, fmt.Errorf("es: Config: Path: %w", err)
+		}
 	}
 	return s, nil
 }

@@ -11,9 +11,9 @@ import (
 func Collect(handler EntityKeySecretByteHandler) Fetcher {
 	return func(_ context.Context, key EntityKey, secret string) ([][]byte, error) {
 		c := &collector{}
-		defer c.stop()
+		defer c.stop() // also where the handler panics
 		handler(key, secret, c.add)
-		return c.rows, nil
+		return c.stop(), nil
 	}
 }
 
@@ -33,8 +33,9 @@ func (c *collector) add(row []byte) {
 	}
 }
 
-func (c *collector) stop() {
+func (c *collector) stop() (rows [][]byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.stopped = true
+	return c.rows
 }

@@ -12,6 +12,22 @@ import "context"
 // error says nothing and sends nothing.
 type Fetcher func(ctx context.Context, key EntityKey, secret string) ([][]byte, error)
 
+// Request is one fetch of a batch.
+type Request struct {
+	Key    EntityKey
+	Secret string
+}
+
+// Result is what one fetch of a batch came to, as a Fetcher would return it.
+type Result struct {
+	Rows [][]byte
+	Err  error
+}
+
+// BatchFetcher answers several requests at once, in their order: different
+// keys, or one key for different secrets. Otherwise it is as a Fetcher.
+type BatchFetcher func(ctx context.Context, requests []Request) []Result
+
 // The function types of the classic interface, under the names its users know.
 type (
 	// ByteHandler takes one row, or one message from the bus.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	"github.com/gorilla/websocket"
 
@@ -61,7 +62,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	conn, err := h.upgrader.Upgrade(w, r, nil)
 	if err != nil {
-		// gorilla has answered the request.
+		// gorilla has answered the request, or hung up on a client that talked
+		// before it was let in.
 		h.config.Logger.Debug("refusing an upgrade", slog.Any("error", err))
 		return
 	}
@@ -103,12 +105,16 @@ func (h *Handler) add(s *session) bool {
 	}
 	h.sessions[s] = struct{}{}
 	h.work.Go(func() {
+		defer h.forget(s)
 		s.run()
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		delete(h.sessions, s)
 	})
 	return true
+}
+
+func (h *Handler) forget(s *session) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.sessions, s)
 }
 
 // Close takes no more clients, tells those there are to go (close code 1012,
@@ -132,9 +138,16 @@ func (h *Handler) Close(ctx context.Context) error {
 	for _, s := range h.close() {
 		s.hangUp()
 	}
-	<-done // at once: reading and writing have failed
+	select {
+	case <-done: // reading and writing fail at once,
+	case <-time.After(cutOffWait): // but the application's code may take its time
+	}
 	return fmt.Errorf("web: waiting for clients to go: %w", ctx.Err())
 }
+
+// cutOffWait is how long Close waits, after its time is over, for the sessions
+// that it has cut off.
+const cutOffWait = 100 * time.Millisecond
 
 // close refuses further sessions and returns those there are.
 func (h *Handler) close() []*session {

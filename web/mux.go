@@ -1,6 +1,7 @@
 package web
 
 import (
+	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -17,30 +18,42 @@ type Mux interface {
 	*mux.Router | *http.ServeMux
 }
 
-// Mount makes m serve h at path.
-func Mount[M Mux](m M, path string, h http.Handler) {
+// Mount makes m serve h at path. It returns an error for a path that m cannot
+// serve.
+func Mount[M Mux](m M, path string, h http.Handler) (err error) {
 	switch m := any(m).(type) {
 	case *mux.Router:
-		m.Handle(path, h)
+		err = m.Handle(path, h).GetError()
 	case *http.ServeMux:
+		defer func() {
+			if r := recover(); r != nil { // a bad pattern, or one that is taken
+				err = fmt.Errorf("%v", r)
+			}
+		}()
 		m.Handle(path, h)
 	}
+	if err != nil {
+		return fmt.Errorf("web: serving at %q: %w", path, err)
+	}
+	return nil
 }
 
 // SetupMuxBridge makes m serve clients at DefaultPath, each connected by builder
 // (a Bridge's ClientBuilder, or a function like it), with an optional handler
 // for messages that name no action. It is the classic way in. The Handler it
-// returns is for Close.
+// returns is for Close. Like m's own Handle it panics where the path is taken.
 func SetupMuxBridge[M Mux](m M, builder shared.ByteSecretHandlingRemoteProxy, passThrough ...shared.SecretByteHandler) *Handler {
 	var c Config
 	if len(passThrough) > 0 {
 		c.PassThrough = passThrough[0]
 	}
 	h, err := newHandler(c, func(s *session) client { return newFunctionClient(s, builder) })
-	if err != nil {
-		panic(err) // cannot happen: the zero Config is valid
+	if err == nil {
+		err = Mount(m, DefaultPath, h)
 	}
-	Mount(m, DefaultPath, h)
+	if err != nil {
+		panic(err) // the path is taken: the program is wired wrongly
+	}
 	return h
 }
 
@@ -74,16 +87,14 @@ func (c *functionClient) Unsubscribe(key shared.EntityKey) { c.unSub(key) }
 func (c *functionClient) SetSecret(string) {}
 
 // Close says once that the client is gone. A builder of the application's own
-// may not be listening; it is not waited for long.
+// may not be listening; it is not waited for long. The channel is not closed: it
+// is the builder's.
 func (c *functionClient) Close() {
-	if c.dc == nil {
-		return
-	}
 	c.closing.Do(func() {
+		defer func() { _ = recover() }() // the builder has closed it: it knows
 		select {
 		case c.dc <- true:
 		case <-time.After(closeWait):
 		}
-		close(c.dc)
 	})
 }

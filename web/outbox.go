@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,14 +13,16 @@ import (
 )
 
 const (
-	// maxBatch bounds what is written at once: enough updates that the system
-	// call no longer matters, few enough that newer ones still replace the rest.
-	maxBatch = 64
+	// maxBatch and maxBatchBytes bound what is written at once: enough that the
+	// system call no longer matters, little enough that newer updates still
+	// replace those that wait.
+	maxBatch      = 64
+	maxBatchBytes = 256 << 10
 
 	// maxDirect bounds the frames that wait in order, without a key to conflate
 	// by: rows that come through the classic function interface. Beyond it their
 	// sender waits.
-	maxDirect = 64
+	maxDirect = 4
 )
 
 // outbox is what waits to be written to one client: the newest update of each
@@ -27,9 +30,7 @@ const (
 // session's client. A writer is alive only while something waits.
 type outbox struct {
 	conn    net.Conn
-	timeout time.Duration
-	encoder bridge.Encoder
-	failed  func() // called once, when the client cannot be written to
+	session *session
 
 	mu      sync.Mutex
 	updates conflate.Queue[*bridge.Update]
@@ -43,8 +44,8 @@ type outbox struct {
 	writer  sync.WaitGroup
 }
 
-func newOutbox(conn net.Conn, timeout time.Duration, encoder bridge.Encoder, failed func()) *outbox {
-	o := &outbox{conn: conn, timeout: timeout, encoder: encoder, failed: failed}
+func newOutbox(conn net.Conn, s *session) *outbox {
+	o := &outbox{conn: conn, session: s}
 	o.room.L = &o.mu
 	return o
 }
@@ -62,10 +63,7 @@ func (o *outbox) Drop(slot *bridge.Slot) bool {
 }
 
 // sendPing asks the client whether it is there, unless the session is ending.
-func (o *outbox) sendPing() (sent bool) {
-	o.put(func() { o.ping, sent = true, true })
-	return sent
-}
+func (o *outbox) sendPing() { o.put(func() { o.ping = true }) }
 
 // sendPong answers a ping. Of several unanswered pings the newest is answered,
 // as RFC 6455 section 5.5.3 allows, so a flood of them piles up nothing.
@@ -116,12 +114,12 @@ func (o *outbox) write() {
 		if batch == nil {
 			return
 		}
-		if err := writeAll(o.conn, batch, o.timeout); err != nil {
+		if err := o.writeAll(batch); err != nil {
 			o.mu.Lock()
 			o.ending, o.writing = true, false
 			o.mu.Unlock()
 			o.room.Broadcast()
-			o.failed()
+			o.session.hangUp()
 			return
 		}
 	}
@@ -142,13 +140,14 @@ func (o *outbox) next() (batch net.Buffers) {
 		o.direct = nil
 		o.room.Broadcast()
 	}
-	for len(batch) < maxBatch {
-		u, ok := o.updates.Pop()
+	for size := 0; len(batch) < maxBatch && size < maxBatchBytes; {
+		_, u, ok := o.updates.Pop()
 		if !ok {
 			break
 		}
-		if frames := u.Encoded(o.encoder); len(frames) > 0 {
+		if frames := u.Encoded(o.session.codec); len(frames) > 0 {
 			batch = append(batch, frames)
+			size += len(frames)
 		}
 	}
 	if len(batch) == 0 && o.last != nil {
@@ -158,17 +157,51 @@ func (o *outbox) next() (batch net.Buffers) {
 	return batch
 }
 
-// writeAll writes the frames. timeout is for the client to read anything at
-// all: a slow client that makes progress is not cut off.
-func writeAll(conn net.Conn, frames net.Buffers, timeout time.Duration) error {
+// writeAll writes the frames. The write timeout is for the client to read
+// anything at all: one that is slow and makes progress is not cut off.
+func (o *outbox) writeAll(frames net.Buffers) error {
+	if _, plain := o.conn.(*net.TCPConn); !plain {
+		return o.writePieces(frames)
+	}
 	for {
-		if err := conn.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
+		n, err := o.timed(func() (int64, error) { return frames.WriteTo(o.conn) })
+		if n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
-		n, err := frames.WriteTo(conn)
-		if n > 0 && errors.Is(err, os.ErrDeadlineExceeded) && len(frames) > 0 {
-			continue
-		}
-		return err
 	}
+}
+
+// pieceBytes is what one TLS record holds.
+const pieceBytes = 16 << 10
+
+// writePieces is writeAll for a connection that cannot be written to any more
+// once a deadline has passed, as those of crypto/tls: each piece has a deadline
+// of its own.
+func (o *outbox) writePieces(frames net.Buffers) error {
+	for _, frame := range frames {
+		for piece := range slices.Chunk(frame, pieceBytes) {
+			_, err := o.timed(func() (int64, error) { n, err := o.conn.Write(piece); return int64(n), err })
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// blocked is how long a write takes that had to wait for the client to read.
+const blocked = 100 * time.Millisecond
+
+// timed gives a write its time. One that had to wait and got on shows that the
+// client is there, though its pongs are late: they come after what it reads.
+func (o *outbox) timed(write func() (int64, error)) (n int64, err error) {
+	begin := time.Now()
+	if err := o.conn.SetWriteDeadline(begin.Add(o.session.handler.config.WriteTimeout)); err != nil {
+		return 0, err
+	}
+	n, err = write()
+	if n > 0 && time.Since(begin) > blocked {
+		err = errors.Join(err, o.session.heard())
+	}
+	return n, err
 }

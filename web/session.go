@@ -30,6 +30,7 @@ type session struct {
 	secret  string
 	ping    *time.Timer
 	leaving bool // told to go away
+	ended   bool // no ping follows
 }
 
 // client is the engine's end of a session: a *bridge.Client, or functions.
@@ -40,12 +41,21 @@ type client interface {
 	Close()
 }
 
+// kernelBuffer bounds what waits in the kernel for one client. What is in there
+// cannot be replaced by something newer any more, and a ping waits behind it: a
+// client on a slow line must get through it before it counts as gone.
+const kernelBuffer = 128 << 10
+
 var pingFrame = appendFrame(nil, websocket.PingMessage, nil)
 
 // newSession makes a session of an upgraded connection. run must follow.
 func newSession(h *Handler, conn *websocket.Conn) *session {
 	s := &session{handler: h, conn: conn, codec: classicWire{}}
-	s.out = newOutbox(conn.NetConn(), h.config.WriteTimeout, s.codec, s.hangUp)
+	if tcp, ok := conn.NetConn().(*net.TCPConn); ok {
+		// Best effort: without it more is just waiting in the kernel.
+		_ = tcp.SetWriteBuffer(kernelBuffer)
+	}
+	s.out = newOutbox(conn.NetConn(), s)
 	s.client = h.connect(s)
 	conn.SetReadLimit(h.config.MaxMessageBytes)
 	// gorilla's own handlers write to the connection; everything here goes
@@ -65,7 +75,13 @@ func (s *session) run() {
 	s.ping = time.AfterFunc(s.handler.config.PingInterval, s.askAlive)
 	s.mu.Unlock()
 
-	err := s.read()
+	err := errEnded
+	defer func() { s.end(err) }() // also where the application's code ends the goroutine
+	err = s.read()
+}
+
+// end lets go of everything, err being why nothing more is read.
+func (s *session) end(err error) {
 	s.client.Close()
 	if isTimeout(err) && !s.isLeaving() {
 		s.hangUp() // nobody there to say goodbye to
@@ -73,6 +89,7 @@ func (s *session) run() {
 	s.out.end(farewell(err))
 	s.out.wait()
 	s.mu.Lock()
+	s.ended = true
 	s.ping.Stop()
 	s.mu.Unlock()
 	if !websocket.IsCloseError(err, websocket.CloseAbnormalClosure) {
@@ -84,6 +101,7 @@ func (s *session) run() {
 var (
 	errBinary  = errors.New("a binary message")
 	errNotUTF8 = errors.New("a text message that is not UTF-8")
+	errEnded   = errors.New("a handler ended the session's goroutine")
 )
 
 // read takes the client's messages one after another until there are no more.
@@ -110,7 +128,7 @@ func (s *session) read() error {
 func (s *session) receive(message []byte) {
 	defer func() {
 		if r := recover(); r != nil {
-			s.handler.config.Logger.Error("handling a client's message panicked", slog.String("stack", string(debug.Stack())))
+			s.complain(errPanicked, slog.String("stack", string(debug.Stack())))
 		}
 	}()
 	if err := s.codec.receive(s, message); err != nil {
@@ -129,11 +147,12 @@ func (s *session) heard() error {
 }
 
 func (s *session) askAlive() {
-	if !s.out.sendPing() {
-		return
-	}
+	s.out.sendPing()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.ended {
+		return
+	}
 	s.ping.Reset(s.handler.config.PingInterval)
 }
 
@@ -167,6 +186,10 @@ func farewell(err error) []byte {
 		return closeFrame(websocket.CloseUnsupportedData, "text messages only")
 	case errors.Is(err, errNotUTF8):
 		return closeFrame(websocket.CloseInvalidFramePayloadData, "not UTF-8")
+	case errors.Is(err, websocket.ErrReadLimit):
+		return closeFrame(websocket.CloseMessageTooBig, "")
+	case errors.Is(err, errEnded):
+		return closeFrame(websocket.CloseInternalServerErr, "")
 	case errors.As(err, &closed) && closed.Code != websocket.CloseAbnormalClosure:
 		return closeFrame(closed.Code, "")
 	default:
@@ -200,11 +223,14 @@ func isTimeout(err error) bool {
 // maxComplaints bounds what one client can write to the log.
 const maxComplaints = 10
 
+var errPanicked = errors.New("handling it panicked")
+
 // complain logs what was wrong with a message, never what was in it.
-func (s *session) complain(err error) {
+func (s *session) complain(err error, attrs ...any) {
 	s.complaints++
 	if s.complaints <= maxComplaints {
-		s.handler.config.Logger.Warn("ignoring a client's message", slog.Any("error", err), slog.Int("so_far", s.complaints))
+		attrs = append([]any{slog.Any("error", err), slog.Int("so_far", s.complaints)}, attrs...)
+		s.handler.config.Logger.Warn("ignoring a client's message", attrs...)
 	}
 }
 

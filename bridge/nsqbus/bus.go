@@ -119,6 +119,9 @@ func (b *Bus) publishToAny(ctx context.Context, topic string, body []byte) error
 			b.healthy.Store(int64(n))
 			return nil
 		}
+		if errors.Is(err, shared.ErrClosed) {
+			return err
+		}
 		errs = append(errs, fmt.Errorf("%s: %w", p.addr, err))
 		if isPermanent(err) {
 			break

@@ -71,11 +71,13 @@ func Shutdown(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// functionListener hears messages and nothing of the connection's state.
+// functionListener hears messages. After a lost connection, and at first, it
+// hears an empty one, which no message on NSQ can be: a Bridge takes it to mean
+// that messages may have been missed.
 type functionListener shared.ByteHandler
 
 var _ bridge.Listener = functionListener(nil)
 
 func (f functionListener) Message(body []byte) { f(body) }
-func (f functionListener) Live()               {}
+func (f functionListener) Live()               { f(nil) }
 func (f functionListener) Lost(error)          {}

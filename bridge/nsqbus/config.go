@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strconv"
 	"time"
 
 	"github.com/entity-sync/entity-sync/shared"
@@ -56,8 +57,12 @@ func (c Config) validate() error {
 		return errors.New("Addrs is empty, want the host:port of at least one nsqd")
 	}
 	for _, addr := range c.Addrs {
-		if _, _, err := net.SplitHostPort(addr); err != nil {
+		_, port, err := net.SplitHostPort(addr)
+		if err != nil {
 			return fmt.Errorf("Addrs holds %q, want host:port: %w", addr, err)
+		}
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return fmt.Errorf("Addrs holds %q, want host:port with a port from 1 to 65535", addr)
 		}
 	}
 	if c.Prefix != "" {

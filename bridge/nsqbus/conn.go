@@ -36,6 +36,7 @@ type conn struct {
 	r       *bufio.Reader
 	w       *bufio.Writer
 	timeout time.Duration // of a read: no heartbeat for so long means dead
+	ready   int           // how many messages nsqd allows under way; 0 for no limit
 }
 
 // dial connects and identifies. The connection is closed when ctx ends.
@@ -80,7 +81,7 @@ func (cn *conn) identify(c Config) error {
 	if err := cn.send(cmd); err != nil {
 		return err
 	}
-	answer, err := cn.response()
+	answer, err := cn.response(c.DialTimeout)
 	if err != nil {
 		return err
 	}
@@ -90,6 +91,7 @@ func (cn *conn) identify(c Config) error {
 	if err := json.Unmarshal(answer, &features); err != nil {
 		return fmt.Errorf("reading its features: %w", err)
 	}
+	cn.ready = features.MaxRdyCount
 	return nil
 }
 
@@ -132,8 +134,11 @@ const heartbeat = "_heartbeat_"
 
 // response reads the answer to the command just sent, and answers heartbeats
 // that come before it.
-func (cn *conn) response() ([]byte, error) {
-	for {
+func (cn *conn) response(within time.Duration) ([]byte, error) {
+	for end := time.Now().Add(within); ; {
+		if time.Now().After(end) {
+			return nil, fmt.Errorf("no answer within %v", within)
+		}
 		kind, data, err := cn.frame()
 		switch {
 		case err != nil:

@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/nsqio/go-nsq"
+
+	"github.com/entity-sync/entity-sync/shared"
 )
 
 // maxUnacknowledged bounds the publications written to an nsqd that it has not
@@ -19,6 +21,7 @@ type publisher struct {
 	config   Config
 	started  bool // guarded by the bus
 	requests chan *publication
+	ended    chan struct{} // closed when run has returned
 }
 
 // publication is one message on its way.
@@ -31,21 +34,26 @@ type publication struct {
 var errNotAcknowledged = errors.New("the connection ended before nsqd acknowledged")
 
 func newPublisher(addr string, c Config) *publisher {
-	return &publisher{addr: addr, config: c, requests: make(chan *publication)}
+	return &publisher{addr: addr, config: c, requests: make(chan *publication), ended: make(chan struct{})}
 }
 
-// publish returns once nsqd has acknowledged, the connection has failed or ctx
-// has ended. In the latter two cases the message may have got through.
+// publish returns once nsqd has acknowledged, the connection has failed, ctx has
+// ended or the bus was closed. But for the first the message may have got
+// through or not.
 func (p *publisher) publish(ctx context.Context, topic string, body []byte) error {
 	pub := &publication{topic: topic, body: body, done: make(chan error, 1)}
 	select {
 	case p.requests <- pub:
+	case <-p.ended:
+		return shared.ErrClosed
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	select {
 	case err := <-pub.done:
 		return err
+	case <-p.ended:
+		return shared.ErrClosed
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -53,6 +61,7 @@ func (p *publisher) publish(ctx context.Context, topic string, body []byte) erro
 
 // run serves requests until ctx ends.
 func (p *publisher) run(ctx context.Context) {
+	defer close(p.ended)
 	for {
 		select {
 		case <-ctx.Done():

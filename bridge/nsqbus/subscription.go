@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nsqio/go-nsq"
@@ -14,9 +15,9 @@ import (
 	"github.com/entity-sync/entity-sync/internal/backoff"
 )
 
-// ready is how many messages nsqd may have under way to one connection: its
-// own limit. Messages are only noted and acknowledged, so many never hurt.
-const ready = 2500
+// maxReady is how many messages nsqd may have under way to one connection, if
+// it allows so many. They are only noted and acknowledged, so many never hurt.
+const maxReady = 2500
 
 // subscription listens to one topic on every nsqd, one connection each.
 type subscription struct {
@@ -28,6 +29,8 @@ type subscription struct {
 	// went. It is held across those calls, which return at once.
 	mu   sync.Mutex
 	live int // connections subscribed
+
+	errors atomic.Uint64 // error frames, for the log
 }
 
 // run keeps the topic subscribed on one nsqd until ctx ends.
@@ -35,11 +38,13 @@ func (s *subscription) run(ctx context.Context, addr string) {
 	c := s.bus.config
 	wait := backoff.Policy{Min: c.Reconnect / 10, Max: c.Reconnect}
 	for failures := 1; ; failures++ {
-		subscribed, err := s.listen(ctx, addr)
+		since, err := s.listen(ctx, addr)
 		if ctx.Err() != nil {
 			return
 		}
-		if subscribed {
+		// A peer that takes the subscription and drops it again is no better
+		// than one that refuses: each time, everything watched is looked at.
+		if !since.IsZero() && time.Since(since) > c.Reconnect {
 			failures = 1
 		}
 		// Logged the 1st, 2nd, 4th, 8th … time: an nsqd may be gone for days.
@@ -55,29 +60,39 @@ func (s *subscription) run(ctx context.Context, addr string) {
 	}
 }
 
-// listen subscribes on one nsqd and hears it until the connection ends.
-func (s *subscription) listen(ctx context.Context, addr string) (subscribed bool, err error) {
+// listen subscribes on one nsqd and hears it until the connection ends. It
+// returns when it was subscribed, zero for never.
+func (s *subscription) listen(ctx context.Context, addr string) (since time.Time, err error) {
 	cn, err := dial(ctx, addr, s.bus.config)
 	if err != nil {
-		return false, err
+		return since, err
 	}
 	defer cn.Close()
 	stop := context.AfterFunc(ctx, func() { cn.Close() })
 	defer stop()
 
-	if err := cn.send(nsq.Subscribe(s.topic, s.bus.channel)); err != nil {
-		return false, fmt.Errorf("subscribing: %w", err)
+	if err := s.subscribe(cn); err != nil {
+		return since, fmt.Errorf("subscribing: %w", err)
 	}
-	if _, err := cn.response(); err != nil {
-		return false, fmt.Errorf("subscribing: %w", err)
-	}
-	if err := cn.send(nsq.Ready(ready)); err != nil {
-		return false, fmt.Errorf("subscribing: %w", err)
-	}
+	since = time.Now()
 	s.up()
 	err = s.hear(cn)
 	s.down(ctx, err)
-	return true, err
+	return since, err
+}
+
+func (s *subscription) subscribe(cn *conn) error {
+	if err := cn.send(nsq.Subscribe(s.topic, s.bus.channel)); err != nil {
+		return err
+	}
+	if _, err := cn.response(s.bus.config.DialTimeout); err != nil {
+		return err
+	}
+	ready := maxReady
+	if cn.ready > 0 {
+		ready = min(ready, cn.ready)
+	}
+	return cn.send(nsq.Ready(ready))
 }
 
 func (s *subscription) up() {
@@ -123,7 +138,10 @@ func (s *subscription) hear(cn *conn) error {
 		case kind == nsq.FrameTypeError:
 			// Such as E_FIN_FAILED, where a message had timed out. What is fatal
 			// ends the connection, and that is seen by the next read.
-			s.bus.config.Logger.Warn("nsqd reports an error", slog.String("topic", s.topic), slog.Any("error", nsqError(data)))
+			if n := s.errors.Add(1); n&(n-1) == 0 {
+				s.bus.config.Logger.Warn("nsqd reports an error", slog.String("topic", s.topic),
+					slog.Uint64("so_far", n), slog.Any("error", nsqError(data)))
+			}
 		default:
 			return errors.New("an unexpected frame")
 		}

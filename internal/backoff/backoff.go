@@ -2,6 +2,7 @@
 package backoff
 
 import (
+	"math"
 	"math/rand/v2"
 	"time"
 )
@@ -16,7 +17,7 @@ type Policy struct {
 // Delay returns how long to wait after the given number of failures in a row,
 // which is 1 after the first.
 func (p Policy) Delay(failures int) time.Duration {
-	return rand.N(p.ceiling(failures) + 1) //nolint:gosec // jitter is no secret
+	return rand.N(min(p.ceiling(failures), math.MaxInt64-1) + 1) //nolint:gosec // jitter is no secret
 }
 
 func (p Policy) ceiling(failures int) time.Duration {

@@ -1,9 +1,19 @@
 package backoff
 
 import (
+	"math"
 	"testing"
 	"time"
 )
+
+func TestTheLongestWaitThereIs(t *testing.T) {
+	p := Policy{Min: time.Second, Max: math.MaxInt64}
+	for failures := range 100 {
+		if d := p.Delay(failures); d < 0 {
+			t.Errorf("Delay(%d) = %v", failures, d)
+		}
+	}
+}
 
 func TestDelayStaysUnderADoublingCeiling(t *testing.T) {
 	p := Policy{Min: 100 * time.Millisecond, Max: 30 * time.Second}

@@ -1,76 +1,72 @@
 // Package conflate is a queue that keeps only the newest value of each slot.
 package conflate
 
-// Slot is one place in a Queue. The zero value is empty. A slot belongs to at
-// most one queue and must not be copied once used.
+// Slot is one place in a Queue. The zero value is empty. A slot waits in at most
+// one queue at a time and must not be copied while it does.
 type Slot[V any] struct {
-	value  V
-	full   bool // value is waiting to be popped
-	linked bool // the slot is in its queue's list
-	next   *Slot[V]
+	value      V
+	full       bool // waiting to be popped
+	prev, next *Slot[V]
 }
 
 // Queue pops slots in the order in which they became full, each with the newest
 // value put into it, so it never holds more values than there are slots. It
-// allocates nothing. The zero value is empty. It is not safe for concurrent use.
+// allocates nothing and keeps no trace of a slot that was popped or dropped. The
+// zero value is empty. It is not safe for concurrent use.
 type Queue[V any] struct {
 	head, tail *Slot[V]
-	full       int
+	length     int
 }
 
 // Put makes v the value of s. A value still waiting there is replaced and keeps
 // its place in the order.
 func (q *Queue[V]) Put(s *Slot[V], v V) {
 	s.value = v
-	if !s.full {
-		s.full = true
-		q.full++
-	}
-	if s.linked {
+	if s.full {
 		return
 	}
-	s.linked = true
+	s.full = true
+	s.prev = q.tail
 	if q.tail == nil {
 		q.head = s
 	} else {
 		q.tail.next = s
 	}
 	q.tail = s
+	q.length++
 }
 
-// Drop empties s and reports whether a value was waiting there. The slot's
-// place in the list is given up when Pop comes past it, so Drop is O(1).
+// Drop takes s out of the queue and reports whether a value was waiting there.
 func (q *Queue[V]) Drop(s *Slot[V]) bool {
 	if !s.full {
 		return false
 	}
-	s.empty()
-	q.full--
+	if s.prev == nil {
+		q.head = s.next
+	} else {
+		s.prev.next = s.next
+	}
+	if s.next == nil {
+		q.tail = s.prev
+	} else {
+		s.next.prev = s.prev
+	}
+	*s = Slot[V]{}
+	q.length--
 	return true
 }
 
-// Pop removes and returns the value that has waited longest.
-func (q *Queue[V]) Pop() (v V, ok bool) {
-	for q.head != nil {
-		s := q.head
-		q.head, s.next, s.linked = s.next, nil, false
-		if q.head == nil {
-			q.tail = nil
-		}
-		if s.full {
-			v = s.value
-			s.empty()
-			q.full--
-			return v, true
-		}
+// Pop removes and returns the slot that has waited longest, empty again, and its
+// value.
+func (q *Queue[V]) Pop() (s *Slot[V], v V, ok bool) {
+	if q.head == nil {
+		return nil, v, false
 	}
-	return v, false
+	s = q.head
+	v = s.value
+	q.Drop(s)
+	return s, v, true
 }
 
 // Len returns how many values are waiting.
-func (q *Queue[V]) Len() int { return q.full }
-
-func (s *Slot[V]) empty() {
-	var zero V
-	s.value, s.full = zero, false
-}
+func (q *Queue[V]) Len() int { return q.length }

@@ -1,6 +1,7 @@
 package conflate
 
 import (
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -22,7 +23,7 @@ func TestQueueAgainstModel(t *testing.T) {
 			"put": func(t *rapid.T) {
 				i := rapid.IntRange(0, slots-1).Draw(t, "slot")
 				next++
-				if _, full := value[i]; !full && !s[i].linked {
+				if _, full := value[i]; !full {
 					order = append(order, i)
 				}
 				value[i] = next
@@ -35,18 +36,21 @@ func TestQueueAgainstModel(t *testing.T) {
 					t.Fatalf("Drop(%d) = %v, want %v", i, got, full)
 				}
 				delete(value, i)
+				order = slices.DeleteFunc(order, func(o int) bool { return o == i })
 			},
 			"pop": func(t *rapid.T) {
-				want, full := 0, false
-				for len(order) > 0 && !full {
-					want, full = value[order[0]]
-					delete(value, order[0])
-					order = order[1:]
+				slot, got, ok := q.Pop()
+				if len(order) == 0 {
+					if ok || slot != nil {
+						t.Fatalf("Pop() = %d of an empty queue", got)
+					}
+					return
 				}
-				got, ok := q.Pop()
-				if got != want || ok != full {
-					t.Fatalf("Pop() = %d, %v, want %d, %v", got, ok, want, full)
+				if want := value[order[0]]; !ok || got != want || slot != &s[order[0]] {
+					t.Fatalf("Pop() = %d, %v, want %d of slot %d", got, ok, want, order[0])
 				}
+				delete(value, order[0])
+				order = order[1:]
 			},
 			"": func(t *rapid.T) {
 				if q.Len() != len(value) {
