@@ -5,10 +5,10 @@ MODULES := . example test
 LINT    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench lint fmt fuzz
+.PHONY: help run test bench fuzz screenshot lint fmt
 
 help: ## print the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## start the demo: two nodes, an nsqd and a database in one process; FLAGS="-h" lists its flags
 	@$(GO) run ./example/board $(FLAGS)
@@ -22,6 +22,9 @@ bench: ## the benchmarks beside the code, ready for benchstat
 
 fuzz: ## each fuzz target for FUZZTIME (10s)
 	@./.ci/fuzz $${FUZZTIME:-10s}
+
+screenshot: ## make docs/board.png anew
+	@cd example && BOARD_SCREENSHOT=$(CURDIR)/docs/board.png $(GO) test -count 1 -run TestScreenshot ./board
 
 lint: ## golangci-lint over every module
 	@for m in $(MODULES); do (cd $$m && echo "== lint: $$m" && $(GO) run $(LINT) run --config $(CURDIR)/.golangci.yaml ./...) || exit 1; done

@@ -203,7 +203,7 @@ func (a *auditor) overdue(now time.Time) (lost uint64, strangers int, fetch uint
 // checkIn starts the timer, unless it runs.
 func (a *auditor) checkIn(d time.Duration) {
 	if a.timer == nil && !a.closed {
-		a.timer = time.AfterFunc(d, a.check)
+		a.timer = time.AfterFunc(d, func() { a.entity.bridge.startWorker(a.check) })
 	}
 }
 

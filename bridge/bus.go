@@ -34,11 +34,13 @@ type Listener interface {
 	// Message takes one published body, valid until Message returns.
 	Message(body []byte)
 
-	// Live says that everything published from now on will be heard, and that
-	// something published earlier may have been missed. A Bus calls it after
-	// the broker acknowledged a subscription, the first one included.
+	// Live says that what is published from now on will be heard, and that
+	// something published earlier may have been missed. A Bus calls it after a
+	// broker acknowledged a subscription, the first one included; a Bus of
+	// several brokers after each of them did.
 	Live()
 
-	// Lost says that from now on nothing may be heard until Live is called.
+	// Lost says that from now on nothing may be heard until Live is called: no
+	// broker is left.
 	Lost(err error)
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// once runs a test in a bubble with its own clock; synctest.Wait then means
+// bubble runs a test in a bubble with its own clock; synctest.Wait then means
 // that everything that was going to happen has happened.
 func bubble(t *testing.T, f func(t *testing.T)) { t.Helper(); synctest.Test(t, f) }
 

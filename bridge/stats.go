@@ -55,8 +55,9 @@ func (b *Bridge) Stats() Stats {
 	return s
 }
 
-// Ready reports whether every registered entity type is subscribed on the bus,
-// so that changes announced elsewhere are heard here.
+// Ready reports whether every registered entity type is subscribed on the bus
+// (on one of its brokers at least), so that changes announced elsewhere are
+// heard here.
 func (b *Bridge) Ready() bool {
 	for _, ent := range b.registered() {
 		if !ent.live.Load() {

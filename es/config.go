@@ -87,6 +87,9 @@ func (c Config) validate() error {
 	if c.Bus != nil && (c.NSQAddr != "" || c.QueuePrefix != "") {
 		return errors.New("Bus takes the place of NSQ: NSQAddr and QueuePrefix must be empty")
 	}
+	if c.QueuePrefix != "" && c.NSQAddr == "" {
+		return errors.New("QueuePrefix is for NSQ: NSQAddr must not be empty")
+	}
 	return nil
 }
 

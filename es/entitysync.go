@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/entity-sync/entity-sync/bridge"
@@ -23,6 +24,7 @@ type EntitySync struct {
 	DatabaseHub *db.DatabaseHub
 
 	handler *web.Handler
+	modern  *sync.Map // the entity types that Register and its kin have registered
 }
 
 var _ http.Handler = (*EntitySync)(nil)
@@ -38,7 +40,7 @@ func New(c Config) (*EntitySync, error) {
 	if err != nil {
 		return nil, fmt.Errorf("es: Config: %w", err)
 	}
-	s := &EntitySync{DatabaseHub: db.NewDatabaseHub()}
+	s := &EntitySync{DatabaseHub: db.NewDatabaseHub(), modern: new(sync.Map)}
 	if s.Bridge, err = bridge.New(c.bridge(bus, s.DatabaseHub.Fetch)); err != nil {
 		return nil, fmt.Errorf("es: Config: %w", err)
 	}
@@ -98,10 +100,14 @@ func Setup(c Config) EntitySync {
 
 // RegisterEntityAndDBHandler is Register in the classic form: the handler passes
 // each row on to the function it is given, before it returns. Registering an
-// entity type again replaces its handler.
+// entity type again replaces its handler; where it was registered with Register,
+// that is an error wrapping shared.ErrDuplicateEntity.
 func (s *EntitySync) RegisterEntityAndDBHandler(entityType shared.EntityType, handler shared.EntityKeySecretByteHandler) error {
 	if handler == nil {
 		return fmt.Errorf("es: registering %q: the handler is nil", entityType)
+	}
+	if _, taken := s.modern.Load(entityType); taken {
+		return fmt.Errorf("es: registering %q: %w", entityType, shared.ErrDuplicateEntity)
 	}
 	s.DatabaseHub.AddDataPullAndPushHandler(entityType, handler)
 	return s.Bridge.RegisterEntityForSync(entityType)

@@ -41,6 +41,9 @@ func TestConfigErrorsNameTheField(t *testing.T) {
 		"Path":            {Path: "ws"},
 		"host:port":       {NSQAddr: "localhost"},
 		"Prefix":          {NSQAddr: "localhost:4150", QueuePrefix: "a b"},
+		"QueuePrefix":     {QueuePrefix: "mine."},
+		"Path:":           {Mux: mux.NewRouter(), Path: "/{"},
+		"65535":           {NSQAddr: "localhost:99999"},
 		"Bus":             {NSQAddr: "localhost:4150", Bus: new(membus.Broker).NewNode()},
 		"AllowedOrigins":  {AllowedOrigins: []string{"example.com"}},
 		"MaxMessageBytes": {MaxMessageBytes: -1},
@@ -140,6 +143,38 @@ func TestRegistrationErrors(t *testing.T) {
 	}
 	if err := s.Bridge.NotifyAllOfChange(shared.EntityKey{Entity: "nobody", ID: "1"}); !errors.Is(err, shared.ErrUnknownEntity) {
 		t.Errorf("notifying of what nobody registered: %v", err)
+	}
+}
+
+func TestAClassicHandlerDoesNotReplaceAModernOne(t *testing.T) {
+	s := newSync(t, es.Config{})
+	if err := es.Register(s, "items", func(context.Context, shared.EntityKey, string) (string, error) { return "modern", nil }); err != nil {
+		t.Fatal(err)
+	}
+	err := s.RegisterEntityAndDBHandler("items", func(shared.EntityKey, string, shared.ByteHandler) {})
+	if !errors.Is(err, shared.ErrDuplicateEntity) {
+		t.Errorf("got %v, want ErrDuplicateEntity", err)
+	}
+}
+
+func TestRegisterBatch(t *testing.T) {
+	s := newSync(t, es.Config{})
+	err := es.RegisterBatch(s, "items", func(_ context.Context, requests []shared.Request) []shared.Result {
+		var results []shared.Result
+		for _, r := range requests {
+			results = append(results, shared.Result{Rows: [][]byte{[]byte(r.Key.ID + r.Secret)}})
+		}
+		return results
+	}, es.WithBatchSize(7), es.WithMaxBytes(100))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := s.DatabaseHub.Fetch(t.Context(), shared.EntityKey{Entity: "items", ID: "1"}, "me")
+	if err != nil || len(rows) != 1 || string(rows[0]) != "1me" {
+		t.Errorf("got %q, %v", rows, err)
+	}
+	if err := es.RegisterBatch(s, "nil", nil); err == nil {
+		t.Error("a nil handler was taken")
 	}
 }
 

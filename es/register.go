@@ -40,6 +40,18 @@ func WithRetry(min, max time.Duration) Option {
 	return func(o *bridge.EntityOptions) { o.Retry = bridge.Retry{Min: min, Max: max} }
 }
 
+// WithMaxBytes bounds the rows of one fetch together; more is an error. The
+// default is 1 MiB.
+func WithMaxBytes(n int) Option {
+	return func(o *bridge.EntityOptions) { o.MaxBytes = n }
+}
+
+// WithBatchSize bounds how many requests a handler given to RegisterBatch gets
+// at once. The default is 10,000.
+func WithBatchSize(n int) Option {
+	return func(o *bridge.EntityOptions) { o.BatchSize = n }
+}
+
 // Register says how the one row of a key of an entity type is fetched, as the
 // holder of secret may see it, and starts listening for changes. The row is sent
 // as JSON; a []byte or json.RawMessage is sent as it is.
@@ -99,16 +111,43 @@ func RegisterRows[T any](s *EntitySync, entity shared.EntityType, fetch func(ctx
 	})
 }
 
+// RegisterBatch is Register for a handler that fetches several keys, or one key
+// for several secrets, in one go, such as with one query. It returns the results
+// in the order of the requests; a result's error means what it means to Register.
+// WithBatchSize bounds how many requests it gets.
+func RegisterBatch(s *EntitySync, entity shared.EntityType, fetch func(ctx context.Context, requests []shared.Request) []shared.Result, opts ...Option) error {
+	if fetch == nil {
+		return fmt.Errorf("es: registering %q: the fetch handler is nil", entity)
+	}
+	return s.add(entity, s.Bridge.RegisterBatch(entity, fetch, options(opts)),
+		func(ctx context.Context, key shared.EntityKey, secret string) ([][]byte, error) {
+			results := fetch(ctx, []shared.Request{{Key: key, Secret: secret}})
+			if len(results) != 1 {
+				return nil, fmt.Errorf("the batch fetch handler returned %d results for 1 request", len(results))
+			}
+			return results[0].Rows, results[0].Err
+		})
+}
+
 func (s *EntitySync) register(entity shared.EntityType, opts []Option, fetch shared.Fetcher) error {
-	var o bridge.EntityOptions
+	return s.add(entity, s.Bridge.Register(entity, fetch, options(opts)), fetch)
+}
+
+// add notes a registration that came to err in the hub, for who fetches by hand.
+func (s *EntitySync) add(entity shared.EntityType, err error, fetch shared.Fetcher) error {
+	if err != nil {
+		return err
+	}
+	s.modern.Store(entity, struct{}{})
+	s.DatabaseHub.AddFetcher(entity, fetch)
+	return nil
+}
+
+func options(opts []Option) (o bridge.EntityOptions) {
 	for _, opt := range opts {
 		opt(&o)
 	}
-	if err := s.Bridge.Register(entity, s.DatabaseHub.Fetch, o); err != nil {
-		return err
-	}
-	s.DatabaseHub.AddFetcher(entity, fetch)
-	return nil
+	return o
 }
 
 // encode returns v as a row that is the engine's from then on, or nil for null.

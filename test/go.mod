@@ -1,6 +1,6 @@
 module github.com/entity-sync/entity-sync/test
 
-go 1.26
+go 1.26.0
 
 replace github.com/entity-sync/entity-sync => ../
 

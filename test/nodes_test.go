@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -122,23 +121,14 @@ func TestNSQAbsentAtStart(t *testing.T) {
 // nsqd goes away and comes back, as in a restart and as in a crash. What changed
 // meanwhile reaches everybody, though nobody could announce it.
 func TestNSQGoesAwayAndComesBack(t *testing.T) {
-	for name, broker := range map[string]interface {
-		Stop(testing.TB)
-		Start(testing.TB)
-	}{
-		"stopped": nsqdtest.Start(t),
-		"killed":  killed{nsqdtest.StartProcess(t)},
+	for name, end := range map[string]func(*nsqdtest.Daemon, testing.TB){
+		"stopped": (*nsqdtest.Daemon).Stop,
+		"killed":  (*nsqdtest.Daemon).Kill,
 	} {
 		t.Run(name, func(t *testing.T) {
-			var addr string
-			switch b := broker.(type) {
-			case *nsqdtest.Daemon:
-				addr = b.Addr
-			case killed:
-				addr = b.Addr
-			}
+			nsqd := nsqdtest.Start(t)
 			var db database
-			nodes := []*node{startNode(t, &db, es.Config{NSQAddr: addr}), startNode(t, &db, es.Config{NSQAddr: addr})}
+			nodes := []*node{startNode(t, &db, es.Config{NSQAddr: nsqd.Addr}), startNode(t, &db, es.Config{NSQAddr: nsqd.Addr})}
 			untilReady(t, nodes...)
 			var clients []*client
 			for _, n := range nodes {
@@ -147,12 +137,12 @@ func TestNSQGoesAwayAndComesBack(t *testing.T) {
 				clients = append(clients, c)
 			}
 			for range 2 {
-				broker.Stop(t)
+				end(nsqd, t)
 				for i, n := range nodes {
 					until(t, fmt.Sprintf("node %d noticed", i), func() bool { return !n.Bridge.Ready() })
 				}
 				rev := db.write("100")
-				broker.Start(t)
+				nsqd.Start(t)
 				for _, c := range clients {
 					c.readUntil(rev)
 				}
@@ -167,13 +157,9 @@ func TestNSQGoesAwayAndComesBack(t *testing.T) {
 	}
 }
 
-type killed struct{ *nsqdtest.Process }
-
-func (k killed) Stop(t testing.TB) { k.Kill(t) }
-
 // A frozen nsqd keeps its connections and answers nothing.
 func TestAFrozenNSQDHoldsUpNoWriter(t *testing.T) {
-	nsqd := nsqdtest.StartProcess(t)
+	nsqd := nsqdtest.Start(t)
 	var db database
 	n := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr})
 	untilReady(t, n)
@@ -182,7 +168,7 @@ func TestAFrozenNSQDHoldsUpNoWriter(t *testing.T) {
 	n.notify(t, "100")
 	c.read()
 
-	nsqd.Signal(t, syscall.SIGSTOP)
+	nsqd.Freeze(t)
 	for range 3 {
 		rev := db.write("100")
 		begin := time.Now()
@@ -199,11 +185,88 @@ func TestAFrozenNSQDHoldsUpNoWriter(t *testing.T) {
 		t.Errorf("with a deadline of 50ms Notify returned %v after %v", err, time.Since(begin))
 	}
 	until(t, "the node noticed", func() bool { return !n.Bridge.Ready() })
-	nsqd.Signal(t, syscall.SIGCONT)
+	nsqd.Thaw(t)
 	untilReady(t, n)
 	rev := db.write("100")
 	n.notify(t, "100")
 	c.readUntil(rev)
+}
+
+// Of two nsqd one goes away, for good as far as anybody knows: writers notice
+// nothing, and what the other carries arrives. When it is back all is well.
+func TestOneOfTwoNSQDsGoesAway(t *testing.T) {
+	one, two := nsqdtest.Start(t), nsqdtest.Start(t)
+	var db database
+	config := es.Config{NSQAddr: one.Addr + ", " + two.Addr}
+	here, there := startNode(t, &db, config), startNode(t, &db, config)
+	untilReady(t, here, there)
+	c := there.dial(t, "me")
+	c.watch("100")
+	change := func() {
+		t.Helper()
+		rev := db.write("100")
+		here.notify(t, "100")
+		c.readUntil(rev)
+	}
+	// Ready says that one of them is subscribed. A change shows the other.
+	for range 10 {
+		change()
+	}
+	for _, end := range []func(*nsqdtest.Daemon, testing.TB){(*nsqdtest.Daemon).Kill, (*nsqdtest.Daemon).Stop} {
+		for _, nsqd := range []*nsqdtest.Daemon{one, two} {
+			end(nsqd, t)
+			for range 10 {
+				change()
+			}
+			if !there.Bridge.Ready() {
+				t.Error("not ready though one nsqd is there")
+			}
+			nsqd.Start(t)
+			before := there.Bridge.Stats().Resyncs.Joined
+			until(t, "the node came back to it", func() bool { return there.Bridge.Stats().Resyncs.Joined > before })
+			change()
+		}
+	}
+}
+
+// More messages than nsqd has under way to one connection: they are acknowledged.
+func TestThousandsOfNotificationsOnOneConnection(t *testing.T) {
+	for name, o := range map[string]nsqdtest.Options{"by default": {}, "with a low --max-rdy-count": {MaxReadyCount: 50}} {
+		t.Run(name, func(t *testing.T) {
+			nsqd := nsqdtest.StartWith(t, o)
+			var db database
+			here, there := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr}), startNode(t, &db, es.Config{NSQAddr: nsqd.Addr})
+			untilReady(t, here, there)
+			const messages = 6000
+			for i := range messages { // one after another, so none goes together with another
+				here.notify(t, fmt.Sprint(i))
+			}
+			until(t, "all were heard", func() bool { return there.Bridge.Stats().Notified == messages })
+			if got := there.Bridge.Stats().Resyncs; got.Joined != 1 || got.Lost != 0 {
+				t.Errorf("resyncs %+v: the connection did not hold", got)
+			}
+		})
+	}
+}
+
+// A publisher's connection that is idle for longer than nsqd waits for a
+// heartbeat is still there.
+func TestAnIdlePublisherKeepsItsConnection(t *testing.T) {
+	nsqd := nsqdtest.Start(t)
+	var db database
+	n := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr})
+	untilReady(t, n)
+	c := n.dial(t, "me")
+	c.watch("100")
+	n.notify(t, "100")
+	c.read()
+	time.Sleep(3500 * time.Millisecond) // nsqd's patience is two heartbeats of 1s
+	rev := db.write("100")
+	n.notify(t, "100")
+	c.readUntil(rev)
+	if got := n.Bridge.Stats().Resyncs.Joined; got != 1 {
+		t.Errorf("joined the bus %d times, want once", got)
+	}
 }
 
 // nsqd holds a lone message back for up to 250 ms unless it is told not to. The

@@ -74,8 +74,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !h.add(s) {
-		s.client.Close()
-		s.hangUp()
+		s.turnAway()
 	}
 }
 

@@ -168,6 +168,15 @@ func (s *session) goAway(code int, reason string) {
 	}
 }
 
+// turnAway ends a session that has not begun, because the handler was closed
+// meanwhile.
+func (s *session) turnAway() {
+	s.client.Close()
+	s.out.end(closeFrame(websocket.CloseServiceRestart, "restarting"))
+	s.out.wait()
+	s.hangUp()
+}
+
 func (s *session) isLeaving() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

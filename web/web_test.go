@@ -39,7 +39,6 @@ type server struct {
 	log     *logBuffer
 }
 
-// fetchNothingSpecial answers with the key, the secret and a count of writes.
 func start(t testing.TB, c web.Config, fetch shared.Fetcher) *server {
 	t.Helper()
 	s := &server{log: &logBuffer{}}
@@ -70,6 +69,7 @@ func start(t testing.TB, c web.Config, fetch shared.Fetcher) *server {
 	return s
 }
 
+// echo is a fetch handler that answers with what it was asked for.
 func echo(_ context.Context, k shared.EntityKey, secret string) ([][]byte, error) {
 	return [][]byte{fmt.Appendf(nil, `{"id":%q,"for":%q}`, k.ID, secret)}, nil
 }
@@ -371,7 +371,7 @@ func TestASlowClientEndsRightAndHoldsUpNobody(t *testing.T) {
 	var mu sync.Mutex
 	rev := 0
 	pad := strings.Repeat("x", 32<<10)
-	s := start(t, web.Config{}, func(context.Context, shared.EntityKey, string) ([][]byte, error) {
+	s := start(t, web.Config{WriteTimeout: time.Minute}, func(context.Context, shared.EntityKey, string) ([][]byte, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		return [][]byte{fmt.Appendf(nil, `%d %s`, rev, pad)}, nil
@@ -431,7 +431,11 @@ func TestASilentClientIsGivenUpAndAnAnsweringOneIsNot(t *testing.T) {
 	_ = silent // reads nothing, so it answers no ping
 	until(t, "the silent client is given up", func() bool { return s.bridge.Stats().Clients == 1 })
 	for range 10 {
-		<-pings
+		select {
+		case <-pings:
+		case <-ended:
+			t.Fatal("the answering client was given up")
+		}
 	}
 	if got := s.bridge.Stats().Clients; got != 1 {
 		t.Errorf("%d clients, want the answering one", got)

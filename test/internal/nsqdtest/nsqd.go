@@ -1,68 +1,119 @@
-// Package nsqdtest runs a real nsqd: inside a test's process, where it can be
-// stopped and started, or as a process of its own, where it can be frozen and
-// killed.
+// Package nsqdtest runs a real nsqd for a test, as a process of its own, so that
+// it can be stopped, killed, frozen and started again.
 package nsqdtest
 
 import (
-	"net/http"
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
-
-	"github.com/nsqio/nsq/nsqd"
 )
 
-// Daemon is an nsqd at one address, which may be stopped and started again.
+// Daemon is an nsqd at one address.
 type Daemon struct {
 	Addr string // host:port of its TCP protocol
 
-	dir    string
-	daemon *nsqd.NSQD
-	ended  chan error
+	options Options
+	cmd     *exec.Cmd
 }
 
 // Start runs an nsqd on a free port until the test ends.
 func Start(t testing.TB) *Daemon {
 	t.Helper()
-	d := &Daemon{Addr: "127.0.0.1:0", dir: t.TempDir()}
+	return StartWith(t, Options{})
+}
+
+// StartWith is Start with options.
+func StartWith(t testing.TB, o Options) *Daemon {
+	t.Helper()
+	d := &Daemon{Addr: "127.0.0.1:0", options: o}
 	d.Start(t)
-	t.Cleanup(func() { d.Stop(t) })
+	t.Cleanup(func() { d.Kill(t) })
 	return d
 }
 
-// Start starts an nsqd that was stopped, at the same address.
+// Start starts it again after Stop or Kill, at the same address.
 func (d *Daemon) Start(t testing.TB) {
 	t.Helper()
-	if d.daemon != nil {
-		return
+	var err error
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if err = d.start(); err == nil {
+			return
+		}
 	}
-	daemon, err := newDaemon(d.Addr, d.dir)
-	for end := time.Now().Add(10 * time.Second); err != nil && time.Now().Before(end); {
-		time.Sleep(20 * time.Millisecond) // the port is not free again at once
-		daemon, err = newDaemon(d.Addr, d.dir)
-	}
-	if err != nil {
-		t.Fatalf("starting nsqd at %s: %v", d.Addr, err)
-	}
-	d.daemon, d.Addr, d.ended = daemon, daemon.RealTCPAddr().String(), make(chan error, 1)
-	go func() { d.ended <- daemon.Main() }()
-	// Exit must not overtake Main. What Main starts last answers pings.
-	answer, err := http.Get("http://" + daemon.RealHTTPAddr().String() + "/ping")
-	if err != nil {
-		t.Fatalf("nsqd does not answer: %v", err)
-	}
-	answer.Body.Close()
-	http.DefaultClient.CloseIdleConnections()
+	t.Fatalf("starting nsqd at %s: %v", d.Addr, err)
 }
 
-// Stop ends the nsqd and every connection to it.
-func (d *Daemon) Stop(t testing.TB) {
+func (d *Daemon) start() error {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childVariable+"="+d.options.encode(d.Addr))
+	cmd.Stderr = os.Stderr
+	if _, err := cmd.StdinPipe(); err != nil { // held open: the child ends when it closes
+		return err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		return errors.Join(err, cmd.Wait())
+	}
+	d.Addr, d.cmd = strings.TrimSpace(line), cmd
+	return nil
+}
+
+// Stop ends it as an operator does, with SIGTERM.
+func (d *Daemon) Stop(t testing.TB) { d.end(t, syscall.SIGTERM) }
+
+// Kill ends it at once, as kill -9 does.
+func (d *Daemon) Kill(t testing.TB) { d.end(t, syscall.SIGKILL) }
+
+func (d *Daemon) end(t testing.TB, s syscall.Signal) {
 	t.Helper()
-	if d.daemon == nil {
+	if d.cmd == nil {
 		return
 	}
-	d.daemon.Exit()
-	if err := <-d.ended; err != nil {
-		t.Logf("nsqd ended with %v", err)
+	if err := d.cmd.Process.Signal(s); err != nil {
+		t.Fatalf("sending %v to nsqd: %v", s, err)
 	}
-	d.daemon = nil
+	d.cmd.Wait() // says how it ended, which depends on the signal
+	d.cmd = nil
+}
+
+// Freeze makes it answer nothing, with its connections left open, until Thaw. It
+// returns when it is frozen: a signal takes its time to arrive.
+func (d *Daemon) Freeze(t testing.TB) {
+	t.Helper()
+	d.signal(t, syscall.SIGSTOP)
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", d.cmd.Process.Pid))
+		if err != nil || strings.Contains(string(stat), ") T ") {
+			return // or there is no /proc to ask
+		}
+		if time.Now().After(end) {
+			t.Fatal("nsqd does not freeze")
+		}
+	}
+}
+
+// Thaw ends Freeze.
+func (d *Daemon) Thaw(t testing.TB) {
+	t.Helper()
+	d.signal(t, syscall.SIGCONT)
+}
+
+func (d *Daemon) signal(t testing.TB, s syscall.Signal) {
+	t.Helper()
+	if err := d.cmd.Process.Signal(s); err != nil {
+		t.Fatalf("sending %v to nsqd: %v", s, err)
+	}
 }

@@ -1,0 +1,411 @@
+package bridge_test
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/membus"
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// Each of these was broken once.
+
+// A client that joined a view between the hand-out of a result and the view's
+// return to idle was never served. Only real concurrency gets between the two.
+func TestEverySnapshotAskedForComes(t *testing.T) {
+	n := newNode(t, &membus.Broker{})
+	n.register(t, fixedRow, bridge.EntityOptions{Scope: public})
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for end := time.Now().Add(time.Second); time.Now().Before(end); {
+				s := newScreen(n, "")
+				if err := s.Subscribe(key, withSnapshot); err != nil {
+					t.Error(err)
+					return
+				}
+				select {
+				case <-s.news:
+				case <-time.After(patience):
+					t.Error("a snapshot never came")
+					return
+				}
+				s.Client.Close()
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// The same, with all the time in the world between the two: a sink that takes
+// its time over a result, while somebody else joins.
+func TestWhoJoinsWhileAResultIsHandedOutIsServed(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		answer := shared.ErrForbidden
+		n := newNode(t, &membus.Broker{})
+		n.register(t, func(context.Context, shared.EntityKey, string) ([][]byte, error) {
+			if answer != nil {
+				err := answer
+				answer = nil
+				return nil, err
+			}
+			return [][]byte{[]byte("row")}, nil
+		}, bridge.EntityOptions{Scope: public})
+		late := newScreen(n, "")
+		early := &hooked{}
+		early.Client = n.NewClient(early, bridge.ClientOptions{})
+		early.hook = func() {
+			// From within the hand-out: as soon as the lock is free.
+			go late.Subscribe(key, withSnapshot)
+		}
+		if err := early.Subscribe(key, withSnapshot); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if got := late.rows(); !slices.Equal(got, []string{"row"}) {
+			t.Errorf("who joined meanwhile saw %q, want the row", got)
+		}
+	})
+}
+
+type hooked struct {
+	*bridge.Client
+	hook func()
+}
+
+func (h *hooked) Push(*bridge.Slot, *bridge.Update) { h.hook() }
+func (h *hooked) Drop(*bridge.Slot) bool            { return false }
+
+// A key with more scopes than are searched one by one.
+func TestManyScopesOfOneKey(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var db table
+		n := newNode(t, &membus.Broker{})
+		n.register(t, db.fetch, bridge.EntityOptions{})
+		for round := range 3 {
+			var screens []*screen
+			for i := range 30 {
+				s := newScreen(n, fmt.Sprint("secret ", i))
+				s.subscribe(t, key, bridge.SubscribeOptions{})
+				screens = append(screens, s)
+			}
+			for i := 0; i < 30; i += 2 { // every other one leaves and comes back
+				screens[i].Unsubscribe(key)
+			}
+			for i := 0; i < 30; i += 2 {
+				screens[i].subscribe(t, key, bridge.SubscribeOptions{})
+			}
+			if got := n.Stats().Views; got != 30 {
+				t.Errorf("round %d: %d views for 30 secrets", round, got)
+			}
+			db.write(key)
+			n.notify(t, key)
+			synctest.Wait()
+			for i, s := range screens {
+				want := fmt.Sprintf(`{"id":"100","rev":%d,"for":"secret %d"}`, round+1, i)
+				if got := s.rows(); !slices.Equal(got, []string{want}) {
+					t.Errorf("round %d: client %d saw %q", round, i, got)
+				}
+				s.Client.Close()
+			}
+		}
+		if got := n.Stats().Views; got != 0 {
+			t.Errorf("%d views are left", got)
+		}
+	})
+}
+
+// A secret that changes between the computing of its scope and its use.
+func TestASecretChangedWhileItsScopeIsComputed(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		inScope, goOn := make(chan bool), make(chan bool)
+		slow := atomic.Bool{}
+		n := newNode(t, &membus.Broker{})
+		n.register(t, func(_ context.Context, _ shared.EntityKey, secret string) ([][]byte, error) {
+			return [][]byte{[]byte(secret)}, nil
+		}, bridge.EntityOptions{Scope: func(secret string) string {
+			if slow.CompareAndSwap(true, false) {
+				inScope <- true
+				<-goOn
+			}
+			return secret
+		}})
+		// Somebody who has the old secret, so that its view exists.
+		newScreen(n, "old").subscribe(t, key, withSnapshot)
+		newScreen(n, "").subscribe(t, other, withSnapshot)
+		s := newScreen(n, "old")
+		slow.Store(true)
+		go s.Subscribe(key, withSnapshot)
+		<-inScope
+		s.SetSecret("new")
+		goOn <- true
+		synctest.Wait()
+		if got := s.rows(); !slices.Equal(got, []string{"new"}) {
+			t.Errorf("saw %q, want the row of the new secret", got)
+		}
+		// And the other way round: a subscription that appears meanwhile.
+		slow.Store(true)
+		go s.SetSecret("newest")
+		<-inScope
+		s.subscribe(t, other, withSnapshot)
+		goOn <- true
+		synctest.Wait()
+		if got := s.rows(); !slices.Equal(got[len(got)-2:], []string{"newest", "newest"}) {
+			t.Errorf("saw %q, want both keys to end with the newest secret", got)
+		}
+	})
+}
+
+// A stalled client that subscribes and leaves, or is evicted, again and again
+// holds what it watches now.
+func TestAStalledClientThatComesAndGoesHoldsNothing(t *testing.T) {
+	for name, answer := range map[string]error{"rows": nil, "forbidden": shared.ErrForbidden} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				n := newNode(t, &membus.Broker{})
+				n.register(t, func(context.Context, shared.EntityKey, string) ([][]byte, error) {
+					return [][]byte{[]byte("row")}, answer
+				}, bridge.EntityOptions{})
+				r := &reader{}
+				r.Client = n.NewClient(r, bridge.ClientOptions{MaxSubscriptions: 10})
+				for i := range 1000 {
+					k := shared.EntityKey{Entity: items, ID: fmt.Sprint(i % 3)}
+					if err := r.Subscribe(k, withSnapshot); err != nil {
+						t.Fatal(err)
+					}
+					synctest.Wait()
+					if answer == nil {
+						r.Unsubscribe(k)
+					}
+				}
+				if got := r.queue.Len(); got > 10 {
+					t.Errorf("%d updates wait for a client that may watch 10 keys", got)
+				}
+			})
+		})
+	}
+}
+
+// Coming and going while fetches are slow must not pile up views in the queue.
+func TestViewsWithoutMembersDoNotWait(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newGate()
+		n := newNode(t, &membus.Broker{})
+		n.register(t, g.fetch, bridge.EntityOptions{Workers: 1, Timeout: time.Hour})
+		s := newScreen(n, "")
+		s.subscribe(t, key, withSnapshot)
+		<-g.entered
+		for i := range 1000 {
+			k := shared.EntityKey{Entity: items, ID: fmt.Sprint("passing ", i)}
+			s.subscribe(t, k, withSnapshot)
+			s.SetSecret(fmt.Sprint(i))
+			s.Unsubscribe(k)
+		}
+		if st := n.Stats(); st.Views > 2 || st.FetchesQueued > 1 {
+			t.Errorf("%d views and %d waiting fetches, want only those somebody wants", st.Views, st.FetchesQueued)
+		}
+		g.release <- row("")
+		<-g.entered
+		g.release <- row("")
+	})
+}
+
+// A fetch without rows and without an error says nothing: what waits stays.
+func TestNothingToSayErasesNothing(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		rows := [][]byte{[]byte("newest")}
+		n := newNode(t, &membus.Broker{})
+		n.register(t, func(context.Context, shared.EntityKey, string) ([][]byte, error) { return rows, nil }, bridge.EntityOptions{})
+		r := &reader{}
+		r.Client = n.NewClient(r, bridge.ClientOptions{})
+		if err := r.Subscribe(key, withSnapshot); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		rows = nil
+		n.notify(t, key)
+		synctest.Wait()
+		if u, ok := r.pop(); !ok || string(u.Rows[0]) != "newest" {
+			t.Error("the waiting row was replaced by nothing")
+		}
+	})
+}
+
+// nilError is a nil pointer that is a non-nil error, as happens by mistake.
+type nilError struct{ text string }
+
+func (e *nilError) Error() string { return e.text }
+
+func TestErrorsThatPanicAreFailures(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		calls := 0
+		n := newNode(t, &membus.Broker{})
+		n.register(t, func(context.Context, shared.EntityKey, string) ([][]byte, error) {
+			if calls++; calls == 1 {
+				var err *nilError
+				return nil, err
+			}
+			return [][]byte{[]byte("fine")}, nil
+		}, bridge.EntityOptions{})
+		s := newScreen(n, "")
+		s.subscribe(t, key, withSnapshot)
+		time.Sleep(time.Minute)
+		if got := s.rows(); !slices.Equal(got, []string{"fine"}) {
+			t.Errorf("saw %q", got)
+		}
+	})
+}
+
+func TestALateForbiddenIsDiscardedToo(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		calls := 0
+		n := newNode(t, &membus.Broker{})
+		n.register(t, func(ctx context.Context, _ shared.EntityKey, _ string) ([][]byte, error) {
+			if calls++; calls == 1 {
+				<-ctx.Done()
+				return nil, shared.ErrForbidden
+			}
+			return [][]byte{[]byte("allowed")}, nil
+		}, bridge.EntityOptions{Timeout: time.Second})
+		s := newScreen(n, "")
+		s.subscribe(t, key, withSnapshot)
+		time.Sleep(time.Minute)
+		if got := s.rows(); !slices.Equal(got, []string{"allowed"}) {
+			t.Errorf("saw %q, and %d subscriptions are left", got, n.Stats().Subscriptions)
+		}
+	})
+}
+
+// A handler may end its goroutine, as t.FailNow in a test's does.
+func TestAHandlerThatEndsItsGoroutineCostsARetry(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		calls := 0
+		n := newNode(t, &membus.Broker{})
+		n.register(t, func(context.Context, shared.EntityKey, string) ([][]byte, error) {
+			if calls++; calls == 1 {
+				runtime.Goexit()
+			}
+			return [][]byte{[]byte("fine")}, nil
+		}, bridge.EntityOptions{Workers: 1})
+		s := newScreen(n, "")
+		s.subscribe(t, key, withSnapshot)
+		time.Sleep(time.Minute)
+		if got := s.rows(); !slices.Equal(got, []string{"fine"}) {
+			t.Errorf("saw %q", got)
+		}
+	})
+}
+
+func TestQuotedSecretsStayOutOfTheLog(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const secret = "CANARY\"quo\\ted\n\x01é/&?"
+		n := newNode(t, &membus.Broker{})
+		n.register(t, func(_ context.Context, k shared.EntityKey, s string) ([][]byte, error) {
+			return nil, fmt.Errorf("no session for %q, %s, %#v", s, s, shared.EntityKey{ID: s})
+		}, bridge.EntityOptions{})
+		newScreen(n, secret).subscribe(t, key, withSnapshot)
+		synctest.Wait()
+		if log := n.log.String(); strings.Contains(log, "CANARY") || !strings.Contains(log, "redacted") {
+			t.Errorf("the log shows the secret:\n%s", log)
+		}
+	})
+}
+
+// A database that is down fails every fetch: the log must bear it.
+func TestFailuresInARowAreLoggedSparingly(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := newNode(t, &membus.Broker{})
+		n.register(t, func(context.Context, shared.EntityKey, string) ([][]byte, error) { panic("down") }, bridge.EntityOptions{})
+		s := newScreen(n, "")
+		for i := range 1000 {
+			s.subscribe(t, shared.EntityKey{Entity: items, ID: fmt.Sprint(i)}, withSnapshot)
+		}
+		time.Sleep(time.Minute)
+		if got := strings.Count(n.log.String(), "fetch failed"); got > 20 {
+			t.Errorf("%d lines for %d failures", got, n.Stats().FetchesFailed)
+		}
+	})
+}
+
+// The pump of a function client has taken a row when the secret changes, and
+// somebody else's fetch notices first.
+func TestAFunctionClientsTakenRowIsDroppedWithItsSecret(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var (
+			mu      sync.Mutex
+			secret  = "old"
+			fetched bool // the next to ask is the pump, with the row in its hand
+			asked   = make(chan bool)
+			goOn    = make(chan bool)
+			got     []string
+		)
+		n := newNode(t, &membus.Broker{})
+		n.register(t, func(_ context.Context, k shared.EntityKey, secret string) ([][]byte, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			fetched = fetched || k == key && secret == "old"
+			return [][]byte{[]byte(k.ID + " for " + secret)}, nil
+		}, bridge.EntityOptions{})
+		getSecret := func() string {
+			mu.Lock()
+			pump := fetched && secret == "old"
+			mu.Unlock()
+			if pump {
+				asked <- true
+				<-goOn
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			return secret
+		}
+		sub, _, dc := n.ClientBuilder(func(b []byte) { got = append(got, string(b)) }, getSecret)
+		sub(key)
+		sub(other)
+		n.notify(t, key)
+		<-asked
+		mu.Lock()
+		secret = "new"
+		mu.Unlock()
+		n.notify(t, other) // its fetch notices the new secret
+		synctest.Wait()
+		goOn <- true
+		synctest.Wait()
+		slices.Sort(got)
+		if !slices.Equal(got, []string{"100 for new", "other for new"}) {
+			t.Errorf("got %q, want both rows for the new secret", got)
+		}
+		close(dc)
+	})
+}
+
+// An empty message from a queue of functions says that some may have been missed.
+func TestAnEmptyMessageFromAQueueOfFunctionsIsAGap(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var q ownQueue
+		rows := "old"
+		b := bridge.BuildBridge(q.publisher, q.subscriber, func(_ shared.EntityKey, _ string, push shared.ByteHandler) { push([]byte(rows)) })
+		defer b.Close(t.Context())
+		if err := b.RegisterEntityForSync(items); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		sub, _, dc := b.ClientBuilder(func(b []byte) { got = append(got, string(b)) }, func() string { return "" })
+		sub(key)
+		rows = "new"
+		q.publisher(items)(nil)
+		synctest.Wait()
+		if !slices.Equal(got, []string{"new"}) {
+			t.Errorf("got %q", got)
+		}
+		close(dc)
+	})
+}

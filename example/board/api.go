@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// API is how rows are changed: over plain HTTP, by whoever may. It answers with
+// JSON, errors as {"error":"…"} in words for the page.
+type API struct {
+	node     string
+	store    *Store
+	announce func(ctx context.Context, keys ...shared.EntityKey) bool
+	log      *slog.Logger
+}
+
+// maxBody is more than any change needs.
+const maxBody = 4 << 10
+
+// Mount makes mux serve the API.
+func (a *API) Mount(mux *http.ServeMux) {
+	mux.Handle("POST /api/items", a.handler(a.add))
+	mux.Handle("PATCH /api/items/{id}", a.handler(a.change))
+	mux.Handle("DELETE /api/items/{id}", a.handler(a.delete))
+}
+
+// refusal is an error whose text the client may see.
+type refusal struct {
+	status int
+	text   string
+}
+
+func (r refusal) Error() string { return r.text }
+
+var (
+	errNoSecret    = refusal{http.StatusUnauthorized, "say who you are: Authorization: Bearer followed by your secret"}
+	errManagerOnly = refusal{http.StatusForbidden, "only a manager may do that; a guest may change quantities"}
+	errNoItem      = refusal{http.StatusNotFound, "there is no such item; somebody may have deleted it"}
+	errNotJSON     = refusal{http.StatusUnsupportedMediaType, "the Content-Type must be application/json"}
+	errTooLarge    = refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("the request is larger than %d bytes", maxBody)}
+)
+
+// saved answers a request that was done.
+type saved struct {
+	ID string `json:"id"`
+	// Announced is false where the other nodes will learn of it only later.
+	Announced bool `json:"announced"`
+}
+
+// handler authenticates, bounds the body, and turns what f returns into an answer.
+func (a *API) handler(f func(r *http.Request, role Role) (status int, answer saved, err error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		status, answer, err := 0, saved{}, error(errNoSecret)
+		if role := roleOfRequest(r); role != Nobody {
+			status, answer, err = f(r, role)
+		}
+		if err != nil {
+			a.refuse(w, r, err)
+			return
+		}
+		respond(w, status, answer)
+	})
+}
+
+func roleOfRequest(r *http.Request) Role {
+	secret, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok {
+		return Nobody
+	}
+	return RoleOf(secret)
+}
+
+func (a *API) add(r *http.Request, role Role) (int, saved, error) {
+	if role != Manager {
+		return 0, saved{}, errManagerOnly
+	}
+	var n NewItem
+	if err := decode(r, &n); err != nil {
+		return 0, saved{}, err
+	}
+	if err := n.Validate(); err != nil {
+		return 0, saved{}, refusal{http.StatusUnprocessableEntity, err.Error()}
+	}
+	id, err := a.store.Add(r.Context(), n, a.stamp())
+	if err != nil {
+		return 0, saved{}, err
+	}
+	return http.StatusCreated, saved{id, a.announce(r.Context(), itemKey(id), wholeBoard)}, nil
+}
+
+func (a *API) change(r *http.Request, role Role) (int, saved, error) {
+	var c Change
+	if err := decode(r, &c); err != nil {
+		return 0, saved{}, err
+	}
+	if role != Manager && !c.OnlyQuantity() {
+		return 0, saved{}, errManagerOnly
+	}
+	if err := c.Validate(); err != nil {
+		return 0, saved{}, refusal{http.StatusUnprocessableEntity, err.Error()}
+	}
+	id := r.PathValue("id")
+	if err := a.store.Change(r.Context(), id, c, a.stamp()); err != nil {
+		return 0, saved{}, err
+	}
+	return http.StatusOK, saved{id, a.announce(r.Context(), itemKey(id))}, nil
+}
+
+func (a *API) delete(r *http.Request, role Role) (int, saved, error) {
+	if role != Manager {
+		return 0, saved{}, errManagerOnly
+	}
+	id := r.PathValue("id")
+	if err := a.store.Delete(r.Context(), id, a.stamp()); err != nil {
+		return 0, saved{}, err
+	}
+	return http.StatusOK, saved{id, a.announce(r.Context(), itemKey(id), wholeBoard)}, nil
+}
+
+func (a *API) stamp() Stamp { return Stamp{At: time.Now(), Node: a.node} }
+
+// decode reads the one JSON object that a request consists of.
+func decode(r *http.Request, into any) error {
+	if kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); strings.TrimSpace(kind) != "application/json" {
+		return errNotJSON
+	}
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	err := d.Decode(into)
+	if err == nil && d.More() {
+		err = errors.New("more than one JSON value")
+	}
+	var tooLarge *http.MaxBytesError
+	var badType *json.UnmarshalTypeError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &tooLarge):
+		return errTooLarge
+	case errors.As(err, &badType):
+		return refusal{http.StatusBadRequest, fmt.Sprintf("%q cannot be %s", badType.Field, badType.Value)}
+	default:
+		return refusal{http.StatusBadRequest, "the request is not the JSON object that is expected here"}
+	}
+}
+
+// refuse answers with what the client may know of err.
+func (a *API) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	var known refusal
+	switch {
+	case errors.As(err, &known):
+	case errors.Is(err, shared.ErrNotFound):
+		known = errNoItem
+	case errors.Is(err, errFull):
+		known = refusal{http.StatusConflict, errFull.Error()}
+	case errors.Is(err, errQuantity):
+		known = refusal{http.StatusUnprocessableEntity, errQuantity.Error()}
+	default:
+		a.log.Error("a request failed", slog.String("method", r.Method), slog.Any("error", err))
+		known = refusal{http.StatusInternalServerError, "the board could not do that; its log says why"}
+	}
+	if known.status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+	}
+	respond(w, known.status, map[string]string{"error": known.text})
+}
+
+func respond(w http.ResponseWriter, status int, answer any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	// Nothing can be done about a client that is gone.
+	_ = json.NewEncoder(w).Encode(answer)
+}

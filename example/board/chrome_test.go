@@ -1,0 +1,222 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+)
+
+// startBrowser starts Chromium with a fresh profile, and ends it with the test.
+func startBrowser(t *testing.T) context.Context {
+	t.Helper()
+	options := append([]chromedp.ExecAllocatorOption{}, chromedp.DefaultExecAllocatorOptions[:]...)
+	options = append(options,
+		chromedp.ExecPath(findChromium(t)),
+		chromedp.UserDataDir(t.TempDir()),
+		chromedp.DisableGPU,
+		chromedp.Flag("disable-quic", true),
+		chromedp.Flag("disable-component-update", true),
+	)
+	if os.Geteuid() == 0 {
+		options = append(options, chromedp.NoSandbox) // Chromium's sandbox does not work for root
+	}
+	ctx, cancelAllocator := chromedp.NewExecAllocator(context.Background(), options...)
+	ctx, _ = chromedp.NewContext(ctx) // Cancel, below, is the gentle form of its cancel
+	t.Cleanup(func() {
+		if err := chromedp.Cancel(ctx); err != nil {
+			t.Logf("closing Chromium: %v", err)
+		}
+		cancelAllocator()
+	})
+	if err := chromedp.Do(ctx); err != nil {
+		t.Fatalf("starting Chromium: %v", err)
+	}
+	return ctx
+}
+
+func findChromium(t *testing.T) string {
+	t.Helper()
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	t.Fatal("Chromium is missing, and this test is about the page in a browser: install the Debian package chromium")
+	return ""
+}
+
+// tab is one page of the board, open in a browser.
+type tab struct {
+	t   *testing.T
+	ctx context.Context
+
+	mu       sync.Mutex
+	frames   []string // that came over WebSocket
+	requests []string // methods of the calls of the API
+	faults   []string // exceptions
+}
+
+// openTab opens node's page as role in a tab of its own, and waits until it shows rows.
+func openTab(t *testing.T, browser context.Context, n *Node, role Role) *tab {
+	t.Helper()
+	ctx, cancel := chromedp.NewContext(browser)
+	t.Cleanup(cancel)
+	b := &tab{t: t, ctx: ctx}
+	if err := chromedp.Listen(ctx, b.listen); err != nil {
+		t.Fatalf("opening a tab: %v", err)
+	}
+	b.do(
+		command(network.Enable, network.EnableParams{}),
+		command(runtime.Enable, cdp.Empty{}),
+		chromedp.EmulateViewport(1100, 900),
+		chromedp.Navigate(n.URL()+"?as="+string(role)),
+	)
+	b.until("the page is live and shows rows",
+		`document.querySelector("#light").dataset.state === "live" && document.querySelectorAll("#rows tr").length > 0`)
+	return b
+}
+
+func (b *tab) listen(event any) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch e := event.(type) {
+	case *network.EventWebSocketFrameReceived:
+		b.frames = append(b.frames, string(e.Response.PayloadData))
+	case *network.EventRequestWillBeSent:
+		if strings.Contains(e.Request.URL, "/api/") {
+			b.requests = append(b.requests, e.Request.Method)
+		}
+	case *runtime.EventExceptionThrown:
+		b.faults = append(b.faults, (&chromedp.ExceptionError{ExceptionDetails: e.ExceptionDetails}).Error())
+	}
+}
+
+// received returns the frames that came so far.
+func (b *tab) received() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return append([]string(nil), b.frames...)
+}
+
+// requested returns the methods of the calls of the API so far.
+func (b *tab) requested() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return append([]string(nil), b.requests...)
+}
+
+// checkFaults fails the test for each exception in the page.
+func (b *tab) checkFaults() {
+	b.t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, fault := range b.faults {
+		b.t.Errorf("the page threw: %s", fault)
+	}
+}
+
+// command is a command of the browser's protocol that answers nothing.
+func command[P any](c cdp.Command[P, cdp.Empty], params P) chromedp.Action[chromedp.Void] {
+	return chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+		_, err := cdp.Call(ctx, t, c, params)
+		return err
+	})
+}
+
+func (b *tab) do(actions ...chromedp.Action[chromedp.Void]) {
+	b.t.Helper()
+	ask(b, chromedp.Steps(actions...))
+}
+
+// ask does something in the tab that has an answer.
+func ask[T any](b *tab, action chromedp.Action[T]) T {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	result, err := chromedp.Run(ctx, action)
+	if err != nil {
+		b.t.Fatalf("in the browser: %v", err)
+	}
+	return result
+}
+
+// is evaluates an expression to true or false.
+func (b *tab) is(expression string) bool {
+	b.t.Helper()
+	return ask(b, chromedp.Evaluate[bool](expression))
+}
+
+// text evaluates an expression to a string.
+func (b *tab) text(expression string) string {
+	b.t.Helper()
+	return ask(b, chromedp.Evaluate[string]("String("+expression+")"))
+}
+
+// until waits until an expression is true.
+func (b *tab) until(what, expression string) {
+	b.t.Helper()
+	defer func() {
+		if b.t.Failed() {
+			b.t.Logf("the page shows:\n%s", b.text("document.body.innerText"))
+		}
+	}()
+	eventually(b.t, what, func() bool { return b.is(expression) })
+}
+
+// enter replaces the text of the field that selector finds and presses Enter.
+func (b *tab) enter(selector, text string) {
+	b.t.Helper()
+	b.focus(selector)
+	b.do(chromedp.KeyEvent(text + "\r"))
+}
+
+// focus puts the cursor into a field and selects what is there.
+func (b *tab) focus(selector string) {
+	b.t.Helper()
+	b.do(chromedp.Evaluate[chromedp.Void](find(selector) + ".focus(); " + find(selector) + ".select()"))
+}
+
+// typeInto types a text into a field as it is.
+func (b *tab) typeInto(selector, text string) {
+	b.t.Helper()
+	b.do(chromedp.SendKeys(chromedp.CSS(selector), text))
+}
+
+func (b *tab) click(selector string) {
+	b.t.Helper()
+	b.do(chromedp.Click(chromedp.CSS(selector)))
+}
+
+// viewport makes the tab the size of a screen, light or dark.
+func (b *tab) viewport(width, height int64, scheme string) {
+	b.t.Helper()
+	b.do(
+		chromedp.EmulateViewport(width, height),
+		command(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
+		}),
+	)
+}
+
+// row is a selector for an item's row, and what is in it.
+func row(id string, inside ...string) string {
+	return strings.TrimSpace(fmt.Sprintf(`tr[data-id=%q] %s`, id, strings.Join(inside, " ")))
+}
+
+// find is the expression for what a selector finds.
+func find(selector string) string { return fmt.Sprintf("document.querySelector(%q)", selector) }
+
+// shows is the expression for a field that holds a text.
+func shows(selector, text string) string {
+	return fmt.Sprintf("%s?.value === %q", find(selector), text)
+}

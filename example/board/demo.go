@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"syscall"
+)
+
+// Config is what can be chosen about the board.
+type Config struct {
+	// Addrs are the addresses (host:port) of the two nodes. Port 0 takes a free one.
+	Addrs [2]string
+
+	// DatabaseURL is a PostgreSQL connection string. Empty means SQLite, in a
+	// temporary file.
+	DatabaseURL string
+
+	// Logger gets what an operator should know.
+	Logger *slog.Logger
+}
+
+// Demo is the whole board: a database, NSQ, and two nodes that have nothing
+// else in common.
+type Demo struct {
+	Broker *Broker
+	Store  *Store
+	Nodes  []*Node
+
+	dir string // of all its files
+}
+
+// StartDemo starts the board. On an error nothing is left running.
+func StartDemo(ctx context.Context, c Config) (_ *Demo, err error) {
+	// Ports first: that one is taken is what goes wrong most often, and nothing
+	// has been touched yet.
+	listeners, err := listen(c.Addrs)
+	if err != nil {
+		return nil, err
+	}
+	d := &Demo{}
+	defer func() {
+		if err == nil {
+			return
+		}
+		for _, l := range listeners[len(d.Nodes):] {
+			l.Close()
+		}
+		err = errors.Join(err, d.Close(context.WithoutCancel(ctx)))
+	}()
+	if d.dir, err = os.MkdirTemp("", "entity-sync-board-"); err != nil {
+		return nil, fmt.Errorf("making a temporary folder: %w", err)
+	}
+	if d.Store, err = OpenStore(ctx, c.DatabaseURL, d.dir); err != nil {
+		return nil, err
+	}
+	if d.Broker, err = StartBroker(d.dir); err != nil {
+		return nil, err
+	}
+	for i, l := range listeners {
+		node, err := startNode(nodeConfig{
+			name: nodeName(i), listener: l, page: pageOf(i, listeners),
+			store: d.Store, nsqAddr: d.Broker.Addr(), log: c.Logger,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("starting %s: %w", nodeName(i), err)
+		}
+		d.Nodes = append(d.Nodes, node)
+	}
+	for _, n := range d.Nodes {
+		if err := n.waitReady(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return d, nil
+}
+
+func nodeName(i int) string { return fmt.Sprintf("node %d", i+1) }
+
+// pageOf says what the page of node i is told: its own name, and where the
+// other one is.
+func pageOf(i int, listeners []net.Listener) pageData {
+	other := (i + 1) % len(listeners)
+	_, port, err := net.SplitHostPort(listeners[other].Addr().String())
+	if err != nil {
+		panic(err) // cannot happen: it is a TCP address
+	}
+	return pageData{Node: nodeName(i), Other: nodeName(other), OtherPort: port}
+}
+
+func listen(addrs [2]string) (listeners []net.Listener, err error) {
+	for i, addr := range addrs {
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			for _, l := range listeners {
+				l.Close()
+			}
+			return nil, listenError(i, addr, err)
+		}
+		listeners = append(listeners, l)
+	}
+	return listeners, nil
+}
+
+func listenError(i int, addr string, err error) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		err = errors.New("the port is taken")
+	}
+	return fmt.Errorf("%s cannot listen on %s: %w (choose another address with -node%d)", nodeName(i), addr, err, i+1)
+}
+
+// Close ends the board and removes its files, in the order in which each part
+// can still say goodbye to the next. It may be called on one that started only
+// in part.
+func (d *Demo) Close(ctx context.Context) error {
+	var errs []error
+	for _, n := range d.Nodes {
+		errs = append(errs, n.closeSync(ctx))
+	}
+	for _, n := range d.Nodes {
+		errs = append(errs, n.closeServer(ctx))
+	}
+	if d.Broker != nil {
+		errs = append(errs, d.Broker.Stop())
+	}
+	if d.Store != nil {
+		errs = append(errs, d.Store.Close())
+	}
+	if d.dir != "" {
+		errs = append(errs, os.RemoveAll(d.dir))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// patience bounds every wait of these tests. Nothing takes nearly as long.
+const patience = 20 * time.Second
+
+// startDemo starts the board on free ports, and ends it with the test.
+func startDemo(t *testing.T, c Config) *Demo {
+	t.Helper()
+	c.Addrs = [2]string{"127.0.0.1:0", "127.0.0.1:0"}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
+	}
+	d, err := StartDemo(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		if err := d.Close(ctx); err != nil {
+			t.Errorf("closing the board: %v", err)
+		}
+		http.DefaultClient.CloseIdleConnections()
+	})
+	return d
+}
+
+// restartNode starts a node that was closed again, at its address.
+func restartNode(t *testing.T, d *Demo, i int, addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listeners := []net.Listener{d.Nodes[0].listener, d.Nodes[1].listener}
+	listeners[i] = l
+	node, err := startNode(nodeConfig{
+		name: nodeName(i), listener: l, page: pageOf(i, listeners),
+		store: d.Store, nsqAddr: d.Broker.Addr(), log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Nodes[i] = node
+	if err := node.waitReady(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// startBroker starts the board's nsqd again. Its port may be somebody's for a
+// moment: the nodes, trying to reach it, connect from ports of the same range.
+func startBroker(t *testing.T, d *Demo) {
+	t.Helper()
+	eventually(t, "nsqd starts again", func() bool {
+		err := d.Broker.Start()
+		if err != nil {
+			t.Log(err)
+		}
+		return err == nil
+	})
+	for _, n := range d.Nodes {
+		if err := n.waitReady(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// eventually waits until what holds, and fails the test if it never does.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(patience); !holds(); <-tick.C {
+		if time.Now().After(end) {
+			t.Fatalf("waited %v for this in vain: %s", patience, what)
+		}
+	}
+}
+
+// request is one call of a node's API.
+type request struct {
+	method, path string
+	secret       string
+	body         string
+	contentType  string // application/json if empty, none if "-"
+}
+
+// answer is what came back.
+type answer struct {
+	status int
+	header http.Header
+	body   map[string]any
+}
+
+func (a answer) errorText() string {
+	text, _ := a.body["error"].(string)
+	return text
+}
+
+func send(t *testing.T, n *Node, r request) answer {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), r.method, strings.TrimSuffix(n.URL(), "/")+r.path, strings.NewReader(r.body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	switch r.contentType {
+	case "":
+		req.Header.Set("Content-Type", "application/json")
+	case "-":
+	default:
+		req.Header.Set("Content-Type", r.contentType)
+	}
+	if r.secret != "" {
+		req.Header.Set("Authorization", "Bearer "+r.secret)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := answer{status: resp.StatusCode, header: resp.Header}
+	if err := json.Unmarshal(b, &a.body); err != nil {
+		t.Fatalf("%s %s: %d with a body that is no JSON object: %q", r.method, r.path, resp.StatusCode, b)
+	}
+	return a
+}
+
+// addItem adds an item as a manager and returns its id.
+func addItem(t *testing.T, n *Node, name string) string {
+	t.Helper()
+	body, err := json.Marshal(NewItem{Name: name, Quantity: 10, PriceCents: 500, CostCents: 300})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := send(t, n, request{method: "POST", path: "/api/items", secret: managerSecret, body: string(body)})
+	id, _ := a.body["id"].(string)
+	if a.status != http.StatusCreated || id == "" {
+		t.Fatalf("adding an item: %d %v", a.status, a.body)
+	}
+	return id
+}
+
+// watcher is a client without a page: a socket and the frames that came.
+type watcher struct {
+	t    *testing.T
+	conn *websocket.Conn
+}
+
+func watch(t *testing.T, n *Node, secret string) *watcher {
+	t.Helper()
+	conn, _, err := websocket.DefaultDialer.DialContext(t.Context(), "ws"+strings.TrimPrefix(n.URL(), "http")+"ws/entity-sync/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	w := &watcher{t: t, conn: conn}
+	w.say("secret", secret)
+	return w
+}
+
+func (w *watcher) say(action string, body any) {
+	w.t.Helper()
+	if err := w.conn.WriteJSON(map[string]any{"action": action, "body": body}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *watcher) subscribe(entity, id string) {
+	w.t.Helper()
+	w.say("subscribe", map[string]any{"entity": entity, "id": id, "snapshot": true})
+}
+
+// until reads frames up to one for which ok is true, and returns that one.
+func (w *watcher) until(what string, ok func(row map[string]any) bool) map[string]any {
+	w.t.Helper()
+	if err := w.conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		w.t.Fatal(err)
+	}
+	for {
+		_, frame, err := w.conn.ReadMessage()
+		if err != nil {
+			w.t.Fatalf("waiting for %s: %v", what, err)
+		}
+		var row map[string]any
+		d := json.NewDecoder(bytes.NewReader(frame))
+		if err := d.Decode(&row); err != nil {
+			w.t.Fatalf("a frame that is no row: %q", frame)
+		}
+		if ok(row) {
+			return row
+		}
+	}
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/entity-sync/entity-sync/es"
+)
+
+// Node is one server of the board. It shares the database and NSQ with the
+// other, and knows nothing else of it.
+type Node struct {
+	Name string
+
+	listener  net.Listener
+	sync      *es.EntitySync
+	announcer *Announcer
+	server    *http.Server
+	served    chan struct{} // closed when the server has stopped taking connections
+}
+
+// nodeConfig is what a node is made of.
+type nodeConfig struct {
+	name     string
+	listener net.Listener
+	page     pageData
+	store    *Store
+	nsqAddr  string
+	log      *slog.Logger
+}
+
+// startNode starts a node, which owns c.listener unless there is an error.
+func startNode(c nodeConfig) (*Node, error) {
+	n := &Node{Name: c.name, listener: c.listener, served: make(chan struct{})}
+	log := c.log.With(slog.String("node", c.name))
+	var err error
+	n.sync, err = es.New(es.Config{NSQAddr: c.nsqAddr, Logger: log})
+	if err != nil {
+		return nil, fmt.Errorf("setting up Entity Sync: %w", err)
+	}
+	n.announcer = StartAnnouncer(n.sync, log)
+	mux := http.NewServeMux()
+	mux.Handle("/ws/entity-sync/", n.sync)
+	(&API{node: c.name, store: c.store, announce: n.announcer.Announce, log: log}).Mount(mux)
+	if err := errors.Join(registerEntities(n.sync, c.store), mountPage(mux, c.page)); err != nil {
+		n.announcer.Stop()
+		return nil, errors.Join(err, n.sync.Close(context.Background()))
+	}
+	n.server = &http.Server{
+		Handler: mux,
+		// A client that is slow to ask, or says nothing any more, does not keep
+		// its connection. None of these concern WebSockets, which are pinged.
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      10 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	go n.serve(log)
+	return n, nil
+}
+
+func (n *Node) serve(log *slog.Logger) {
+	defer close(n.served)
+	if err := n.server.Serve(n.listener); !errors.Is(err, http.ErrServerClosed) {
+		log.Error("the server stopped", slog.Any("error", err))
+	}
+}
+
+// readyTimeout bounds how long a start waits for NSQ.
+const readyTimeout = 5 * time.Second
+
+// waitReady returns when the node hears what other nodes announce. Nothing would
+// be lost without waiting: a node that is not there yet looks at everything
+// again when it is.
+func (n *Node) waitReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !n.sync.Bridge.Ready() {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s cannot subscribe on NSQ: %w", n.Name, ctx.Err())
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+// URL is where the node's page is.
+func (n *Node) URL() string { return "http://" + n.listener.Addr().String() + "/" }
+
+// closeSync sends the node's WebSocket clients away and leaves NSQ.
+func (n *Node) closeSync(ctx context.Context) error {
+	n.announcer.Stop()
+	return n.sync.Close(ctx)
+}
+
+// closeServer ends what remains: the requests under way.
+func (n *Node) closeServer(ctx context.Context) error {
+	err := n.server.Shutdown(ctx)
+	if err != nil {
+		err = errors.Join(err, n.server.Close())
+	}
+	<-n.served
+	return err
+}

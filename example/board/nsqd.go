@@ -1,0 +1,89 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/nsqio/nsq/nsqd"
+)
+
+// Broker is an nsqd inside this program, so that the board needs nothing
+// installed. A real system runs nsqd by itself and names it in es.Config.NSQAddr.
+type Broker struct {
+	addr string
+	dir  string
+	nsqd *nsqd.NSQD
+	done chan error // takes what nsqd's Main returned
+}
+
+// StartBroker starts nsqd on a free port of this machine, with its files in dir.
+func StartBroker(dir string) (*Broker, error) {
+	b := &Broker{addr: "127.0.0.1:0", dir: dir}
+	if err := b.Start(); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// Addr is where nsqd takes publishers and subscribers.
+func (b *Broker) Addr() string { return b.addr }
+
+// Start starts nsqd again after Stop, at the same address.
+func (b *Broker) Start() error {
+	// A new folder each time: there is nothing to take over, and an nsqd that
+	// could not start keeps its folder locked.
+	data, err := os.MkdirTemp(b.dir, "nsqd-")
+	if err != nil {
+		return fmt.Errorf("making a folder for nsqd: %w", err)
+	}
+	opts := nsqd.NewOptions()
+	opts.TCPAddress = b.addr
+	opts.HTTPAddress, opts.HTTPSAddress = "", "" // nothing here uses them
+	opts.DataPath = data
+	opts.Logger = silent{}
+	n, err := nsqd.New(opts)
+	if err != nil {
+		return fmt.Errorf("starting nsqd: %w", err)
+	}
+	b.addr = n.RealTCPAddr().String()
+	b.nsqd, b.done = n, make(chan error, 1)
+	go func() { b.done <- n.Main() }()
+	return nil
+}
+
+// Stop ends nsqd and returns when all of it has ended. Stopping twice is once.
+func (b *Broker) Stop() error {
+	if b.nsqd == nil {
+		return nil
+	}
+	b.deleteChannels()
+	b.nsqd.Exit()
+	b.nsqd = nil
+	if err := <-b.done; err != nil {
+		return errors.Join(errors.New("nsqd ended badly"), err)
+	}
+	return nil
+}
+
+// deleteChannels does before Exit what nsqd would otherwise do by itself, in
+// goroutines that Exit does not wait for, as the channels' subscribers leave:
+// nsqd panics where one of them is late.
+func (b *Broker) deleteChannels() {
+	for _, topic := range b.nsqd.GetStats("", "", false).Topics {
+		t, err := b.nsqd.GetExistingTopic(topic.TopicName)
+		if err != nil {
+			continue // gone meanwhile
+		}
+		for _, channel := range topic.Channels {
+			_ = t.DeleteExistingChannel(channel.ChannelName) // or it is gone meanwhile
+		}
+	}
+}
+
+// silent is nsqd's logger. What it would say about connections, the library
+// says too, from the end that matters here.
+type silent struct{}
+
+// Output implements nsqd.Logger.
+func (silent) Output(int, string) error { return nil }

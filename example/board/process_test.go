@@ -1,0 +1,202 @@
+//go:build unix
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// process is the program as a person starts it.
+type process struct {
+	cmd    *exec.Cmd
+	stderr bytes.Buffer
+	urls   []string // from the banner
+	rest   chan string
+}
+
+// buildBoard builds the program once a test.
+func buildBoard(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "board")
+	if out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput(); err != nil {
+		t.Fatalf("building the board: %v\n%s", err, out)
+	}
+	return path
+}
+
+// boardCommand is the program, in a folder that is not its own, with temp for its
+// temporary files.
+func boardCommand(program, temp string, env []string, args ...string) *exec.Cmd {
+	cmd := exec.Command(program, args...)
+	cmd.Dir = "/"
+	cmd.Env = append(os.Environ(), append([]string{"TMPDIR=" + temp, "DATABASE_URL="}, env...)...)
+	return cmd
+}
+
+// startBoard starts the program and waits for its banner.
+func startBoard(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{cmd: cmd, rest: make(chan string, 1)}
+	cmd.Stderr = &p.stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if cmd.ProcessState == nil {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		}
+	})
+	watchdog := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() }) // ends the scan too
+	defer watchdog.Stop()
+	url := regexp.MustCompile(`http://[^?\s]+`)
+	scanner := bufio.NewScanner(out)
+	for scanner.Scan() {
+		if u := url.FindString(scanner.Text()); u != "" {
+			p.urls = append(p.urls, u)
+		}
+		if strings.Contains(scanner.Text(), "Ctrl-C") {
+			go func() { // until the program ends
+				for scanner.Scan() {
+				}
+				close(p.rest)
+			}()
+			return p
+		}
+	}
+	_ = cmd.Wait()
+	t.Fatalf("the program ended without a banner: %v\n%s", cmd.ProcessState, &p.stderr)
+	return nil
+}
+
+// stop sends a signal and returns how long the program took to end.
+func (p *process) stop(t *testing.T, signal os.Signal) time.Duration {
+	t.Helper()
+	start := time.Now()
+	if err := p.cmd.Process.Signal(signal); err != nil {
+		t.Fatal(err)
+	}
+	watchdog := time.AfterFunc(patience, func() { _ = p.cmd.Process.Kill() })
+	defer watchdog.Stop()
+	<-p.rest
+	if err := p.cmd.Wait(); err != nil {
+		t.Errorf("after %v the program ended with %v, want exit code 0\n%s", signal, err, &p.stderr)
+	}
+	return time.Since(start)
+}
+
+func TestProcessEndsCleanly(t *testing.T) {
+	program := buildBoard(t)
+	for _, signal := range []os.Signal{syscall.SIGTERM, os.Interrupt} {
+		t.Run(signal.String(), func(t *testing.T) {
+			temp := t.TempDir()
+			p := startBoard(t, boardCommand(program, temp, nil, "-node1", "127.0.0.1:0", "-node2", "127.0.0.1:0"))
+			if len(p.urls) != 2 {
+				t.Fatalf("the banner names %q, want two addresses", p.urls)
+			}
+			// With a client on it, which is told that it is a restart.
+			conn, _, err := websocket.DefaultDialer.DialContext(t.Context(), "ws"+strings.TrimPrefix(p.urls[0], "http")+"ws/entity-sync/", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := &watcher{t, conn}
+			defer conn.Close()
+			w.say("secret", guestSecret)
+			w.subscribe("board", "all")
+			w.until("the list", func(map[string]any) bool { return true })
+			left := make(chan error, 1)
+			go func() {
+				_, _, err := conn.ReadMessage()
+				conn.Close()
+				left <- err
+			}()
+			if took := p.stop(t, signal); took > 5*time.Second {
+				t.Errorf("ending took %v, want less than 5s", took)
+			}
+			if err := <-left; !websocket.IsCloseError(err, websocket.CloseServiceRestart) {
+				t.Errorf("the client got %v, want close code 1012", err)
+			}
+			if files, err := os.ReadDir(temp); err != nil || len(files) > 0 {
+				t.Errorf("left behind: %v %v", files, err)
+			}
+			if p.stderr.Len() > 0 {
+				t.Errorf("logged, although nothing went wrong:\n%s", &p.stderr)
+			}
+		})
+	}
+}
+
+// failure runs a program that cannot start, and returns what it says.
+func failure(t *testing.T, cmd *exec.Cmd) string {
+	t.Helper()
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 1 {
+		t.Errorf("the program ended with %v, want exit code 1", err)
+	}
+	said := stderr.String()
+	if strings.Count(said, "\n") != 1 {
+		t.Errorf("the program said %q, want one line", said)
+	}
+	return said
+}
+
+func TestProcessPortTaken(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	addr, temp := l.Addr().String(), t.TempDir()
+	said := failure(t, boardCommand(buildBoard(t), temp, nil, "-node1", "127.0.0.1:0", "-node2", addr))
+	want := "board: node 2 cannot listen on " + addr + ": the port is taken (choose another address with -node2)\n"
+	if said != want {
+		t.Errorf("the program said %q, want %q", said, want)
+	}
+	if files, err := os.ReadDir(temp); err != nil || len(files) > 0 {
+		t.Errorf("left behind: %v %v", files, err)
+	}
+}
+
+func TestProcessDatabaseUnreachable(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr, temp := l.Addr().String(), t.TempDir()
+	l.Close() // nobody is there
+	program := buildBoard(t)
+	for name, url := range map[string]string{
+		"nobody there": "postgres://me:hunter2@" + addr + "/board",
+		"no address":   "postgres://me:hunter2@[::bad/board",
+	} {
+		t.Run(name, func(t *testing.T) {
+			said := failure(t, boardCommand(program, temp, []string{"DATABASE_URL=" + url}, "-node1", "127.0.0.1:0", "-node2", "127.0.0.1:0"))
+			if !strings.Contains(said, "DATABASE_URL") || strings.Contains(said, "hunter2") {
+				t.Errorf("the program said %q, want something about DATABASE_URL without the password", said)
+			}
+			if files, err := os.ReadDir(temp); err != nil || len(files) > 0 {
+				t.Errorf("left behind: %v %v", files, err)
+			}
+		})
+	}
+}

@@ -1,0 +1,49 @@
+// Command minimal is the smallest program that keeps front ends current:
+//
+//	go run ./example/minimal
+//	go run ./example/minimal/watch -secret me items/100
+//	curl -d 'name=Green tea' http://127.0.0.1:8080/items/100
+package main
+
+import (
+	"cmp"
+	"context"
+	"log"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/entity-sync/entity-sync/es"
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+func main() {
+	var items sync.Map // stands in for your database
+
+	node, err := es.New(es.Config{NSQAddr: os.Getenv("NSQ_ADDR")}) // such as 127.0.0.1:4150
+	if err != nil {
+		log.Fatal(err)
+	}
+	err = es.Register(node, "items", func(ctx context.Context, key shared.EntityKey, secret string) (map[string]any, error) {
+		name, ok := items.Load(key.ID) // what the holder of secret may see
+		if !ok {
+			return nil, shared.ErrNotFound
+		}
+		return map[string]any{"id": key.ID, "name": name}, nil
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	http.Handle("/ws/entity-sync/", node)
+	http.HandleFunc("POST /items/{id}", func(w http.ResponseWriter, r *http.Request) {
+		items.Store(r.PathValue("id"), r.FormValue("name")) // write first, then tell
+		if err := node.Notify(r.Context(), shared.EntityKey{Entity: "items", ID: r.PathValue("id")}); err != nil {
+			http.Error(w, "saved, but not everybody could be told", http.StatusServiceUnavailable)
+		}
+	})
+	server := &http.Server{Addr: cmp.Or(os.Getenv("ADDR"), "127.0.0.1:8080"), ReadHeaderTimeout: 5 * time.Second}
+	log.Print("serving on http://", server.Addr)
+	log.Fatal(server.ListenAndServe())
+}
