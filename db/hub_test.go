@@ -45,7 +45,7 @@ func TestHubWithoutAHandler(t *testing.T) {
 
 func TestAFailedFetchIsNotTakenForAnEmptyOne(t *testing.T) {
 	hub := db.NewDatabaseHub()
-	failure := error(shared.ErrNotFound)
+	failure := shared.ErrNotFound
 	hub.AddFetcher("items", func(context.Context, shared.EntityKey, string) ([][]byte, error) { return nil, failure })
 	pull := func() { hub.PullDataAndPush(key, "", func(b []byte) { t.Errorf("pushed %q", b) }) }
 	pull()

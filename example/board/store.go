@@ -121,7 +121,7 @@ func (s *Store) changeList(ctx context.Context, by Stamp, change func(*sql.Tx) e
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback() // nothing to do after Commit
+	defer func() { _ = tx.Rollback() }() // nothing to do after Commit
 	_, err = tx.ExecContext(ctx, `UPDATE board_list SET written_at = $1, written_on = $2 WHERE id = 1`,
 		by.At.UnixMicro(), by.Node)
 	if err != nil {
