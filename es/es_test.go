@@ -252,3 +252,33 @@ func TestCloseMayBeCalledAgain(t *testing.T) {
 		t.Errorf("notifying of nothing: %v", err)
 	}
 }
+
+// Clients that do not go use up their share of Close's time, not that of the
+// bus and the fetch handlers.
+func TestCloseReachesTheBusWhateverTheClientsDo(t *testing.T) {
+	entered, release := make(chan bool), make(chan bool)
+	s, err := es.New(es.Config{
+		Logger:        slog.New(slog.DiscardHandler),
+		WSPassThrough: func(string, []byte) { entered <- true; <-release },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(s)
+	defer server.Close()
+	ws, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(server.URL, "http"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ws.Close()
+	if err := ws.WriteMessage(websocket.TextMessage, []byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	<-entered
+	ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
+	defer cancel()
+	if err := s.Close(ctx); err == nil || strings.Contains(err.Error(), "bridge") {
+		t.Errorf("Close returned %v, want an error about the clients alone", err)
+	}
+	close(release)
+}

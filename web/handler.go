@@ -146,7 +146,7 @@ func (h *Handler) Close(ctx context.Context) error {
 
 // cutOffWait is how long Close waits, after its time is over, for the sessions
 // that it has cut off.
-const cutOffWait = 100 * time.Millisecond
+const cutOffWait = 20 * time.Millisecond
 
 // close refuses further sessions and returns those there are.
 func (h *Handler) close() []*session {

@@ -1,0 +1,46 @@
+package es
+
+import (
+	"log/slog"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/entity-sync/entity-sync/bridge"
+)
+
+// Every field that Config shares with a part's Config reaches it.
+func TestConfigReachesTheParts(t *testing.T) {
+	c := Config{
+		AllowedOrigins: []string{"https://example.com"}, Snapshot: true, PublishTimeout: 1,
+		MaxMessageBytes: 2, MaxSubscriptions: 3, PingInterval: 4, PongWait: 5, WriteTimeout: 6,
+		Logger: slog.New(slog.DiscardHandler), WSPassThrough: func(string, []byte) {},
+	}
+	web := c.web(&bridge.Bridge{})
+	part := reflect.ValueOf(web)
+	for i := range part.NumField() {
+		if part.Field(i).IsZero() {
+			t.Errorf("web.Config.%s is not set", part.Type().Field(i).Name)
+		}
+	}
+	if web.MaxMessageBytes != 2 || web.MaxSubscriptions != 3 || web.PingInterval != 4 || web.PongWait != 5 || web.WriteTimeout != 6 {
+		t.Errorf("values are mixed up: %+v", web)
+	}
+	if b := c.bridge(nil, nil); b.PublishTimeout != 1 || b.Logger != c.Logger {
+		t.Errorf("bridge.Config is %+v", b)
+	}
+}
+
+func TestOptionsReachTheEngine(t *testing.T) {
+	got := options([]Option{
+		WithScope(func(string) string { return "x" }), WithWorkers(1), WithTimeout(2), WithRetry(3, 4), WithMaxBytes(5), WithBatchSize(6),
+	})
+	if got.Scope("") != "x" {
+		t.Error("the scope function is lost")
+	}
+	got.Scope = nil
+	want := bridge.EntityOptions{Workers: 1, Timeout: 2 * time.Nanosecond, Retry: bridge.Retry{Min: 3, Max: 4}, MaxBytes: 5, BatchSize: 6}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
