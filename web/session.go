@@ -1,6 +1,7 @@
 package web
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -46,15 +47,22 @@ type client interface {
 // client on a slow line must get through it before it counts as gone.
 const kernelBuffer = 128 << 10
 
+// boundKernelBuffer does its best: where it cannot, more waits in the kernel.
+func boundKernelBuffer(conn net.Conn) {
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetWriteBuffer(kernelBuffer)
+	}
+}
+
 var pingFrame = appendFrame(nil, websocket.PingMessage, nil)
 
 // newSession makes a session of an upgraded connection. run must follow.
 func newSession(h *Handler, conn *websocket.Conn) *session {
 	s := &session{handler: h, conn: conn, codec: classicWire{}}
-	if tcp, ok := conn.NetConn().(*net.TCPConn); ok {
-		// Best effort: without it more is just waiting in the kernel.
-		_ = tcp.SetWriteBuffer(kernelBuffer)
-	}
+	boundKernelBuffer(conn.NetConn())
 	s.out = newOutbox(conn.NetConn(), s)
 	s.client = h.connect(s)
 	conn.SetReadLimit(h.config.MaxMessageBytes)
