@@ -35,6 +35,6 @@
 // # Locks
 //
 // In this order: a client's, an index shard's, a view's, then an entity type's
-// queue or a client's sink. None is held across a call of the application, of
+// queue or backlog, or a client's sink. None is held across a call of the application, of
 // the bus, or of a socket.
 package bridge

@@ -97,6 +97,7 @@ type entity struct {
 	fetch    shared.BatchFetcher
 	options  EntityOptions
 	queue    fetchQueue
+	backlog  backlog
 	publish  publisher
 	audit    auditor
 	live     atomic.Bool   // subscribed on the bus

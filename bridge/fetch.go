@@ -150,10 +150,10 @@ func (e *entity) failed(job fetchJob, o outcome, retryIn time.Duration) {
 	e.bridge.log.Error("fetch failed", attrs...)
 }
 
-// worked ends a row of failures.
+// worked ends a row of failures, and tries early what they had put off.
 func (e *entity) worked() {
-	if e.failures.Load() != 0 {
-		e.failures.Store(0)
+	for _, v := range e.backlog.worked(e.failures.Swap(0)) {
+		v.tryNow()
 	}
 }
 

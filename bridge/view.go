@@ -52,6 +52,9 @@ type view struct {
 	lane    lane
 	waiting conflate.Slot[*view]
 
+	// Where it waits for another attempt; guarded by the backlog's lock.
+	failed conflate.Slot[*view]
+
 	mu       sync.Mutex // taken after the shard's lock, before an entity's queue and a client's outbox
 	members  []*subscription
 	state    viewState
@@ -111,8 +114,13 @@ func (v *view) markOlder(c cause, number uint64) bool {
 
 func (v *view) markLocked(c cause) {
 	v.owed |= c
-	if v.state == idle || v.state == queued {
+	switch v.state {
+	case idle, queued:
 		v.queueLocked()
+	case backingOff:
+		if laneOf(c) != repairLane && v.entity.backlog.mayProbe() {
+			v.tryNowLocked()
+		}
 	}
 }
 
@@ -178,6 +186,7 @@ func (v *view) abandon() bool {
 		return v.entity.queue.remove(v)
 	case backingOff:
 		v.retry.Stop()
+		v.entity.backlog.remove(v)
 		return true
 	default:
 		return false
@@ -289,14 +298,22 @@ func (v *view) fail(job fetchJob) time.Duration {
 	v.failures++
 	v.state = backingOff
 	delay := v.entity.options.Retry.Delay(v.failures)
-	v.retry = time.AfterFunc(delay, v.retryNow)
+	v.retry = time.AfterFunc(delay, v.tryNow)
+	v.entity.backlog.add(v)
 	return delay
 }
 
-func (v *view) retryNow() {
+// tryNow ends the wait for another attempt.
+func (v *view) tryNow() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.state == backingOff {
-		v.queueLocked()
+		v.tryNowLocked()
 	}
+}
+
+func (v *view) tryNowLocked() {
+	v.retry.Stop()
+	v.entity.backlog.remove(v)
+	v.queueLocked()
 }
