@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/entity-sync/entity-sync/internal/wait"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -267,24 +268,12 @@ func (b *Bridge) Close(ctx context.Context) error {
 	for _, ent := range b.registered() {
 		ent.audit.close()
 	}
-	announced := waitFor(ctx, &b.announcing)
+	err := wait.For(ctx, &b.announcing)
 	b.lastBeat(ctx)
 	b.cancel()
-	return errors.Join(announced, b.bus.Close(ctx), waitFor(ctx, &b.work))
-}
-
-// waitFor waits for wg until ctx ends. Where ctx ends first, the goroutine that
-// waits ends with the last one it waits for.
-func waitFor(ctx context.Context, wg *sync.WaitGroup) error {
-	done := make(chan struct{})
-	go func() {
-		wg.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("bridge: waiting for what is under way: %w", ctx.Err())
+	err = errors.Join(err, b.bus.Close(ctx), wait.For(ctx, &b.work))
+	if err != nil {
+		return fmt.Errorf("bridge: waiting for what is under way: %w", err)
 	}
+	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/internal/wait"
 )
 
 // Handler upgrades requests to WebSocket and keeps the sessions that result.
@@ -124,24 +125,18 @@ func (h *Handler) Close(ctx context.Context) error {
 	for _, s := range h.close() {
 		s.goAway(websocket.CloseServiceRestart, "restarting")
 	}
-	done := make(chan struct{})
-	go func() {
-		h.work.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
+	err := wait.For(ctx, &h.work)
+	if err == nil {
 		return nil
-	case <-ctx.Done():
 	}
 	for _, s := range h.close() {
 		s.hangUp()
 	}
-	select {
-	case <-done: // reading and writing fail at once,
-	case <-time.After(cutOffWait): // but the application's code may take its time
-	}
-	return fmt.Errorf("web: waiting for clients to go: %w", ctx.Err())
+	// Reading and writing fail at once, but the application's code may take its time.
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutOffWait)
+	defer cancel()
+	_ = wait.For(last, &h.work)
+	return fmt.Errorf("web: waiting for clients to go: %w", err)
 }
 
 // cutOffWait is how long Close waits, after its time is over, for the sessions

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/internal/wait"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -119,17 +120,10 @@ func (n *Node) Close(ctx context.Context) error {
 	b.mu.Lock()
 	delete(b.nodes, n)
 	b.mu.Unlock()
-	done := make(chan struct{})
-	go func() {
-		n.calls.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("membus: waiting for listeners to return: %w", ctx.Err())
+	if err := wait.For(ctx, &n.calls); err != nil {
+		return fmt.Errorf("membus: waiting for listeners to return: %w", err)
 	}
+	return nil
 }
 
 // calls is a list of listeners to call without the broker's lock.

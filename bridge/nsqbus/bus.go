@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/internal/wait"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -169,15 +170,8 @@ func (b *Bus) Close(ctx context.Context) error {
 	b.closed = true
 	b.mu.Unlock()
 	b.cancel()
-	done := make(chan struct{})
-	go func() {
-		b.work.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("nsqbus: leaving NSQ: %w", ctx.Err())
+	if err := wait.For(ctx, &b.work); err != nil {
+		return fmt.Errorf("nsqbus: leaving NSQ: %w", err)
 	}
+	return nil
 }
