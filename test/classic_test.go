@@ -124,10 +124,14 @@ func TestClassicOwnQueue(t *testing.T) {
 				r.Body.Close()
 				select {
 				case row := <-got:
-					if row != want[0] {
-						t.Fatalf("got %s, want %s", row, want[0])
+					switch {
+					case row == want[0]:
+						want = want[1:]
+					case len(want) == 1:
+						t.Fatalf("got %s, want %s right after the first row", row, want[0])
 					}
-					want = want[1:]
+					// Otherwise it is the row as it was before: where the node joined
+					// NSQ only now, it has looked at everything watched.
 				case <-time.After(50 * time.Millisecond):
 					if time.Now().After(end) {
 						t.Fatalf("never got %s", want[0])
