@@ -7,11 +7,11 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// Slot holds the newest update of one subscription until it is written. It is
-// the engine's; a Sink puts it into a conflate.Queue of its own.
+// Slot holds the newest update of one subscription until it is written. It and
+// Sink are for package web and the like within this module.
 type Slot = conflate.Slot[*Update]
 
-// Sink takes one client's updates. Its methods are called with locks of the
+// Sink takes one client's updates; see Slot. Its methods are called with locks of the
 // engine held: they must return at once and must not call the engine.
 type Sink interface {
 	// Push hands over an update, which replaces one still waiting in slot.

@@ -42,7 +42,8 @@ type EntityOptions struct {
 	Retry Retry
 }
 
-// Retry is exponential back-off with full jitter, from Min to Max.
+// Retry is exponential back-off with full jitter. Its fields Min and Max, both a
+// time.Duration, are the longest that the first wait and any wait can be.
 type Retry = backoff.Policy
 
 const (

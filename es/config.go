@@ -36,8 +36,8 @@ type Config struct {
 	// EntitySync itself, which is an http.Handler.
 	Mux *mux.Router
 
-	// Path is where clients connect when Mux is given. Empty means
-	// "/ws/entity-sync/".
+	// Path is where clients connect on Mux, which must be given for it. Empty
+	// means "/ws/entity-sync/".
 	Path string
 
 	// WSPassThrough gets every client message that names no action, with the
@@ -45,7 +45,9 @@ type Config struct {
 	WSPassThrough shared.SecretByteHandler
 
 	// AllowedOrigins are the origins (scheme://host[:port]) whose pages may
-	// connect, besides the server's own. "*" allows all.
+	// connect, besides the server's own: a page of http://localhost:8080 may not
+	// connect to http://127.0.0.1:8080. "*" allows every page there is to act for
+	// whoever visits it; use it only where secrets are not cookies.
 	AllowedOrigins []string
 
 	// Snapshot sends the rows of a key when it is subscribed to. Without it a
@@ -56,8 +58,9 @@ type Config struct {
 	// means 1 s.
 	PublishTimeout time.Duration
 
-	// MaxMessageBytes and MaxSubscriptions bound what one client may send and
-	// watch. Zero means 32 KiB and 1,000.
+	// MaxMessageBytes and MaxSubscriptions bound what one client may send at once
+	// and watch. Zero means 32 KiB and 1,000; less than zero subscriptions means
+	// no limit.
 	MaxMessageBytes  int64
 	MaxSubscriptions int
 
@@ -71,7 +74,7 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
-	if c.Path == "" {
+	if c.Path == "" && c.Mux != nil {
 		c.Path = web.DefaultPath
 	}
 	if c.Logger == nil {
@@ -81,8 +84,14 @@ func (c Config) withDefaults() Config {
 }
 
 func (c Config) validate() error {
-	if !strings.HasPrefix(c.Path, "/") {
+	if c.Mux == nil && c.Path != "" {
+		return errors.New("Path is for Mux, which is nil: serve the EntitySync at the path instead")
+	}
+	if c.Mux != nil && !strings.HasPrefix(c.Path, "/") {
 		return fmt.Errorf("Path is %q, want it to begin with /", c.Path)
+	}
+	if c.PublishTimeout < 0 {
+		return errors.New("PublishTimeout cannot be negative")
 	}
 	if c.Bus != nil && (c.NSQAddr != "" || c.QueuePrefix != "") {
 		return errors.New("Bus takes the place of NSQ: NSQAddr and QueuePrefix must be empty")
@@ -98,14 +107,17 @@ func (c Config) bus() (bridge.Bus, error) {
 	case c.Bus != nil:
 		return c.Bus, nil
 	case c.NSQAddr == "":
-		c.Logger.Info("no NSQAddr: changes are announced within this process only")
 		return new(membus.Broker).NewNode(), nil
 	}
 	addrs := strings.Split(c.NSQAddr, ",")
 	for i := range addrs {
 		addrs[i] = strings.TrimSpace(addrs[i])
 	}
-	return nsqbus.New(nsqbus.Config{Addrs: addrs, Prefix: c.QueuePrefix, Logger: c.Logger})
+	bus, err := nsqbus.New(nsqbus.Config{Addrs: addrs, Prefix: c.QueuePrefix, Logger: c.Logger})
+	if err != nil {
+		return nil, fmt.Errorf("NSQAddr and QueuePrefix: %w", err)
+	}
+	return bus, nil
 }
 
 func (c Config) bridge(bus bridge.Bus, fetch shared.Fetcher) bridge.Config {

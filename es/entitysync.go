@@ -52,6 +52,9 @@ func New(c Config) (*EntitySync, error) {
 			return nil, fmt.Errorf("es: Config: Path: %w", err)
 		}
 	}
+	if c.Bus == nil && c.NSQAddr == "" {
+		c.Logger.Info("no NSQAddr: changes are announced within this process only")
+	}
 	return s, nil
 }
 

@@ -38,7 +38,8 @@ func newSync(t *testing.T, c es.Config) *es.EntitySync {
 
 func TestConfigErrorsNameTheField(t *testing.T) {
 	for want, c := range map[string]es.Config{
-		"Path":            {Path: "ws"},
+		"Path is \"ws\"":  {Mux: mux.NewRouter(), Path: "ws"},
+		"Path is for Mux": {Path: "/live"},
 		"host:port":       {NSQAddr: "localhost"},
 		"Prefix":          {NSQAddr: "localhost:4150", QueuePrefix: "a b"},
 		"QueuePrefix":     {QueuePrefix: "mine."},

@@ -93,7 +93,7 @@ func receiveKey(s *session, action shared.Action, body json.RawMessage) error {
 	}
 	o := bridge.SubscribeOptions{Snapshot: k.Snapshot || s.handler.config.Snapshot}
 	if err := s.client.Subscribe(k.EntityKey, o); err != nil {
-		return fmt.Errorf("subscribing: %w", err)
+		return fmt.Errorf("subscribing to %.64q: %w", string(k.Entity), err)
 	}
 	return nil
 }

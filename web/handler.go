@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -26,6 +27,8 @@ type Handler struct {
 	sessions map[*session]struct{}
 	closed   bool
 	work     sync.WaitGroup // one for each session
+
+	refused atomic.Uint64 // pages of foreign origins
 }
 
 // New returns a Handler whose sessions are clients of c.Bridge.
@@ -48,7 +51,7 @@ func newHandler(c Config, connect func(*session) client) (*Handler, error) {
 		// but its own farewells, so its write buffer is lent for those alone.
 		ReadBufferSize:  1024,
 		WriteBufferPool: &sync.Pool{},
-		CheckOrigin:     func(r *http.Request) bool { return originAllowed(r, c.AllowedOrigins) },
+		CheckOrigin:     h.originAllowed,
 	}
 	return h, nil
 }
@@ -89,6 +92,22 @@ func (h *Handler) open(conn *websocket.Conn) (s *session, err error) {
 	}()
 	return newSession(h, conn), nil
 }
+
+// originAllowed decides on the page that asks, and says so in the log when it is
+// refused, the 1st, 2nd, 4th, 8th … time: the page itself is told nothing.
+func (h *Handler) originAllowed(r *http.Request) bool {
+	if originAllowed(r, h.config.AllowedOrigins) {
+		return true
+	}
+	if n := h.refused.Add(1); n&(n-1) == 0 {
+		h.config.Logger.Warn("refusing a page of another origin; see AllowedOrigins", slog.String("origin", cut(r.Header.Get("Origin"))),
+			slog.String("host", cut(r.Host)), slog.Uint64("so_far", n))
+	}
+	return false
+}
+
+// cut bounds what a stranger can write into one line of the log.
+func cut(s string) string { return s[:min(len(s), 100)] }
 
 func (h *Handler) isClosed() bool {
 	h.mu.Lock()

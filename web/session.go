@@ -246,7 +246,7 @@ var errPanicked = errors.New("handling it panicked")
 func (s *session) complain(err error, attrs ...any) {
 	s.complaints++
 	if s.complaints <= maxComplaints {
-		attrs = append([]any{slog.Any("error", err), slog.Int("so_far", s.complaints)}, attrs...)
+		attrs = append([]any{slog.Any("error", err), slog.Any("client", s.conn.RemoteAddr()), slog.Int("so_far", s.complaints)}, attrs...)
 		s.handler.config.Logger.Warn("ignoring a client's message", attrs...)
 	}
 }

@@ -262,6 +262,9 @@ func TestBadMessagesAreIgnored(t *testing.T) {
 	if n := strings.Count(s.log.String(), "ignoring a client's message"); n != 10 {
 		t.Errorf("one client wrote %d lines to the log, want it cut off at 10", n)
 	}
+	if !strings.Contains(s.log.String(), `\"unknown\"`) {
+		t.Error("the log does not say which entity type is unknown")
+	}
 	if strings.Contains(s.log.String(), "nonsense") {
 		t.Error("the log shows what the client sent")
 	}
@@ -326,6 +329,9 @@ func TestOrigin(t *testing.T) {
 		if c != nil {
 			c.Close()
 		}
+	}
+	if log := s.log.String(); !strings.Contains(log, "AllowedOrigins") || strings.Count(log, "refusing a page") > 5 {
+		t.Errorf("want a few lines that say why pages are refused:\n%s", log)
 	}
 }
 

@@ -45,6 +45,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 		return 2
 	}
+	if flags.NArg() > 0 {
+		fmt.Fprintf(stderr, "board: what is %q? It takes flags alone; see -h\n", flags.Arg(0))
+		return 2
+	}
 	level := slog.LevelWarn
 	if *verbose {
 		level = slog.LevelDebug

@@ -38,8 +38,9 @@ func main() {
 
 	http.Handle("/ws/entity-sync/", node)
 	http.HandleFunc("POST /items/{id}", func(w http.ResponseWriter, r *http.Request) {
-		items.Store(r.PathValue("id"), r.FormValue("name")) // write first, then tell
-		if err := node.Notify(r.Context(), shared.EntityKey{Entity: "items", ID: r.PathValue("id")}); err != nil {
+		key := shared.EntityKey{Entity: "items", ID: r.PathValue("id")}
+		items.Store(key.ID, r.FormValue("name"))              // write first,
+		if err := node.Notify(r.Context(), key); err != nil { // then tell
 			http.Error(w, "saved, but not everybody could be told", http.StatusServiceUnavailable)
 		}
 	})

@@ -4,6 +4,10 @@
 const firstWait = 250; // ms
 const longestWait = 8_000;
 
+// Close codes after which the same client would only be closed again: it broke
+// the protocol, or sent what the server does not take.
+const hopeless = new Set([1002, 1003, 1007, 1009]);
+
 export class Connection {
   #url;
   #onRow;
@@ -38,9 +42,13 @@ export class Connection {
       this.#onState("live");
     });
     socket.addEventListener("message", (event) => this.#onRow(JSON.parse(event.data)));
-    socket.addEventListener("close", () => {
+    socket.addEventListener("close", (event) => {
       this.openedAt = Infinity;
       this.#onState("offline");
+      if (hopeless.has(event.code)) {
+        console.error(`The server will not have us: ${event.code} ${event.reason}`);
+        return;
+      }
       setTimeout(() => this.open(), this.#wait());
     });
   }

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -35,6 +36,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	url := flags.String("url", "ws://127.0.0.1:8080/ws/entity-sync/", "where the server is")
 	secret := flags.String("secret", "", "who you are to the server")
 	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return 0
+		}
 		return 2
 	}
 	keys, err := parseKeys(flags.Args())
@@ -44,7 +48,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 2
 	}
 	follow(ctx, stderr, func(live func()) error {
-		return watch(ctx, *url, *secret, keys, stdout, live)
+		return watch(ctx, *url, *secret, keys, stdout, func() {
+			fmt.Fprintf(stderr, "watch: connected to %s; waiting for rows\n", *url)
+			live()
+		})
 	})
 	return 0
 }

@@ -14,6 +14,9 @@ import (
 // childVariable makes a test binary be an nsqd, as it says.
 const childVariable = "ENTITY_SYNC_TEST_NSQD"
 
+// dataVariable names the folder of such an nsqd.
+const dataVariable = "ENTITY_SYNC_TEST_NSQD_DATA"
+
 // Options are what an nsqd can be told. The zero value means nsqd's defaults.
 type Options struct {
 	MaxReadyCount int64 // --max-rdy-count
@@ -37,16 +40,11 @@ func Main() {
 
 func beDaemon(what string) error {
 	addr, ready, _ := strings.Cut(what, " ")
-	dir, err := os.MkdirTemp("", "nsqd")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
 	o := nsqd.NewOptions()
 	o.TCPAddress = addr
 	o.HTTPAddress = "127.0.0.1:0"
 	o.HTTPSAddress = ""
-	o.DataPath = dir
+	o.DataPath = os.Getenv(dataVariable)
 	o.Logger = quiet{}
 	if n, err := strconv.ParseInt(ready, 10, 64); err == nil && n > 0 {
 		o.MaxRdyCount = n
@@ -59,7 +57,6 @@ func beDaemon(what string) error {
 	signal.Notify(terminate, syscall.SIGTERM)
 	go func() {
 		<-terminate
-		os.RemoveAll(dir)
 		daemon.Exit()
 	}()
 	go func() {

@@ -52,8 +52,13 @@ func (d *Daemon) Start(t testing.TB) {
 }
 
 func (d *Daemon) start() error {
+	// A folder for each start: a killed nsqd leaves its own as it was.
+	data, err := os.MkdirTemp(d.dir, "nsqd")
+	if err != nil {
+		return err
+	}
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childVariable+"="+d.options.encode(d.Addr),
+	cmd.Env = append(os.Environ(), childVariable+"="+d.options.encode(d.Addr), dataVariable+"="+data,
 		// In a test binary with the race detector nsqd has it too. What it finds in
 		// nsqd when that ends is not what is tested here.
 		"GORACE=exitcode=0 log_path="+filepath.Join(d.dir, "race"))
