@@ -1,6 +1,7 @@
 package es
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,6 +28,13 @@ type Config struct {
 	// QueuePrefix is put before each entity type to make its NSQ topic, so that
 	// several systems can share an nsqd. Default: none.
 	QueuePrefix string
+
+	// NSQTLS encrypts the connections to nsqd, with this configuration. An nsqd
+	// that does not offer TLS is then refused. Default: no TLS.
+	NSQTLS *tls.Config
+
+	// NSQAuthSecret is given to an nsqd that asks for it.
+	NSQAuthSecret string
 
 	// Bus carries notifications in place of NSQ. NSQAddr and QueuePrefix must
 	// then be empty.
@@ -96,8 +104,8 @@ func (c Config) validate() error {
 	if c.Bus != nil && (c.NSQAddr != "" || c.QueuePrefix != "") {
 		return errors.New("Bus takes the place of NSQ: NSQAddr and QueuePrefix must be empty")
 	}
-	if c.QueuePrefix != "" && c.NSQAddr == "" {
-		return errors.New("QueuePrefix is for NSQ: NSQAddr must not be empty")
+	if c.NSQAddr == "" && (c.QueuePrefix != "" || c.NSQTLS != nil || c.NSQAuthSecret != "") {
+		return errors.New("QueuePrefix, NSQTLS and NSQAuthSecret are for NSQ: NSQAddr must not be empty")
 	}
 	return nil
 }
@@ -113,7 +121,9 @@ func (c Config) bus() (bridge.Bus, error) {
 	for i := range addrs {
 		addrs[i] = strings.TrimSpace(addrs[i])
 	}
-	bus, err := nsqbus.New(nsqbus.Config{Addrs: addrs, Prefix: c.QueuePrefix, Logger: c.Logger})
+	bus, err := nsqbus.New(nsqbus.Config{
+		Addrs: addrs, Prefix: c.QueuePrefix, TLS: c.NSQTLS, AuthSecret: c.NSQAuthSecret, Logger: c.Logger,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("NSQAddr and QueuePrefix: %w", err)
 	}

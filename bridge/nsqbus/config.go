@@ -1,6 +1,7 @@
 package nsqbus
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,6 +21,15 @@ type Config struct {
 	// Prefix is put before every entity type to make its topic, so that several
 	// systems can share a cluster: letters, digits, '.', '_' and '-'.
 	Prefix string
+
+	// TLS encrypts every connection, with this configuration. An nsqd that does
+	// not offer TLS is then refused: nothing is said to it in clear. ServerName is
+	// the address's host where it is empty. Nil means no TLS.
+	TLS *tls.Config
+
+	// AuthSecret is given to an nsqd that asks for it. Without TLS it travels in
+	// clear.
+	AuthSecret string
 
 	// Heartbeat is how often each nsqd shows that it is alive; three missed ones
 	// end the connection. Zero means 1 s, NSQ takes from 1 s to 60 s.

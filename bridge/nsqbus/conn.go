@@ -3,6 +3,7 @@ package nsqbus
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -50,15 +51,49 @@ func dial(ctx context.Context, addr string, c Config) (*conn, error) {
 	}
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
 	defer stop()
-	cn := &conn{Conn: nc, r: bufio.NewReader(nc), w: bufio.NewWriter(nc), timeout: 3 * c.Heartbeat}
-	if err := cn.identify(c); err != nil {
+	cn := &conn{timeout: 3 * c.Heartbeat}
+	cn.over(nc)
+	if err := cn.shakeHands(ctx, addr, c); err != nil {
 		nc.Close()
 		return nil, fmt.Errorf("shaking hands with %s: %w", addr, err)
 	}
 	return cn, nil
 }
 
-func (cn *conn) identify(c Config) error {
+// over makes the connection talk over c from now on.
+func (cn *conn) over(c net.Conn) {
+	cn.Conn, cn.r, cn.w = c, bufio.NewReader(c), bufio.NewWriter(c)
+}
+
+// features is what nsqd answers to IDENTIFY.
+type features struct {
+	MaxRdyCount  int  `json:"max_rdy_count"`
+	TLS          bool `json:"tls_v1"`
+	AuthRequired bool `json:"auth_required"`
+}
+
+func (cn *conn) shakeHands(ctx context.Context, addr string, c Config) error {
+	offered, err := cn.identify(c)
+	if err != nil {
+		return err
+	}
+	cn.ready = offered.MaxRdyCount
+	if c.TLS != nil {
+		// nsqd that has no TLS says so, and would go on in clear.
+		if !offered.TLS {
+			return errors.New("it does not offer TLS")
+		}
+		if err := cn.encrypt(ctx, addr, c); err != nil {
+			return fmt.Errorf("TLS: %w", err)
+		}
+	}
+	if offered.AuthRequired {
+		return cn.authenticate(c)
+	}
+	return nil
+}
+
+func (cn *conn) identify(c Config) (offered features, err error) {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
@@ -69,30 +104,64 @@ func (cn *conn) identify(c Config) error {
 		"user_agent":          "entity-sync",
 		"feature_negotiation": true,
 		"heartbeat_interval":  c.Heartbeat.Milliseconds(),
+		"tls_v1":              c.TLS != nil,
 		// No buffering in nsqd: with it a lone notification waits up to 250 ms.
 		"output_buffer_size": -1,
 	})
 	if err != nil {
-		return err
+		return offered, err
 	}
 	if _, err := cn.w.Write(nsq.MagicV2); err != nil {
+		return offered, err
+	}
+	answer, err := cn.ask(cmd, c)
+	if err != nil {
+		return offered, err
+	}
+	if err := json.Unmarshal(answer, &offered); err != nil {
+		return offered, fmt.Errorf("reading its features: %w", err)
+	}
+	return offered, nil
+}
+
+func (cn *conn) encrypt(ctx context.Context, addr string, c Config) error {
+	config := c.TLS.Clone()
+	if config.ServerName == "" {
+		host, _, err := net.SplitHostPort(addr)
+		if err != nil {
+			return err
+		}
+		config.ServerName = host
+	}
+	secure := tls.Client(cn.Conn, config)
+	if err := secure.HandshakeContext(ctx); err != nil {
 		return err
 	}
-	if err := cn.send(cmd); err != nil {
-		return err
+	cn.over(secure)
+	_, err := cn.response(c.DialTimeout) // nsqd says OK once more
+	return err
+}
+
+func (cn *conn) authenticate(c Config) error {
+	if c.AuthSecret == "" {
+		return errors.New("it asks for an AuthSecret, and there is none")
 	}
-	answer, err := cn.response(c.DialTimeout)
+	cmd, err := nsq.Auth(c.AuthSecret)
 	if err != nil {
 		return err
 	}
-	var features struct {
-		MaxRdyCount int `json:"max_rdy_count"`
+	if _, err := cn.ask(cmd, c); err != nil {
+		return fmt.Errorf("authenticating: %w", err)
 	}
-	if err := json.Unmarshal(answer, &features); err != nil {
-		return fmt.Errorf("reading its features: %w", err)
-	}
-	cn.ready = features.MaxRdyCount
 	return nil
+}
+
+// ask sends a command and returns its answer.
+func (cn *conn) ask(cmd *nsq.Command, c Config) ([]byte, error) {
+	if err := cn.send(cmd); err != nil {
+		return nil, err
+	}
+	return cn.response(c.DialTimeout)
 }
 
 // send writes commands and flushes them.

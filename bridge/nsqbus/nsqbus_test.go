@@ -3,6 +3,7 @@ package nsqbus_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -147,6 +148,29 @@ func TestAPublishersOddAnswersAreErrors(t *testing.T) {
 	}
 }
 
+// An nsqd without TLS would take the secret in clear, were it given.
+func TestWithoutTheTLSAskedForNothingIsSaid(t *testing.T) {
+	said := make(chan []byte, 100)
+	fake := newFake(t, func(c net.Conn, r *bufio.Reader) {
+		offer(t, c, r, `{"tls_v1":false,"auth_required":true}`)
+		rest, _ := io.ReadAll(r) // until the client hangs up
+		said <- rest
+	})
+	b, err := nsqbus.New(nsqbus.Config{
+		Addrs: []string{fake}, TLS: &tls.Config{}, AuthSecret: "open sesame", Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close(context.Background())
+	if err := publish(t, b, time.Second); !errors.Is(err, shared.ErrUnavailable) || !strings.Contains(err.Error(), "TLS") {
+		t.Errorf("Publish returned %v, want ErrUnavailable and the reason", err)
+	}
+	if rest := <-said; len(rest) != 0 {
+		t.Errorf("the client went on in clear: %q", rest)
+	}
+}
+
 // Of two addresses, one dead: the other is found within the deadline, and from
 // then on tried first.
 func TestPublishFailsOver(t *testing.T) {
@@ -255,6 +279,12 @@ func newFake(t *testing.T, serve func(net.Conn, *bufio.Reader)) (addr string) {
 // handshake takes the magic and IDENTIFY, and offers no features.
 func handshake(t *testing.T, c net.Conn, r *bufio.Reader) {
 	t.Helper()
+	offer(t, c, r, `{"max_rdy_count":2500}`)
+}
+
+// offer takes the magic and IDENTIFY, and answers with features.
+func offer(t *testing.T, c net.Conn, r *bufio.Reader, features string) {
+	t.Helper()
 	if _, err := r.ReadString('\n'); err != nil { // "  V2IDENTIFY\n"
 		return
 	}
@@ -265,7 +295,7 @@ func handshake(t *testing.T, c net.Conn, r *bufio.Reader) {
 	if _, err := r.Discard(int(size)); err != nil {
 		return
 	}
-	frame(c, 0, `{"max_rdy_count":2500}`)
+	frame(c, 0, features)
 }
 
 func frame(c net.Conn, kind uint32, data string) {

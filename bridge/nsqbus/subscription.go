@@ -82,10 +82,7 @@ func (s *subscription) listen(ctx context.Context, addr string) (since time.Time
 }
 
 func (s *subscription) subscribe(cn *conn) error {
-	if err := cn.send(nsq.Subscribe(s.topic, s.bus.channel)); err != nil {
-		return err
-	}
-	if _, err := cn.response(s.bus.config.DialTimeout); err != nil {
+	if _, err := cn.ask(nsq.Subscribe(s.topic, s.bus.channel), s.bus.config); err != nil {
 		return err
 	}
 	ready := maxReady

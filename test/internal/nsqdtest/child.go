@@ -1,11 +1,11 @@
 package nsqdtest
 
 import (
+	"crypto/tls"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/signal"
-	"strconv"
-	"strings"
 	"syscall"
 
 	"github.com/nsqio/nsq/nsqd"
@@ -14,15 +14,20 @@ import (
 // childVariable makes a test binary be an nsqd, as it says.
 const childVariable = "ENTITY_SYNC_TEST_NSQD"
 
-// dataVariable names the folder of such an nsqd.
-const dataVariable = "ENTITY_SYNC_TEST_NSQD_DATA"
-
 // Options are what an nsqd can be told. The zero value means nsqd's defaults.
 type Options struct {
-	MaxReadyCount int64 // --max-rdy-count
+	MaxReadyCount int64    // --max-rdy-count
+	TLSCert       string   // --tls-cert, a file; with it TLS is required
+	TLSKey        string   // --tls-key, a file
+	TLSClientCA   string   // --tls-root-ca-file; with it clients must have a certificate
+	AuthAddrs     []string // --auth-http-address
 }
 
-func (o Options) encode(addr string) string { return fmt.Sprint(addr, " ", o.MaxReadyCount) }
+// child is what a child process is told.
+type child struct {
+	Addr, Data string
+	Options    Options
+}
 
 // Main must be called first in TestMain. In a child process it is an nsqd and
 // never returns.
@@ -39,15 +44,26 @@ func Main() {
 }
 
 func beDaemon(what string) error {
-	addr, ready, _ := strings.Cut(what, " ")
+	var c child
+	if err := json.Unmarshal([]byte(what), &c); err != nil {
+		return err
+	}
 	o := nsqd.NewOptions()
-	o.TCPAddress = addr
+	o.TCPAddress = c.Addr
 	o.HTTPAddress = "127.0.0.1:0"
 	o.HTTPSAddress = ""
-	o.DataPath = os.Getenv(dataVariable)
+	o.DataPath = c.Data
 	o.Logger = quiet{}
-	if n, err := strconv.ParseInt(ready, 10, 64); err == nil && n > 0 {
+	o.AuthHTTPAddresses = c.Options.AuthAddrs
+	if n := c.Options.MaxReadyCount; n > 0 {
 		o.MaxRdyCount = n
+	}
+	if c.Options.TLSCert != "" {
+		o.TLSCert, o.TLSKey, o.TLSRequired = c.Options.TLSCert, c.Options.TLSKey, nsqd.TLSRequired
+		o.TLSMinVersion = tls.VersionTLS12
+	}
+	if c.Options.TLSClientCA != "" {
+		o.TLSRootCAFile, o.TLSClientAuthPolicy = c.Options.TLSClientCA, "require-verify"
 	}
 	daemon, err := nsqd.New(o)
 	if err != nil {

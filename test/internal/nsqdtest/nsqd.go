@@ -4,6 +4,7 @@ package nsqdtest
 
 import (
 	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -57,8 +58,12 @@ func (d *Daemon) start() error {
 	if err != nil {
 		return err
 	}
+	what, err := json.Marshal(child{Addr: d.Addr, Data: data, Options: d.options})
+	if err != nil {
+		return err
+	}
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childVariable+"="+d.options.encode(d.Addr), dataVariable+"="+data,
+	cmd.Env = append(os.Environ(), childVariable+"="+string(what),
 		// In a test binary with the race detector nsqd has it too. What it finds in
 		// nsqd when that ends is not what is tested here.
 		"GORACE=exitcode=0 log_path="+filepath.Join(d.dir, "race"))
