@@ -26,6 +26,8 @@ type auditor struct {
 	mu         sync.Mutex // taken with no other lock held
 	publishers map[string]*numbers
 	timer      *time.Timer // runs while a hole is within its grace
+	orphans    int         // publishers forgotten while in doubt, not settled yet
+	orphaned   uint64      // the last fetch that had begun when the newest of their doubts arose
 	closed     bool
 }
 
@@ -56,6 +58,9 @@ func (a *auditor) hear(note notification) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	n := a.publishers[note.From]
+	if n != nil && n.isFarBehind(note) {
+		n = nil
+	}
 	if n == nil {
 		n = a.remember(note, now)
 	}
@@ -71,6 +76,13 @@ func (a *auditor) hear(note notification) {
 		n.doubt(now, fetch)
 	}
 	a.checkIn(a.entity.bridge.config.Grace)
+}
+
+// isFarBehind reports whether a message's number is so far below what was heard
+// of its publisher that somebody else must have spoken in its name, with numbers
+// that it has not come to.
+func (n *numbers) isFarBehind(note notification) bool {
+	return !note.isBeat() && n.through > maxAhead && note.Seq < n.through-maxAhead
 }
 
 // take accounts for a number.
@@ -121,12 +133,16 @@ func (n *numbers) settle() (lost uint64) {
 // remember adds the publisher of note, in place of the one not heard for longest
 // where there are too many.
 func (a *auditor) remember(note notification, now time.Time) *numbers {
-	if len(a.publishers) >= maxPublishers {
+	if _, known := a.publishers[note.From]; !known && len(a.publishers) >= maxPublishers {
 		oldest := ""
 		for name, n := range a.publishers {
 			if oldest == "" || n.heard.Before(a.publishers[oldest].heard) {
 				oldest = name
 			}
+		}
+		if n := a.publishers[oldest]; !n.since.IsZero() {
+			a.orphans++
+			a.orphaned = max(a.orphaned, n.fetch)
 		}
 		delete(a.publishers, oldest)
 	}
@@ -171,6 +187,8 @@ func (a *auditor) overdue(now time.Time) (lost uint64, strangers int, fetch uint
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.timer = nil
+	strangers, fetch = a.orphans, a.orphaned
+	a.orphans, a.orphaned = 0, 0
 	var next time.Duration // until the next doubt is overdue
 	for _, n := range a.publishers {
 		if n.since.IsZero() {

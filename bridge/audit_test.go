@@ -2,7 +2,9 @@ package bridge_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -258,6 +260,95 @@ func TestForgedNumbersAreBounded(t *testing.T) {
 				t.Errorf("%.60s was taken", body)
 			}
 		}
+		if err := stranger.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A client that was never sent anything is not served by a fetch for another
+// that joins, so such a fetch does not make its view fresh.
+func TestAJoinersFetchDoesNotStandInForARepair(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newTwo(t)
+		quiet := newScreen(w.to, "quiet")
+		quiet.subscribe(t, key, bridge.SubscribeOptions{})
+		w.change(t, other)
+		w.lose(true)
+		w.change(t, key) // the quiet client's first, lost
+		w.lose(false)
+		w.change(t, other) // shows the hole
+		joiner := newScreen(w.to, "quiet")
+		joiner.subscribe(t, key, withSnapshot)
+		time.Sleep(1100 * time.Millisecond)
+		synctest.Wait()
+		if got := len(quiet.all()); got != 1 {
+			t.Errorf("the client that missed its first saw %d updates, want 1", got)
+		}
+	})
+}
+
+// Somebody speaks in a publisher's name, with a number it has not come to.
+func TestAForgedNumberDoesNotEndTheAudit(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var from string
+		var broker membus.Broker
+		var db table
+		spy := &faultyBus{Bus: broker.NewNode()}
+		spy.setFate(func(body []byte) fate {
+			var note struct{ From string }
+			if err := json.Unmarshal(body, &note); err == nil && note.From != "" {
+				from = note.From
+			}
+			return fate{}
+		})
+		sender, n := newNode(t, &broker), newNodeOn(t, &broker, spy)
+		sender.register(t, db.fetch, bridge.EntityOptions{})
+		n.register(t, db.fetch, bridge.EntityOptions{})
+		s := newScreen(n, "")
+		s.subscribe(t, key, withSnapshot)
+		sender.notify(t, other)
+		forger := broker.NewNode()
+		forged := fmt.Appendf(nil, `{"entity":"items","id":"x","from":%q,"seq":%d}`, from, uint64(math.MaxUint64))
+		if err := forger.Publish(t.Context(), items, forged); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		spy.setFate(func([]byte) fate { return fate{lost: true} })
+		db.write(key)
+		sender.notify(t, key)
+		spy.setFate(nil)
+		sender.notify(t, other)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if rows := s.rows(); !strings.Contains(rows[len(rows)-1], `"rev":1,`) {
+			t.Errorf("a loss after the forgery was not repaired: %q", rows)
+		}
+		if err := forger.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A publisher that is forgotten while one of its messages is missing.
+func TestADoubtOutlivesItsPublishersMemory(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newTwo(t)
+		w.change(t, other)
+		w.lose(true)
+		w.change(t, key)
+		w.lose(false)
+		w.change(t, other) // shows the hole
+		stranger := w.to.broker.NewNode()
+		time.Sleep(time.Millisecond)
+		for i := range 2000 {
+			if err := stranger.Publish(t.Context(), items, fmt.Appendf(nil, `{"entity":"items","id":"x","from":"node %d","seq":1}`, i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(1100 * time.Millisecond)
+		synctest.Wait()
+		w.wantRev(t, 1)
 		if err := stranger.Close(t.Context()); err != nil {
 			t.Error(err)
 		}

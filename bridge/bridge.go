@@ -244,6 +244,12 @@ func (b *Bridge) announced(key shared.EntityKey) (*entity, error) {
 	return ent, key.Validate()
 }
 
+func (b *Bridge) isClosed() bool {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.closed
+}
+
 // startWorker runs work in a goroutine that Close waits for. It returns false
 // when the Bridge is closed.
 func (b *Bridge) startWorker(work func()) bool { return b.start(&b.work, work) }

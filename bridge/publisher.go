@@ -44,8 +44,11 @@ func (b *batch) wait(ctx context.Context) error {
 func (p *publisher) add(ids []string) (*batch, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	b := p.entity.bridge
+	if b.isClosed() {
+		return nil, shared.ErrClosed // so that what waits already comes to an end
+	}
 	if !p.busy {
-		b := p.entity.bridge
 		if !b.start(&b.announcing, p.work) {
 			return nil, shared.ErrClosed
 		}

@@ -173,3 +173,34 @@ func TestCloseWaitsForNotificationsUnderWay(t *testing.T) {
 		}
 	})
 }
+
+// An application that goes on announcing does not keep the node from closing.
+func TestCloseEndsThoughNotificationsGoOn(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		b, _ := newSlowNode(t, time.Minute)
+		stop := make(chan struct{})
+		var wg sync.WaitGroup
+		for i := range 4 {
+			wg.Go(func() {
+				time.Sleep(time.Duration(i) * 250 * time.Millisecond)
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					if b.Notify(context.Background(), key) != nil {
+						time.Sleep(time.Millisecond)
+					}
+				}
+			})
+		}
+		time.Sleep(5 * time.Second)
+		begin := time.Now()
+		if err := b.Close(context.Background()); err != nil || time.Since(begin) > 5*time.Second {
+			t.Errorf("Close returned %v after %v", err, time.Since(begin))
+		}
+		close(stop)
+		wg.Wait()
+	})
+}

@@ -60,6 +60,7 @@ type view struct {
 	state    viewState
 	owed     cause  // what the next fetch is for
 	fetch    uint64 // number of the fetch in flight, or of the last one
+	forAll   uint64 // number of the last one whose result goes to every member it is news to
 	failures int    // fetches failed in a row
 	retry    *time.Timer
 }
@@ -101,11 +102,12 @@ func (v *view) mark(c cause) {
 }
 
 // markOlder marks the view unless a fetch after that of the given number has
-// begun already.
+// begun already. One for a joining member does not count: a member that was
+// never sent anything is not given its result.
 func (v *view) markOlder(c cause, number uint64) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.fetch > number {
+	if v.forAll > number {
 		return false
 	}
 	v.markLocked(c)
@@ -214,6 +216,9 @@ func (v *view) begin() (job fetchJob, ok bool) {
 	}
 	v.state = fetching
 	v.fetch = v.entity.bridge.counts.fetches.Add(1)
+	if v.owed&(causeNotified|causeMissed) != 0 {
+		v.forAll = v.fetch
+	}
 	job = fetchJob{view: v, cause: v.owed, secret: v.members[0].secret}
 	v.owed = 0
 	return job, true
