@@ -53,11 +53,7 @@ func (p *publisher) beat(ctx context.Context) error {
 	if note.Seq == 0 {
 		return nil
 	}
-	body, err := note.encode()
-	if err != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(ctx, p.entity.bridge.config.PublishTimeout)
 	defer cancel()
-	return p.entity.bridge.bus.Publish(ctx, p.entity.name, body)
+	return p.transmit(ctx, note)
 }

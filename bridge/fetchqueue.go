@@ -58,7 +58,7 @@ func (q *fetchQueue) push(v *view, to lane) {
 	q.lines[v.lane].Drop(&v.waiting)
 	q.lines[to].Put(&v.waiting, v)
 	v.lane = to
-	q.startLocked()
+	q.startLocked(1)
 }
 
 // remove takes v out of the queue, and reports whether it was in it. The caller
@@ -83,17 +83,17 @@ func (q *fetchQueue) release() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.held--
-	q.startLocked()
+	size := q.entity.options.BatchSize
+	q.startLocked((q.lengthLocked() + size - 1) / size)
 }
 
-// startLocked starts as many workers as the waiting views need and the limit
-// allows. Those that are running may be busy for long, so they do not count.
-func (q *fetchQueue) startLocked() {
+// startLocked starts n workers, or as many as the limit allows. Those that are
+// running may be busy for long, so they are not counted on.
+func (q *fetchQueue) startLocked(n int) {
 	if q.held > 0 {
 		return
 	}
-	size := q.entity.options.BatchSize
-	for need := (q.lengthLocked() + size - 1) / size; need > 0 && q.running < q.entity.options.Workers; need-- {
+	for ; n > 0 && q.running < q.entity.options.Workers; n-- {
 		if !q.entity.bridge.startWorker(q.work) {
 			return
 		}
@@ -171,7 +171,7 @@ func (q *fetchQueue) replace() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.running--
-	q.startLocked()
+	q.startLocked(1)
 }
 
 func (q *fetchQueue) fetch(views []*view) {

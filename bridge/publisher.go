@@ -124,6 +124,10 @@ func (p *publisher) sendOne(ctx context.Context, note notification) error {
 	note.Seq, note.From = p.seq, p.entity.bridge.name
 	p.mu.Unlock()
 	p.entity.bridge.startBeating()
+	return p.transmit(ctx, note)
+}
+
+func (p *publisher) transmit(ctx context.Context, note notification) error {
 	body, err := note.encode()
 	if err != nil {
 		return fmt.Errorf("encoding a notification: %w", err)
