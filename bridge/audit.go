@@ -170,6 +170,7 @@ func (a *auditor) check() {
 	level := slog.LevelInfo
 	if lost > 0 {
 		b.counts.resyncsLost.Add(1)
+		b.counts.lost.Add(lost)
 		level = slog.LevelWarn
 	} else {
 		b.counts.resyncsStranger.Add(1)

@@ -32,6 +32,11 @@ type Config struct {
 	// of. Zero means 5 s.
 	BeatInterval time.Duration
 
+	// MaxFetches bounds how many fetches run at once on this node, of all entity
+	// types together. Half of them are kept for types that have few running. Zero
+	// means 256.
+	MaxFetches int
+
 	// Grace is how long a notification may be overtaken by later ones before it
 	// counts as lost. Zero means 1 s. A lost notification is repaired within
 	// BeatInterval and Grace.
@@ -46,6 +51,7 @@ const (
 	defaultPublishTimeout = time.Second
 	defaultBeatInterval   = 5 * time.Second
 	defaultGrace          = time.Second
+	defaultMaxFetches     = 256
 )
 
 func (c Config) withDefaults() Config {
@@ -57,6 +63,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Grace == 0 {
 		c.Grace = defaultGrace
+	}
+	if c.MaxFetches == 0 {
+		c.MaxFetches = defaultMaxFetches
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -70,20 +79,23 @@ func (c Config) validate() error {
 		return errors.New("Bus is nil")
 	case c.PublishTimeout < 0 || c.BeatInterval < 0 || c.Grace < 0:
 		return errors.New("PublishTimeout, BeatInterval and Grace cannot be negative")
+	case c.MaxFetches < 0:
+		return errors.New("MaxFetches cannot be negative")
 	}
 	return nil
 }
 
 // Bridge is the engine of one node. Its methods may be called from any goroutine.
 type Bridge struct {
-	bus     Bus
-	config  Config
-	fetch   shared.Fetcher // may be nil
-	log     *slog.Logger
-	index   *index
-	counts  counts
-	beating sync.Once // guards the start of the node's beats
-	name    string    // of this node on the bus, different at every start
+	bus       Bus
+	config    Config
+	fetch     shared.Fetcher // may be nil
+	log       *slog.Logger
+	index     *index
+	admission admission
+	counts    counts
+	beating   sync.Once // guards the start of the node's beats
+	name      string    // of this node on the bus, different at every start
 
 	// ctx ends when the Bridge closes, and with it every fetch.
 	ctx    context.Context
@@ -105,15 +117,16 @@ func New(c Config) (*Bridge, error) {
 	c = c.withDefaults()
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Bridge{
-		bus:      c.Bus,
-		config:   c,
-		fetch:    c.Fetch,
-		log:      c.Logger,
-		index:    newIndex(),
-		name:     rand.Text(),
-		ctx:      ctx,
-		cancel:   cancel,
-		entities: make(map[shared.EntityType]*entity),
+		bus:       c.Bus,
+		config:    c,
+		fetch:     c.Fetch,
+		log:       c.Logger,
+		index:     newIndex(),
+		admission: admission{limit: c.MaxFetches},
+		name:      rand.Text(),
+		ctx:       ctx,
+		cancel:    cancel,
+		entities:  make(map[shared.EntityType]*entity),
 	}, nil
 }
 
@@ -137,10 +150,11 @@ func (b *Bridge) RegisterBatch(name shared.EntityType, fetch shared.BatchFetcher
 		return fmt.Errorf("bridge: registering %.80q: %w", string(name), err)
 	}
 	if err := b.bus.Subscribe(name, ent); err != nil {
-		b.mu.Lock()
-		delete(b.entities, name)
-		b.mu.Unlock()
+		b.remove(ent)
 		return fmt.Errorf("bridge: registering %q: %w", name, err)
+	}
+	if ent.options.Refresh > 0 {
+		b.startWorker(ent.refresh)
 	}
 	return nil
 }
@@ -157,6 +171,7 @@ func (b *Bridge) newEntity(name shared.EntityType, fetch shared.BatchFetcher, o 
 	}
 	ent := &entity{bridge: b, name: name, fetch: fetch, options: o.withDefaults()}
 	ent.queue.entity, ent.publish.entity, ent.audit.entity = ent, ent, ent
+	ent.queue.repairs = newLimiter(ent.options.ResyncRate)
 	return ent, b.add(ent)
 }
 
@@ -170,7 +185,15 @@ func (b *Bridge) add(ent *entity) error {
 		return shared.ErrDuplicateEntity
 	}
 	b.entities[ent.name] = ent
+	b.admission.add(&ent.queue)
 	return nil
+}
+
+func (b *Bridge) remove(ent *entity) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.entities, ent.name)
+	b.admission.remove(&ent.queue)
 }
 
 func (b *Bridge) entity(name shared.EntityType) (*entity, error) {
@@ -273,6 +296,7 @@ func (b *Bridge) Close(ctx context.Context) error {
 	b.mu.Unlock()
 	for _, ent := range b.registered() {
 		ent.audit.close()
+		ent.queue.close()
 	}
 	err := wait.For(ctx, &b.announcing)
 	b.lastBeat(ctx)

@@ -28,6 +28,7 @@ type Client struct {
 	bridge *Bridge
 	sink   Sink
 	limit  int
+	number uint64 // where clients take turns
 
 	// poll asks for the secret where nobody reports its changes; see ClientBuilder.
 	poll func() string
@@ -58,7 +59,7 @@ func (b *Bridge) NewClient(sink Sink, o ClientOptions) *Client {
 		o.MaxSubscriptions = defaultMaxSubscriptions
 	}
 	b.counts.clients.Add(1)
-	return &Client{bridge: b, sink: sink, secret: o.Secret, limit: o.MaxSubscriptions}
+	return &Client{bridge: b, sink: sink, secret: o.Secret, limit: o.MaxSubscriptions, number: b.counts.clientsEver.Add(1)}
 }
 
 // SubscribeOptions says what a subscription gives besides changes.

@@ -40,6 +40,16 @@ type EntityOptions struct {
 	// Retry is how long a view waits after a failed fetch. Zero means 100 ms,
 	// doubled to 30 s, with full jitter.
 	Retry Retry
+
+	// ResyncRate bounds how many views a second are fetched because notifications
+	// may have been missed, or by Refresh. Zero means no bound but that they have
+	// a quarter of the workers.
+	ResyncRate int
+
+	// Refresh is the period within which every view is fetched again even if no
+	// change was announced, spread over the period; what differs is pushed. Zero
+	// means never, otherwise it is 1 s or more.
+	Refresh time.Duration
 }
 
 // Retry is exponential back-off with full jitter. Its fields Min and Max, both a
@@ -86,6 +96,10 @@ func (o EntityOptions) validate() error {
 		return fmt.Errorf("BatchSize is %d, want 1 or more", o.BatchSize)
 	case o.Retry.Min < 0 || o.Retry.Max < o.Retry.Min:
 		return fmt.Errorf("Retry is %v to %v, want an interval", o.Retry.Min, o.Retry.Max)
+	case o.ResyncRate < 0:
+		return fmt.Errorf("ResyncRate is %d, want 1 or more", o.ResyncRate)
+	case o.Refresh != 0 && o.Refresh < time.Second:
+		return fmt.Errorf("Refresh is %v, want 1s or more", o.Refresh)
 	}
 	return nil
 }
@@ -102,6 +116,7 @@ type entity struct {
 	publish  publisher
 	audit    auditor
 	live     atomic.Bool   // subscribed on the bus
+	running  atomic.Int64  // fetches under way
 	failures atomic.Uint64 // fetches failed in a row
 }
 

@@ -60,14 +60,17 @@ type outcome struct {
 
 // settle does what the outcome of one job asks for.
 func (e *entity) settle(job fetchJob, o outcome) {
-	if o.update != nil {
-		e.worked()
-		job.view.finish(job, o.update)
+	if o.update == nil {
+		delay := job.view.fail(job)
+		if e.bridge.ctx.Err() == nil {
+			e.failed(job, o, delay)
+		}
 		return
 	}
-	delay := job.view.fail(job)
-	if e.bridge.ctx.Err() == nil {
-		e.failed(job, o, delay)
+	e.worked()
+	if !job.view.finish(job, o.update) {
+		e.bridge.counts.lagged.Add(1)
+		job.view.fail(job)
 	}
 }
 
@@ -87,6 +90,8 @@ func (e *entity) call(jobs []fetchJob) (outcomes []outcome) {
 	for i, job := range jobs {
 		requests[i] = shared.Request{Key: job.view.key, Secret: job.secret}
 	}
+	e.running.Add(int64(len(jobs)))
+	defer e.running.Add(-int64(len(jobs)))
 	results := e.fetch(ctx, requests)
 	if len(results) != len(jobs) {
 		return allFailed(jobs, outcome{err: fmt.Sprintf("the batch fetch handler returned %d results for %d requests", len(results), len(jobs))})
@@ -105,9 +110,9 @@ func (e *entity) judge(job fetchJob, result shared.Result) outcome {
 	switch {
 	case err == nil:
 	case errors.Is(err, shared.ErrNotFound):
-		return outcome{update: newUpdate(key, KindDeleted, nil)}
+		return outcome{update: newUpdate(key, KindDeleted, result)}
 	case errors.Is(err, shared.ErrForbidden):
-		return outcome{update: newUpdate(key, KindForbidden, nil)}
+		return outcome{update: newUpdate(key, KindForbidden, shared.Result{})}
 	default:
 		return outcome{err: redact(err.Error(), job.secret)}
 	}
@@ -121,7 +126,7 @@ func (e *entity) judge(job fetchJob, result shared.Result) outcome {
 			return outcome{err: "the fetch handler returned a row that is not UTF-8 text"}
 		}
 	}
-	return outcome{update: newUpdate(key, KindRows, result.Rows)}
+	return outcome{update: newUpdate(key, KindRows, result)}
 }
 
 func allFailed(jobs []fetchJob, o outcome) []outcome {

@@ -2,8 +2,9 @@ package bridge
 
 import (
 	"sync"
+	"time"
 
-	"github.com/entity-sync/entity-sync/internal/conflate"
+	"golang.org/x/time/rate"
 )
 
 // lane is which of a queue's lines a view waits in.
@@ -30,33 +31,54 @@ func laneOf(c cause) lane {
 }
 
 // fetchQueue is one entity type's views waiting to be fetched, and the workers
-// that fetch them. Workers start when there is work, up to the entity's limit,
-// and end when there is none.
+// that fetch them. Workers start when there is work, up to the entity's limit and
+// the node's, and end when there is none.
 //
-// Each lane is first come first served. A change goes before a snapshot, and
-// both before a repair, so that looking at everything again holds up no change;
-// but of eight views taken, one is a repair and another a snapshot if any wait,
-// so that no lane waits for ever.
+// Each lane is fair between clients. A change goes before a snapshot, and both
+// before a repair, so that looking at everything again holds up no change; but of
+// eight views taken, one is a repair and another a snapshot if any wait, so that
+// no lane waits for ever. Repairs are slowed down further, see mayRepairLocked.
 type fetchQueue struct {
 	entity *entity
+	places places
 
-	mu      sync.Mutex // taken after a view's lock
-	lines   [lanes]conflate.Queue[*view]
-	taken   int // to share the turns
-	running int // workers
-	held    int // who is about to push more: workers start when it is done
+	mu        sync.Mutex // taken after a view's lock
+	lines     [lanes]fairLine
+	taken     int // to share the turns
+	running   int // workers
+	repairing int // workers of those whose views are, in part, repairs
+	held      int // who is about to push more: workers start when it is done
+	repairs   *rate.Limiter
+	resume    *time.Timer // runs while repairs wait for the limiter
 }
 
-// push queues v in the lane for what it is owed. A view that waits already is
-// moved to a better lane if it now deserves one. The caller holds v's lock.
-func (q *fetchQueue) push(v *view, to lane) {
+// repairShare is the part of an entity type's workers that repairs may have.
+const repairShare = 4
+
+// repairPause is how long repairs wait at least for the limiter, so that they are
+// not taken one by one.
+const repairPause = 100 * time.Millisecond
+
+// newLimiter lets the repairs of one pause through at once.
+func newLimiter(perSecond int) *rate.Limiter {
+	if perSecond == 0 {
+		return nil
+	}
+	return rate.NewLimiter(rate.Limit(perSecond), max(1, int(float64(perSecond)*repairPause.Seconds())))
+}
+
+// push queues v, on behalf of a client, in the lane for what it is owed. A view
+// that waits already is moved to a better lane if it now deserves one. The caller
+// holds v's lock.
+func (q *fetchQueue) push(v *view, to lane, client uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if v.lane != noLane && v.lane <= to {
+		q.lines[v.lane].favour(v, client)
 		return
 	}
-	q.lines[v.lane].Drop(&v.waiting)
-	q.lines[to].Put(&v.waiting, v)
+	q.lines[v.lane].drop(v)
+	q.lines[to].put(v, client)
 	v.lane = to
 	q.startLocked(1)
 }
@@ -66,7 +88,7 @@ func (q *fetchQueue) push(v *view, to lane) {
 func (q *fetchQueue) remove(v *view) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	removed := q.lines[v.lane].Drop(&v.waiting)
+	removed := q.lines[v.lane].drop(v)
 	v.lane = noLane
 	return removed
 }
@@ -83,45 +105,77 @@ func (q *fetchQueue) release() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.held--
-	size := q.entity.options.BatchSize
-	q.startLocked((q.lengthLocked() + size - 1) / size)
+	q.startLocked(q.batchesLocked())
 }
 
-// startLocked starts n workers, or as many as the limit allows. Those that are
+// batchesLocked is how many workers would have something to do.
+func (q *fetchQueue) batchesLocked() int {
+	size := q.entity.options.BatchSize
+	return (q.lengthLocked() + size - 1) / size
+}
+
+// startLocked starts n workers, or as many as the limits allow. Those that are
 // running may be busy for long, so they are not counted on.
 func (q *fetchQueue) startLocked(n int) {
 	if q.held > 0 {
 		return
 	}
-	for ; n > 0 && q.running < q.entity.options.Workers; n-- {
+	admission := &q.entity.bridge.admission
+	for ; n > 0 && q.running < q.entity.options.Workers && admission.enter(q); n-- {
 		if !q.entity.bridge.startWorker(q.work) {
+			admission.leave(q) // the Bridge is closed: nobody needs the place
 			return
 		}
 		q.running++
 	}
 }
 
-// take returns the next views, a batch at most. Without any it returns nil, and
-// the worker that asked counts as ended.
-func (q *fetchQueue) take() (views []*view) {
+// accept starts a worker in the place that the queue was granted. If there is
+// nothing to do, the place is passed on: it returns the queue to call next.
+func (q *fetchQueue) accept() (next *fetchQueue) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	n := q.batchesLocked()
+	if n == 0 || q.running >= q.entity.options.Workers || !q.entity.bridge.startWorker(q.work) {
+		return q.entity.bridge.admission.leave(q)
+	}
+	q.running++
+	q.startLocked(n - 1)
+	return nil
+}
+
+// take returns the next views, a batch at most, and whether repairs are among
+// them; hadRepairs says that of the worker's last ones. Without any views the
+// worker counts as ended.
+func (q *fetchQueue) take(hadRepairs bool) (views []*view, repairs bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if hadRepairs {
+		q.repairing--
+	}
 	if q.entity.bridge.ctx.Err() == nil {
 		for len(views) < q.entity.options.BatchSize {
-			v := q.popLocked()
+			v := q.popLocked(repairs)
 			if v == nil {
 				break
 			}
+			if v.lane == repairLane && !repairs {
+				repairs = true
+				q.repairing++
+			}
+			v.lane = noLane
 			views = append(views, v)
 		}
 	}
 	if len(views) == 0 {
 		q.running--
 	}
-	return views
+	return views, repairs
 }
 
-func (q *fetchQueue) popLocked() *view {
+// popLocked returns a view, still with its lane; repairing says whether the
+// worker's batch has repairs in it already.
+func (q *fetchQueue) popLocked(repairing bool) *view {
 	q.taken++
 	order := [...]lane{changeLane, joinLane, repairLane}
 	switch q.taken % 8 {
@@ -131,12 +185,50 @@ func (q *fetchQueue) popLocked() *view {
 		order = [...]lane{repairLane, changeLane, joinLane}
 	}
 	for _, from := range order {
-		if _, v, ok := q.lines[from].Pop(); ok {
-			v.lane = noLane
-			return v
+		if q.lines[from].length == 0 || from == repairLane && !q.mayRepairLocked(repairing) {
+			continue
 		}
+		return q.lines[from].pop()
 	}
 	return nil
+}
+
+// mayRepairLocked keeps the database from being stormed where everything must be
+// looked at again, perhaps by all nodes in the same moment: a quarter of the
+// workers do it, at the rate that the application allows.
+func (q *fetchQueue) mayRepairLocked(repairing bool) bool {
+	if !repairing && q.repairing >= max(1, q.entity.options.Workers/repairShare) {
+		return false // one of those that repair takes it next
+	}
+	if q.repairs == nil {
+		return true
+	}
+	now := time.Now()
+	r := q.repairs.ReserveN(now, 1)
+	wait := r.DelayFrom(now)
+	if wait == 0 {
+		return true
+	}
+	r.CancelAt(now)
+	if q.resume == nil {
+		q.resume = time.AfterFunc(max(wait, repairPause), q.resumeRepairs)
+	}
+	return false
+}
+
+func (q *fetchQueue) resumeRepairs() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.resume = nil
+	q.startLocked(1)
+}
+
+func (q *fetchQueue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.resume != nil {
+		q.resume.Stop()
+	}
 }
 
 func (q *fetchQueue) length() int {
@@ -147,31 +239,55 @@ func (q *fetchQueue) length() int {
 
 func (q *fetchQueue) lengthLocked() (n int) {
 	for i := range q.lines {
-		n += q.lines[i].Len()
+		n += q.lines[i].length
 	}
 	return n
 }
 
-// work fetches until nothing waits.
+// work fetches until nothing waits, or another entity type needs the place more.
 func (q *fetchQueue) work() {
-	ended := false
+	admission := &q.entity.bridge.admission
+	repairs, ended := false, false
 	defer func() {
 		if !ended { // by runtime.Goexit in the application's code
-			q.replace()
+			granted := admission.leave(q)
+			q.retire(repairs)
+			granted.use()
 		}
 	}()
-	for views := q.take(); views != nil; views = q.take() {
+	for {
+		var views []*view
+		if views, repairs = q.take(repairs); views == nil {
+			ended = true
+			admission.leave(q).use()
+			return
+		}
 		q.fetch(views)
+		if granted := admission.yield(q); granted != nil {
+			ended = true
+			q.retire(repairs)
+			granted.use()
+			return
+		}
 	}
-	ended = true
 }
 
-// replace starts a worker for one that ended before its time.
-func (q *fetchQueue) replace() {
+// retire ends a worker that leaves work behind.
+func (q *fetchQueue) retire(repairs bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.running--
-	q.startLocked(1)
+	if repairs {
+		q.repairing--
+	}
+	q.startLocked(q.batchesLocked())
+}
+
+// use puts a place that q was granted to use; q may be nil.
+func (q *fetchQueue) use() {
+	for q != nil {
+		q = q.accept()
+	}
 }
 
 func (q *fetchQueue) fetch(views []*view) {

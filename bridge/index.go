@@ -108,19 +108,30 @@ func (x *index) markAll(ent *entity, c cause, number uint64) (n int) {
 	ent.queue.hold()
 	defer ent.queue.release()
 	for i := range x.shards {
-		sh := &x.shards[i]
-		sh.mu.Lock()
-		for key, k := range sh.keys {
-			if key.Entity != ent.name {
-				continue
-			}
-			for _, v := range k.views {
-				if v.markOlder(c, number) {
-					n++
-				}
+		n += x.shards[i].markAll(ent, c, number)
+	}
+	return n
+}
+
+// markPart is markAll for one of shardCount parts of the entity type's views.
+func (x *index) markPart(part int, ent *entity, c cause, number uint64) (n int) {
+	ent.queue.hold()
+	defer ent.queue.release()
+	return x.shards[part].markAll(ent, c, number)
+}
+
+func (sh *shard) markAll(ent *entity, c cause, number uint64) (n int) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	for key, k := range sh.keys {
+		if key.Entity != ent.name {
+			continue
+		}
+		for _, v := range k.views {
+			if v.markOlder(c, number) {
+				n++
 			}
 		}
-		sh.mu.Unlock()
 	}
 	return n
 }
@@ -165,6 +176,7 @@ func (sh *shard) join(ent *entity, sub *subscription, s scope) {
 	if k == nil {
 		k = &keyViews{}
 		sh.keys[sub.key] = k
+		ent.bridge.counts.keys.Add(1)
 	}
 	v := k.find(s)
 	if v == nil {
@@ -205,6 +217,7 @@ func (sh *shard) remove(v *view) {
 	k.remove(v)
 	if len(k.views) == 0 {
 		delete(sh.keys, v.key)
+		v.entity.bridge.counts.keys.Add(-1)
 	}
 	v.entity.bridge.counts.views.Add(-1)
 }

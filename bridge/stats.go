@@ -1,13 +1,20 @@
 package bridge
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"github.com/entity-sync/entity-sync/shared"
+)
 
 // counts are the engine's running figures.
 type counts struct {
-	clients, subscriptions, views               atomic.Int64
-	notified, badMessages                       atomic.Uint64
+	clients, subscriptions, keys, views         atomic.Int64
+	clientsEver                                 atomic.Uint64
+	notified, coalesced, badMessages            atomic.Uint64
+	lost                                        atomic.Uint64
 	resyncsJoined, resyncsLost, resyncsStranger atomic.Uint64
-	fetches, failed                             atomic.Uint64
+	refreshed                                   atomic.Uint64
+	fetches, failed, retried, lagged            atomic.Uint64
 }
 
 // Stats is a snapshot of a Bridge's figures. Those that say "since the start"
@@ -15,44 +22,82 @@ type counts struct {
 type Stats struct {
 	Clients       int // connected now
 	Subscriptions int // of all clients now
+	Keys          int // distinct keys watched now
 	Views         int // distinct pairs of key and scope now
-	FetchesQueued int // views waiting for a worker now
 
-	Notified      uint64 // keys heard as changed on the bus, since the start
-	BadMessages   uint64 // bus messages that could not be read, since the start
-	Resyncs       Resyncs
-	Fetches       uint64 // calls of fetch handlers, since the start
-	FetchesFailed uint64 // of those, the ones that failed and are retried, since the start
+	Notified    uint64 // keys heard as changed on the bus, since the start
+	Coalesced   uint64 // marks of a view that cost no fetch, as one was owed to it already, since the start
+	BadMessages uint64 // bus messages that could not be read, since the start
+	Lost        uint64 // bus messages that did not arrive, since the start
+	Resyncs     Resyncs
+	Refreshed   uint64 // views fetched again for EntityOptions.Refresh, since the start
+
+	FetchesQueued  int    // views waiting for a worker now
+	FetchesRunning int    // views being fetched now
+	Fetches        uint64 // views fetched since the start, whatever came of it
+	FetchesFailed  uint64 // of those, the ones that failed
+	FetchesLagged  uint64 // of those, the ones that read an older revision than one already pushed
+	Retried        uint64 // fetches tried again after they had failed or lagged, since the start
+
+	Entities map[shared.EntityType]EntityStats
+}
+
+// EntityStats is the figures of one entity type.
+type EntityStats struct {
+	Live           bool   // subscribed on the bus: changes announced elsewhere are heard
+	FetchesQueued  int    // views waiting for a worker now
+	FetchesRunning int    // views being fetched now
+	Failing        uint64 // fetches failed in a row, up to now
 }
 
 // Resyncs is how often everything watched of an entity type was looked at again
 // since the start, by reason.
 type Resyncs struct {
 	Joined   uint64 // the bus was joined, or joined again
-	Lost     uint64 // a notification did not arrive
+	Lost     uint64 // notifications did not arrive
 	Stranger uint64 // a node was first heard of after it had announced things
 }
 
 // Stats returns the figures as they are now.
 func (b *Bridge) Stats() Stats {
+	c := &b.counts
 	s := Stats{
-		Clients:       int(b.counts.clients.Load()),
-		Subscriptions: int(b.counts.subscriptions.Load()),
-		Views:         int(b.counts.views.Load()),
-		Notified:      b.counts.notified.Load(),
-		BadMessages:   b.counts.badMessages.Load(),
+		Clients:       int(c.clients.Load()),
+		Subscriptions: int(c.subscriptions.Load()),
+		Keys:          int(c.keys.Load()),
+		Views:         int(c.views.Load()),
+		Notified:      c.notified.Load(),
+		Coalesced:     c.coalesced.Load(),
+		BadMessages:   c.badMessages.Load(),
+		Lost:          c.lost.Load(),
 		Resyncs: Resyncs{
-			Joined:   b.counts.resyncsJoined.Load(),
-			Lost:     b.counts.resyncsLost.Load(),
-			Stranger: b.counts.resyncsStranger.Load(),
+			Joined:   c.resyncsJoined.Load(),
+			Lost:     c.resyncsLost.Load(),
+			Stranger: c.resyncsStranger.Load(),
 		},
-		Fetches:       b.counts.fetches.Load(),
-		FetchesFailed: b.counts.failed.Load(),
+		Refreshed:     c.refreshed.Load(),
+		Fetches:       c.fetches.Load(),
+		FetchesFailed: c.failed.Load(),
+		FetchesLagged: c.lagged.Load(),
+		Retried:       c.retried.Load(),
+		Entities:      make(map[shared.EntityType]EntityStats),
 	}
 	for _, ent := range b.registered() {
-		s.FetchesQueued += ent.queue.length()
+		e := ent.stats()
+		s.FetchesQueued += e.FetchesQueued
+		s.FetchesRunning += e.FetchesRunning
+		s.Entities[ent.name] = e
 	}
 	return s
+}
+
+func (e *entity) stats() EntityStats {
+	return EntityStats{
+		Live:           e.live.Load(),
+		FetchesQueued:  e.queue.length(),
+		FetchesRunning: int(e.running.Load()),
+		Failing:        e.failures.Load(),
+	}
 }
 
 // Ready reports whether every registered entity type is subscribed on the bus

@@ -29,6 +29,8 @@ type Update struct {
 	Version Version
 	Rows    [][]byte
 
+	revision int64 // how new it is, if more than zero
+
 	mu       sync.Mutex
 	encoding []encoding // one per codec in use, so one or two
 }
@@ -68,19 +70,37 @@ func (v Version) String() string {
 	return base64.RawURLEncoding.EncodeToString(v[:])
 }
 
-// newUpdate hashes the kind and the rows, each row with its length before it so
-// that no two lists of rows read the same.
-func newUpdate(key shared.EntityKey, kind Kind, rows [][]byte) *Update {
-	h := sha256.New()
-	h.Write([]byte{byte(kind)})
-	var length [8]byte
-	for _, row := range rows {
-		binary.BigEndian.PutUint64(length[:], uint64(len(row)))
-		h.Write(length[:])
-		h.Write(row)
+// newUpdate takes its version from the kind and the rows, or the application's
+// own name for them.
+func newUpdate(key shared.EntityKey, kind Kind, r shared.Result) *Update {
+	u := &Update{Key: key, Kind: kind, revision: max(r.Revision, 0)}
+	if kind == KindRows {
+		u.Rows = r.Rows
 	}
-	u := &Update{Key: key, Kind: kind, Rows: rows}
-	var sum [sha256.Size]byte
-	copy(u.Version[:], h.Sum(sum[:0]))
+	if r.Version == "" {
+		u.Version = hash(kind, false, u.Rows...)
+	} else {
+		u.Version = hash(kind, true, []byte(r.Version))
+	}
 	return u
+}
+
+// hash takes each text with its length before it, so that no two lists of texts
+// read the same. named sets the application's own names apart from its rows.
+func hash(kind Kind, named bool, texts ...[]byte) (v Version) {
+	h := sha256.New()
+	tag := []byte{byte(kind), 0}
+	if named {
+		tag[1] = 1
+	}
+	h.Write(tag)
+	var length [8]byte
+	for _, text := range texts {
+		binary.BigEndian.PutUint64(length[:], uint64(len(text)))
+		h.Write(length[:])
+		h.Write(text)
+	}
+	var sum [sha256.Size]byte
+	copy(v[:], h.Sum(sum[:0]))
+	return v
 }

@@ -50,7 +50,7 @@ type view struct {
 
 	// Where it waits to be fetched; guarded by the queue's lock.
 	lane    lane
-	waiting conflate.Slot[*view]
+	waiting standing
 
 	// Where it waits for another attempt; guarded by the backlog's lock.
 	failed conflate.Slot[*view]
@@ -61,6 +61,7 @@ type view struct {
 	owed     cause  // what the next fetch is for
 	fetch    uint64 // number of the fetch in flight, or of the last one
 	forAll   uint64 // number of the last one whose result goes to every member it is news to
+	revision int64  // of the newest result handed out, if it had one
 	failures int    // fetches failed in a row
 	retry    *time.Timer
 }
@@ -98,7 +99,7 @@ type subscription struct {
 func (v *view) mark(c cause) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.markLocked(c)
+	v.markLocked(c, v.payerLocked())
 }
 
 // markOlder marks the view unless a fetch after that of the given number has
@@ -110,15 +111,19 @@ func (v *view) markOlder(c cause, number uint64) bool {
 	if v.forAll > number {
 		return false
 	}
-	v.markLocked(c)
+	v.markLocked(c, v.payerLocked())
 	return true
 }
 
-func (v *view) markLocked(c cause) {
+// markLocked marks the view on behalf of one client, by its number.
+func (v *view) markLocked(c cause, client uint64) {
+	if v.owed&c&causeNotified != 0 {
+		v.entity.bridge.counts.coalesced.Add(1)
+	}
 	v.owed |= c
 	switch v.state {
 	case idle, queued:
-		v.queueLocked()
+		v.queueLocked(client)
 	case backingOff:
 		if laneOf(c) != repairLane && v.entity.backlog.mayProbe() {
 			v.tryNowLocked()
@@ -126,9 +131,18 @@ func (v *view) markLocked(c cause) {
 	}
 }
 
-func (v *view) queueLocked() {
+func (v *view) queueLocked(client uint64) {
 	v.state = queued
-	v.entity.queue.push(v, laneOf(v.owed))
+	v.entity.queue.push(v, laneOf(v.owed), client)
+}
+
+// payerLocked is the client that a fetch for all members counts for, where
+// clients take turns.
+func (v *view) payerLocked() uint64 {
+	if len(v.members) == 0 {
+		return 0
+	}
+	return v.members[0].client.number
 }
 
 func (v *view) join(sub *subscription) {
@@ -159,7 +173,7 @@ func (v *view) serveLocked(sub *subscription) {
 	if v.state == fetching && v.fetch > sub.fetch {
 		return
 	}
-	v.markLocked(causeJoined)
+	v.markLocked(causeJoined, sub.client.number)
 }
 
 // leave removes a member. owed says that the view had, or may have had,
@@ -225,9 +239,14 @@ func (v *view) begin() (job fetchJob, ok bool) {
 }
 
 // finish hands the result of the fetch in flight to the members there are now,
-// and queues the view again if it was marked since the fetch began.
-func (v *view) finish(job fetchJob, u *Update) {
-	told := v.deliverAll(job, u)
+// and queues the view again if it was marked since the fetch began. It returns
+// false, having done nothing, where the result is older than one handed out
+// before.
+func (v *view) finish(job fetchJob, u *Update) (ok bool) {
+	told, ok := v.deliverAll(job, u)
+	if !ok {
+		return false
+	}
 	if u.Kind == KindForbidden {
 		// In state settling no newer result can come between.
 		for _, sub := range told {
@@ -238,15 +257,22 @@ func (v *view) finish(job fetchJob, u *Update) {
 	defer v.mu.Unlock()
 	v.state = idle
 	if v.owed != 0 {
-		v.queueLocked()
+		v.queueLocked(v.payerLocked())
 	}
+	return true
 }
 
 // deliverAll returns the members that were told, where the update is one that
-// ends their subscription.
-func (v *view) deliverAll(job fetchJob, u *Update) (told []*subscription) {
+// ends their subscription. It is not ok where finish is not.
+func (v *view) deliverAll(job fetchJob, u *Update) (told []*subscription, ok bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	switch {
+	case u.revision > 0 && u.revision < v.revision:
+		return nil, false
+	case u.revision > 0, u.Kind == KindDeleted:
+		v.revision = u.revision // zero: a row that comes back begins anew
+	}
 	v.failures = 0
 	v.state = settling
 	if u.Kind == KindRows && len(u.Rows) == 0 {
@@ -254,14 +280,14 @@ func (v *view) deliverAll(job fetchJob, u *Update) (told []*subscription) {
 		for _, sub := range v.members {
 			sub.wants = wantNothing
 		}
-		return nil
+		return nil, true
 	}
 	for _, sub := range v.members {
 		if v.deliver(sub, job.cause, u) && u.Kind == KindForbidden {
 			told = append(told, sub)
 		}
 	}
-	return told
+	return told, true
 }
 
 // deliver hands u to one member if it is for it, and reports whether it was.
@@ -320,5 +346,6 @@ func (v *view) tryNow() {
 func (v *view) tryNowLocked() {
 	v.retry.Stop()
 	v.entity.backlog.remove(v)
-	v.queueLocked()
+	v.entity.bridge.counts.retried.Add(1)
+	v.queueLocked(v.payerLocked())
 }

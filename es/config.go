@@ -66,6 +66,11 @@ type Config struct {
 	// means 1 s.
 	PublishTimeout time.Duration
 
+	// MaxFetches bounds how many fetch handlers run at once on this node, for all
+	// entity types together; WithWorkers bounds one. Half of them are kept for
+	// types that have few running. Zero means 256.
+	MaxFetches int
+
 	// MaxMessageBytes and MaxSubscriptions bound what one client may send at once
 	// and watch. Zero means 32 KiB and 1,000; less than zero subscriptions means
 	// no limit.
@@ -101,6 +106,9 @@ func (c Config) validate() error {
 	if c.PublishTimeout < 0 {
 		return errors.New("PublishTimeout cannot be negative")
 	}
+	if c.MaxFetches < 0 {
+		return errors.New("MaxFetches cannot be negative")
+	}
 	if c.Bus != nil && (c.NSQAddr != "" || c.QueuePrefix != "") {
 		return errors.New("Bus takes the place of NSQ: NSQAddr and QueuePrefix must be empty")
 	}
@@ -131,7 +139,7 @@ func (c Config) bus() (bridge.Bus, error) {
 }
 
 func (c Config) bridge(bus bridge.Bus, fetch shared.Fetcher) bridge.Config {
-	return bridge.Config{Bus: bus, Fetch: fetch, PublishTimeout: c.PublishTimeout, Logger: c.Logger}
+	return bridge.Config{Bus: bus, Fetch: fetch, PublishTimeout: c.PublishTimeout, MaxFetches: c.MaxFetches, Logger: c.Logger}
 }
 
 func (c Config) web(b *bridge.Bridge) web.Config {

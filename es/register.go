@@ -5,52 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"time"
 
-	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/shared"
 )
-
-// Option says how an entity type is fetched.
-type Option func(*bridge.EntityOptions)
-
-// WithScope shares one fetch among the clients whose secrets have equal scopes,
-// such as a tenant or a role: scope must map two secrets to the same value only
-// if their holders see the same rows. A function that returns a constant means
-// that everybody does. Without it each secret gets a fetch of its own.
-func WithScope(scope func(secret string) string) Option {
-	return func(o *bridge.EntityOptions) { o.Scope = scope }
-}
-
-// WithWorkers sets how many fetches of the entity type run at once on this node.
-// The default is 32.
-func WithWorkers(n int) Option {
-	return func(o *bridge.EntityOptions) { o.Workers = n }
-}
-
-// WithTimeout sets how long a fetch may take; a later result is discarded and
-// fetched again. The default is 10 s.
-func WithTimeout(d time.Duration) Option {
-	return func(o *bridge.EntityOptions) { o.Timeout = d }
-}
-
-// WithRetry sets how long to wait after a failed fetch: min at first, doubled up
-// to max, with full jitter. The default is 100 ms to 30 s.
-func WithRetry(min, max time.Duration) Option {
-	return func(o *bridge.EntityOptions) { o.Retry = bridge.Retry{Min: min, Max: max} }
-}
-
-// WithMaxBytes bounds the rows of one fetch together; more is an error. The
-// default is 1 MiB.
-func WithMaxBytes(n int) Option {
-	return func(o *bridge.EntityOptions) { o.MaxBytes = n }
-}
-
-// WithBatchSize bounds how many requests a handler given to RegisterBatch gets
-// at once. The default is 10,000.
-func WithBatchSize(n int) Option {
-	return func(o *bridge.EntityOptions) { o.BatchSize = n }
-}
 
 // Register says how the one row of a key of an entity type is fetched, as the
 // holder of secret may see it, and starts listening for changes. The row is sent
@@ -64,14 +21,7 @@ func WithBatchSize(n int) Option {
 // It returns an error wrapping shared.ErrBadEntity for a name that cannot be an
 // NSQ topic, and shared.ErrDuplicateEntity the second time.
 func Register[T any](s *EntitySync, entity shared.EntityType, fetch func(ctx context.Context, key shared.EntityKey, secret string) (T, error), opts ...Option) error {
-	if fetch == nil {
-		return fmt.Errorf("es: registering %q: the fetch handler is nil", entity)
-	}
-	return s.register(entity, opts, func(ctx context.Context, key shared.EntityKey, secret string) ([][]byte, error) {
-		v, err := fetch(ctx, key, secret)
-		if err != nil {
-			return nil, err
-		}
+	return register(s, entity, fetch, opts, func(v T) ([][]byte, error) {
 		row, err := encode(v)
 		if err != nil {
 			return nil, err
@@ -87,19 +37,13 @@ func Register[T any](s *EntitySync, entity shared.EntityType, fetch func(ctx con
 // author and its department. They are sent in order. No rows and no error means
 // that the key is gone. Rows of different types are a []any.
 func RegisterRows[T any](s *EntitySync, entity shared.EntityType, fetch func(ctx context.Context, key shared.EntityKey, secret string) ([]T, error), opts ...Option) error {
-	if fetch == nil {
-		return fmt.Errorf("es: registering %q: the fetch handler is nil", entity)
-	}
-	return s.register(entity, opts, func(ctx context.Context, key shared.EntityKey, secret string) ([][]byte, error) {
-		vs, err := fetch(ctx, key, secret)
-		if err != nil {
-			return nil, err
-		}
+	return register(s, entity, fetch, opts, func(vs []T) ([][]byte, error) {
 		if len(vs) == 0 {
 			return nil, shared.ErrNotFound
 		}
 		rows := make([][]byte, len(vs))
 		for i, v := range vs {
+			var err error
 			if rows[i], err = encode(v); err != nil {
 				return nil, err
 			}
@@ -116,38 +60,56 @@ func RegisterRows[T any](s *EntitySync, entity shared.EntityType, fetch func(ctx
 // in the order of the requests; a result's error means what it means to Register.
 // WithBatchSize bounds how many requests it gets.
 func RegisterBatch(s *EntitySync, entity shared.EntityType, fetch func(ctx context.Context, requests []shared.Request) []shared.Result, opts ...Option) error {
+	set := settingsOf(opts)
+	switch {
+	case fetch == nil:
+		return fmt.Errorf("es: registering %q: the fetch handler is nil", entity)
+	case set.version != nil || set.revision != nil:
+		return fmt.Errorf("es: registering %q: WithVersion and WithRevision are not for batches: the handler sets them in shared.Result", entity)
+	}
+	return s.add(entity, set, fetch)
+}
+
+// register is Register and its like, for a handler that answers one request and
+// says what a V looks like on the wire.
+func register[V any](s *EntitySync, entity shared.EntityType, fetch func(context.Context, shared.EntityKey, string) (V, error), opts []Option, encode func(V) ([][]byte, error)) error {
 	if fetch == nil {
 		return fmt.Errorf("es: registering %q: the fetch handler is nil", entity)
 	}
-	return s.add(entity, s.Bridge.RegisterBatch(entity, fetch, options(opts)),
-		func(ctx context.Context, key shared.EntityKey, secret string) ([][]byte, error) {
-			results := fetch(ctx, []shared.Request{{Key: key, Secret: secret}})
-			if len(results) != 1 {
-				return nil, fmt.Errorf("the batch fetch handler returned %d results for 1 request", len(results))
-			}
-			return results[0].Rows, results[0].Err
-		})
-}
-
-func (s *EntitySync) register(entity shared.EntityType, opts []Option, fetch shared.Fetcher) error {
-	return s.add(entity, s.Bridge.Register(entity, fetch, options(opts)), fetch)
-}
-
-// add notes a registration that came to err in the hub, for who fetches by hand.
-func (s *EntitySync) add(entity shared.EntityType, err error, fetch shared.Fetcher) error {
+	set := settingsOf(opts)
+	stamp, err := stampOf[V](set)
 	if err != nil {
+		return fmt.Errorf("es: registering %q: %w", entity, err)
+	}
+	set.BatchSize = 1
+	return s.add(entity, set, func(ctx context.Context, requests []shared.Request) []shared.Result {
+		v, err := fetch(ctx, requests[0].Key, requests[0].Secret)
+		if err != nil {
+			return []shared.Result{{Err: err}}
+		}
+		var r shared.Result
+		if r.Rows, r.Err = encode(v); r.Err == nil {
+			r.Version, r.Revision = stamp.of(v)
+		}
+		return []shared.Result{r}
+	})
+}
+
+// add registers a handler with the engine, and with the hub for who fetches by
+// hand.
+func (s *EntitySync) add(entity shared.EntityType, set settings, fetch shared.BatchFetcher) error {
+	if err := s.Bridge.RegisterBatch(entity, fetch, set.EntityOptions); err != nil {
 		return err
 	}
 	s.modern.Store(entity, struct{}{})
-	s.DatabaseHub.AddFetcher(entity, fetch)
+	s.DatabaseHub.AddFetcher(entity, func(ctx context.Context, key shared.EntityKey, secret string) ([][]byte, error) {
+		results := fetch(ctx, []shared.Request{{Key: key, Secret: secret}})
+		if len(results) != 1 {
+			return nil, fmt.Errorf("the batch fetch handler returned %d results for 1 request", len(results))
+		}
+		return results[0].Rows, results[0].Err
+	})
 	return nil
-}
-
-func options(opts []Option) (o bridge.EntityOptions) {
-	for _, opt := range opts {
-		opt(&o)
-	}
-	return o
 }
 
 // encode returns v as a row that is the engine's from then on, or nil for null.

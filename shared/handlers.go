@@ -18,10 +18,22 @@ type Request struct {
 	Secret string
 }
 
-// Result is what one fetch of a batch came to, as a Fetcher would return it.
+// Result is what one fetch of a batch came to. Rows and Err are as a Fetcher
+// would return them; the rest is optional.
 type Result struct {
 	Rows [][]byte
 	Err  error
+
+	// Version says which content this is, in place of a hash of the rows: two
+	// results of one key and secret with the same Version say the same.
+	Version string
+
+	// Revision says how new this is, where it is more than zero: a result with a
+	// lower Revision than one that was already pushed comes from a read that lags,
+	// such as of a replica; it is dropped, and fetched again shortly. One with
+	// ErrNotFound and a Revision says when the row went; without, the row may come
+	// back with any Revision.
+	Revision int64
 }
 
 // BatchFetcher answers several requests at once, in their order: different

@@ -19,4 +19,5 @@ require (
 	github.com/golang/snappy v0.0.4 // indirect
 	github.com/julienschmidt/httprouter v1.3.0 // indirect
 	github.com/nsqio/go-diskqueue v1.1.0 // indirect
+	golang.org/x/time v0.16.0 // indirect
 )

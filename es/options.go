@@ -1,0 +1,133 @@
+package es
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/entity-sync/entity-sync/bridge"
+)
+
+// Option says how an entity type is fetched.
+type Option func(*settings)
+
+// settings is what the options of one registration come to.
+type settings struct {
+	bridge.EntityOptions
+
+	// Functions of what the fetch handler returns, whose type only the
+	// registration knows; nil without one.
+	version, revision any
+}
+
+func settingsOf(opts []Option) (s settings) {
+	for _, opt := range opts {
+		opt(&s)
+	}
+	return s
+}
+
+// WithScope shares one fetch among the clients whose secrets have equal scopes,
+// such as a tenant or a role: scope must map two secrets to the same value only
+// if their holders see the same rows. A function that returns a constant means
+// that everybody does. Without it each secret gets a fetch of its own.
+func WithScope(scope func(secret string) string) Option {
+	return func(s *settings) { s.Scope = scope }
+}
+
+// WithWorkers sets how many fetches of the entity type run at once on this node.
+// The default is 32. Config.MaxFetches bounds all entity types together.
+func WithWorkers(n int) Option {
+	return func(s *settings) { s.Workers = n }
+}
+
+// WithTimeout sets how long a fetch may take; a later result is discarded and
+// fetched again. The default is 10 s.
+func WithTimeout(d time.Duration) Option {
+	return func(s *settings) { s.Timeout = d }
+}
+
+// WithRetry sets how long to wait after a failed fetch: min at first, doubled up
+// to max, with full jitter. The default is 100 ms to 30 s.
+func WithRetry(min, max time.Duration) Option {
+	return func(s *settings) { s.Retry = bridge.Retry{Min: min, Max: max} }
+}
+
+// WithMaxBytes bounds the rows of one fetch together; more is an error. The
+// default is 1 MiB.
+func WithMaxBytes(n int) Option {
+	return func(s *settings) { s.MaxBytes = n }
+}
+
+// WithBatchSize bounds how many requests a handler given to RegisterBatch gets
+// at once. The default is 10,000.
+func WithBatchSize(n int) Option {
+	return func(s *settings) { s.BatchSize = n }
+}
+
+// WithResyncRate bounds how many rows a second are fetched again when everything
+// that is watched must be looked at, because notifications may have been missed.
+// Without it such fetches have a quarter of the workers, and no other limit.
+func WithResyncRate(perSecond int) Option {
+	return func(s *settings) { s.ResyncRate = perSecond }
+}
+
+// WithRefresh fetches everything that is watched again once a period, spread over
+// the period, and sends what differs: for writes that nobody announces. Without
+// it nothing is fetched for no reason.
+func WithRefresh(period time.Duration) Option {
+	return func(s *settings) { s.Refresh = period }
+}
+
+// WithRevision says how new what the fetch handler returned is, by a number that
+// grows with every change of the key, such as a counter in the row or the time of
+// its last write. A read that is older than what a client was sent, as a lagging
+// replica may answer it, is then dropped and fetched again shortly. Zero means
+// not known. A row that was deleted may come back with any revision.
+//
+// The function takes what the handler returns: a T for Register, a []T for
+// RegisterRows. A handler of RegisterBatch sets shared.Result.Revision instead.
+func WithRevision[V any](revision func(V) int64) Option {
+	return func(s *settings) { s.revision = revision }
+}
+
+// WithVersion says which content the fetch handler returned, in place of a hash
+// of the rows: two results of one key and secret with the same version say the
+// same. It is for rows that hold what does not matter, such as when they were
+// read. An empty version means the hash after all.
+//
+// The function takes what WithRevision's takes.
+func WithVersion[V any](version func(V) string) Option {
+	return func(s *settings) { s.version = version }
+}
+
+// stamp is what WithVersion and WithRevision say of a V.
+type stamp[V any] struct {
+	version  func(V) string
+	revision func(V) int64
+}
+
+// stampOf returns an error where the functions take something else than a V.
+func stampOf[V any](s settings) (st stamp[V], err error) {
+	var ok bool
+	if s.version != nil {
+		if st.version, ok = s.version.(func(V) string); !ok {
+			return st, fmt.Errorf("WithVersion's function is a %T, want a %T: it takes what the fetch handler returns", s.version, st.version)
+		}
+	}
+	if s.revision != nil {
+		if st.revision, ok = s.revision.(func(V) int64); !ok {
+			return st, fmt.Errorf("WithRevision's function is a %T, want a %T: it takes what the fetch handler returns", s.revision, st.revision)
+		}
+	}
+	return st, nil
+}
+
+func (st stamp[V]) of(v V) (version string, revision int64) {
+	if st.version != nil {
+		version = st.version(v)
+	}
+	if st.revision != nil {
+		revision = st.revision(v)
+	}
+	return version, revision
+}
