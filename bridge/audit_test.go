@@ -29,7 +29,7 @@ func newTwo(t *testing.T) *two {
 	var broker membus.Broker
 	w := &two{db: &table{}, bus: &faultyBus{Bus: broker.NewNode()}}
 	w.from = newNode(t, &broker)
-	w.to = newNodeOn(t, &broker, w.bus)
+	w.to = newNodeWith(t, &broker, bridge.Config{Bus: w.bus})
 	w.from.register(t, w.db.fetch, bridge.EntityOptions{})
 	w.to.register(t, w.db.fetch, bridge.EntityOptions{})
 	w.screen = newScreen(w.to, "")
@@ -302,7 +302,7 @@ func TestAForgedNumberDoesNotEndTheAudit(t *testing.T) {
 			}
 			return fate{}
 		})
-		sender, n := newNode(t, &broker), newNodeOn(t, &broker, spy)
+		sender, n := newNode(t, &broker), newNodeWith(t, &broker, bridge.Config{Bus: spy})
 		sender.register(t, db.fetch, bridge.EntityOptions{})
 		n.register(t, db.fetch, bridge.EntityOptions{})
 		s := newScreen(n, "")

@@ -34,14 +34,19 @@ type node struct {
 
 func newNode(t testing.TB, broker *membus.Broker) *node {
 	t.Helper()
-	return newNodeOn(t, broker, broker.NewNode())
+	return newNodeWith(t, broker, bridge.Config{})
 }
 
-func newNodeOn(t testing.TB, broker *membus.Broker, bus bridge.Bus) *node {
+// newNodeWith takes a configuration without a Logger, and perhaps without a Bus.
+func newNodeWith(t testing.TB, broker *membus.Broker, c bridge.Config) *node {
 	t.Helper()
 	n := &node{broker: broker, log: &syncBuffer{}}
+	c.Logger = slog.New(slog.NewTextHandler(n.log, nil))
+	if c.Bus == nil {
+		c.Bus = broker.NewNode()
+	}
 	var err error
-	n.Bridge, err = bridge.New(bridge.Config{Bus: bus, Logger: slog.New(slog.NewTextHandler(n.log, nil))})
+	n.Bridge, err = bridge.New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,6 +221,7 @@ type faultyBus struct {
 	bridge.Bus
 	mu   sync.Mutex
 	fate func(body []byte) fate // nil for the best of fates
+	dead bool                   // nothing comes or goes any more
 }
 
 type fate struct {
@@ -228,6 +234,26 @@ func (f *faultyBus) setFate(fate func([]byte) fate) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.fate = fate
+}
+
+// kill ends the node's part on the bus as the end of its process does.
+func (f *faultyBus) kill() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.dead = true
+}
+
+func (f *faultyBus) isDead() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.dead
+}
+
+func (f *faultyBus) Publish(ctx context.Context, entity shared.EntityType, body []byte) error {
+	if f.isDead() {
+		return shared.ErrUnavailable
+	}
+	return f.Bus.Publish(ctx, entity, body)
 }
 
 func (f *faultyBus) Subscribe(entity shared.EntityType, l bridge.Listener) error {
@@ -246,7 +272,7 @@ func (l faultyListener) Message(body []byte) {
 		met = l.bus.fate(body)
 	}
 	l.bus.mu.Unlock()
-	if met.lost {
+	if met.lost || l.bus.isDead() {
 		return
 	}
 	deliver := func() {

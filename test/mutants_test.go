@@ -1,0 +1,120 @@
+package test
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// edit replaces text that a file of package bridge holds exactly once.
+type edit struct{ file, old, new string }
+
+// mutants are deliberate bugs in the engine, each one that a promise rests on
+// not being there.
+var mutants = map[string][]edit{
+	"the dirty flag is skipped: a mark during a fetch is forgotten": {
+		{"view.go", "	v.owed |= c\n	switch v.state {", "	if v.state != fetching && v.state != settling {\n		v.owed |= c\n	}\n	switch v.state {"},
+	},
+	"pushed without the generation check: to who was a member when the fetch began": {
+		{"fetch.go", "	secret string\n}", "	secret string\n	members []*subscription\n}"},
+		{"view.go", "secret: v.members[0].secret}", "secret: v.members[0].secret, members: append([]*subscription(nil), v.members...)}"},
+		{"view.go", "	for _, sub := range v.members {\n		if v.deliver(", "	for _, sub := range job.members {\n		if v.deliver("},
+	},
+	"indexed after the fetch: a member is not marked for before its snapshot": {
+		{"view.go", "	v.markLocked(c, v.payerLocked())\n}\n\n// markOlder", "	if len(v.members) > 0 && v.members[0].fetch == 0 && v.state == fetching {\n		return\n	}\n	v.markLocked(c, v.payerLocked())\n}\n\n// markOlder"},
+	},
+	"the resync is dropped: after the bus was lost nothing is looked at again": {
+		{"entity.go", "b.index.markAll(e, causeMissed, b.counts.fetches.Load())", "0"},
+	},
+	"the resync is dropped: after a number was missed nothing is looked at again": {
+		{"audit.go", "b.index.markAll(a.entity, causeMissed, fetch)", "0"},
+		{"audit.go", "lost, strangers, fetch :=", "lost, strangers, _ :="},
+	},
+	"delivered out of order: two fetches of a view at once": {
+		{"view.go", "	case idle, queued:\n		v.queueLocked(client)", "	case idle, queued, fetching:\n		v.queueLocked(client)"},
+	},
+	"delivered out of order: a member that moved takes what was fetched before": {
+		{"view.go", "	if v.fetch <= sub.fetch {\n		return false", "	if v.fetch < 0 {\n		return false"},
+	},
+	"a change of secret leaves what waits to be written": {
+		{"index.go", "dropped := sub.client.sink.Drop(&sub.slot); dropped || owed", "owed"},
+	},
+	"a failed fetch is not tried again": {
+		{"view.go", "	v.retry = time.AfterFunc(delay, v.tryNow)", "	v.retry = time.AfterFunc(1000*time.Hour, v.tryNow)"},
+		{"backlog.go", "	if failures >= outage {", "	if failures > 1<<60 {"},
+		{"backlog.go", "	if now.Sub(b.probed) < probeInterval {", "	if now.Sub(b.probed) < 1000*time.Hour {"},
+	},
+	"a snapshot does not ask for a fetch": {
+		{"view.go", "	v.markLocked(causeJoined, sub.client.number)\n", ""},
+	},
+}
+
+// The model of bridge/model_test.go notices each of them; a model that does not
+// would prove nothing by passing. The bugs are put in as the compiler reads the
+// files, which stay as they are.
+func TestTheModelCatchesDeliberateBugs(t *testing.T) {
+	if out, err := runModel(t, nil); err != nil {
+		t.Fatalf("without any bug: %v\n%s", err, out)
+	}
+	for name, edits := range mutants {
+		t.Run(name, func(t *testing.T) {
+			out, err := runModel(t, edits)
+			var exit *exec.ExitError
+			if err == nil {
+				t.Error("the model passes")
+			} else if !errors.As(err, &exit) || !strings.Contains(out, "--- FAIL: TestPromisesUnderRandomSchedules") {
+				t.Fatalf("the model did not run: %v\n%s", err, out)
+			}
+		})
+	}
+}
+
+// runModel runs the model on the engine with edits.
+func runModel(t *testing.T, edits []edit) (output string, err error) {
+	t.Helper()
+	root, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, texts := t.TempDir(), map[string]string{}
+	for _, e := range edits {
+		path := filepath.Join(root, "bridge", e.file)
+		if _, read := texts[path]; !read {
+			b, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			texts[path] = string(b)
+		}
+		if n := strings.Count(texts[path], e.old); n != 1 {
+			t.Fatalf("%s holds %q %d times, want once: the mutant is out of date", e.file, e.old, n)
+		}
+		texts[path] = strings.Replace(texts[path], e.old, e.new, 1)
+	}
+	overlay := struct{ Replace map[string]string }{map[string]string{}}
+	for path, text := range texts {
+		mutated := filepath.Join(dir, filepath.Base(path))
+		if err := os.WriteFile(mutated, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		overlay.Replace[path] = mutated
+	}
+	b, err := json.Marshal(overlay)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "go", "test", "-count", "1", "-vet", "off", "-overlay", file,
+		"-run", "^TestPromisesUnderRandomSchedules$", "./bridge",
+		"-rapid.checks", "50000", "-rapid.shrinktime", "0s", "-rapid.nofailfile")
+	cmd.Dir = root
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
