@@ -71,8 +71,8 @@ type model struct {
 	dawdle  []int
 	fates   []fate
 
-	down     bool      // the broker
-	lastLoss time.Time // of a message
+	down bool        // the broker
+	fair atomic.Bool // no message is lost any more
 }
 
 type modelNode struct {
@@ -124,11 +124,10 @@ func (m *model) join() {
 	met := len(m.nodes) // so that two nodes do not meet the same
 	n.bus.setFate(func([]byte) fate {
 		met++
-		f := m.fates[met%len(m.fates)]
-		if f.lost {
-			m.lastLoss = time.Now()
+		if m.fair.Load() {
+			return fate{}
 		}
-		return f
+		return m.fates[met%len(m.fates)]
 	})
 	n.node = newNodeWith(m.t, &m.broker, bridge.Config{Bus: n.bus})
 	if err := n.RegisterBatch(items, m.db.fetcher(m.dawdle), m.options); err != nil {
@@ -141,13 +140,15 @@ func (m *model) join() {
 //
 // A node that goes right after the bus lost its message takes the knowledge of
 // that with it: nobody will miss the number, and only Refresh finds what it
-// announced. Without it such an end waits until the loss was noticed.
+// announced. Without it such an end waits until a beat has come through.
 func (m *model) end(kill bool) {
 	if len(m.nodes) == 1 {
 		return
 	}
 	if m.options.Refresh == 0 {
-		time.Sleep(time.Until(m.lastLoss.Add(10 * time.Second)))
+		m.fair.Store(true)
+		time.Sleep(10 * time.Second)
+		m.fair.Store(false)
 	}
 	i := rapid.IntRange(0, len(m.nodes)-1).Draw(m.rt, "node")
 	n := m.nodes[i]
@@ -226,12 +227,10 @@ func (m *model) run() {
 // check lets the weather clear (no message is lost any more, beats least of all)
 // and looks at how everybody ends.
 func (m *model) check() {
-	for _, n := range m.nodes {
-		n.bus.setFate(nil)
-	}
+	m.fair.Store(true)
 	m.broker.SetDown(false)
 	m.db.healthy.Store(true)
-	time.Sleep(5 * time.Minute) // more than the longest back-off, Refresh and every queue
+	time.Sleep(2 * time.Minute) // more than the longest back-off, Refresh and every queue
 	for i, r := range m.all {
 		r.read()
 		for k, last := range r.last {

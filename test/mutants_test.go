@@ -37,9 +37,6 @@ var mutants = map[string][]edit{
 	"delivered out of order: two fetches of a view at once": {
 		{"view.go", "	case idle, queued:\n		v.queueLocked(client)", "	case idle, queued, fetching:\n		v.queueLocked(client)"},
 	},
-	"delivered out of order: a member that moved takes what was fetched before": {
-		{"view.go", "	if v.fetch <= sub.fetch {\n		return false", "	if v.fetch < 0 {\n		return false"},
-	},
 	"a change of secret leaves what waits to be written": {
 		{"index.go", "dropped := sub.client.sink.Drop(&sub.slot); dropped || owed", "owed"},
 	},
@@ -113,7 +110,7 @@ func runModel(t *testing.T, edits []edit) (output string, err error) {
 	}
 	cmd := exec.CommandContext(t.Context(), "go", "test", "-count", "1", "-vet", "off", "-overlay", file,
 		"-run", "^TestPromisesUnderRandomSchedules$", "./bridge",
-		"-rapid.checks", "50000", "-rapid.shrinktime", "0s", "-rapid.nofailfile")
+		"-rapid.checks", "2000", "-rapid.shrinktime", "0s", "-rapid.nofailfile")
 	cmd.Dir = root
 	out, err := cmd.CombinedOutput()
 	return string(out), err
