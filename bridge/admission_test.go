@@ -253,9 +253,10 @@ func TestRepairsKeepToTheirRate(t *testing.T) {
 				t.Errorf("%d fetches in %d s, want about 20 a second", got, second)
 			}
 		}
-		n.notify(t, shared.EntityKey{Entity: items, ID: "99"})
+		before, changed := len(s.all()), shared.EntityKey{Entity: items, ID: "99"}
+		n.notify(t, changed)
 		synctest.Wait()
-		if got := s.all(); got[len(got)-1].Key.ID != "99" {
+		if !slices.ContainsFunc(s.all()[before:], func(u *bridge.Update) bool { return u.Key == changed }) {
 			t.Error("a change waits for the repairs' rate")
 		}
 		time.Sleep(time.Minute)
@@ -290,6 +291,29 @@ func TestRefreshFindsWhatNobodyAnnounced(t *testing.T) {
 		}
 		if got := n.Stats().Refreshed; got < 600 || got > 640 {
 			t.Errorf("%d views were looked at again in a period, want 640", got)
+		}
+	})
+}
+
+// Nor is the place of a repair, of which there are few.
+func TestARepairsPlaceIsNotLostWithItsWorker(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var broker membus.Broker
+		n, fetches := newNode(t, &broker), 0
+		n.register(t, func(context.Context, shared.EntityKey, string) ([][]byte, error) {
+			if fetches++; fetches == 1 {
+				runtime.Goexit()
+			}
+			return [][]byte{[]byte("row")}, nil
+		}, bridge.EntityOptions{Workers: 1})
+		newScreen(n, "me").subscribe(t, key, bridge.SubscribeOptions{})
+		for range 2 {
+			broker.SetDown(true)
+			broker.SetDown(false)
+			time.Sleep(time.Minute)
+		}
+		if fetches != 3 {
+			t.Errorf("%d fetches, want the failed one, its retry and the second repair", fetches)
 		}
 	})
 }
