@@ -29,6 +29,7 @@ type Client struct {
 	sink   Sink
 	limit  int
 	number uint64 // where clients take turns
+	fresh  freshness
 
 	// poll asks for the secret where nobody reports its changes; see ClientBuilder.
 	poll func() string
@@ -59,7 +60,10 @@ func (b *Bridge) NewClient(sink Sink, o ClientOptions) *Client {
 		o.MaxSubscriptions = defaultMaxSubscriptions
 	}
 	b.counts.clients.Add(1)
-	return &Client{bridge: b, sink: sink, secret: o.Secret, limit: o.MaxSubscriptions, number: b.counts.clientsEver.Add(1)}
+	c := &Client{bridge: b, sink: sink, secret: o.Secret, limit: o.MaxSubscriptions, number: b.counts.clientsEver.Add(1)}
+	c.fresh.sink, _ = sink.(FreshnessSink)
+	c.fresh.stale = &b.counts.stale
+	return c
 }
 
 // SubscribeOptions says what a subscription gives besides changes.
@@ -67,6 +71,11 @@ type SubscribeOptions struct {
 	// Snapshot asks for the key's rows as they are now, and again whenever they
 	// differ after the client's secret changed.
 	Snapshot bool
+
+	// Version is that of the update the client last got, perhaps from another
+	// node. A snapshot that would say the same is replaced by an update of
+	// KindCurrent. The zero Version means that it has none.
+	Version Version
 }
 
 // Subscribe makes the client a watcher of key: a change announced once
@@ -109,7 +118,7 @@ func (c *Client) subscribe(ent *entity, key shared.EntityKey, o SubscribeOptions
 	if sub := c.subs[key]; sub != nil {
 		if o.Snapshot {
 			sub.snapshot = true
-			sub.view.want(sub, wantResult)
+			sub.view.want(sub, o.Version)
 		}
 		return true, nil
 	}
@@ -126,7 +135,7 @@ func (c *Client) subscribe(ent *entity, key shared.EntityKey, o SubscribeOptions
 	}
 	sub := &subscription{key: key, client: c, secret: c.secret, snapshot: o.Snapshot}
 	if o.Snapshot {
-		sub.wants = wantResult
+		sub.wants, sub.sent = wantedBy(o.Version), o.Version
 	}
 	if c.subs == nil {
 		c.subs = make(map[shared.EntityKey]*subscription)

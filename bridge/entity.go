@@ -46,6 +46,10 @@ type EntityOptions struct {
 	// a quarter of the workers.
 	ResyncRate int
 
+	// OnlyDifferences keeps what a client was sent already from being sent again
+	// when the key is announced as changed. Without it every announcement pushes.
+	OnlyDifferences bool
+
 	// Refresh is the period within which every view is fetched again even if no
 	// change was announced, spread over the period; what differs is pushed. Zero
 	// means never, otherwise it is 1 s or more.
@@ -172,6 +176,7 @@ func (e *entity) Live() {
 // Lost implements Listener.
 func (e *entity) Lost(err error) {
 	e.live.Store(false)
+	e.bridge.index.doubtAll(e, doubtBus)
 	e.bridge.log.Warn("lost the bus; clients are brought up to date when it is back",
 		slog.String("entity", string(e.name)), slog.Any("error", err))
 }

@@ -112,6 +112,7 @@ type screen struct {
 	*bridge.Client
 	mu   sync.Mutex
 	seen []*bridge.Update
+	told []string      // see story
 	news chan struct{} // one value when something was seen since it was last read
 }
 
@@ -125,6 +126,9 @@ func (s *screen) Push(_ *bridge.Slot, u *bridge.Update) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.seen = append(s.seen, u)
+	for _, row := range u.Rows {
+		s.told = append(s.told, "row "+string(row))
+	}
 	select {
 	case s.news <- struct{}{}:
 	default:

@@ -181,6 +181,9 @@ func (sh *shard) join(ent *entity, sub *subscription, s scope) {
 	v := k.find(s)
 	if v == nil {
 		v = &view{key: sub.key, scope: s, entity: ent}
+		if !ent.live.Load() {
+			v.doubt = doubtBus
+		}
 		k.add(v)
 		ent.bridge.counts.views.Add(1)
 	}

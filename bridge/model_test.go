@@ -166,11 +166,11 @@ func (m *model) end(kill bool) {
 }
 
 func (m *model) close(n *modelNode) {
-	if st := n.Stats(); st.Views != 0 || st.Keys != 0 || st.Subscriptions != 0 || st.Clients != 0 || st.FetchesQueued != 0 {
-		synctest.Wait() // for a fetch under way
-		if st := n.Stats(); st.FetchesRunning == 0 && (st.Views != 0 || st.Keys != 0 || st.Subscriptions != 0 || st.Clients != 0 || st.FetchesQueued != 0) {
-			m.rt.Fatalf("a node has not let go of everything: %+v", st)
-		}
+	synctest.Wait() // a fetch may be under way, and end
+	st := n.Stats()
+	if st.Clients != 0 || st.Stale != 0 || st.Subscriptions != 0 || st.FetchesQueued != 0 ||
+		st.FetchesRunning == 0 && (st.Views != 0 || st.Keys != 0) {
+		m.rt.Fatalf("a node has not let go of everything: %+v", st)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -189,7 +189,15 @@ func (m *model) someone(rt *rapid.T) *reader {
 
 func (m *model) run() {
 	m.rt.Repeat(map[string]func(*rapid.T){
-		"": func(*rapid.T) { synctest.Wait() },
+		"": func(*rapid.T) {
+			synctest.Wait()
+			for i, r := range m.all {
+				// One that was "b" may have been unsubscribed and not know it yet.
+				if m.down && len(r.last) > 0 && !r.wasB && !r.isStale() {
+					m.rt.Errorf("the bus is lost, and client %d is not told", i)
+				}
+			}
+		},
 		"write": func(rt *rapid.T) {
 			k := m.someKey(rt)
 			switch rapid.IntRange(0, 7).Draw(rt, "kind") {
@@ -233,6 +241,9 @@ func (m *model) check() {
 	time.Sleep(2 * time.Minute) // more than the longest back-off, Refresh and every queue
 	for i, r := range m.all {
 		r.read()
+		if r.isStale() {
+			m.rt.Errorf("client %d is not told that all is fresh", i)
+		}
 		for k, last := range r.last {
 			if want := m.db.seenBy(k, r.secret); !last.like(want, m.options.Scope != nil) {
 				m.rt.Errorf("client %d ends with %+v of %v, want %+v", i, last, k, want)
@@ -331,6 +342,7 @@ type reader struct {
 
 	mu    sync.Mutex
 	queue conflate.Queue[*bridge.Update]
+	stale bool // as it was told
 }
 
 // seen is what a client knows of a key.
@@ -353,7 +365,7 @@ func (s seen) like(want seen, roles bool) bool {
 // connect makes it a client of a node, with all that it was subscribed to.
 func (r *reader) connect(n *modelNode) {
 	r.mu.Lock()
-	r.queue = conflate.Queue[*bridge.Update]{}
+	r.queue, r.stale = conflate.Queue[*bridge.Update]{}, false
 	r.mu.Unlock()
 	r.node, r.Client = n, n.NewClient(r, bridge.ClientOptions{Secret: r.secret})
 	watched := slices.SortedFunc(maps.Keys(r.last), func(a, b shared.EntityKey) int { return strings.Compare(a.ID, b.ID) })
@@ -392,6 +404,21 @@ func (r *reader) Drop(s *bridge.Slot) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.queue.Drop(s)
+}
+
+func (r *reader) Fresh(fresh bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stale == !fresh {
+		r.complain("told twice that fresh is %v", fresh)
+	}
+	r.stale = !fresh
+}
+
+func (r *reader) isStale() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stale
 }
 
 func (r *reader) pop() (*bridge.Update, bool) {

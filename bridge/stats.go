@@ -8,7 +8,7 @@ import (
 
 // counts are the engine's running figures.
 type counts struct {
-	clients, subscriptions, keys, views         atomic.Int64
+	clients, stale, subscriptions, keys, views  atomic.Int64
 	clientsEver                                 atomic.Uint64
 	notified, coalesced, badMessages            atomic.Uint64
 	lost                                        atomic.Uint64
@@ -21,6 +21,7 @@ type counts struct {
 // only grow.
 type Stats struct {
 	Clients       int // connected now
+	Stale         int // of those, the ones that watch something the node cannot vouch for; see FreshnessSink
 	Subscriptions int // of all clients now
 	Keys          int // distinct keys watched now
 	Views         int // distinct pairs of key and scope now
@@ -63,6 +64,7 @@ func (b *Bridge) Stats() Stats {
 	c := &b.counts
 	s := Stats{
 		Clients:       int(c.clients.Load()),
+		Stale:         int(c.stale.Load()),
 		Subscriptions: int(c.subscriptions.Load()),
 		Keys:          int(c.keys.Load()),
 		Views:         int(c.views.Load()),

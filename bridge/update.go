@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"errors"
 	"sync"
 
 	"github.com/entity-sync/entity-sync/shared"
@@ -17,6 +18,8 @@ const (
 	KindRows Kind = iota
 	// KindDeleted says that the key has no row any more.
 	KindDeleted
+	// KindCurrent says that the client's version is the newest.
+	KindCurrent
 	// KindForbidden says that the client may not see the key, and is unsubscribed from it.
 	KindForbidden
 )
@@ -33,6 +36,7 @@ type Update struct {
 
 	mu       sync.Mutex
 	encoding []encoding // one per codec in use, so one or two
+	current  *Update    // says that this is what the client has
 }
 
 // Encoder turns an update into what one kind of client reads. It is compared,
@@ -61,6 +65,17 @@ func (u *Update) Encoded(by Encoder) []byte {
 	return b
 }
 
+// confirmation returns the update that says that a client has this one's content
+// already, the same one for every client.
+func (u *Update) confirmation() *Update {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.current == nil {
+		u.current = &Update{Key: u.Key, Kind: KindCurrent, Version: u.Version}
+	}
+	return u.current
+}
+
 // Version identifies the content of an update: two updates of one view with
 // equal versions say the same. The zero Version belongs to no update.
 type Version [16]byte
@@ -68,6 +83,15 @@ type Version [16]byte
 // String returns the version as 22 characters of base64url.
 func (v Version) String() string {
 	return base64.RawURLEncoding.EncodeToString(v[:])
+}
+
+// ParseVersion reads what String wrote.
+func ParseVersion(s string) (v Version, err error) {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	if err != nil || len(b) != len(v) || len(s) != base64.RawURLEncoding.EncodedLen(len(v)) { // it reads over line ends
+		return Version{}, errors.New("a version is 22 characters of base64url")
+	}
+	return Version(b), nil
 }
 
 // newUpdate takes its version from the kind and the rows, or the application's

@@ -22,8 +22,10 @@ const (
 	// causeNotified: the key was announced as changed. Every member is pushed to.
 	causeNotified cause = 1 << iota
 	// causeMissed: announcements may have been missed. Members are pushed what
-	// differs from what they last got.
+	// differs from what they last got, and until then the view is in doubt.
 	causeMissed
+	// causeRefresh: it is time to look again. Members are pushed what differs.
+	causeRefresh
 	// causeJoined: a member is owed a snapshot (its wants flag says which).
 	causeJoined
 )
@@ -62,6 +64,7 @@ type view struct {
 	fetch    uint64 // number of the fetch in flight, or of the last one
 	forAll   uint64 // number of the last one whose result goes to every member it is news to
 	revision int64  // of the newest result handed out, if it had one
+	doubt    doubt  // why the node cannot vouch for what its members were sent
 	failures int    // fetches failed in a row
 	retry    *time.Timer
 }
@@ -70,10 +73,18 @@ type view struct {
 type want uint8
 
 const (
-	wantNothing    want = iota
-	wantDifference      // the next result, if it differs from what was last sent
-	wantResult          // the next result
+	wantNothing      want = iota
+	wantDifference        // the next result, if it differs from what was last sent
+	wantConfirmation      // the next result, or word that it does not differ
+	wantResult            // the next result
 )
+
+func wantedBy(has Version) want {
+	if has == (Version{}) {
+		return wantResult
+	}
+	return wantConfirmation
+}
 
 // subscription is one client's place in one view.
 type subscription struct {
@@ -108,9 +119,18 @@ func (v *view) mark(c cause) {
 func (v *view) markOlder(c cause, number uint64) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	doubt := v.doubt
+	if v.entity.live.Load() {
+		doubt &^= doubtBus
+	}
 	if v.forAll > number {
+		v.setDoubtLocked(doubt)
 		return false
 	}
+	if c&causeMissed != 0 {
+		doubt |= doubtMissed
+	}
+	v.setDoubtLocked(doubt)
 	v.markLocked(c, v.payerLocked())
 	return true
 }
@@ -151,13 +171,21 @@ func (v *view) join(sub *subscription) {
 	sub.view = v
 	sub.place = len(v.members)
 	v.members = append(v.members, sub)
+	if v.doubt != 0 {
+		sub.client.fresh.add(1)
+	}
 	v.serveLocked(sub)
 }
 
-// want owes one member the view's state.
-func (v *view) want(sub *subscription, w want) {
+// want owes one member the view's state. has is the version that it says it was
+// sent, the zero Version if it does not say.
+func (v *view) want(sub *subscription, has Version) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	w := wantedBy(has)
+	if w == wantConfirmation {
+		sub.sent = has
+	}
 	sub.wants = max(sub.wants, w)
 	v.serveLocked(sub)
 }
@@ -188,8 +216,11 @@ func (v *view) leave(sub *subscription) (owed, unused bool) {
 	v.members[last] = nil
 	v.members = v.members[:last]
 	sub.view = nil
+	if v.doubt != 0 {
+		sub.client.fresh.add(-1)
+	}
 	if last == 0 && v.abandon() {
-		v.state, v.owed = idle, 0
+		v.forgetLocked()
 	}
 	return owed, v.unused()
 }
@@ -209,6 +240,12 @@ func (v *view) abandon() bool {
 	}
 }
 
+// forgetLocked ends what the view waits for, where there is nobody left to fetch for.
+func (v *view) forgetLocked() {
+	v.state, v.owed = idle, 0
+	v.setDoubtLocked(v.doubt & doubtBus)
+}
+
 // unused views are forgotten. One with a fetch in flight is kept even without
 // members, so that leaving and joining again cannot start a second.
 func (v *view) unused() bool {
@@ -225,12 +262,12 @@ func (v *view) begin() (job fetchJob, ok bool) {
 		return fetchJob{}, false
 	}
 	if len(v.members) == 0 {
-		v.state, v.owed = idle, 0
+		v.forgetLocked()
 		return fetchJob{}, false
 	}
 	v.state = fetching
 	v.fetch = v.entity.bridge.counts.fetches.Add(1)
-	if v.owed&(causeNotified|causeMissed) != 0 {
+	if v.owed&^causeJoined != 0 {
 		v.forAll = v.fetch
 	}
 	job = fetchJob{view: v, cause: v.owed, secret: v.members[0].secret}
@@ -255,7 +292,16 @@ func (v *view) finish(job fetchJob, u *Update) (ok bool) {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if len(v.members) == 0 {
+		v.forgetLocked()
+		return true
+	}
 	v.state = idle
+	doubt := v.doubt &^ doubtFailing
+	if v.owed&causeMissed == 0 {
+		doubt &^= doubtMissed
+	}
+	v.setDoubtLocked(doubt)
 	if v.owed != 0 {
 		v.queueLocked(v.payerLocked())
 	}
@@ -297,9 +343,11 @@ func (v *view) deliver(sub *subscription, c cause, u *Update) bool {
 	}
 	differs := sub.sent != u.Version
 	switch {
-	case c&causeNotified != 0:
-	case sub.wants == wantResult, sub.wants == wantDifference && differs:
-	case c&causeMissed != 0 && differs:
+	case c&causeNotified != 0 && (differs || !v.entity.options.OnlyDifferences):
+	case sub.wants == wantResult, sub.wants != wantNothing && differs:
+	case sub.wants == wantConfirmation:
+		u = u.confirmation()
+	case c&(causeNotified|causeMissed|causeRefresh) != 0 && differs:
 	case differs && sub.sent != (Version{}): // fetched for another member, but news to this one
 	default:
 		sub.wants = wantNothing
@@ -322,9 +370,10 @@ func (v *view) fail(job fetchJob) time.Duration {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if len(v.members) == 0 || v.entity.bridge.ctx.Err() != nil {
-		v.state, v.owed = idle, 0
+		v.forgetLocked()
 		return 0
 	}
+	v.setDoubtLocked(v.doubt | doubtFailing)
 	v.owed |= job.cause
 	v.failures++
 	v.state = backingOff

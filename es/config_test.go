@@ -34,13 +34,13 @@ func TestConfigReachesTheParts(t *testing.T) {
 func TestOptionsReachTheEngine(t *testing.T) {
 	got := settingsOf([]Option{
 		WithScope(func(string) string { return "x" }), WithWorkers(1), WithTimeout(2), WithRetry(3, 4), WithMaxBytes(5), WithBatchSize(6),
-		WithResyncRate(7), WithRefresh(8),
+		WithResyncRate(7), WithRefresh(8), WithOnlyDifferences(),
 	}).EntityOptions
 	if got.Scope("") != "x" {
 		t.Error("the scope function is lost")
 	}
 	got.Scope = nil
-	want := bridge.EntityOptions{Workers: 1, Timeout: 2 * time.Nanosecond, Retry: bridge.Retry{Min: 3, Max: 4}, MaxBytes: 5, BatchSize: 6, ResyncRate: 7, Refresh: 8}
+	want := bridge.EntityOptions{Workers: 1, Timeout: 2 * time.Nanosecond, Retry: bridge.Retry{Min: 3, Max: 4}, MaxBytes: 5, BatchSize: 6, ResyncRate: 7, Refresh: 8, OnlyDifferences: true}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}

@@ -78,6 +78,12 @@ func WithRefresh(period time.Duration) Option {
 	return func(s *settings) { s.Refresh = period }
 }
 
+// WithOnlyDifferences keeps rows that a client was sent already from being sent
+// again when their key is announced as changed and they turn out to be the same.
+func WithOnlyDifferences() Option {
+	return func(s *settings) { s.OnlyDifferences = true }
+}
+
 // WithRevision says how new what the fetch handler returned is, by a number that
 // grows with every change of the key, such as a counter in the row or the time of
 // its last write. A read that is older than what a client was sent, as a lagging

@@ -1,0 +1,95 @@
+package bridge
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// FreshnessSink is a Sink that is told whether the node can vouch for what it has
+// sent the client: not while it may have missed a notification of something that
+// the client watches (the bus is lost, or came back and the rows have not been
+// looked at again), nor while fetching it fails. A client begins fresh.
+//
+// Fresh is called as the methods of Sink are. When it is called with true, every
+// update that it waited for has been pushed.
+type FreshnessSink interface {
+	Sink
+	Fresh(fresh bool)
+}
+
+// doubt is a set of reasons why a node cannot vouch for a view.
+type doubt uint8
+
+const (
+	doubtBus     doubt = 1 << iota // the bus is lost
+	doubtMissed                    // notifications may have been missed, and it was not fetched since
+	doubtFailing                   // the last fetch failed
+)
+
+// freshness counts how many of a client's subscriptions are in doubt, and tells
+// its sink when that begins and ends.
+type freshness struct {
+	mu     sync.Mutex // taken after a view's lock
+	doubts int
+	sink   FreshnessSink // nil where nobody wants to know
+	stale  *atomic.Int64 // clients that are not fresh
+}
+
+func (f *freshness) add(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	was := f.doubts
+	f.doubts += n
+	if (was == 0) == (f.doubts == 0) {
+		return
+	}
+	if f.doubts > 0 {
+		f.stale.Add(1)
+	} else {
+		f.stale.Add(-1)
+	}
+	if f.sink != nil {
+		f.sink.Fresh(f.doubts == 0)
+	}
+}
+
+// setDoubtLocked changes why the view is in doubt, and tells its members' clients
+// if that makes a difference.
+func (v *view) setDoubtLocked(d doubt) {
+	was := v.doubt
+	v.doubt = d
+	switch {
+	case was == 0 && d != 0:
+		for _, sub := range v.members {
+			sub.client.fresh.add(1)
+		}
+	case was != 0 && d == 0:
+		for _, sub := range v.members {
+			sub.client.fresh.add(-1)
+		}
+	}
+}
+
+// suspect puts the view in doubt.
+func (v *view) suspect(d doubt) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.setDoubtLocked(v.doubt | d)
+}
+
+// doubtAll puts every view of an entity type in doubt.
+func (x *index) doubtAll(ent *entity, d doubt) {
+	for i := range x.shards {
+		sh := &x.shards[i]
+		sh.mu.Lock()
+		for key, k := range sh.keys {
+			if key.Entity != ent.name {
+				continue
+			}
+			for _, v := range k.views {
+				v.suspect(d)
+			}
+		}
+		sh.mu.Unlock()
+	}
+}

@@ -1,0 +1,214 @@
+package bridge_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/membus"
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// Fresh notes what the client was told between its updates.
+func (s *screen) Fresh(fresh bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	word := "stale"
+	if fresh {
+		word = "fresh"
+	}
+	s.told = append(s.told, word)
+}
+
+// story returns what the client was told since it was last asked.
+func (s *screen) story() (told []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	told, s.told = s.told, nil
+	return told
+}
+
+func wantStory(t *testing.T, s *screen, when string, want ...string) {
+	t.Helper()
+	synctest.Wait()
+	if got := s.story(); !slices.Equal(got, want) {
+		t.Errorf("%s: the client was told %q, want %q", when, got, want)
+	}
+}
+
+// While the bus is lost, and until everything was looked at again, a client that
+// watches something knows that it may be out of date.
+func TestALostBusIsNotHidden(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var broker membus.Broker
+		n, gate := newNode(t, &broker), newGate()
+		n.register(t, gate.fetch, bridge.EntityOptions{})
+		s, other := newScreen(n, "me"), newScreen(n, "other")
+		s.subscribe(t, key, bridge.SubscribeOptions{})
+		wantStory(t, s, "at first")
+
+		broker.SetDown(true)
+		wantStory(t, s, "the bus is lost", "stale")
+		if got := n.Stats().Stale; got != 1 {
+			t.Errorf("%d clients are stale, want the one that watches", got)
+		}
+		other.subscribe(t, key, bridge.SubscribeOptions{})
+		wantStory(t, other, "subscribed without a bus", "stale")
+		other.Unsubscribe(key)
+		wantStory(t, other, "unsubscribed", "fresh")
+
+		broker.SetDown(false)
+		<-gate.entered
+		wantStory(t, s, "the bus is back, nothing looked at")
+		gate.release <- row("1")
+		wantStory(t, s, "a row", "row 1", "fresh")
+
+		broker.SetDown(true)
+		broker.SetDown(false)
+		wantStory(t, s, "lost and back", "stale")
+		<-gate.entered
+		broker.SetDown(true)
+		gate.release <- row("1")
+		wantStory(t, s, "lost again while it was looked at")
+		broker.SetDown(false)
+		<-gate.entered
+		gate.release <- row("1")
+		wantStory(t, s, "nothing new", "fresh")
+		s.Close()
+		if got := n.Stats().Stale; got != 0 {
+			t.Errorf("%d clients are stale, want none", got)
+		}
+	})
+}
+
+func TestFailingFetchesAreNotHidden(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := newNode(t, &membus.Broker{})
+		var broken atomic.Bool
+		n.register(t, func(context.Context, shared.EntityKey, string) ([][]byte, error) {
+			if broken.Load() {
+				return nil, errors.New("broken")
+			}
+			return [][]byte{[]byte("1")}, nil
+		}, bridge.EntityOptions{})
+		s := newScreen(n, "me")
+		s.subscribe(t, key, withSnapshot)
+		wantStory(t, s, "a snapshot", "row 1")
+		broken.Store(true)
+		n.notify(t, key)
+		time.Sleep(time.Minute)
+		wantStory(t, s, "broken", "stale")
+		broken.Store(false)
+		time.Sleep(time.Minute)
+		wantStory(t, s, "mended", "row 1", "fresh")
+
+		broken.Store(true)
+		n.notify(t, key)
+		wantStory(t, s, "broken again", "stale")
+		s.SetSecret("another") // its view has not failed yet
+		wantStory(t, s, "with another secret", "fresh", "stale")
+		s.Close()
+		if got := n.Stats().Stale; got != 0 {
+			t.Errorf("%d clients are stale, want none", got)
+		}
+	})
+}
+
+// A client that comes back says what it had. Nothing changed: it is told so,
+// without the rows, unless it may not see them any more.
+func TestAClientThatComesBackWithItsVersion(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n, db := newNode(t, &membus.Broker{}), &table{}
+		n.register(t, func(ctx context.Context, k shared.EntityKey, secret string) ([][]byte, error) {
+			if secret == "nobody" {
+				return nil, shared.ErrForbidden
+			}
+			return db.fetch(ctx, k, secret)
+		}, bridge.EntityOptions{})
+		first := newScreen(n, "me")
+		first.subscribe(t, key, withSnapshot)
+		synctest.Wait()
+		version, err := bridge.ParseVersion(first.all()[0].Version.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		first.Close()
+
+		back := func(secret string) *bridge.Update {
+			t.Helper()
+			s := newScreen(n, secret)
+			defer s.Close()
+			s.subscribe(t, key, bridge.SubscribeOptions{Snapshot: true, Version: version})
+			synctest.Wait()
+			all := s.all()
+			if len(all) != 1 {
+				t.Fatalf("%d updates, want 1", len(all))
+			}
+			return all[0]
+		}
+		if u := back("me"); u.Kind != bridge.KindCurrent || u.Version != version || len(u.Rows) != 0 || u.Key != key {
+			t.Errorf("without a change it gets %+v", u)
+		}
+		if u := back("somebody else"); u.Kind != bridge.KindRows {
+			t.Errorf("another reader gets %+v", u)
+		}
+		if u := back("nobody"); u.Kind != bridge.KindForbidden {
+			t.Errorf("one that may not see it gets %+v", u)
+		}
+		db.write(key)
+		if u := back("me"); u.Kind != bridge.KindRows || u.Version == version {
+			t.Errorf("after a change it gets %+v", u)
+		}
+
+		// It need not leave to ask, and what is announced is pushed all the same.
+		s := newScreen(n, "me")
+		s.subscribe(t, key, withSnapshot)
+		synctest.Wait()
+		s.subscribe(t, key, bridge.SubscribeOptions{Snapshot: true, Version: s.all()[0].Version})
+		synctest.Wait()
+		n.notify(t, key)
+		synctest.Wait()
+		var kinds []bridge.Kind
+		for _, u := range s.all() {
+			kinds = append(kinds, u.Kind)
+		}
+		if want := []bridge.Kind{bridge.KindRows, bridge.KindCurrent, bridge.KindRows}; !slices.Equal(kinds, want) {
+			t.Errorf("kinds %v, want %v", kinds, want)
+		}
+	})
+}
+
+func TestParseVersionRefusesWhatStringNeverWrites(t *testing.T) {
+	good := bridge.Version{1, 2, 3}.String()
+	for _, bad := range []string{"", "x", good[:21], good + "A", good[:21] + "_", "!" + good[1:], good + "\n"} {
+		if v, err := bridge.ParseVersion(bad); err == nil {
+			t.Errorf("%q is version %v", bad, v)
+		}
+	}
+}
+
+func TestOnlyDifferences(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n, db := newNode(t, &membus.Broker{}), &table{}
+		n.register(t, db.fetch, bridge.EntityOptions{OnlyDifferences: true})
+		s := newScreen(n, "me")
+		s.subscribe(t, key, withSnapshot)
+		synctest.Wait()
+		n.notify(t, key)
+		synctest.Wait()
+		if got := len(s.all()); got != 1 {
+			t.Errorf("%d updates after a change that changed nothing, want the snapshot", got)
+		}
+		db.write(key)
+		n.notify(t, key)
+		synctest.Wait()
+		if got := len(s.all()); got != 2 {
+			t.Errorf("%d updates after a change, want 2", got)
+		}
+	})
+}
