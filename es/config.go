@@ -18,12 +18,23 @@ import (
 )
 
 // Config is all that Entity Sync can be told. The zero value works for one
-// process by itself; NSQAddr joins it to others.
+// process by itself; NSQAddr or NSQLookupAddr joins it to others.
 type Config struct {
 	// NSQAddr is the TCP address (host:port) of nsqd, or of several nsqd, with
-	// commas between. Empty means no NSQ: notifications stay in this process.
-	// nsqd need not be up: it is connected to when it appears.
+	// commas between. Empty, with NSQLookupAddr, means no NSQ: notifications stay
+	// in this process. nsqd need not be up: it is connected to when it appears.
 	NSQAddr string
+
+	// NSQLookupAddr is the HTTP address (host:port) of nsqlookupd, or of several,
+	// with commas between: the nsqd that it names are used beside those of
+	// NSQAddr. It need not be up.
+	NSQLookupAddr string
+
+	// NSQSharedTopic, if not empty, names one NSQ topic, after QueuePrefix, for
+	// all entity types, which costs one connection for each nsqd and not one for
+	// each nsqd and entity type. All nodes must have the same. Default: a topic
+	// for each entity type.
+	NSQSharedTopic string
 
 	// QueuePrefix is put before each entity type to make its NSQ topic, so that
 	// several systems can share an nsqd. Default: none.
@@ -36,8 +47,8 @@ type Config struct {
 	// NSQAuthSecret is given to an nsqd that asks for it.
 	NSQAuthSecret string
 
-	// Bus carries notifications in place of NSQ. NSQAddr and QueuePrefix must
-	// then be empty.
+	// Bus carries notifications in place of NSQ. NSQAddr, NSQLookupAddr and
+	// QueuePrefix must then be empty.
 	Bus bridge.Bus
 
 	// Mux, if given, gets the WebSocket handler at Path. Otherwise serve the
@@ -109,11 +120,11 @@ func (c Config) validate() error {
 	if c.MaxFetches < 0 {
 		return errors.New("MaxFetches cannot be negative")
 	}
-	if c.Bus != nil && (c.NSQAddr != "" || c.QueuePrefix != "") {
-		return errors.New("Bus takes the place of NSQ: NSQAddr and QueuePrefix must be empty")
+	if c.Bus != nil && (c.usesNSQ() || c.QueuePrefix != "") {
+		return errors.New("Bus takes the place of NSQ: NSQAddr, NSQLookupAddr and QueuePrefix must be empty")
 	}
-	if c.NSQAddr == "" && (c.QueuePrefix != "" || c.NSQTLS != nil || c.NSQAuthSecret != "") {
-		return errors.New("QueuePrefix, NSQTLS and NSQAuthSecret are for NSQ: NSQAddr must not be empty")
+	if !c.usesNSQ() && (c.QueuePrefix != "" || c.NSQSharedTopic != "" || c.NSQTLS != nil || c.NSQAuthSecret != "") {
+		return errors.New("QueuePrefix, NSQSharedTopic, NSQTLS and NSQAuthSecret are for NSQ: NSQAddr or NSQLookupAddr must not be empty")
 	}
 	return nil
 }
@@ -122,20 +133,40 @@ func (c Config) bus() (bridge.Bus, error) {
 	switch {
 	case c.Bus != nil:
 		return c.Bus, nil
-	case c.NSQAddr == "":
+	case !c.usesNSQ():
 		return new(membus.Broker).NewNode(), nil
 	}
-	addrs := strings.Split(c.NSQAddr, ",")
+	bus, err := nsqbus.New(c.nsq())
+	if err != nil {
+		return nil, fmt.Errorf("NSQAddr, NSQLookupAddr, NSQSharedTopic and QueuePrefix: %w", err)
+	}
+	return bus, nil
+}
+
+func (c Config) usesNSQ() bool { return c.NSQAddr != "" || c.NSQLookupAddr != "" }
+
+func (c Config) nsq() nsqbus.Config {
+	return nsqbus.Config{
+		Addrs:       splitAddrs(c.NSQAddr),
+		LookupAddrs: splitAddrs(c.NSQLookupAddr),
+		Prefix:      c.QueuePrefix,
+		SharedTopic: c.NSQSharedTopic,
+		TLS:         c.NSQTLS,
+		AuthSecret:  c.NSQAuthSecret,
+		Logger:      c.Logger,
+	}
+}
+
+// splitAddrs returns the addresses in a list with commas, none where it is empty.
+func splitAddrs(list string) []string {
+	if list == "" {
+		return nil
+	}
+	addrs := strings.Split(list, ",")
 	for i := range addrs {
 		addrs[i] = strings.TrimSpace(addrs[i])
 	}
-	bus, err := nsqbus.New(nsqbus.Config{
-		Addrs: addrs, Prefix: c.QueuePrefix, TLS: c.NSQTLS, AuthSecret: c.NSQAuthSecret, Logger: c.Logger,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("NSQAddr and QueuePrefix: %w", err)
-	}
-	return bus, nil
+	return addrs
 }
 
 func (c Config) bridge(bus bridge.Bus, fetch shared.Fetcher) bridge.Config {

@@ -1,12 +1,14 @@
 package es
 
 import (
+	"crypto/tls"
 	"log/slog"
 	"reflect"
 	"testing"
 	"time"
 
 	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/nsqbus"
 )
 
 // Every field that Config shares with a part's Config reaches it.
@@ -28,6 +30,33 @@ func TestConfigReachesTheParts(t *testing.T) {
 	}
 	if b := c.bridge(nil, nil); b.PublishTimeout != 1 || b.Logger != c.Logger {
 		t.Errorf("bridge.Config is %+v", b)
+	}
+}
+
+func TestConfigReachesNSQ(t *testing.T) {
+	c := Config{
+		NSQAddr: "a:1, b:2", NSQLookupAddr: "c:3,d:4", NSQSharedTopic: "changes", QueuePrefix: "my.",
+		NSQTLS: &tls.Config{}, NSQAuthSecret: "open sesame", Logger: slog.New(slog.DiscardHandler),
+	}
+	want := nsqbus.Config{
+		Addrs: []string{"a:1", "b:2"}, LookupAddrs: []string{"c:3", "d:4"}, SharedTopic: "changes", Prefix: "my.",
+		TLS: c.NSQTLS, AuthSecret: "open sesame", Logger: c.Logger,
+	}
+	if got := c.nsq(); !reflect.DeepEqual(got, want) {
+		t.Errorf("nsqbus.Config is %+v, want %+v", got, want)
+	}
+	// With one kind of address alone the other is none, not an empty one.
+	for _, c := range []Config{{NSQAddr: "a:1"}, {NSQLookupAddr: "c:3"}} {
+		bus, err := c.bus()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := bus.(*nsqbus.Bus); !ok {
+			t.Errorf("%+v is a %T, want NSQ", c, bus)
+		}
+		if err := bus.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

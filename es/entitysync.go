@@ -52,7 +52,7 @@ func New(c Config) (*EntitySync, error) {
 			return nil, fmt.Errorf("es: Config: Path: %w", err)
 		}
 	}
-	if c.Bus == nil && c.NSQAddr == "" {
+	if c.Bus == nil && !c.usesNSQ() {
 		c.Logger.Info("no NSQAddr: changes are announced within this process only")
 	}
 	return s, nil

@@ -1,27 +1,76 @@
 package test
 
 import (
+	"encoding/json"
+	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/bridge/bustest"
 	"github.com/entity-sync/entity-sync/bridge/nsqbus"
+	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
 
 func TestNSQConformance(t *testing.T) {
 	bustest.Run(t, func(t *testing.T) bustest.Harness {
 		nsqd := nsqdtest.Start(t)
-		return bustest.Harness{
-			NewBus: func(t *testing.T) bridge.Bus {
-				b, err := nsqbus.New(nsqbus.Config{Addrs: []string{nsqd.Addr}, Prefix: "conformance."})
-				if err != nil {
-					t.Fatal(err)
-				}
-				return b
-			},
-			Stop:  func(t *testing.T) { nsqd.Stop(t) },
-			Start: func(t *testing.T) { nsqd.Start(t) },
-		}
+		return harness(nsqd, nsqbus.Config{Addrs: []string{nsqd.Addr}})
 	})
+}
+
+func TestNSQConformanceOverDiscovery(t *testing.T) {
+	bustest.Run(t, func(t *testing.T) bustest.Harness {
+		lookupd := nsqdtest.StartLookupd(t)
+		nsqd := nsqdtest.StartWith(t, nsqdtest.Options{LookupAddrs: []string{lookupd.Addr}})
+		return harness(nsqd, nsqbus.Config{LookupAddrs: []string{lookupd.HTTPAddr}, LookupInterval: lookupInterval})
+	})
+}
+
+func TestNSQConformanceOnASharedTopic(t *testing.T) {
+	bustest.Run(t, func(t *testing.T) bustest.Harness {
+		nsqd := nsqdtest.Start(t)
+		h := harness(nsqd, nsqbus.Config{Addrs: []string{nsqd.Addr}, SharedTopic: "changes"})
+		h.Body = bodyNamingItsEntity
+		return h
+	})
+}
+
+func TestNSQConformanceOnASharedTopicOverDiscovery(t *testing.T) {
+	bustest.Run(t, func(t *testing.T) bustest.Harness {
+		lookupd := nsqdtest.StartLookupd(t)
+		nsqd := nsqdtest.StartWith(t, nsqdtest.Options{LookupAddrs: []string{lookupd.Addr}})
+		h := harness(nsqd, nsqbus.Config{
+			LookupAddrs: []string{lookupd.HTTPAddr}, LookupInterval: lookupInterval, SharedTopic: "changes",
+		})
+		h.Body = bodyNamingItsEntity
+		return h
+	})
+}
+
+// lookupInterval makes what takes a minute by default take a second or two.
+const lookupInterval = 100 * time.Millisecond
+
+func harness(nsqd *nsqdtest.Daemon, c nsqbus.Config) bustest.Harness {
+	c.Prefix, c.Logger = "conformance.", slog.New(slog.DiscardHandler)
+	return bustest.Harness{
+		NewBus: func(t *testing.T) bridge.Bus {
+			b, err := nsqbus.New(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return b
+		},
+		Stop:  func(t *testing.T) { nsqd.Stop(t) },
+		Start: func(t *testing.T) { nsqd.Start(t) },
+	}
+}
+
+func bodyNamingItsEntity(entity shared.EntityType, text string) []byte {
+	body, err := json.Marshal(map[string]any{"entity": entity, "text": []byte(text)})
+	if err != nil {
+		panic(err)
+	}
+	return body
 }

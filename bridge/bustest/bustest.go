@@ -22,6 +22,18 @@ type Harness struct {
 	// Stop and Start make the broker unreachable and bring it back at the same
 	// place. Start may be called on a broker that was never started.
 	Stop, Start func(t *testing.T)
+
+	// Body makes the body that says text to the listeners of entity, for a bus
+	// that reads what it carries. Different texts must make different bodies; they
+	// hold any bytes. Nil means that the text is the body.
+	Body func(entity shared.EntityType, text string) []byte
+}
+
+func (h Harness) body(entity shared.EntityType, text string) []byte {
+	if h.Body == nil {
+		return []byte(text)
+	}
+	return h.Body(entity, text)
 }
 
 // Patience is how long a test waits for what must happen.
@@ -40,6 +52,8 @@ func Run(t *testing.T, newHarness func(t *testing.T) Harness) {
 		"nothing published while live is missed":  nothingMissedWhileLive,
 		"an outage is told and repaired":          outage,
 		"a broker absent at first is waited for":  absentAtFirst,
+		"an entity type added later is live too":  entityTypeAddedLater,
+		"one bus tells its entity types apart":    entityTypesApart,
 		"publish keeps to its deadline":           publishDeadline,
 		"a bad entity type is refused":            badEntity,
 		"close ends everything":                   closeEnds,
@@ -53,11 +67,12 @@ func Run(t *testing.T, newHarness func(t *testing.T) Harness) {
 type node struct {
 	bridge.Bus
 	*listener
+	harness Harness
 }
 
 func join(t *testing.T, h Harness, topics ...shared.EntityType) node {
 	t.Helper()
-	n := node{Bus: h.NewBus(t), listener: newListener()}
+	n := node{Bus: h.NewBus(t), listener: newListener(), harness: h}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), Patience)
 		defer cancel()
@@ -66,20 +81,31 @@ func join(t *testing.T, h Harness, topics ...shared.EntityType) node {
 		}
 	})
 	for _, topic := range topics {
-		if err := n.Subscribe(topic, n.listener); err != nil {
-			t.Fatalf("subscribing to %q: %v", topic, err)
-		}
+		n.subscribe(t, topic, n.listener)
 	}
 	return n
 }
 
-func (n node) publish(t *testing.T, topic shared.EntityType, body string) {
+func (n node) subscribe(t *testing.T, topic shared.EntityType, l *listener) {
+	t.Helper()
+	if err := n.Subscribe(topic, l); err != nil {
+		t.Fatalf("subscribing to %q: %v", topic, err)
+	}
+}
+
+func (n node) publish(t *testing.T, topic shared.EntityType, text string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), Patience)
 	defer cancel()
-	if err := n.Publish(ctx, topic, []byte(body)); err != nil {
-		t.Fatalf("publishing %.40q: %v", body, err)
+	if err := n.Publish(ctx, topic, n.harness.body(topic, text)); err != nil {
+		t.Fatalf("publishing %.40q: %v", text, err)
 	}
+}
+
+// untilHeard waits until the node's own listener has heard text.
+func (n node) untilHeard(t *testing.T, topic shared.EntityType, text string) {
+	t.Helper()
+	n.untilHeardBody(t, n.harness.body(topic, text))
 }
 
 // listener records.
@@ -133,9 +159,9 @@ func (l *listener) untilLive(t *testing.T, times int) {
 	l.until(t, fmt.Sprintf("live for the %d. time", times), func() bool { return l.lives >= times })
 }
 
-func (l *listener) untilHeard(t *testing.T, body string) {
+func (l *listener) untilHeardBody(t *testing.T, body []byte) {
 	t.Helper()
-	l.until(t, fmt.Sprintf("%.40q was heard", body), func() bool { return l.bodies[body] > 0 })
+	l.until(t, fmt.Sprintf("%.80q was heard", body), func() bool { return l.bodies[string(body)] > 0 })
 }
 
 func (l *listener) count() (distinct int) {
@@ -153,7 +179,7 @@ func everyNodeHearsEverything(t *testing.T, h Harness) {
 		body := fmt.Sprint("from node ", i)
 		from.publish(t, entity, body)
 		for _, to := range nodes {
-			to.untilHeard(t, body)
+			to.untilHeard(t, entity, body)
 		}
 	}
 }
@@ -164,8 +190,8 @@ func onlySubscribedTopics(t *testing.T, h Harness) {
 	b.untilLive(t, 1)
 	a.publish(t, "bustest.users", "for b")
 	a.publish(t, entity, "for a")
-	b.untilHeard(t, "for b")
-	a.untilHeard(t, "for a")
+	b.untilHeard(t, "bustest.users", "for b")
+	a.untilHeard(t, entity, "for a")
 	if a.count() != 1 || b.count() != 1 {
 		t.Errorf("heard %d and %d bodies, want 1 each", a.count(), b.count())
 	}
@@ -180,7 +206,7 @@ func bodiesArriveIntact(t *testing.T, h Harness) {
 	}
 	for _, body := range []string{"x", "two\nlines", string(every), string(make([]byte, 16<<10))} {
 		n.publish(t, entity, body)
-		n.untilHeard(t, body)
+		n.untilHeard(t, entity, body)
 	}
 }
 
@@ -194,7 +220,7 @@ func manyPublishers(t *testing.T, h Harness) {
 		wg.Go(func() {
 			for i := range each {
 				ctx, cancel := context.WithTimeout(t.Context(), Patience)
-				if err := n.Publish(ctx, entity, fmt.Appendf(nil, "%d.%d", p, i)); err != nil {
+				if err := n.Publish(ctx, entity, h.body(entity, fmt.Sprintf("%d.%d", p, i))); err != nil {
 					t.Errorf("publisher %d: %v", p, err)
 				}
 				cancel()
@@ -215,7 +241,7 @@ func nothingMissedWhileLive(t *testing.T, h Harness) {
 		n.untilLive(t, 1)
 		body := fmt.Sprint("right after live ", i)
 		from.publish(t, entity, body)
-		n.untilHeard(t, body)
+		n.untilHeard(t, entity, body)
 	}
 }
 
@@ -229,7 +255,7 @@ func outage(t *testing.T, h Harness) {
 			n.until(t, "the loss was told", func() bool { return n.losses > round })
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		err := a.Publish(ctx, entity, []byte("into the void"))
+		err := a.Publish(ctx, entity, h.body(entity, "into the void"))
 		cancel()
 		if !errors.Is(err, shared.ErrUnavailable) {
 			t.Errorf("publishing without a broker returned %v, want ErrUnavailable", err)
@@ -239,8 +265,8 @@ func outage(t *testing.T, h Harness) {
 		b.untilLive(t, round+2)
 		body := fmt.Sprint("after outage ", round)
 		a.publish(t, entity, body)
-		a.untilHeard(t, body)
-		b.untilHeard(t, body)
+		a.untilHeard(t, entity, body)
+		b.untilHeard(t, entity, body)
 	}
 }
 
@@ -250,7 +276,40 @@ func absentAtFirst(t *testing.T, h Harness) {
 	h.Start(t)
 	n.untilLive(t, 1)
 	n.publish(t, entity, "hello")
-	n.untilHeard(t, "hello")
+	n.untilHeard(t, entity, "hello")
+}
+
+// entityTypeAddedLater: what is subscribed to on a bus that is live already is live
+// in its turn, and what is published from then on is heard.
+func entityTypeAddedLater(t *testing.T, h Harness) {
+	n, from := join(t, h, entity), join(t, h)
+	n.untilLive(t, 1)
+	for i := range 10 {
+		more := newListener()
+		name := shared.EntityType(fmt.Sprint("bustest.more.", i))
+		n.subscribe(t, name, more)
+		more.untilLive(t, 1)
+		from.publish(t, name, "right after live")
+		more.untilHeardBody(t, h.body(name, "right after live"))
+	}
+}
+
+// entityTypesApart: one bus, two entity types and a listener for each.
+func entityTypesApart(t *testing.T, h Harness) {
+	n := join(t, h, entity)
+	users := newListener()
+	n.subscribe(t, "bustest.users", users)
+	n.untilLive(t, 1)
+	users.untilLive(t, 1)
+	for i := range 10 {
+		n.publish(t, "bustest.users", fmt.Sprint("for users ", i))
+		n.publish(t, entity, fmt.Sprint("for items ", i))
+		users.untilHeardBody(t, h.body("bustest.users", fmt.Sprint("for users ", i)))
+		n.untilHeard(t, entity, fmt.Sprint("for items ", i))
+	}
+	if n.count() != 10 || users.count() != 10 {
+		t.Errorf("heard %d and %d bodies, want each listener's own 10", n.count(), users.count())
+	}
 }
 
 func publishDeadline(t *testing.T, h Harness) {
@@ -260,7 +319,7 @@ func publishDeadline(t *testing.T, h Harness) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	begin := time.Now()
-	err := n.Publish(ctx, entity, []byte("x"))
+	err := n.Publish(ctx, entity, h.body(entity, "x"))
 	if took := time.Since(begin); err == nil || took > 2*time.Second {
 		t.Errorf("Publish returned %v after %v, want an error within its 100 ms and some grace", err, took)
 	}
@@ -273,7 +332,7 @@ func badEntity(t *testing.T, h Harness) {
 		if err := n.Subscribe(name, n.listener); !errors.Is(err, shared.ErrBadEntity) {
 			t.Errorf("Subscribe(%q) returned %v, want ErrBadEntity", name, err)
 		}
-		if err := n.Publish(t.Context(), name, []byte("x")); !errors.Is(err, shared.ErrBadEntity) {
+		if err := n.Publish(t.Context(), name, h.body(name, "x")); !errors.Is(err, shared.ErrBadEntity) {
 			t.Errorf("Publish(%q) returned %v, want ErrBadEntity", name, err)
 		}
 	}
@@ -288,14 +347,14 @@ func closeEnds(t *testing.T, h Harness) {
 			t.Errorf("Close returned %v", err)
 		}
 	}
-	if err := n.Publish(t.Context(), entity, []byte("x")); !errors.Is(err, shared.ErrClosed) {
+	if err := n.Publish(t.Context(), entity, h.body(entity, "x")); !errors.Is(err, shared.ErrClosed) {
 		t.Errorf("Publish after Close returned %v, want ErrClosed", err)
 	}
 	if err := n.Subscribe(entity, n.listener); !errors.Is(err, shared.ErrClosed) {
 		t.Errorf("Subscribe after Close returned %v, want ErrClosed", err)
 	}
 	other.publish(t, entity, "not for the closed one")
-	other.untilHeard(t, "not for the closed one")
+	other.untilHeard(t, entity, "not for the closed one")
 	if n.count() != 0 {
 		t.Error("a closed bus heard something")
 	}
@@ -312,6 +371,6 @@ func leaving(t *testing.T, h Harness) {
 		}
 		body := fmt.Sprint("after leaver ", i)
 		stays.publish(t, entity, body)
-		stays.untilHeard(t, body)
+		stays.untilHeard(t, entity, body)
 	}
 }

@@ -5,6 +5,12 @@
 // node that is gone. An nsqd that is absent, at the start or later, is tried
 // again until the bus is closed.
 //
+// With Config.SharedTopic all entity types are one topic, which costs fewer
+// connections. With Config.LookupAddrs the nsqd are found by asking nsqlookupd,
+// which is a hint and never in the way: it may be down, or slow to hear of an
+// nsqd that came or went. A node subscribes on an nsqd as soon as it has found
+// it, and publishes to it when it has given the other nodes the time to.
+//
 // Every nsqd must run with --mem-queue-size of 10,000 (its default) or more: an
 // ephemeral channel silently drops what does not fit.
 package nsqbus
@@ -25,17 +31,19 @@ import (
 
 // Bus is one node's place on an NSQ cluster.
 type Bus struct {
-	config     Config
-	channel    string
-	publishers []*publisher
-	healthy    atomic.Int64 // which of them acknowledged last
+	config  Config
+	channel string
+	healthy atomic.Pointer[broker] // the one that acknowledged last
 
 	ctx    context.Context // ends when the bus closes
 	cancel context.CancelFunc
 
-	mu     sync.Mutex
-	closed bool
-	work   sync.WaitGroup
+	mu            sync.Mutex
+	closed        bool
+	discovering   bool
+	subscriptions map[string]*subscription // by topic
+	cluster       cluster
+	work          sync.WaitGroup
 }
 
 var _ bridge.Bus = (*Bus)(nil)
@@ -47,12 +55,13 @@ func New(c Config) (*Bus, error) {
 		return nil, fmt.Errorf("nsqbus: %w", err)
 	}
 	b := &Bus{
-		config:  c.withDefaults(),
-		channel: "es-" + rand.Text() + "#ephemeral",
+		config:        c.withDefaults(),
+		channel:       "es-" + rand.Text() + "#ephemeral",
+		subscriptions: make(map[string]*subscription),
 	}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	for _, addr := range c.Addrs {
-		b.publishers = append(b.publishers, newPublisher(addr, b.config))
+		b.add(addr, true)
 	}
 	return b, nil
 }
@@ -63,12 +72,27 @@ func (b *Bus) Subscribe(entity shared.EntityType, l bridge.Listener) error {
 	if err != nil {
 		return fmt.Errorf("nsqbus: %w", err)
 	}
-	sub := &subscription{bus: b, topic: topic, listener: l}
-	for _, addr := range b.config.Addrs {
-		if !b.start(func() { sub.run(b.ctx, addr) }) {
-			return shared.ErrClosed
-		}
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		return shared.ErrClosed
 	}
+	b.discover()
+	sub := b.subscriptions[topic]
+	if sub == nil {
+		sub = newSubscription(b, topic)
+		sub.add(entity, l) // before it can hear anything; l is not called yet
+		b.subscriptions[topic] = sub
+		for _, br := range b.cluster.brokers {
+			b.work.Go(func() { sub.run(br) })
+		}
+		b.mu.Unlock()
+		return nil
+	}
+	b.work.Add(1) // add calls l, which Close waits for
+	b.mu.Unlock()
+	defer b.work.Done()
+	sub.add(entity, l)
 	return nil
 }
 
@@ -83,10 +107,17 @@ const (
 
 // Publish implements bridge.Bus: it tries every nsqd until one acknowledges,
 // first the one that did last time.
+//
+// On a shared topic body must be JSON that names entity in its field "entity".
 func (b *Bus) Publish(ctx context.Context, entity shared.EntityType, body []byte) error {
 	topic, err := b.config.topic(entity)
 	if err != nil {
 		return fmt.Errorf("nsqbus: %w", err)
+	}
+	if b.config.SharedTopic != "" {
+		if err := names(body, entity); err != nil {
+			return fmt.Errorf("nsqbus: %w", err)
+		}
 	}
 	for end := time.Now().Add(publishGrace); ; {
 		err := b.publishToAny(ctx, topic, body)
@@ -105,25 +136,23 @@ func (b *Bus) Publish(ctx context.Context, entity shared.EntityType, body []byte
 
 // publishToAny tries each nsqd once, giving each its share of the time left.
 func (b *Bus) publishToAny(ctx context.Context, topic string, body []byte) error {
-	var errs []error
-	first := int(b.healthy.Load())
-	for i := range b.publishers {
-		n := (first + i) % len(b.publishers)
-		p := b.publishers[n]
-		if !b.startOnce(p) {
-			return shared.ErrClosed
-		}
-		ctx, cancel := share(ctx, len(b.publishers)-i)
-		err := p.publish(ctx, topic, body)
+	brokers, err := b.toPublish(topic)
+	if err != nil {
+		return err
+	}
+	errs := make([]error, 0, len(brokers))
+	for i, br := range brokers {
+		ctx, cancel := share(ctx, len(brokers)-i)
+		err := br.publisher.publish(ctx, topic, body)
 		cancel()
 		if err == nil {
-			b.healthy.Store(int64(n))
+			b.healthy.Store(br)
 			return nil
 		}
-		if errors.Is(err, shared.ErrClosed) {
-			return err
+		if b.ctx.Err() != nil {
+			return shared.ErrClosed
 		}
-		errs = append(errs, fmt.Errorf("%s: %w", p.addr, err))
+		errs = append(errs, fmt.Errorf("%s: %w", br.addr, err))
 		if isPermanent(err) {
 			break
 		}
@@ -131,37 +160,18 @@ func (b *Bus) publishToAny(ctx context.Context, topic string, body []byte) error
 	return errors.Join(errs...)
 }
 
-// share returns a context with one n-th of the time that ctx has left.
+// maxShares is among how many nsqd the time is divided: the first, which nearly
+// always answers, must not be given up early because there are many more.
+const maxShares = 4
+
+// share returns a context with one n-th of the time that ctx has left, a
+// quarter of it at least.
 func share(ctx context.Context, n int) (context.Context, context.CancelFunc) {
 	end, ok := ctx.Deadline()
 	if !ok || n == 1 {
 		return context.WithCancel(ctx)
 	}
-	return context.WithTimeout(ctx, time.Until(end)/time.Duration(n))
-}
-
-// start runs work in a goroutine that Close waits for, unless the bus is closed.
-func (b *Bus) start(work func()) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return false
-	}
-	b.work.Go(work)
-	return true
-}
-
-func (b *Bus) startOnce(p *publisher) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return false
-	}
-	if !p.started {
-		p.started = true
-		b.work.Go(func() { p.run(b.ctx) })
-	}
-	return true
+	return context.WithTimeout(ctx, time.Until(end)/time.Duration(min(n, maxShares)))
 }
 
 // Close implements bridge.Bus.

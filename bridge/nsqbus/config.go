@@ -12,15 +12,39 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// Config says which NSQ to use, and how. Only Addrs is required.
+// Config says which NSQ to use, and how. Only one of Addrs and LookupAddrs is
+// required.
 type Config struct {
-	// Addrs are the TCP addresses (host:port) of every nsqd of the cluster. A
-	// node subscribes on all of them and publishes to one that answers.
+	// Addrs are the TCP addresses (host:port) of nsqd: of every one of the
+	// cluster, but for those that LookupAddrs find. A node subscribes on all of
+	// them and publishes to one that answers.
 	Addrs []string
+
+	// LookupAddrs are the HTTP addresses (host:port) of nsqlookupd, which are
+	// asked what nsqd there are. What they answer is added to Addrs, which need
+	// no nsqlookupd: one that is down, or answers rubbish, changes nothing.
+	//
+	// Their word is taken for it, in clear: AuthSecret is given to whatever nsqd
+	// they name, unless TLS finds that it is none of yours.
+	LookupAddrs []string
+
+	// LookupInterval is the longest wait before an nsqlookupd is asked again,
+	// the shortest is half of it. An nsqd that was found is published to after
+	// two to three times as long, when the other nodes have found it as well, and
+	// let go when it was unreachable and on no list for twelve times as long.
+	// All nodes should have the same. Zero means 5 s, the least is 10 ms.
+	LookupInterval time.Duration
 
 	// Prefix is put before every entity type to make its topic, so that several
 	// systems can share a cluster: letters, digits, '.', '_' and '-'.
 	Prefix string
+
+	// SharedTopic, if not empty, names one topic (after Prefix) for all entity
+	// types, so that a node needs one subscription for each nsqd and not one for
+	// each nsqd and entity type. Each body must then be JSON that names its entity
+	// type in "entity"; Publish returns an error otherwise. All nodes of a system
+	// must have the same: one that differs hears nothing of the others.
+	SharedTopic string
 
 	// TLS encrypts every connection, with this configuration. An nsqd that does
 	// not offer TLS is then refused: nothing is said to it in clear. ServerName is
@@ -56,6 +80,9 @@ func (c Config) withDefaults() Config {
 	if c.Reconnect == 0 {
 		c.Reconnect = time.Second
 	}
+	if c.LookupInterval == 0 {
+		c.LookupInterval = defaultLookupInterval
+	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
@@ -63,21 +90,26 @@ func (c Config) withDefaults() Config {
 }
 
 func (c Config) validate() error {
-	if len(c.Addrs) == 0 {
-		return errors.New("Addrs is empty, want the host:port of at least one nsqd")
+	if len(c.Addrs) == 0 && len(c.LookupAddrs) == 0 {
+		return errors.New("Addrs and LookupAddrs are empty, want the host:port of at least one nsqd or nsqlookupd")
 	}
-	for _, addr := range c.Addrs {
-		_, port, err := net.SplitHostPort(addr)
-		if err != nil {
-			return fmt.Errorf("Addrs holds %q, want host:port: %w", addr, err)
-		}
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-			return fmt.Errorf("Addrs holds %q, want host:port with a port from 1 to 65535", addr)
-		}
+	if err := validateAddrs("Addrs", c.Addrs); err != nil {
+		return err
+	}
+	if err := validateAddrs("LookupAddrs", c.LookupAddrs); err != nil {
+		return err
+	}
+	if c.LookupInterval < minLookupInterval {
+		return fmt.Errorf("LookupInterval is %v, want %v at least", c.LookupInterval, minLookupInterval)
 	}
 	if c.Prefix != "" {
 		if err := shared.EntityType(c.Prefix).Validate(); err != nil {
 			return fmt.Errorf("Prefix %.80q: %w", c.Prefix, err)
+		}
+	}
+	if c.SharedTopic != "" {
+		if err := shared.EntityType(c.Prefix + c.SharedTopic).Validate(); err != nil {
+			return fmt.Errorf("SharedTopic: the topic %.80q (with the prefix): %w", c.Prefix+c.SharedTopic, err)
 		}
 	}
 	if c.Heartbeat < time.Second || c.Heartbeat > time.Minute {
@@ -89,10 +121,26 @@ func (c Config) validate() error {
 	return nil
 }
 
+func validateAddrs(field string, addrs []string) error {
+	for _, addr := range addrs {
+		_, port, err := net.SplitHostPort(addr)
+		if err != nil {
+			return fmt.Errorf("%s holds %q, want host:port: %w", field, addr, err)
+		}
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return fmt.Errorf("%s holds %q, want host:port with a port from 1 to 65535", field, addr)
+		}
+	}
+	return nil
+}
+
 // topic names the topic of an entity type, or says why there can be none.
 func (c Config) topic(entity shared.EntityType) (string, error) {
 	if err := entity.Validate(); err != nil {
 		return "", err
+	}
+	if c.SharedTopic != "" {
+		return c.Prefix + c.SharedTopic, nil
 	}
 	topic := c.Prefix + entity.GetQueueName()
 	if err := shared.EntityType(topic).Validate(); err != nil {

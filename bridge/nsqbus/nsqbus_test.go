@@ -29,11 +29,16 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestConfigErrorsNameTheField(t *testing.T) {
 	for want, c := range map[string]nsqbus.Config{
-		"Addrs":       {},
-		"host:port":   {Addrs: []string{"localhost"}},
-		"Prefix":      {Addrs: []string{"h:1"}, Prefix: "a b"},
-		"Heartbeat":   {Addrs: []string{"h:1"}, Heartbeat: time.Millisecond},
-		"DialTimeout": {Addrs: []string{"h:1"}, DialTimeout: -1},
+		"Addrs and LookupAddrs": {},
+		"Addrs holds":           {Addrs: []string{"localhost"}},
+		"LookupAddrs holds":     {Addrs: []string{"h:1"}, LookupAddrs: []string{"localhost:http"}},
+		"LookupInterval":        {LookupAddrs: []string{"h:1"}, LookupInterval: time.Millisecond},
+		"LookupInterval is -":   {LookupAddrs: []string{"h:1"}, LookupInterval: -1},
+		"Prefix":                {Addrs: []string{"h:1"}, Prefix: "a b"},
+		"SharedTopic":           {Addrs: []string{"h:1"}, SharedTopic: "x#ephemeral"},
+		"66 bytes":              {Addrs: []string{"h:1"}, Prefix: strings.Repeat("p", 60), SharedTopic: "shared"},
+		"Heartbeat":             {Addrs: []string{"h:1"}, Heartbeat: time.Millisecond},
+		"DialTimeout":           {Addrs: []string{"h:1"}, DialTimeout: -1},
 	} {
 		if _, err := nsqbus.New(c); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("New(%+v) returned %v, want an error that names %s", c, err, want)

@@ -6,8 +6,6 @@ import (
 	"fmt"
 
 	"github.com/nsqio/go-nsq"
-
-	"github.com/entity-sync/entity-sync/shared"
 )
 
 // maxUnacknowledged bounds the publications written to an nsqd that it has not
@@ -19,7 +17,6 @@ const maxUnacknowledged = 1024
 type publisher struct {
 	addr     string
 	config   Config
-	started  bool // guarded by the bus
 	requests chan *publication
 	ended    chan struct{} // closed when run has returned
 }
@@ -31,21 +28,24 @@ type publication struct {
 	done  chan error // takes one value
 }
 
-var errNotAcknowledged = errors.New("the connection ended before nsqd acknowledged")
+var (
+	errNotAcknowledged = errors.New("the connection ended before nsqd acknowledged")
+	errLetGo           = errors.New("this nsqd was let go")
+)
 
 func newPublisher(addr string, c Config) *publisher {
 	return &publisher{addr: addr, config: c, requests: make(chan *publication), ended: make(chan struct{})}
 }
 
 // publish returns once nsqd has acknowledged, the connection has failed, ctx has
-// ended or the bus was closed. But for the first the message may have got
+// ended or the nsqd was let go. But for the first the message may have got
 // through or not.
 func (p *publisher) publish(ctx context.Context, topic string, body []byte) error {
 	pub := &publication{topic: topic, body: body, done: make(chan error, 1)}
 	select {
 	case p.requests <- pub:
 	case <-p.ended:
-		return shared.ErrClosed
+		return errLetGo
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -53,7 +53,7 @@ func (p *publisher) publish(ctx context.Context, topic string, body []byte) erro
 	case err := <-pub.done:
 		return err
 	case <-p.ended:
-		return shared.ErrClosed
+		return errLetGo
 	case <-ctx.Done():
 		return ctx.Err()
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/internal/backoff"
+	"github.com/entity-sync/entity-sync/shared"
 )
 
 // maxReady is how many messages nsqd may have under way to one connection, if
@@ -21,25 +24,58 @@ const maxReady = 2500
 
 // subscription listens to one topic on every nsqd, one connection each.
 type subscription struct {
-	bus      *Bus
-	topic    string
-	listener bridge.Listener
+	bus   *Bus
+	topic string
+
+	// listeners is replaced, never changed, so that a message takes no lock.
+	listeners atomic.Pointer[listeners]
 
 	// mu keeps Live and Lost in the order in which the connections came and
 	// went. It is held across those calls, which return at once.
 	mu   sync.Mutex
 	live int // connections subscribed
 
-	errors atomic.Uint64 // error frames, for the log
+	errors  sparing // error frames
+	rubbish sparing // messages for nobody
 }
 
-// run keeps the topic subscribed on one nsqd until ctx ends.
-func (s *subscription) run(ctx context.Context, addr string) {
+// listeners are those of one topic: of one entity type, or of all.
+type listeners map[shared.EntityType][]bridge.Listener
+
+func newSubscription(b *Bus, topic string) *subscription {
+	s := &subscription{bus: b, topic: topic}
+	s.listeners.Store(&listeners{})
+	return s
+}
+
+// add makes l hear entity too. Where the topic is subscribed already, this is
+// the moment from which on l hears everything.
+func (s *subscription) add(entity shared.EntityType, l bridge.Listener) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	more := maps.Clone(*s.listeners.Load())
+	more[entity] = append(slices.Clip(more[entity]), l)
+	s.listeners.Store(&more)
+	if s.live > 0 {
+		l.Live()
+	}
+}
+
+func (s *subscription) each(tell func(bridge.Listener)) {
+	for _, ls := range *s.listeners.Load() {
+		for _, l := range ls {
+			tell(l)
+		}
+	}
+}
+
+// run keeps the topic subscribed on one nsqd until that is let go.
+func (s *subscription) run(br *broker) {
 	c := s.bus.config
 	wait := backoff.Policy{Min: c.Reconnect / 10, Max: c.Reconnect}
 	for failures := 1; ; failures++ {
-		since, err := s.listen(ctx, addr)
-		if ctx.Err() != nil {
+		since, err := s.listen(br)
+		if br.ctx.Err() != nil {
 			return
 		}
 		// A peer that takes the subscription and drops it again is no better
@@ -47,14 +83,14 @@ func (s *subscription) run(ctx context.Context, addr string) {
 		if !since.IsZero() && time.Since(since) > c.Reconnect {
 			failures = 1
 		}
-		// Logged the 1st, 2nd, 4th, 8th … time: an nsqd may be gone for days.
-		if failures&(failures-1) == 0 {
-			c.Logger.Warn("not subscribed on this nsqd; trying again", slog.String("addr", addr),
+		// An nsqd may be gone for days.
+		if isSpared(uint64(failures)) {
+			c.Logger.Warn("not subscribed on this nsqd; trying again", slog.String("addr", br.addr),
 				slog.String("topic", s.topic), slog.Int("failures", failures), slog.Any("error", err))
 		}
 		select {
 		case <-time.After(wait.Delay(failures)):
-		case <-ctx.Done():
+		case <-br.ctx.Done():
 			return
 		}
 	}
@@ -62,22 +98,22 @@ func (s *subscription) run(ctx context.Context, addr string) {
 
 // listen subscribes on one nsqd and hears it until the connection ends. It
 // returns when it was subscribed, zero for never.
-func (s *subscription) listen(ctx context.Context, addr string) (since time.Time, err error) {
-	cn, err := dial(ctx, addr, s.bus.config)
+func (s *subscription) listen(br *broker) (since time.Time, err error) {
+	cn, err := dial(br.ctx, br.addr, s.bus.config)
 	if err != nil {
 		return since, err
 	}
 	defer cn.Close()
-	stop := context.AfterFunc(ctx, func() { cn.Close() })
+	stop := context.AfterFunc(br.ctx, func() { cn.Close() })
 	defer stop()
 
 	if err := s.subscribe(cn); err != nil {
 		return since, fmt.Errorf("subscribing: %w", err)
 	}
 	since = time.Now()
-	s.up()
+	s.up(br)
 	err = s.hear(cn)
-	s.down(ctx, err)
+	s.down(br, err)
 	return since, err
 }
 
@@ -92,26 +128,29 @@ func (s *subscription) subscribe(cn *conn) error {
 	return cn.send(nsq.Ready(ready))
 }
 
-func (s *subscription) up() {
+func (s *subscription) up(br *broker) {
+	s.bus.subscribed(br, s)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.live++
 	// Not only the first: what another node published on this nsqd while this
 	// connection was gone was not heard here.
-	s.listener.Live()
+	s.each(bridge.Listener.Live)
 }
 
-func (s *subscription) down(ctx context.Context, err error) {
+func (s *subscription) down(br *broker, err error) {
+	s.bus.unsubscribed(br)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.live--
-	if s.live == 0 && ctx.Err() == nil {
-		s.listener.Lost(err)
+	// An nsqd that is let go is a loss too, if it was the last; Close is not.
+	if s.live == 0 && s.bus.ctx.Err() == nil {
+		s.each(func(l bridge.Listener) { l.Lost(err) })
 	}
 }
 
 // hear passes messages on. One goroutine reads, acknowledges and answers
-// heartbeats, because the listener never keeps it waiting.
+// heartbeats, because no listener keeps it waiting.
 func (s *subscription) hear(cn *conn) error {
 	for {
 		kind, data, err := cn.frame()
@@ -124,7 +163,7 @@ func (s *subscription) hear(cn *conn) error {
 			if err != nil {
 				return fmt.Errorf("decoding a message: %w", err)
 			}
-			s.listener.Message(m.Body)
+			s.message(m.Body)
 			if err := s.finish(cn, m.ID); err != nil {
 				return err
 			}
@@ -135,13 +174,32 @@ func (s *subscription) hear(cn *conn) error {
 		case kind == nsq.FrameTypeError:
 			// Such as E_FIN_FAILED, where a message had timed out. What is fatal
 			// ends the connection, and that is seen by the next read.
-			if n := s.errors.Add(1); n&(n-1) == 0 {
+			if n, say := s.errors.again(); say {
 				s.bus.config.Logger.Warn("nsqd reports an error", slog.String("topic", s.topic),
 					slog.Uint64("so_far", n), slog.Any("error", nsqError(data)))
 			}
 		default:
 			return errors.New("an unexpected frame")
 		}
+	}
+}
+
+// message gives a body to those it is for.
+func (s *subscription) message(body []byte) {
+	if s.bus.config.SharedTopic == "" { // the topic says what it is for
+		s.each(func(l bridge.Listener) { l.Message(body) })
+		return
+	}
+	entity, err := entityOf(body)
+	if err != nil {
+		if n, say := s.rubbish.again(); say {
+			s.bus.config.Logger.Warn("ignoring a message on the shared topic", slog.String("topic", s.topic),
+				slog.Int("bytes", len(body)), slog.Uint64("so_far", n), slog.Any("error", err))
+		}
+		return
+	}
+	for _, l := range (*s.listeners.Load())[entity] {
+		l.Message(body)
 	}
 }
 

@@ -9,10 +9,11 @@ import (
 	"syscall"
 
 	"github.com/nsqio/nsq/nsqd"
+	"github.com/nsqio/nsq/nsqlookupd"
 )
 
-// childVariable makes a test binary be an nsqd, as it says.
-const childVariable = "ENTITY_SYNC_TEST_NSQD"
+// childVariable makes a test binary be a daemon of NSQ, as it says.
+const childVariable = "ENTITY_SYNC_TEST_NSQ"
 
 // Options are what an nsqd can be told. The zero value means nsqd's defaults.
 type Options struct {
@@ -21,15 +22,25 @@ type Options struct {
 	TLSKey        string   // --tls-key, a file
 	TLSClientCA   string   // --tls-root-ca-file; with it clients must have a certificate
 	AuthAddrs     []string // --auth-http-address
+	LookupAddrs   []string // --lookupd-tcp-address
 }
 
 // child is what a child process is told.
 type child struct {
-	Addr, Data string
-	Options    Options
+	Lookupd  bool   // be an nsqlookupd, not an nsqd
+	Addr     string // of its TCP protocol
+	HTTPAddr string
+	Data     string
+	Options  Options
 }
 
-// Main must be called first in TestMain. In a child process it is an nsqd and
+// daemon is what nsqd and nsqlookupd have in common.
+type daemon interface {
+	Main() error
+	Exit()
+}
+
+// Main must be called first in TestMain. In a child process it is a daemon and
 // never returns.
 func Main() {
 	what := os.Getenv(childVariable)
@@ -48,13 +59,40 @@ func beDaemon(what string) error {
 	if err := json.Unmarshal([]byte(what), &c); err != nil {
 		return err
 	}
+	start := c.nsqd
+	if c.Lookupd {
+		start = c.nsqlookupd
+	}
+	d, addrs, err := start()
+	if err != nil {
+		return err
+	}
+	terminate := make(chan os.Signal, 1)
+	signal.Notify(terminate, syscall.SIGTERM)
+	go func() {
+		<-terminate
+		d.Exit()
+	}()
+	go func() {
+		// Ends with the test, however that ends: its end of the pipe closes.
+		os.Stdin.Read(make([]byte, 1))
+		terminate <- syscall.SIGTERM
+	}()
+	fmt.Println(addrs)
+	return d.Main()
+}
+
+// nsqd returns an nsqd and its addresses.
+func (c child) nsqd() (daemon, string, error) {
 	o := nsqd.NewOptions()
 	o.TCPAddress = c.Addr
-	o.HTTPAddress = "127.0.0.1:0"
+	o.HTTPAddress = c.HTTPAddr
 	o.HTTPSAddress = ""
+	o.BroadcastAddress = "127.0.0.1"
 	o.DataPath = c.Data
 	o.Logger = quiet{}
 	o.AuthHTTPAddresses = c.Options.AuthAddrs
+	o.NSQLookupdTCPAddresses = c.Options.LookupAddrs
 	if n := c.Options.MaxReadyCount; n > 0 {
 		o.MaxRdyCount = n
 	}
@@ -65,23 +103,23 @@ func beDaemon(what string) error {
 	if c.Options.TLSClientCA != "" {
 		o.TLSRootCAFile, o.TLSClientAuthPolicy = c.Options.TLSClientCA, "require-verify"
 	}
-	daemon, err := nsqd.New(o)
+	d, err := nsqd.New(o)
 	if err != nil {
-		return err
+		return nil, "", err
 	}
-	terminate := make(chan os.Signal, 1)
-	signal.Notify(terminate, syscall.SIGTERM)
-	go func() {
-		<-terminate
-		daemon.Exit()
-	}()
-	go func() {
-		// Ends with the test, however that ends: its end of the pipe closes.
-		os.Stdin.Read(make([]byte, 1))
-		terminate <- syscall.SIGTERM
-	}()
-	fmt.Println(daemon.RealTCPAddr())
-	return daemon.Main()
+	return d, fmt.Sprint(d.RealTCPAddr(), " ", d.RealHTTPAddr()), nil
+}
+
+// nsqlookupd returns an nsqlookupd and its addresses.
+func (c child) nsqlookupd() (daemon, string, error) {
+	o := nsqlookupd.NewOptions()
+	o.TCPAddress, o.HTTPAddress, o.BroadcastAddress = c.Addr, c.HTTPAddr, "127.0.0.1"
+	o.Logger = quiet{}
+	d, err := nsqlookupd.New(o)
+	if err != nil {
+		return nil, "", err
+	}
+	return d, fmt.Sprint(d.RealTCPAddr(), " ", d.RealHTTPAddr()), nil
 }
 
 type quiet struct{}

@@ -1,5 +1,5 @@
-// Package nsqdtest runs a real nsqd for a test, as a process of its own, so that
-// it can be stopped, killed, frozen and started again.
+// Package nsqdtest runs a real nsqd or nsqlookupd for a test, as a process of its
+// own, so that it can be stopped, killed, frozen and started again.
 package nsqdtest
 
 import (
@@ -16,10 +16,12 @@ import (
 	"time"
 )
 
-// Daemon is an nsqd at one address.
+// Daemon is an nsqd or nsqlookupd, at the same address whenever it runs.
 type Daemon struct {
-	Addr string // host:port of its TCP protocol
+	Addr     string // host:port of its TCP protocol
+	HTTPAddr string // host:port of its HTTP port; an nsqd's is another each time
 
+	lookupd bool
 	options Options
 	dir     string
 	cmd     *exec.Cmd
@@ -34,7 +36,18 @@ func Start(t testing.TB) *Daemon {
 // StartWith is Start with options.
 func StartWith(t testing.TB, o Options) *Daemon {
 	t.Helper()
-	d := &Daemon{Addr: "127.0.0.1:0", options: o, dir: t.TempDir()}
+	return run(t, &Daemon{options: o})
+}
+
+// StartLookupd runs an nsqlookupd on free ports until the test ends.
+func StartLookupd(t testing.TB) *Daemon {
+	t.Helper()
+	return run(t, &Daemon{lookupd: true})
+}
+
+func run(t testing.TB, d *Daemon) *Daemon {
+	t.Helper()
+	d.Addr, d.HTTPAddr, d.dir = "127.0.0.1:0", "127.0.0.1:0", t.TempDir()
 	d.Start(t)
 	t.Cleanup(func() { d.Kill(t) })
 	return d
@@ -49,7 +62,7 @@ func (d *Daemon) Start(t testing.TB) {
 			return
 		}
 	}
-	t.Fatalf("starting nsqd at %s: %v", d.Addr, err)
+	t.Fatalf("starting a daemon at %s: %v", d.Addr, err)
 }
 
 func (d *Daemon) start() error {
@@ -58,7 +71,10 @@ func (d *Daemon) start() error {
 	if err != nil {
 		return err
 	}
-	what, err := json.Marshal(child{Addr: d.Addr, Data: data, Options: d.options})
+	if !d.lookupd {
+		d.HTTPAddr = "127.0.0.1:0" // nobody needs to find it again
+	}
+	what, err := json.Marshal(child{Lookupd: d.lookupd, Addr: d.Addr, HTTPAddr: d.HTTPAddr, Data: data, Options: d.options})
 	if err != nil {
 		return err
 	}
@@ -78,11 +94,10 @@ func (d *Daemon) start() error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
+	if _, err := fmt.Fscanln(bufio.NewReader(out), &d.Addr, &d.HTTPAddr); err != nil {
 		return errors.Join(err, cmd.Wait())
 	}
-	d.Addr, d.cmd = strings.TrimSpace(line), cmd
+	d.cmd = cmd
 	return nil
 }
 
@@ -98,7 +113,7 @@ func (d *Daemon) end(t testing.TB, s syscall.Signal) {
 		return
 	}
 	if err := d.cmd.Process.Signal(s); err != nil {
-		t.Fatalf("sending %v to nsqd: %v", s, err)
+		t.Fatalf("sending %v to a daemon: %v", s, err)
 	}
 	d.cmd.Wait() // says how it ended, which depends on the signal
 	d.cmd = nil
@@ -115,7 +130,7 @@ func (d *Daemon) Freeze(t testing.TB) {
 			return // or there is no /proc to ask
 		}
 		if time.Now().After(end) {
-			t.Fatal("nsqd does not freeze")
+			t.Fatal("a daemon does not freeze")
 		}
 	}
 }
@@ -129,6 +144,6 @@ func (d *Daemon) Thaw(t testing.TB) {
 func (d *Daemon) signal(t testing.TB, s syscall.Signal) {
 	t.Helper()
 	if err := d.cmd.Process.Signal(s); err != nil {
-		t.Fatalf("sending %v to nsqd: %v", s, err)
+		t.Fatalf("sending %v to a daemon: %v", s, err)
 	}
 }

@@ -1,0 +1,276 @@
+package nsqbus
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// broker is one nsqd, as this node knows it.
+type broker struct {
+	addr      string
+	given     bool // in Config.Addrs, and so there as long as the bus
+	publisher *publisher
+	settling  time.Duration // from when it was found until it is as good as given
+
+	ctx   context.Context // ends when it is let go, and with the bus
+	letGo context.CancelFunc
+
+	// The fields below are guarded by Bus.mu.
+
+	started    bool                        // the publisher runs
+	live       int                         // subscriptions on it
+	down       time.Time                   // since when live is 0
+	subscribed map[*subscription]time.Time // when each first was
+	listedBy   map[string]bool             // the nsqlookupd that named it in their last answer
+	listed     time.Time                   // since when one did; zero for not any more
+	unlisted   time.Time                   // since when none did
+}
+
+// cluster is every nsqd that a node knows, guarded by Bus.mu.
+type cluster struct {
+	brokers   []*broker
+	found     int             // how many of them were not given
+	answering map[string]bool // the nsqlookupd that answered when last asked
+	overflow  sparing
+	news      []func(*slog.Logger) // to be logged when Bus.mu is free
+}
+
+// maxFound is how many nsqd are believed to exist beside those that were given:
+// each costs a goroutine and attempts to connect for each topic. Whoever can
+// register with an nsqlookupd decides what it names.
+const maxFound = 100
+
+// add makes a broker known, and subscribes every topic on it. The caller holds
+// b.mu, or nobody else knows the bus yet.
+func (b *Bus) add(addr string, given bool) *broker {
+	if br := b.broker(addr); br != nil {
+		return br
+	}
+	wait := b.config.LookupInterval
+	br := &broker{
+		addr:       addr,
+		given:      given,
+		publisher:  newPublisher(addr, b.config),
+		settling:   2*wait + rand.N(wait), //nolint:gosec // jitter is no secret
+		down:       time.Now(),
+		subscribed: make(map[*subscription]time.Time),
+		listedBy:   make(map[string]bool),
+	}
+	br.ctx, br.letGo = context.WithCancel(b.ctx)
+	b.cluster.brokers = append(b.cluster.brokers, br)
+	for _, sub := range b.subscriptions {
+		b.work.Go(func() { sub.run(br) })
+	}
+	return br
+}
+
+func (b *Bus) broker(addr string) *broker {
+	for _, br := range b.cluster.brokers {
+		if br.addr == addr {
+			return br
+		}
+	}
+	return nil
+}
+
+// remove lets a broker go: whatever runs for it ends. The caller holds b.mu.
+func (b *Bus) remove(br *broker) {
+	br.letGo()
+	b.cluster.found--
+	b.cluster.brokers = slices.DeleteFunc(b.cluster.brokers, func(o *broker) bool { return o == br })
+	b.healthy.CompareAndSwap(br, nil)
+}
+
+func (b *Bus) subscribed(br *broker, sub *subscription) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	br.live++
+	if _, before := br.subscribed[sub]; !before {
+		br.subscribed[sub] = time.Now()
+	}
+}
+
+func (b *Bus) unsubscribed(br *broker) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if br.live--; br.live == 0 {
+		br.down = time.Now()
+	}
+}
+
+var errNoneFound = errors.New("no nsqd has been found yet")
+
+// toPublish returns the brokers to publish to, in the order in which to try
+// them, and starts their publishers.
+func (b *Bus) toPublish(topic string) ([]*broker, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil, shared.ErrClosed
+	}
+	b.discover()
+	sub, last := b.subscriptions[topic], b.healthy.Load()
+	var ranked [ranks][]*broker
+	for _, br := range b.cluster.brokers {
+		r := br.rank(sub, time.Now())
+		if r == unfit {
+			continue
+		}
+		if !br.started {
+			br.started = true
+			b.work.Go(func() { br.publisher.run(br.ctx) })
+		}
+		if br == last {
+			ranked[r] = slices.Insert(ranked[r], 0, br)
+		} else {
+			ranked[r] = append(ranked[r], br)
+		}
+	}
+	brokers := slices.Concat(ranked[:]...)
+	if len(brokers) == 0 {
+		return nil, errNoneFound
+	}
+	return brokers, nil
+}
+
+// rank says how good a broker is for publishing.
+type rank int
+
+const (
+	settled   rank = iota
+	fresh          // other nodes may not have found it yet: they hear of it seconds later
+	unreached      // this node is not subscribed on it, so it is probably down
+	ranks
+	unfit rank = -1
+)
+
+// rank returns the broker's rank for the topic of sub, which is nil where this
+// node does not listen to it. The caller holds Bus.mu.
+//
+// A fresh one is better than none: a node that finds it later looks at
+// everything then. But not before this node itself has subscribed, which makes
+// the topic: what is published to a topic without a channel is kept for the
+// first that comes, and then for that one alone.
+func (br *broker) rank(sub *subscription, now time.Time) rank {
+	since := br.listed
+	if sub != nil && !br.given {
+		first, ok := br.subscribed[sub]
+		if !ok {
+			return unfit
+		}
+		if first.After(since) {
+			since = first
+		}
+	}
+	switch {
+	case sub != nil && br.live == 0:
+		return unreached
+	case !br.given && (br.listed.IsZero() || now.Sub(since) < br.settling):
+		return fresh
+	}
+	return settled
+}
+
+// heard takes what an nsqlookupd answered when it was asked what nsqd there are.
+func (b *Bus) heard(lookupd string, addrs []string) {
+	b.update(func(c *cluster) {
+		if c.answering == nil {
+			c.answering = make(map[string]bool)
+		}
+		c.answering[lookupd] = true
+		for _, br := range c.brokers {
+			delete(br.listedBy, lookupd)
+		}
+		for _, addr := range addrs {
+			if br := b.find(addr); br != nil {
+				br.listedBy[lookupd] = true
+			}
+		}
+	})
+}
+
+// unheard takes that an nsqlookupd did not answer, or not as one does.
+func (b *Bus) unheard(lookupd string) {
+	b.update(func(c *cluster) { delete(c.answering, lookupd) })
+}
+
+// update changes what is known of the cluster, and draws the conclusions.
+func (b *Bus) update(change func(*cluster)) {
+	for _, say := range b.updated(change) {
+		say(b.config.Logger) // without the lock
+	}
+}
+
+// updated returns what there is to log about it.
+func (b *Bus) updated(change func(*cluster)) []func(*slog.Logger) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil
+	}
+	change(&b.cluster)
+	if len(b.cluster.answering) > 0 { // or else what was known is the best there is
+		b.review(time.Now())
+	}
+	news := b.cluster.news
+	b.cluster.news = nil
+	return news
+}
+
+// find returns the broker at addr, which is new to the bus unless there are too
+// many. The caller holds b.mu.
+func (b *Bus) find(addr string) *broker {
+	if br := b.broker(addr); br != nil {
+		return br
+	}
+	c := &b.cluster
+	if c.found >= maxFound {
+		if n, say := c.overflow.again(); say {
+			c.say(func(to *slog.Logger) {
+				to.Warn("ignoring an nsqd: nsqlookupd names more than are believed to exist",
+					slog.String("addr", addr), slog.Int("limit", maxFound), slog.Uint64("so_far", n))
+			})
+		}
+		return nil
+	}
+	c.found++
+	c.say(func(to *slog.Logger) { to.Info("found an nsqd", slog.String("addr", addr)) })
+	return b.add(addr, false)
+}
+
+func (c *cluster) say(news func(*slog.Logger)) { c.news = append(c.news, news) }
+
+// letGoAfter is for how many LookupIntervals an nsqd must have been unreachable
+// and on no list before it is let go: an nsqd being restarted is neither reached
+// nor listed, and comes back. It is long enough, too, for nsqd to register with
+// an nsqlookupd that was restarted, which they look after every 15 s.
+const letGoAfter = 12
+
+// review notes who is listed, and lets go who is gone. The caller holds b.mu,
+// and knows that some nsqlookupd answers.
+func (b *Bus) review(now time.Time) {
+	gone := now.Add(-letGoAfter * b.config.LookupInterval)
+	for _, br := range slices.Clone(b.cluster.brokers) {
+		maps.DeleteFunc(br.listedBy, func(lookupd string, _ bool) bool { return !b.cluster.answering[lookupd] })
+		switch {
+		case len(br.listedBy) > 0:
+			if br.listed.IsZero() {
+				br.listed, br.unlisted = now, time.Time{}
+			}
+		case br.unlisted.IsZero():
+			br.listed, br.unlisted = time.Time{}, now
+		case !br.given && br.live == 0 && br.unlisted.Before(gone) && br.down.Before(gone):
+			b.cluster.say(func(to *slog.Logger) {
+				to.Info("let an nsqd go: it is on no list and cannot be reached", slog.String("addr", br.addr))
+			})
+			b.remove(br)
+		}
+	}
+}

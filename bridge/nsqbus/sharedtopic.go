@@ -1,0 +1,39 @@
+package nsqbus
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+var errNoEntity = errors.New(`no "entity" in it`)
+
+// entityOf returns the entity type that a body on a shared topic is for. It
+// reads it as the Bridge does, so that the two never disagree.
+func entityOf(body []byte) (shared.EntityType, error) {
+	var m struct {
+		Entity shared.EntityType `json:"entity"`
+	}
+	if err := json.Unmarshal(body, &m); err != nil {
+		return "", err
+	}
+	if m.Entity == "" {
+		return "", errNoEntity
+	}
+	return m.Entity, nil
+}
+
+// names returns an error unless a body on a shared topic says that it is for
+// entity: no node could tell whom to give it to.
+func names(body []byte, entity shared.EntityType) error {
+	got, err := entityOf(body)
+	if err != nil {
+		return fmt.Errorf("a body on a shared topic must be JSON with the field entity: %w", err)
+	}
+	if got != entity {
+		return fmt.Errorf("a body for %q names the entity %.80q", entity, string(got))
+	}
+	return nil
+}
