@@ -1,6 +1,8 @@
 package bridge
 
 import (
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/entity-sync/entity-sync/internal/conflate"
@@ -203,6 +205,13 @@ func (c *Client) SetSecret(secret string) {
 			return
 		}
 	}
+}
+
+// Keys returns what the client is subscribed to, in no order.
+func (c *Client) Keys() []shared.EntityKey {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Collect(maps.Keys(c.subs))
 }
 
 // entities returns the entity type of each subscription.

@@ -33,11 +33,15 @@ type Update struct {
 	Rows    [][]byte
 
 	revision int64 // how new it is, if more than zero
+	bytes    int   // of Rows
 
 	mu       sync.Mutex
 	encoding []encoding // one per codec in use, so one or two
 	current  *Update    // says that this is what the client has
 }
+
+// Bytes is the size of the rows together.
+func (u *Update) Bytes() int { return u.bytes }
 
 // Encoder turns an update into what one kind of client reads. It is compared,
 // so use a pointer or an empty struct.
@@ -100,6 +104,9 @@ func newUpdate(key shared.EntityKey, kind Kind, r shared.Result) *Update {
 	u := &Update{Key: key, Kind: kind, revision: max(r.Revision, 0)}
 	if kind == KindRows {
 		u.Rows = r.Rows
+	}
+	for _, row := range u.Rows {
+		u.bytes += len(row)
 	}
 	if r.Version == "" {
 		u.Version = hash(kind, false, u.Rows...)

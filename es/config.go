@@ -1,10 +1,12 @@
 package es
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"strings"
 	"time"
 
@@ -63,6 +65,32 @@ type Config struct {
 	// client's secret.
 	WSPassThrough shared.SecretByteHandler
 
+	// Authenticate says who connects, from the request's cookie or header: with
+	// what secret its rows are fetched, and when that expires (zero for never). An
+	// error that is shared.ErrUnauthenticated is answered with status 401,
+	// shared.ErrForbidden with 403, any other with 503. Clients may then not say
+	// another secret, unless VerifySecret allows it.
+	Authenticate func(r *http.Request) (secret string, expires time.Time, err error)
+
+	// VerifySecret checks a secret that a client says in a message, and says when
+	// it expires (zero for never). On an error the client keeps the one it had.
+	// Nil accepts any, where Authenticate is nil as well.
+	VerifySecret func(ctx context.Context, secret string) (expires time.Time, err error)
+
+	// RequireSecret refuses every subscription until the client has a secret, and
+	// ends its session if it has none within SecretTimeout (zero means 10 s).
+	RequireSecret bool
+	SecretTimeout time.Duration
+
+	// Authorize is asked before anything is done for a subscription, and again of
+	// each when the client's secret changes. An error refuses it. It saves work
+	// and tells early; the fetch handler still decides on every row.
+	Authorize func(ctx context.Context, a shared.Attempt) error
+
+	// RemoteAddr says where a request comes from, for MaxSessionsPerAddr and the
+	// log. Nil takes the host of the connection, which behind a proxy is the proxy.
+	RemoteAddr func(r *http.Request) string
+
 	// AllowedOrigins are the origins (scheme://host[:port]) whose pages may
 	// connect, besides the server's own: a page of http://localhost:8080 may not
 	// connect to http://127.0.0.1:8080. "*" allows every page there is to act for
@@ -87,6 +115,19 @@ type Config struct {
 	// no limit.
 	MaxMessageBytes  int64
 	MaxSubscriptions int
+
+	// MaxSessions bounds the clients of this node, and MaxSessionsPerAddr those
+	// from one address. Zero means 100,000, and no limit for one address: behind a
+	// proxy all have the same.
+	MaxSessions, MaxSessionsPerAddr int
+
+	// MessageRate and SubscribeRate bound the messages, and the keys subscribed
+	// to, that are taken from one client in a second, after a burst of ten times
+	// as many. What is more is read more slowly. Zero means 100 and 200.
+	MessageRate, SubscribeRate int
+
+	// MaxQueuedBytes bounds the rows that wait for one client. Zero means 64 MiB.
+	MaxQueuedBytes int
 
 	// PingInterval, PongWait and WriteTimeout say when a client that does not
 	// answer, or does not read, is given up. Zero means 25 s, 10 s and 10 s.
@@ -181,9 +222,22 @@ func (c Config) web(b *bridge.Bridge) web.Config {
 		Snapshot:         c.Snapshot,
 		MaxMessageBytes:  c.MaxMessageBytes,
 		MaxSubscriptions: c.MaxSubscriptions,
-		PingInterval:     c.PingInterval,
-		PongWait:         c.PongWait,
-		WriteTimeout:     c.WriteTimeout,
-		Logger:           c.Logger,
+
+		Authenticate:       c.Authenticate,
+		VerifySecret:       c.VerifySecret,
+		RequireSecret:      c.RequireSecret,
+		SecretTimeout:      c.SecretTimeout,
+		Authorize:          c.Authorize,
+		RemoteAddr:         c.RemoteAddr,
+		MaxSessions:        c.MaxSessions,
+		MaxSessionsPerAddr: c.MaxSessionsPerAddr,
+		MessageRate:        c.MessageRate,
+		SubscribeRate:      c.SubscribeRate,
+		MaxQueuedBytes:     c.MaxQueuedBytes,
+
+		PingInterval: c.PingInterval,
+		PongWait:     c.PongWait,
+		WriteTimeout: c.WriteTimeout,
+		Logger:       c.Logger,
 	}
 }

@@ -1,14 +1,17 @@
 package es
 
 import (
+	"context"
 	"crypto/tls"
 	"log/slog"
+	"net/http"
 	"reflect"
 	"testing"
 	"time"
 
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/bridge/nsqbus"
+	"github.com/entity-sync/entity-sync/shared"
 )
 
 // Every field that Config shares with a part's Config reaches it.
@@ -17,6 +20,11 @@ func TestConfigReachesTheParts(t *testing.T) {
 		AllowedOrigins: []string{"https://example.com"}, Snapshot: true, PublishTimeout: 1,
 		MaxMessageBytes: 2, MaxSubscriptions: 3, PingInterval: 4, PongWait: 5, WriteTimeout: 6,
 		Logger: slog.New(slog.DiscardHandler), WSPassThrough: func(string, []byte) {},
+		Authenticate:  func(*http.Request) (string, time.Time, error) { return "", time.Time{}, nil },
+		VerifySecret:  func(context.Context, string) (time.Time, error) { return time.Time{}, nil },
+		RequireSecret: true, SecretTimeout: 7, RemoteAddr: func(*http.Request) string { return "" },
+		Authorize:   func(context.Context, shared.Attempt) error { return nil },
+		MaxSessions: 8, MaxSessionsPerAddr: 9, MessageRate: 10, SubscribeRate: 11, MaxQueuedBytes: 12,
 	}
 	web := c.web(&bridge.Bridge{})
 	part := reflect.ValueOf(web)
@@ -25,7 +33,8 @@ func TestConfigReachesTheParts(t *testing.T) {
 			t.Errorf("web.Config.%s is not set", part.Type().Field(i).Name)
 		}
 	}
-	if web.MaxMessageBytes != 2 || web.MaxSubscriptions != 3 || web.PingInterval != 4 || web.PongWait != 5 || web.WriteTimeout != 6 {
+	if web.MaxMessageBytes != 2 || web.MaxSubscriptions != 3 || web.PingInterval != 4 || web.PongWait != 5 || web.WriteTimeout != 6 ||
+		web.SecretTimeout != 7 || web.MaxSessions != 8 || web.MaxSessionsPerAddr != 9 || web.MessageRate != 10 || web.SubscribeRate != 11 || web.MaxQueuedBytes != 12 {
 		t.Errorf("values are mixed up: %+v", web)
 	}
 	if b := c.bridge(nil, nil); b.PublishTimeout != 1 || b.Logger != c.Logger {

@@ -9,6 +9,10 @@ var (
 	// ErrForbidden is for a fetch handler to return: this secret may not see the key.
 	ErrForbidden = errors.New("entity forbidden")
 
+	// ErrUnauthenticated is returned to a client that must say who it is first, and
+	// is for an application to return of credentials that are not valid.
+	ErrUnauthenticated = errors.New("unauthenticated")
+
 	// ErrBadEntity is returned for an entity type that cannot name a topic.
 	ErrBadEntity = errors.New("bad entity type")
 

@@ -40,6 +40,14 @@ type Result struct {
 // keys, or one key for different secrets. Otherwise it is as a Fetcher.
 type BatchFetcher func(ctx context.Context, requests []Request) []Result
 
+// Attempt is something that a client asks for, for the application to allow.
+type Attempt struct {
+	Action Action // ActionSubscribe
+	Key    EntityKey
+	Secret string
+	Remote string // the client's address, host or host:port
+}
+
 // The function types of the classic interface, under the names its users know.
 type (
 	// ByteHandler takes one row, or one message from the bus.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/gorilla/websocket"
 
@@ -32,10 +33,18 @@ func (classicWire) Encode(u *bridge.Update) []byte {
 	return frames
 }
 
+// The classic wire has no words for any of this.
+
+func (classicWire) freshness(bool) []byte         { return nil }
+func (classicWire) expiring(time.Duration) []byte { return nil }
+func (classicWire) answer(*session, error)        {}
+
+func (classicWire) unsubscribed(*session, shared.EntityKey, error) {}
+
 var (
-	errNotJSON     = errors.New("the message is not JSON")
+	errNotJSON     = &refusal{code: codeBadJSON, message: "the message is not JSON"}
 	errBadAction   = errors.New("the action is not a string")
-	errBadSecret   = errors.New("the body of a secret is not a string of at most 4,096 bytes")
+	errBadSecret   = &refusal{code: codeBadMessage, message: "the body of a secret is a string of at most 4,096 bytes"}
 	errBadBody     = errors.New("the body is not an object with an entity and an id, both strings")
 	errNoSuchThing = errors.New("unknown action")
 )
@@ -71,12 +80,25 @@ func isObject(message []byte) bool {
 }
 
 func receiveSecret(s *session, body json.RawMessage) error {
+	secret, err := parseSecret(body)
+	if err != nil {
+		return err
+	}
+	id, err := s.verify(secret)
+	if err != nil {
+		return err
+	}
+	s.reauthorize(id)
+	s.become(id)
+	return nil
+}
+
+func parseSecret(body json.RawMessage) (string, error) {
 	var secret *string
 	if err := json.Unmarshal(body, &secret); err != nil || secret == nil || len(*secret) > maxSecretBytes {
-		return errBadSecret
+		return "", errBadSecret
 	}
-	s.setSecret(*secret)
-	return nil
+	return *secret, nil
 }
 
 func receiveKey(s *session, action shared.Action, body json.RawMessage) error {
@@ -92,7 +114,11 @@ func receiveKey(s *session, action shared.Action, body json.RawMessage) error {
 		return nil
 	}
 	o := bridge.SubscribeOptions{Snapshot: k.Snapshot || s.handler.config.Snapshot}
-	if err := s.client.Subscribe(k.EntityKey, o); err != nil {
+	err := s.permit(k.EntityKey)
+	if err == nil {
+		err = s.client.Subscribe(k.EntityKey, o)
+	}
+	if err != nil {
 		return fmt.Errorf("subscribing to %.64q: %w", string(k.Entity), err)
 	}
 	return nil

@@ -1,9 +1,11 @@
 package web
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/url"
 	"strings"
 	"time"
@@ -34,6 +36,47 @@ type Config struct {
 	// client did not ask for it.
 	Snapshot bool
 
+	// Authenticate says who connects, from the request's cookie or header, before
+	// the connection is taken: with what secret its rows are fetched, and when
+	// that expires (zero for never). An error that is shared.ErrUnauthenticated is
+	// answered with status 401, shared.ErrForbidden with 403, any other with 503.
+	// Clients may then not say another secret, unless VerifySecret allows it.
+	Authenticate func(r *http.Request) (secret string, expires time.Time, err error)
+
+	// VerifySecret checks a secret that a client says in a message, and says when
+	// it expires (zero for never). On an error the client keeps the one it had.
+	// Nil accepts any, where Authenticate is nil as well.
+	VerifySecret func(ctx context.Context, secret string) (expires time.Time, err error)
+
+	// RequireSecret refuses every subscription until the client has a secret, and
+	// ends the session if it has none within SecretTimeout (zero means 10 s).
+	RequireSecret bool
+	SecretTimeout time.Duration
+
+	// Authorize is asked before anything is done for a subscription, and again of
+	// each when the client's secret changes. An error refuses it. It saves work
+	// and tells early; the fetch handler still decides on every row.
+	Authorize func(ctx context.Context, a shared.Attempt) error
+
+	// RemoteAddr says where a request comes from, for MaxSessionsPerAddr and the
+	// log. Nil takes the host of the connection, which behind a proxy is the proxy.
+	RemoteAddr func(r *http.Request) string
+
+	// MaxSessions bounds the clients of this node, and MaxSessionsPerAddr those
+	// from one address. Further ones are answered with status 503 and 429. Zero
+	// means 100,000, and no limit for one address: behind a proxy all have the same.
+	MaxSessions, MaxSessionsPerAddr int
+
+	// MessageRate and SubscribeRate bound the messages, and the keys subscribed
+	// to, that are taken from one client in a second, after a burst of ten times
+	// as many. What is more is read more slowly; nothing is lost. Zero means 100
+	// and 200.
+	MessageRate, SubscribeRate int
+
+	// MaxQueuedBytes bounds the rows that wait for one client. One that lets more
+	// come together is sent away with CloseSlow. Zero means 64 MiB.
+	MaxQueuedBytes int
+
 	// MaxMessageBytes bounds one message from a client. Zero means 32 KiB. A
 	// larger one ends the session with close code 1009.
 	MaxMessageBytes int64
@@ -55,6 +98,11 @@ type Config struct {
 }
 
 const (
+	defaultSecretTimeout   = 10 * time.Second
+	defaultMaxSessions     = 100_000
+	defaultMessageRate     = 100
+	defaultSubscribeRate   = 200
+	defaultMaxQueuedBytes  = 64 << 20
 	defaultMaxMessageBytes = 32 << 10 // bulk subscriptions fit; a frame bomb does not
 	defaultPingInterval    = 25 * time.Second
 	defaultPongWait        = 10 * time.Second
@@ -68,6 +116,24 @@ const (
 )
 
 func (c Config) withDefaults() Config {
+	if c.SecretTimeout == 0 {
+		c.SecretTimeout = defaultSecretTimeout
+	}
+	if c.RemoteAddr == nil {
+		c.RemoteAddr = hostOf
+	}
+	if c.MaxSessions == 0 {
+		c.MaxSessions = defaultMaxSessions
+	}
+	if c.MessageRate == 0 {
+		c.MessageRate = defaultMessageRate
+	}
+	if c.SubscribeRate == 0 {
+		c.SubscribeRate = defaultSubscribeRate
+	}
+	if c.MaxQueuedBytes == 0 {
+		c.MaxQueuedBytes = defaultMaxQueuedBytes
+	}
 	if c.MaxMessageBytes == 0 {
 		c.MaxMessageBytes = defaultMaxMessageBytes
 	}
@@ -89,6 +155,9 @@ func (c Config) withDefaults() Config {
 func (c Config) validate() error {
 	if c.MaxMessageBytes < 0 || c.PingInterval < 0 || c.PongWait < 0 || c.WriteTimeout < 0 {
 		return errors.New("MaxMessageBytes, PingInterval, PongWait and WriteTimeout cannot be negative")
+	}
+	if c.SecretTimeout < 0 || c.MaxSessions < 0 || c.MaxSessionsPerAddr < 0 || c.MessageRate < 0 || c.SubscribeRate < 0 || c.MaxQueuedBytes < 0 {
+		return errors.New("SecretTimeout, MaxSessions, MaxSessionsPerAddr, MessageRate, SubscribeRate and MaxQueuedBytes cannot be negative")
 	}
 	for _, origin := range c.AllowedOrigins {
 		if origin == "*" {

@@ -23,6 +23,10 @@ type Handler struct {
 	upgrader websocket.Upgrader
 	connect  func(*session) client // makes the engine's end of a session
 
+	ctx       context.Context // ends when sessions are cut off
+	cancel    context.CancelFunc
+	admission admission
+
 	mu       sync.Mutex
 	sessions map[*session]struct{}
 	closed   bool
@@ -37,7 +41,7 @@ func New(c Config) (*Handler, error) {
 		return nil, errors.New("web: Config.Bridge is nil")
 	}
 	return newHandler(c, func(s *session) client {
-		return c.Bridge.NewClient(s.out, bridge.ClientOptions{MaxSubscriptions: c.MaxSubscriptions})
+		return c.Bridge.NewClient(s.out, bridge.ClientOptions{Secret: s.identity.secret, MaxSubscriptions: c.MaxSubscriptions})
 	})
 }
 
@@ -46,12 +50,16 @@ func newHandler(c Config, connect func(*session) client) (*Handler, error) {
 		return nil, fmt.Errorf("web: Config: %w", err)
 	}
 	h := &Handler{config: c.withDefaults(), connect: connect, sessions: make(map[*session]struct{})}
+	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.upgrader = websocket.Upgrader{
 		// Messages from clients are short. Nothing is written through gorilla
 		// but its own farewells, so its write buffer is lent for those alone.
 		ReadBufferSize:  1024,
 		WriteBufferPool: &sync.Pool{},
-		CheckOrigin:     h.originAllowed,
+		CheckOrigin:     func(*http.Request) bool { return true }, // ServeHTTP has checked it
+	}
+	if c.Bridge != nil { // functions have nothing but rows to say
+		h.upgrader.Subprotocols = []string{SubprotocolV2}
 	}
 	return h, nil
 }
@@ -64,33 +72,56 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "shutting down", http.StatusServiceUnavailable)
 		return
 	}
+	// What is no WebSocket request gets its answer from Upgrade. Of the others
+	// the cheapest questions come first, and the application's last.
+	var id identity
+	remote := h.config.RemoteAddr(r)
+	if websocket.IsWebSocketUpgrade(r) {
+		if !h.originAllowed(r) {
+			http.Error(w, "origin not allowed", http.StatusForbidden)
+			return
+		}
+		var ok bool
+		if id, ok = h.authenticate(w, r); !ok {
+			return
+		}
+	}
+	if h.admit(w, remote) && !h.upgrade(w, r, id, remote) {
+		h.release(remote)
+	}
+}
+
+// upgrade makes a session of the request, if it can.
+func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request, id identity, remote string) bool {
 	conn, err := h.upgrader.Upgrade(w, r, nil)
 	if err != nil {
 		// gorilla has answered the request, or hung up on a client that talked
 		// before it was let in.
 		h.config.Logger.Debug("refusing an upgrade", slog.Any("error", err))
-		return
+		return false
 	}
-	s, err := h.open(conn)
+	s, err := h.open(conn, id, remote)
 	if err != nil {
 		h.config.Logger.Error("a client could not be connected", slog.Any("error", err))
 		_ = conn.NetConn().Close()
-		return
+		return false
 	}
 	if !h.add(s) {
 		s.turnAway()
+		return false
 	}
+	return true
 }
 
 // open makes a session. The application's client builder, if there is one, is
 // called from here.
-func (h *Handler) open(conn *websocket.Conn) (s *session, err error) {
+func (h *Handler) open(conn *websocket.Conn, id identity, remote string) (s *session, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("the client builder panicked: %s", debug.Stack())
 		}
 	}()
-	return newSession(h, conn), nil
+	return newSession(h, conn, id, remote), nil
 }
 
 // originAllowed decides on the page that asks, and says so in the log when it is
@@ -131,6 +162,7 @@ func (h *Handler) add(s *session) bool {
 }
 
 func (h *Handler) forget(s *session) {
+	h.release(s.remote)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.sessions, s)
@@ -145,6 +177,7 @@ func (h *Handler) Close(ctx context.Context) error {
 		s.goAway(websocket.CloseServiceRestart, "restarting")
 	}
 	err := wait.For(ctx, &h.work)
+	h.cancel()
 	if err == nil {
 		return nil
 	}

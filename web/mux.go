@@ -83,6 +83,9 @@ func (c *functionClient) Subscribe(key shared.EntityKey, _ bridge.SubscribeOptio
 
 func (c *functionClient) Unsubscribe(key shared.EntityKey) { c.unSub(key) }
 
+// Keys returns none: what has no Config has no Authorize to ask of them.
+func (c *functionClient) Keys() []shared.EntityKey { return nil }
+
 // SetSecret does nothing: the builder was given a function that tells the secret.
 func (c *functionClient) SetSecret(string) {}
 

@@ -34,32 +34,90 @@ type outbox struct {
 
 	mu      sync.Mutex
 	updates conflate.Queue[*bridge.Update]
+	bytes   int // of the rows in updates
 	direct  [][]byte
+	notice  []byte // something the client should know soon
 	pong    []byte // an answer to the client's newest ping
 	ping    bool
+	news    bridge.Slot // waits among the updates to say fresh; see Fresh
+	fresh   bool
+	told    bool   // what of fresh was said last
+	held    bool   // no update is written
 	last    []byte // the close frame; nothing follows it
 	ending  bool   // nothing more is taken
-	writing bool   // a writer is alive
-	room    sync.Cond
-	writer  sync.WaitGroup
+
+	overflow bool // too much came together, and the session was not told yet
+	writing  bool // a writer is alive
+	room     sync.Cond
+	writer   sync.WaitGroup
 }
 
 func newOutbox(conn net.Conn, s *session) *outbox {
-	o := &outbox{conn: conn, session: s}
+	o := &outbox{conn: conn, session: s, fresh: true, told: true}
 	o.room.L = &o.mu
 	return o
 }
 
 // Push implements bridge.Sink.
 func (o *outbox) Push(slot *bridge.Slot, u *bridge.Update) {
-	o.put(func() { o.updates.Put(slot, u) })
+	o.put(func() {
+		o.forget(slot)
+		o.updates.Put(slot, u)
+		if o.bytes += u.Bytes(); o.bytes > o.session.handler.config.MaxQueuedBytes {
+			o.overflowLocked()
+		}
+	})
+}
+
+// forget no longer counts what waits in a slot.
+func (o *outbox) forget(slot *bridge.Slot) {
+	if u, waits := slot.Waiting(); waits {
+		o.bytes -= u.Bytes()
+	}
+}
+
+// overflowLocked gives up on a client that lets too much come together.
+func (o *outbox) overflowLocked() {
+	for {
+		if _, _, ok := o.updates.Pop(); !ok {
+			break
+		}
+	}
+	o.bytes, o.direct = 0, nil
+	o.last = closeFrame(CloseSlow, "too much is waiting to be read")
+	o.ending, o.overflow = true, true
+	o.room.Broadcast()
 }
 
 // Drop implements bridge.Sink.
 func (o *outbox) Drop(slot *bridge.Slot) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.forget(slot)
 	return o.updates.Drop(slot)
+}
+
+// Fresh implements bridge.FreshnessSink. That the client is fresh again is said
+// after the updates that make it so; what has changed back before it could be
+// said is not said at all.
+func (o *outbox) Fresh(fresh bool) {
+	o.put(func() {
+		o.fresh = fresh
+		o.updates.Drop(&o.news)
+		if o.fresh != o.told {
+			o.updates.Put(&o.news, nil)
+		}
+	})
+}
+
+// encode returns the frames of what was in a slot.
+func (o *outbox) encode(slot *bridge.Slot, u *bridge.Update) []byte {
+	if slot == &o.news {
+		o.told = o.fresh
+		return o.session.codec.freshness(o.fresh)
+	}
+	o.bytes -= u.Bytes()
+	return u.Encoded(o.session.codec)
 }
 
 // sendPing asks the client whether it is there, unless the session is ending.
@@ -68,6 +126,19 @@ func (o *outbox) sendPing() { o.put(func() { o.ping = true }) }
 // sendPong answers a ping. Of several unanswered pings the newest is answered,
 // as RFC 6455 section 5.5.3 allows, so a flood of them piles up nothing.
 func (o *outbox) sendPong(frame []byte) { o.put(func() { o.pong = frame }) }
+
+// hold keeps updates from being written until release, so that the answer to a
+// request comes before what the request brings.
+func (o *outbox) hold() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.held = true
+}
+
+func (o *outbox) release() { o.put(func() { o.held = false }) }
+
+// sendNotice sends a frame that a later one replaces.
+func (o *outbox) sendNotice(frame []byte) { o.put(func() { o.notice = frame }) }
 
 // sendDirect queues a frame that nothing replaces, and waits while too many are
 // queued already. It returns when the frame is queued or the session is ending.
@@ -110,7 +181,10 @@ func (o *outbox) putLocked(add func()) {
 // write writes until nothing waits or the client cannot be written to.
 func (o *outbox) write() {
 	for {
-		batch := o.next()
+		batch, overflow := o.next()
+		if overflow {
+			o.session.leave()
+		}
 		if batch == nil {
 			return
 		}
@@ -125,36 +199,41 @@ func (o *outbox) write() {
 	}
 }
 
-// next takes what is to be written next; nothing means that the writer ends.
-func (o *outbox) next() (batch net.Buffers) {
+// next takes what is to be written next; nothing means that the writer ends. It
+// says once that the outbox has overflowed.
+func (o *outbox) next() (batch net.Buffers, overflow bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	overflow, o.overflow = o.overflow, false
 	if o.pong != nil {
 		batch, o.pong = append(batch, o.pong), nil
 	}
 	if o.ping {
 		batch, o.ping = append(batch, pingFrame), false
 	}
+	if o.notice != nil {
+		batch, o.notice = append(batch, o.notice), nil
+	}
 	if len(o.direct) > 0 {
 		batch = append(batch, o.direct...)
 		o.direct = nil
 		o.room.Broadcast()
 	}
-	for size := 0; len(batch) < maxBatch && size < maxBatchBytes; {
-		_, u, ok := o.updates.Pop()
+	for size := 0; len(batch) < maxBatch && size < maxBatchBytes && (!o.held || o.ending); {
+		slot, u, ok := o.updates.Pop()
 		if !ok {
 			break
 		}
-		if frames := u.Encoded(o.session.codec); len(frames) > 0 {
+		if frames := o.encode(slot, u); len(frames) > 0 {
 			batch = append(batch, frames)
 			size += len(frames)
 		}
 	}
-	if len(batch) == 0 && o.last != nil {
+	if len(batch) == 0 && o.last != nil { // and no update waits
 		batch, o.last = append(batch, o.last), nil
 	}
 	o.writing = len(batch) > 0
-	return batch
+	return batch, overflow
 }
 
 // writeAll writes the frames. The write timeout is for the client to read

@@ -24,14 +24,19 @@ type session struct {
 	codec   codec
 	client  client
 	out     *outbox
+	remote  string // where the client is
 
-	complaints int // messages that made no sense; the reading goroutine's
+	// Of the reading goroutine.
+	complaints int // messages that made no sense
+	messages   pace
+	subscribes pace
 
-	mu      sync.Mutex // guards what follows
-	secret  string
-	ping    *time.Timer
-	leaving bool // told to go away
-	ended   bool // no ping follows
+	mu       sync.Mutex // guards what follows
+	identity identity
+	ping     *time.Timer
+	expiry   *time.Timer // of the identity
+	leaving  bool        // told to go away
+	ended    bool        // no timer starts any more
 }
 
 // client is the engine's end of a session: a *bridge.Client, or functions.
@@ -39,6 +44,7 @@ type client interface {
 	Subscribe(shared.EntityKey, bridge.SubscribeOptions) error
 	Unsubscribe(shared.EntityKey)
 	SetSecret(string)
+	Keys() []shared.EntityKey
 	Close()
 }
 
@@ -60,8 +66,11 @@ func boundKernelBuffer(conn net.Conn) {
 var pingFrame = appendFrame(nil, websocket.PingMessage, nil)
 
 // newSession makes a session of an upgraded connection. run must follow.
-func newSession(h *Handler, conn *websocket.Conn) *session {
-	s := &session{handler: h, conn: conn, codec: classicWire{}}
+func newSession(h *Handler, conn *websocket.Conn, id identity, remote string) *session {
+	s := &session{
+		handler: h, conn: conn, codec: codecFor(conn.Subprotocol()), identity: id, remote: remote,
+		messages: newPace(h.config.MessageRate), subscribes: newPace(h.config.SubscribeRate),
+	}
 	boundKernelBuffer(conn.NetConn())
 	s.out = newOutbox(conn.NetConn(), s)
 	s.client = h.connect(s)
@@ -69,6 +78,7 @@ func newSession(h *Handler, conn *websocket.Conn) *session {
 	// gorilla's own handlers write to the connection; everything here goes
 	// through the outbox.
 	conn.SetPingHandler(func(data string) error {
+		s.keepPace(&s.messages, "messages")
 		s.out.sendPong(appendFrame(nil, websocket.PongMessage, []byte(data)))
 		return s.heard()
 	})
@@ -81,6 +91,7 @@ func newSession(h *Handler, conn *websocket.Conn) *session {
 func (s *session) run() {
 	s.mu.Lock()
 	s.ping = time.AfterFunc(s.handler.config.PingInterval, s.askAlive)
+	s.scheduleExpiryLocked()
 	s.mu.Unlock()
 
 	err := errEnded
@@ -99,6 +110,9 @@ func (s *session) end(err error) {
 	s.mu.Lock()
 	s.ended = true
 	s.ping.Stop()
+	if s.expiry != nil {
+		s.expiry.Stop()
+	}
 	s.mu.Unlock()
 	if !websocket.IsCloseError(err, websocket.CloseAbnormalClosure) {
 		linger(s.conn.NetConn())
@@ -127,6 +141,7 @@ func (s *session) read() error {
 		case !utf8.Valid(message):
 			return errNotUTF8
 		}
+		s.keepPace(&s.messages, "messages")
 		s.receive(message)
 	}
 }
@@ -136,12 +151,19 @@ func (s *session) read() error {
 func (s *session) receive(message []byte) {
 	defer func() {
 		if r := recover(); r != nil {
-			s.complain(errPanicked, slog.String("stack", string(debug.Stack())))
+			s.refuse(errPanicked, slog.String("stack", string(debug.Stack())))
 		}
 	}()
 	if err := s.codec.receive(s, message); err != nil {
-		s.complain(err)
+		s.refuse(err)
 	}
+}
+
+// refuse says what was wrong with a message: to the log, and to the client if its
+// wire has a way to.
+func (s *session) refuse(err error, attrs ...any) {
+	s.complain(err, attrs...)
+	s.codec.answer(s, err)
 }
 
 // heard gives the client until after the next ping to be heard of again.
@@ -164,10 +186,14 @@ func (s *session) askAlive() {
 	s.ping.Reset(s.handler.config.PingInterval)
 }
 
-// goAway tells the client to go, once it has what waits for it, and gives it a
-// moment to do so.
+// goAway tells the client to go, once it has what waits for it.
 func (s *session) goAway(code int, reason string) {
 	s.out.end(closeFrame(code, reason))
+	s.leave()
+}
+
+// leave gives the client, which was told to go, a moment to do so.
+func (s *session) leave() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.leaving = true
@@ -246,22 +272,9 @@ var errPanicked = errors.New("handling it panicked")
 func (s *session) complain(err error, attrs ...any) {
 	s.complaints++
 	if s.complaints <= maxComplaints {
-		attrs = append([]any{slog.Any("error", err), slog.Any("client", s.conn.RemoteAddr()), slog.Int("so_far", s.complaints)}, attrs...)
+		attrs = append([]any{slog.Any("error", err), slog.String("client", s.remote), slog.Int("so_far", s.complaints)}, attrs...)
 		s.handler.config.Logger.Warn("ignoring a client's message", attrs...)
 	}
-}
-
-func (s *session) setSecret(secret string) {
-	s.mu.Lock()
-	s.secret = secret
-	s.mu.Unlock()
-	s.client.SetSecret(secret)
-}
-
-func (s *session) getSecret() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.secret
 }
 
 // passThrough hands the application a message of its own.

@@ -34,6 +34,7 @@ const (
 // server is one node with an in-memory bus, behind a real listener.
 type server struct {
 	*httptest.Server
+	broker  membus.Broker
 	bridge  *bridge.Bridge
 	handler *web.Handler
 	log     *logBuffer
@@ -44,7 +45,7 @@ func start(t testing.TB, c web.Config, fetch shared.Fetcher) *server {
 	s := &server{log: &logBuffer{}}
 	logger := slog.New(slog.NewTextHandler(s.log, nil))
 	var err error
-	if s.bridge, err = bridge.New(bridge.Config{Bus: new(membus.Broker).NewNode(), Logger: logger}); err != nil {
+	if s.bridge, err = bridge.New(bridge.Config{Bus: s.broker.NewNode(), Logger: logger}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.bridge.Register(items, fetch, bridge.EntityOptions{}); err != nil {
@@ -104,12 +105,23 @@ type conn struct {
 
 func (s *server) dial(t testing.TB) *conn {
 	t.Helper()
-	c, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(s.URL, "http"), nil)
+	return s.dialWith(t, nil)
+}
+
+func (s *server) dialWith(t testing.TB, h http.Header) *conn {
+	t.Helper()
+	c, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(s.URL, "http"), h)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
 	return &conn{c, t}
+}
+
+// dialV2 connects a client that speaks v2.
+func (s *server) dialV2(t testing.TB) *conn {
+	t.Helper()
+	return s.dialWith(t, http.Header{"Sec-WebSocket-Protocol": {web.SubprotocolV2}})
 }
 
 func (c *conn) send(format string, args ...any) {

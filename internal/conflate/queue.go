@@ -9,6 +9,9 @@ type Slot[V any] struct {
 	prev, next *Slot[V]
 }
 
+// Waiting returns the value that waits in the slot, if one does.
+func (s *Slot[V]) Waiting() (v V, ok bool) { return s.value, s.full }
+
 // Queue pops slots in the order in which they became full, each with the newest
 // value put into it, so it never holds more values than there are slots. It
 // allocates nothing and keeps no trace of a slot that was popped or dropped. The

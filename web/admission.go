@@ -1,0 +1,72 @@
+package web
+
+import (
+	"net"
+	"net/http"
+	"sync"
+)
+
+// retryAfter is what a client that is not taken is told to wait, in seconds.
+const retryAfter = "5"
+
+// admission counts the sessions of a node, and those from each address where
+// they are bounded.
+type admission struct {
+	mu     sync.Mutex
+	total  int
+	byAddr map[string]int
+}
+
+// admit takes a place for a session, which release gives back. Without one it
+// answers the request and returns false.
+func (h *Handler) admit(w http.ResponseWriter, addr string) bool {
+	status := h.takePlace(addr)
+	if status == http.StatusOK {
+		return true
+	}
+	w.Header().Set("Retry-After", retryAfter)
+	http.Error(w, "too many clients", status)
+	return false
+}
+
+func (h *Handler) takePlace(addr string) (status int) {
+	a := &h.admission
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.total >= h.config.MaxSessions {
+		return http.StatusServiceUnavailable
+	}
+	if limit := h.config.MaxSessionsPerAddr; limit > 0 {
+		if a.byAddr[addr] >= limit {
+			return http.StatusTooManyRequests
+		}
+		if a.byAddr == nil {
+			a.byAddr = make(map[string]int)
+		}
+		a.byAddr[addr]++
+	}
+	a.total++
+	return http.StatusOK
+}
+
+func (h *Handler) release(addr string) {
+	a := &h.admission
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.total--
+	if a.byAddr == nil {
+		return
+	}
+	if a.byAddr[addr]--; a.byAddr[addr] <= 0 {
+		delete(a.byAddr, addr)
+	}
+}
+
+// hostOf is where a request comes from.
+func hostOf(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}

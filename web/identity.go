@@ -1,0 +1,211 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// Close codes of our own. From 4400 to 4499 a client does well to come back, from
+// 4500 to 4599 it does not.
+const (
+	// CloseExpired: the secret has expired. Come back with a new one.
+	CloseExpired = 4401
+	// CloseSlow: more was waiting for the client than a node holds for one. Come
+	// back, and ask for less or read faster.
+	CloseSlow = 4408
+	// CloseUnauthenticated: no valid secret was said in time.
+	CloseUnauthenticated = 4501
+)
+
+// attemptTimeout bounds one call of the application's Authorize or VerifySecret.
+const attemptTimeout = 10 * time.Second
+
+// expiryWarning is how long before a secret expires the client is told.
+const expiryWarning = 30 * time.Second
+
+// authenticate asks the application who is connecting. It answers the request
+// itself if nobody may.
+func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request) (id identity, ok bool) {
+	if h.config.Authenticate == nil {
+		return identity{}, true
+	}
+	secret, expires, err := h.callAuthenticate(r)
+	switch {
+	case err == nil && len(secret) > maxSecretBytes:
+		h.config.Logger.Error("Authenticate returned a secret that is too long", slog.Int("bytes", len(secret)))
+		http.Error(w, "internal error", http.StatusInternalServerError)
+	case err == nil && expired(expires):
+		http.Error(w, "expired", http.StatusUnauthorized)
+	case err == nil:
+		return identity{secret: secret, expires: expires, known: true}, true
+	case errors.Is(err, shared.ErrForbidden):
+		http.Error(w, "forbidden", http.StatusForbidden)
+	case errors.Is(err, shared.ErrUnauthenticated):
+		http.Error(w, "unauthenticated", http.StatusUnauthorized)
+	default:
+		// Not with the error's text: it may quote the credentials.
+		h.config.Logger.Error("a client could not be authenticated", slog.String("error", fmt.Sprintf("a %T", err)))
+		http.Error(w, "unavailable", http.StatusServiceUnavailable)
+	}
+	return identity{}, false
+}
+
+func (h *Handler) callAuthenticate(r *http.Request) (secret string, expires time.Time, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("Authenticate panicked: %s", debug.Stack())
+		}
+	}()
+	return h.config.Authenticate(r)
+}
+
+func expired(at time.Time) bool { return !at.IsZero() && !time.Now().Before(at) }
+
+// identity is who a client is.
+type identity struct {
+	secret  string
+	expires time.Time // zero for never
+	known   bool      // it was said, at the upgrade or in a message
+}
+
+// verify says who a client is that says a secret in a message.
+func (s *session) verify(secret string) (id identity, err error) {
+	id = identity{secret: secret, known: true}
+	verify := s.handler.config.VerifySecret
+	switch {
+	case verify != nil:
+		ctx, cancel := context.WithTimeout(s.handler.ctx, attemptTimeout)
+		defer cancel()
+		if id.expires, err = verify(ctx, secret); err != nil {
+			return id, withoutDetails(err)
+		}
+		if expired(id.expires) {
+			return id, shared.ErrUnauthenticated
+		}
+	case s.handler.config.Authenticate != nil:
+		// Who it is was settled when it connected.
+		return id, shared.ErrForbidden
+	}
+	return id, nil
+}
+
+// reauthorize ends the subscriptions that the application does not allow the
+// client under the identity that it is about to have.
+func (s *session) reauthorize(id identity) {
+	if s.handler.config.Authorize == nil {
+		return
+	}
+	for _, key := range s.client.Keys() {
+		if err := s.authorize(id, key); err != nil {
+			s.client.Unsubscribe(key)
+			s.codec.unsubscribed(s, key, err)
+		}
+	}
+}
+
+// authorize asks the application whether somebody may watch a key.
+func (s *session) authorize(id identity, key shared.EntityKey) error {
+	ctx, cancel := context.WithTimeout(s.handler.ctx, attemptTimeout)
+	defer cancel()
+	err := s.handler.config.Authorize(ctx, shared.Attempt{Action: shared.ActionSubscribe, Key: key, Secret: id.secret, Remote: s.remote})
+	if err != nil {
+		return withoutDetails(err)
+	}
+	return nil
+}
+
+// withoutDetails keeps an application's error out of the log: it may quote a secret.
+func withoutDetails(err error) error {
+	for _, known := range []error{shared.ErrForbidden, shared.ErrUnauthenticated} {
+		if errors.Is(err, known) {
+			return known
+		}
+	}
+	return fmt.Errorf("the application's check failed with a %T", err)
+}
+
+// become makes the client the given one from now on.
+func (s *session) become(id identity) {
+	s.mu.Lock()
+	s.identity = id
+	s.scheduleExpiryLocked()
+	s.mu.Unlock()
+	s.client.SetSecret(id.secret)
+}
+
+func (s *session) who() identity {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.identity
+}
+
+func (s *session) getSecret() string { return s.who().secret }
+
+// scheduleExpiryLocked starts the timer for what happens next to the identity:
+// the warning, its end, or the end of the time to have one.
+func (s *session) scheduleExpiryLocked() {
+	if s.expiry != nil {
+		s.expiry.Stop()
+	}
+	if s.ended {
+		return
+	}
+	c := &s.handler.config
+	switch left := time.Until(s.identity.expires); {
+	case !s.identity.known && c.RequireSecret:
+		s.expiry = time.AfterFunc(c.SecretTimeout, func() {
+			if !s.who().known {
+				s.goAway(CloseUnauthenticated, "say a secret first")
+			}
+		})
+	case s.identity.expires.IsZero():
+		s.expiry = nil
+	default:
+		s.expiry = time.AfterFunc(left-min(expiryWarning, left/2), s.warn)
+	}
+}
+
+// warn tells the client that its secret expires, and ends the session if there
+// is no other by then.
+func (s *session) warn() {
+	s.mu.Lock()
+	expires := s.identity.expires
+	left := time.Until(expires)
+	if s.ended || expires.IsZero() {
+		s.mu.Unlock()
+		return
+	}
+	s.expiry = time.AfterFunc(left, func() {
+		if expired(s.who().expires) {
+			s.goAway(CloseExpired, "the secret has expired")
+		}
+	})
+	s.mu.Unlock()
+	if frame := s.codec.expiring(left); frame != nil {
+		s.out.sendNotice(frame)
+	}
+}
+
+// permit returns an error unless the client may subscribe to key, as far as that
+// is known before its rows are fetched.
+func (s *session) permit(key shared.EntityKey) error {
+	id := s.who()
+	if s.handler.config.RequireSecret && !id.known {
+		return shared.ErrUnauthenticated
+	}
+	if err := key.Validate(); err != nil {
+		return err
+	}
+	s.keepPace(&s.subscribes, "subscriptions")
+	if s.handler.config.Authorize == nil {
+		return nil
+	}
+	return s.authorize(id, key)
+}

@@ -1,0 +1,320 @@
+package web_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web"
+)
+
+// status tries to connect and returns what the server answered.
+func (s *server) status(t *testing.T, h http.Header) *http.Response {
+	t.Helper()
+	c, resp, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(s.URL, "http"), h)
+	if err == nil {
+		c.Close()
+	}
+	if resp == nil {
+		t.Fatalf("no answer: %v", err)
+	}
+	return resp
+}
+
+// Who connects is decided before anything else is, and after the origin.
+func TestAuthenticate(t *testing.T) {
+	asked := 0
+	s := start(t, web.Config{
+		Snapshot: true,
+		Authenticate: func(r *http.Request) (string, time.Time, error) {
+			asked++
+			cookie, err := r.Cookie("session")
+			if err != nil {
+				return "", time.Time{}, shared.ErrUnauthenticated
+			}
+			switch cookie.Value {
+			case "banned":
+				return "", time.Time{}, fmt.Errorf("banned: %w", shared.ErrForbidden)
+			case "down":
+				return "", time.Time{}, errors.New("no database: canary-7ed1")
+			case "panic":
+				panic("canary-7ed1")
+			case "expired":
+				return "me", time.Now().Add(-time.Second), nil
+			}
+			return "secret of " + cookie.Value, time.Time{}, nil
+		},
+	}, echo)
+	for session, want := range map[string]int{"": 401, "banned": 403, "down": 503, "panic": 503, "expired": 401, "anna": 101} {
+		h := http.Header{}
+		if session != "" {
+			h.Set("Cookie", "session="+session)
+		}
+		if got := s.status(t, h).StatusCode; got != want {
+			t.Errorf("session %q is answered with %d, want %d", session, got, want)
+		}
+	}
+	before := asked
+	if got := s.status(t, http.Header{"Origin": {"https://evil.example.com"}, "Cookie": {"session=anna"}}).StatusCode; got != 403 || asked != before {
+		t.Errorf("a foreign page is answered with %d, and Authenticate was asked %d times", got, asked-before)
+	}
+	if resp, err := http.Get(s.URL); err != nil || resp.StatusCode != 400 || asked != before {
+		t.Errorf("a plain request is answered with %v, and Authenticate was asked %d times", resp, asked-before)
+	} else {
+		resp.Body.Close()
+	}
+
+	c := s.dialWith(t, http.Header{"Cookie": {"session=anna"}, "Sec-WebSocket-Protocol": {web.SubprotocolV2}})
+	c.send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
+	c.wantFrame("ack")
+	c.wantFrame(`update items 1 {"id":"1","for":"secret of anna"}`)
+	c.send(`{"action":"secret","body":"secret of ben"}`)
+	c.wantFrame("error forbidden") // it cannot say that it is somebody else
+	s.notify(t, "1")
+	c.wantFrame(`update items 1 {"id":"1","for":"secret of anna"}`)
+	if strings.Contains(s.log.String(), "canary-7ed1") {
+		t.Errorf("the log quotes the application's error:\n%s", s.log)
+	}
+}
+
+// A secret that expires is warned of, may be renewed in place, and otherwise ends
+// the session: nobody goes on as somebody that they are not any more.
+func TestExpiry(t *testing.T) {
+	life := time.Second
+	s := start(t, web.Config{
+		VerifySecret: func(_ context.Context, secret string) (time.Time, error) {
+			switch {
+			case secret == "forever":
+				return time.Time{}, nil
+			case strings.HasPrefix(secret, "token"):
+				return time.Now().Add(life), nil
+			case secret == "old":
+				return time.Now().Add(-life), nil
+			}
+			return time.Time{}, shared.ErrUnauthenticated
+		},
+	}, echo)
+	c, classic, lasting := s.dialV2(t), s.dial(t), s.dialV2(t)
+	c.send(`{"action":"secret","body":"token 1"}`)
+	c.wantFrame("ack")
+	if f := c.wantFrame("expiring"); f.Body.Seconds != 1 {
+		t.Errorf("it says %d seconds, want 1", f.Body.Seconds)
+	}
+	for _, bad := range []string{"wrong", "old"} {
+		c.send(`{"action":"secret","body":%q}`, bad)
+		c.wantFrame("error unauthenticated")
+	}
+	c.send(`{"action":"secret","body":"token 2"}`) // in time
+	c.wantFrame("ack")
+	c.send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
+	c.wantFrame("ack")
+	c.wantFrame(`update items 1 {"id":"1","for":"token 2"}`)
+	lasting.send(`{"action":"secret","body":"token 1"}`)
+	lasting.wantFrame("ack")
+	lasting.send(`{"action":"secret","body":"forever"}`)
+	lasting.wantFrame("ack")
+
+	c.wantFrame("expiring")
+	c.wantClose(web.CloseExpired)
+	classic.send(`{"action":"secret","body":"token 1"}`)
+	classic.wantClose(web.CloseExpired)
+	lasting.send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
+	lasting.wantFrame("ack") // still here
+}
+
+func TestRequireSecret(t *testing.T) {
+	s := start(t, web.Config{RequireSecret: true, SecretTimeout: 300 * time.Millisecond}, echo)
+	silent, c, classic := s.dialV2(t), s.dialV2(t), s.dial(t)
+	c.send(`{"action":"subscribe","ref":1,"body":{"entity":"items","id":"1"}}`)
+	c.wantFrame("error 1 items 1 unauthenticated")
+	c.wantFrame("ack 1")
+	c.send(`{"action":"secret","body":""}`) // the empty secret is one
+	c.wantFrame("ack")
+	c.send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
+	c.wantFrame("ack")
+	c.wantFrame(`update items 1 {"id":"1","for":""}`)
+	silent.wantClose(web.CloseUnauthenticated)
+	classic.wantClose(web.CloseUnauthenticated)
+	c.send(`{"action":"unsubscribe","body":{"entity":"items","id":"1"}}`)
+	c.wantFrame("ack") // still here
+}
+
+func TestAuthorize(t *testing.T) {
+	var mu sync.Mutex
+	var attempts []shared.Attempt
+	s := start(t, web.Config{
+		RemoteAddr: func(*http.Request) string { return "198.51.100.7" },
+		Authorize: func(ctx context.Context, a shared.Attempt) error {
+			mu.Lock()
+			defer mu.Unlock()
+			attempts = append(attempts, a)
+			switch {
+			case a.Key.ID == "down":
+				return errors.New("canary-7ed1")
+			case a.Key.ID == "panic":
+				panic("canary-7ed1")
+			case a.Key.ID == "admins only" && a.Secret != "admin":
+				return shared.ErrForbidden
+			}
+			return nil
+		},
+	}, echo)
+	c := s.dialV2(t)
+	c.send(`{"action":"secret","body":"admin"}`)
+	c.wantFrame("ack")
+	c.send(`{"action":"subscribe","body":[{"entity":"items","id":"admins only"},{"entity":"items","id":"down"},{"entity":"items","id":"1"}]}`)
+	c.wantFrame("error items down unavailable")
+	c.wantFrame("ack")
+	for range 2 { // in any order
+		if f := c.frame(); f.Action != "update" {
+			t.Errorf("got %v, want the two updates", f)
+		}
+	}
+	mu.Lock()
+	if want := (shared.Attempt{Action: "subscribe", Key: shared.EntityKey{Entity: "items", ID: "down"}, Secret: "admin", Remote: "198.51.100.7"}); attempts[1] != want {
+		t.Errorf("the application was asked about %+v, want %+v", attempts[1], want)
+	}
+	mu.Unlock()
+	c.send(`{"action":"subscribe","body":{"entity":"items","id":"panic"}}`)
+	c.wantFrame("error unavailable")
+
+	// What the new secret may not have ends, before anything is fetched with it.
+	c.send(`{"action":"secret","body":"guest"}`)
+	c.wantFrame("unsubscribed items admins only forbidden")
+	c.wantFrame("ack")
+	c.wantFrame(`update items 1 {"id":"1","for":"guest"}`)
+	s.untilSubscribed(t, 1)
+	if strings.Contains(s.log.String(), "canary-7ed1") {
+		t.Errorf("the log quotes the application's error:\n%s", s.log)
+	}
+}
+
+func TestSessionLimits(t *testing.T) {
+	s := start(t, web.Config{
+		MaxSessions: 3, MaxSessionsPerAddr: 2,
+		RemoteAddr: func(r *http.Request) string { return r.Header.Get("X-Forwarded-For") },
+	}, echo)
+	from := func(addr string) http.Header { return http.Header{"X-Forwarded-For": {addr}} }
+	first := s.dialWith(t, from("a"))
+	s.dialWith(t, from("a"))
+	if resp := s.status(t, from("a")); resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("a third from one address is answered with %v", resp)
+	}
+	s.dialWith(t, from("b"))
+	if resp := s.status(t, from("c")); resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("a fourth is answered with %v", resp)
+	}
+	first.Close()
+	until(t, "its place is free", func() bool { return s.status(t, from("a")).StatusCode == http.StatusSwitchingProtocols })
+	if resp, err := http.Get(s.URL); err != nil || resp.StatusCode != 400 { // takes no place, or gives it back
+		t.Errorf("a plain request is answered with %v, %v", resp, err)
+	} else {
+		resp.Body.Close()
+	}
+}
+
+// A client that is too fast is slowed down, told so once, and loses nothing.
+func TestRates(t *testing.T) {
+	s := start(t, web.Config{MessageRate: 20}, echo)
+	c := s.dialV2(t)
+	const n = 220 // of which 200 at once
+	begin := time.Now()
+	for i := range n {
+		c.send(`{"action":"unsubscribe","ref":%d,"body":{"entity":"items","id":"1"}}`, i)
+	}
+	told := 0
+	for i := 0; i < n; {
+		switch f := c.frame(); f.String() {
+		case fmt.Sprint("ack ", i):
+			i++
+		case "error rate_limited":
+			told++
+		default:
+			t.Fatalf("got %v, want the answers in order", f)
+		}
+	}
+	if told != 1 {
+		t.Errorf("told %d times to be slower, want once", told)
+	}
+	if took := time.Since(begin); took < 800*time.Millisecond {
+		t.Errorf("20 messages more than a burst were taken in %v, want a second", took)
+	}
+
+	s = start(t, web.Config{SubscribeRate: 20, MaxSubscriptions: -1}, echo)
+	c = s.dialV2(t)
+	keys := make([]string, n)
+	for i := range keys {
+		keys[i] = fmt.Sprintf(`{"entity":"items","id":"%d","snapshot":false}`, i)
+	}
+	begin = time.Now()
+	c.send(`{"action":"subscribe","body":[%s]}`, strings.Join(keys, ","))
+	c.wantFrame("error rate_limited")
+	c.wantFrame("ack")
+	if took := time.Since(begin); took < 800*time.Millisecond {
+		t.Errorf("20 subscriptions more than a burst were taken in %v, want a second", took)
+	}
+	if got := s.bridge.Stats().Subscriptions; got != n {
+		t.Errorf("%d subscriptions, want %d", got, n)
+	}
+}
+
+// A client that lets more wait than a node holds for one is told to come back.
+func TestTooMuchWaiting(t *testing.T) {
+	big := strings.Repeat("x", 400<<10)
+	s := start(t, web.Config{MaxQueuedBytes: 4 << 20}, func(_ context.Context, k shared.EntityKey, _ string) ([][]byte, error) {
+		return [][]byte{[]byte(big)}, nil
+	})
+	reader, c := s.dialV2(t), s.dialV2(t)
+	keys := make([]string, 60)
+	for i := range keys {
+		keys[i] = fmt.Sprintf(`{"entity":"items","id":"%d"}`, i)
+	}
+	reader.send(`{"action":"subscribe","body":[%s]}`, strings.Join(keys[:8], ","))
+	reader.wantFrame("ack")
+	for range 8 {
+		if f := reader.frame(); f.Action != "update" {
+			t.Fatalf("got %v", f)
+		}
+	}
+	c.send(`{"action":"subscribe","body":[%s]}`, strings.Join(keys, ","))
+	until(t, "all is fetched", func() bool {
+		st := s.bridge.Stats()
+		return st.Fetches == 68 && st.FetchesRunning == 0
+	})
+	for {
+		_, _, err := c.ReadMessage()
+		if err == nil {
+			continue
+		}
+		if !websocket.IsCloseError(err, web.CloseSlow) {
+			t.Errorf("it ends with %v, want close code %d", err, web.CloseSlow)
+		}
+		break
+	}
+}
+
+func TestHeadersAreNoPlaceForASecret(t *testing.T) {
+	s := start(t, web.Config{Snapshot: true}, echo)
+	u, err := url.Parse("ws" + strings.TrimPrefix(s.URL, "http"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.RawQuery = "secret=admin"
+	ws, _, err := websocket.DefaultDialer.Dial(u.String(), http.Header{"Secret": {"admin"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &conn{ws, t}
+	defer c.Close()
+	c.subscribe("1")
+	c.want(`{"id":"1","for":""}`)
+}

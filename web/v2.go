@@ -1,0 +1,306 @@
+package web
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// SubprotocolV2 is what a client asks for, in the header Sec-WebSocket-Protocol,
+// to speak the v2 wire. docs/protocol.md describes it.
+const SubprotocolV2 = "entity-sync.v2"
+
+// v2Wire says of everything what it is about: rows come with their key and
+// version, requests are acknowledged, refusals have a code.
+type v2Wire struct{}
+
+var _ codec = v2Wire{}
+
+// code says what was wrong with a request. The list is closed.
+type code string
+
+const (
+	codeBadJSON         code = "bad_json"
+	codeBadMessage      code = "bad_message"
+	codeUnknownAction   code = "unknown_action"
+	codeUnknownEntity   code = "unknown_entity"
+	codeBadKey          code = "bad_key"
+	codeForbidden       code = "forbidden"
+	codeUnauthenticated code = "unauthenticated"
+	codeTooMany         code = "too_many_subscriptions"
+	codeRateLimited     code = "rate_limited"
+	codeUnavailable     code = "unavailable"
+)
+
+// refusal is an error that the client is told.
+type refusal struct {
+	code    code
+	message string
+	ref     json.RawMessage   // of the request, if it had one
+	key     *shared.EntityKey // what it is about, if it is about one
+}
+
+func (r *refusal) Error() string { return string(r.code) + ": " + r.message }
+
+// A frame from the server. Which fields are there depends on the action.
+type v2Frame struct {
+	Action string          `json:"action"`
+	Ref    json.RawMessage `json:"ref,omitempty"`
+	Body   *v2Body         `json:"body,omitempty"`
+}
+
+type v2Body struct {
+	Entity  shared.EntityType `json:"entity,omitempty"`
+	ID      string            `json:"id,omitempty"`
+	Version string            `json:"version,omitempty"`
+	Code    code              `json:"code,omitempty"`
+	Message string            `json:"message,omitempty"`
+	Seconds int               `json:"seconds,omitempty"`
+	Rows    []json.RawMessage `json:"rows,omitempty"`
+}
+
+func (f v2Frame) encode() []byte {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(f); err != nil {
+		// Nothing in it can fail to be encoded: rows are checked, refs are the client's JSON.
+		return nil
+	}
+	return appendFrame(nil, websocket.TextMessage, bytes.TrimSuffix(b.Bytes(), []byte("\n")))
+}
+
+// Encode implements codec.
+func (v2Wire) Encode(u *bridge.Update) []byte {
+	body := &v2Body{Entity: u.Key.Entity, ID: u.Key.ID}
+	switch u.Kind {
+	case bridge.KindRows:
+		body.Version = u.Version.String()
+		body.Rows = make([]json.RawMessage, len(u.Rows))
+		for i, row := range u.Rows {
+			body.Rows[i] = asJSON(row)
+		}
+		return v2Frame{Action: "update", Body: body}.encode()
+	case bridge.KindCurrent:
+		body.Version = u.Version.String()
+		return v2Frame{Action: "current", Body: body}.encode()
+	case bridge.KindDeleted:
+		return v2Frame{Action: "delete", Body: body}.encode()
+	case bridge.KindForbidden:
+		body.Code, body.Message = codeForbidden, "this secret may not see it"
+		return v2Frame{Action: "unsubscribed", Body: body}.encode()
+	default:
+		return nil
+	}
+}
+
+// asJSON returns a row as it is, or as a JSON string if it is some other text.
+func asJSON(row []byte) json.RawMessage {
+	if json.Valid(row) {
+		return row
+	}
+	quoted, err := json.Marshal(string(row))
+	if err != nil { // a string can always be encoded
+		return json.RawMessage("null")
+	}
+	return quoted
+}
+
+// freshness implements codec.
+func (v2Wire) freshness(fresh bool) []byte {
+	if fresh {
+		return v2Frame{Action: "fresh"}.encode()
+	}
+	return v2Frame{Action: "stale"}.encode()
+}
+
+// expiring implements codec.
+func (v2Wire) expiring(in time.Duration) []byte {
+	return v2Frame{Action: "expiring", Body: &v2Body{Seconds: max(1, int(in.Seconds()))}}.encode()
+}
+
+// answer implements codec.
+func (v2Wire) answer(s *session, err error) {
+	r := refusalOf(err)
+	body := &v2Body{Code: r.code, Message: r.message}
+	if r.key != nil {
+		body.Entity, body.ID = r.key.Entity, r.key.ID
+	}
+	s.out.sendDirect(v2Frame{Action: "error", Ref: r.ref, Body: body}.encode())
+}
+
+// unsubscribed implements codec.
+func (v2Wire) unsubscribed(s *session, key shared.EntityKey, why error) {
+	r := refusalOf(why)
+	body := &v2Body{Entity: key.Entity, ID: key.ID, Code: r.code, Message: r.message}
+	s.out.sendDirect(v2Frame{Action: "unsubscribed", Body: body}.encode())
+}
+
+// refusalOf says what the client is told of an error; nothing of one that is the
+// server's own.
+func refusalOf(err error) *refusal {
+	var r *refusal
+	switch {
+	case errors.As(err, &r):
+		return r
+	case errors.Is(err, shared.ErrBadKey):
+		return &refusal{code: codeBadKey, message: "a key is an entity type and an id of 1 to 255 bytes without control characters"}
+	case errors.Is(err, shared.ErrUnknownEntity):
+		return &refusal{code: codeUnknownEntity, message: "no such entity type"}
+	case errors.Is(err, shared.ErrTooManySubscriptions):
+		return &refusal{code: codeTooMany, message: "too many subscriptions"}
+	case errors.Is(err, shared.ErrForbidden):
+		return &refusal{code: codeForbidden, message: "this secret may not see it"}
+	case errors.Is(err, shared.ErrUnauthenticated):
+		return &refusal{code: codeUnauthenticated, message: "say a secret first"}
+	default:
+		return &refusal{code: codeUnavailable, message: "this cannot be done now"}
+	}
+}
+
+// v2Request is a frame from the client.
+type v2Request struct {
+	Action shared.Action   `json:"action"`
+	Ref    json.RawMessage `json:"ref"`
+	Body   json.RawMessage `json:"body"`
+}
+
+// maxRefBytes bounds what a request may have sent back.
+const maxRefBytes = 128
+
+// receive implements codec.
+func (w v2Wire) receive(s *session, message []byte) error {
+	if !json.Valid(message) {
+		return errNotJSON
+	}
+	var m v2Request
+	if err := json.Unmarshal(message, &m); err != nil || !isObject(message) {
+		return &refusal{code: codeBadMessage, message: "a message is an object whose action is a string"}
+	}
+	if !isRef(m.Ref) {
+		return &refusal{code: codeBadMessage, message: "a ref is a string or a number of at most 128 bytes"}
+	}
+	err := w.act(s, m, message)
+	if err == nil {
+		return nil
+	}
+	return withRef(err, m.Ref)
+}
+
+func withRef(err error, ref json.RawMessage) *refusal {
+	r := *refusalOf(err)
+	r.ref = ref
+	return &r
+}
+
+func isRef(ref json.RawMessage) bool {
+	if len(ref) == 0 {
+		return true
+	}
+	return len(ref) <= maxRefBytes && bytes.IndexByte([]byte(`"-0123456789`), ref[0]) >= 0
+}
+
+func (w v2Wire) act(s *session, m v2Request, message []byte) error {
+	switch m.Action {
+	case shared.ActionSecret:
+		secret, err := parseSecret(m.Body)
+		if err != nil {
+			return err
+		}
+		id, err := s.verify(secret)
+		if err != nil {
+			return err
+		}
+		s.reauthorize(id)
+		s.out.hold()
+		defer s.out.release()
+		s.become(id)
+		w.acknowledge(s, m)
+	case shared.ActionSubscribe, shared.ActionUnSubscribe:
+		keys, err := parseKeys(m.Body)
+		if err != nil {
+			return err
+		}
+		w.change(s, m, keys)
+		return nil
+	case "":
+		if s.handler.config.PassThrough == nil {
+			return &refusal{code: codeBadMessage, message: "there is no action"}
+		}
+		s.passThrough(message)
+		return nil // what it says to that is the application's
+	default:
+		return &refusal{code: codeUnknownAction, message: "actions are secret, subscribe and unsubscribe"}
+	}
+	return nil
+}
+
+func (v2Wire) acknowledge(s *session, m v2Request) {
+	s.out.sendDirect(v2Frame{Action: "ack", Ref: m.Ref}.encode())
+}
+
+// change subscribes or unsubscribes keys. Each that cannot be is refused by
+// itself; then all is acknowledged.
+func (w v2Wire) change(s *session, m v2Request, keys []v2Key) {
+	errs := make([]error, len(keys))
+	if m.Action == shared.ActionSubscribe {
+		for i, k := range keys {
+			errs[i] = s.permit(k.EntityKey) // may take its time: the application is asked
+		}
+	}
+	s.out.hold()
+	defer s.out.release()
+	for i, k := range keys {
+		if errs[i] == nil {
+			errs[i] = w.one(s, m.Action, k)
+		}
+		if errs[i] != nil {
+			r := withRef(errs[i], m.Ref)
+			if r.code != codeBadKey { // it may be as long as the message
+				r.key = &k.EntityKey
+			}
+			s.refuse(r)
+		}
+	}
+	w.acknowledge(s, m)
+}
+
+// v2Key is a key in a request.
+type v2Key struct {
+	shared.EntityKey
+	Version  string `json:"version"`
+	Snapshot *bool  `json:"snapshot"`
+}
+
+func (v2Wire) one(s *session, action shared.Action, k v2Key) error {
+	if action == shared.ActionUnSubscribe {
+		s.client.Unsubscribe(k.EntityKey)
+		return nil
+	}
+	o := bridge.SubscribeOptions{Snapshot: k.Snapshot == nil || *k.Snapshot}
+	// What is no version of ours is one that the rows do not have.
+	o.Version, _ = bridge.ParseVersion(k.Version)
+	return s.client.Subscribe(k.EntityKey, o)
+}
+
+// parseKeys reads one key or a list of them.
+func parseKeys(body json.RawMessage) ([]v2Key, error) {
+	var keys []v2Key
+	if bytes.HasPrefix(body, []byte("[")) {
+		if err := json.Unmarshal(body, &keys); err == nil && len(keys) > 0 {
+			return keys, nil
+		}
+	} else if isObject(body) {
+		var key v2Key
+		if err := json.Unmarshal(body, &key); err == nil {
+			return []v2Key{key}, nil
+		}
+	}
+	return nil, &refusal{code: codeBadMessage, message: "the body is a key, {\"entity\":…,\"id\":…} with strings, or a list of keys"}
+}

@@ -1,0 +1,254 @@
+package web_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web"
+)
+
+// shelf is a database whose rows a test puts there.
+type shelf struct {
+	mu   sync.Mutex
+	rows map[string]string // by id; "forbidden" is for nobody
+}
+
+func (s *shelf) put(id, row string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.rows == nil {
+		s.rows = map[string]string{}
+	}
+	s.rows[id] = row
+}
+
+func (s *shelf) fetch(_ context.Context, k shared.EntityKey, secret string) ([][]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch row, ok := s.rows[k.ID]; {
+	case !ok:
+		return nil, shared.ErrNotFound
+	case row == "forbidden", secret == "nobody":
+		return nil, shared.ErrForbidden
+	default:
+		return [][]byte{[]byte(strings.ReplaceAll(row, "$secret", secret))}, nil
+	}
+}
+
+// frame is anything that the server says on v2.
+type frame struct {
+	Action string          `json:"action"`
+	Ref    json.RawMessage `json:"ref"`
+	Body   struct {
+		Entity, ID, Version, Code, Message string
+		Rows                               []json.RawMessage
+		Seconds                            int
+	} `json:"body"`
+}
+
+// String is the frame in one line, without what differs from run to run.
+func (f frame) String() string {
+	s := f.Action
+	for _, part := range []string{string(f.Ref), f.Body.Entity, f.Body.ID, f.Body.Code} {
+		if part != "" {
+			s += " " + part
+		}
+	}
+	for _, row := range f.Body.Rows {
+		s += " " + string(row)
+	}
+	return s
+}
+
+func (c *conn) frame() (f frame) {
+	c.t.Helper()
+	text := c.read()
+	d := json.NewDecoder(strings.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&f); err != nil {
+		c.t.Fatalf("%s: %v", text, err)
+	}
+	return f
+}
+
+func (c *conn) wantFrame(want string) frame {
+	c.t.Helper()
+	f := c.frame()
+	if f.String() != want {
+		c.t.Fatalf("got %q (%s), want %q", f, f.Body.Message, want)
+	}
+	return f
+}
+
+func TestV2(t *testing.T) {
+	var db shelf
+	db.put("1", `{"n":1,"for":"$secret"}`)
+	db.put("2", `{"n":2}`)
+	db.put("9", "forbidden")
+	s := start(t, web.Config{}, db.fetch)
+	c := s.dialV2(t)
+	if got := c.Subprotocol(); got != web.SubprotocolV2 {
+		t.Fatalf("the server speaks %q", got)
+	}
+	c.send(`{"action":"secret","body":"me","ref":1}`)
+	c.wantFrame("ack 1")
+
+	c.send(`{"action":"subscribe","ref":"a","body":{"entity":"items","id":"1"}}`)
+	c.wantFrame(`ack "a"`)
+	first := c.wantFrame(`update items 1 {"n":1,"for":"me"}`)
+	if len(first.Body.Version) != 22 {
+		t.Errorf("the version is %q", first.Body.Version)
+	}
+
+	// A change, a deletion, and a row that is back.
+	db.put("1", `{"n":1.5}`)
+	s.notify(t, "1")
+	second := c.wantFrame(`update items 1 {"n":1.5}`)
+	if second.Body.Version == first.Body.Version {
+		t.Error("another row has the same version")
+	}
+	s.notify(t, "1")
+	if again := c.wantFrame(`update items 1 {"n":1.5}`); again.Body.Version != second.Body.Version {
+		t.Error("the same row has another version")
+	}
+	db.mu.Lock()
+	delete(db.rows, "1")
+	db.mu.Unlock()
+	s.notify(t, "1")
+	c.wantFrame("delete items 1")
+
+	// Several keys at once: each answers for itself, and the rest is live.
+	c.send(`{"action":"subscribe","ref":2,"body":[{"entity":"items","id":"2"},{"entity":"nothing","id":"1"},{"entity":"items","id":""}]}`)
+	c.wantFrame("error 2 nothing 1 unknown_entity")
+	c.wantFrame("error 2 bad_key")
+	c.wantFrame("ack 2")
+	two := c.wantFrame(`update items 2 {"n":2}`)
+
+	// What may not be seen, and what is known already.
+	c.send(`{"action":"subscribe","body":{"entity":"items","id":"9"}}`)
+	c.wantFrame("ack")
+	c.wantFrame("unsubscribed items 9 forbidden")
+	c.send(`{"action":"subscribe","body":{"entity":"items","id":"2","version":%q}}`, two.Body.Version)
+	c.wantFrame("ack")
+	if f := c.wantFrame("current items 2"); f.Body.Version != two.Body.Version {
+		t.Error("current has another version than the client")
+	}
+	c.send(`{"action":"subscribe","body":{"entity":"items","id":"2","version":"no version of ours"}}`)
+	c.wantFrame("ack")
+	c.wantFrame(`update items 2 {"n":2}`)
+
+	// Without a snapshot there is nothing until a change.
+	c.send(`{"action":"subscribe","body":{"entity":"items","id":"3","snapshot":false}}`)
+	c.wantFrame("ack")
+	db.put("3", "text that is not \"JSON\"")
+	s.notify(t, "3")
+	c.wantFrame(`update items 3 "text that is not \"JSON\""`)
+
+	c.send(`{"action":"unsubscribe","ref":3,"body":[{"entity":"items","id":"1"},{"entity":"items","id":"3"}]}`)
+	c.wantFrame("ack 3")
+	s.notify(t, "1")
+	s.notify(t, "3")
+	c.send(`{"action":"secret","body":"nobody"}`)
+	c.wantFrame("ack")
+	c.wantFrame("unsubscribed items 2 forbidden")
+	s.untilSubscribed(t, 0)
+}
+
+func TestV2Refusals(t *testing.T) {
+	s := start(t, web.Config{MaxSubscriptions: 2}, echo)
+	c := s.dialV2(t)
+	many := `{"entity":"items","id":"1","snapshot":false},{"entity":"items","id":"2","snapshot":false}`
+	for message, want := range map[string]string{
+		``:                             "error bad_json",
+		`{`:                            "error bad_json",
+		`{} {}`:                        "error bad_json",
+		"\x00":                         "error bad_json",
+		`[]`:                           "error bad_message",
+		`"text"`:                       "error bad_message",
+		`null`:                         "error bad_message",
+		`{}`:                           "error bad_message",
+		`{"action":7}`:                 "error bad_message",
+		`{"action":"dance","ref":"x"}`: `error "x" unknown_action`,
+		`{"action":"secret","ref":1}`:  "error 1 bad_message",
+		`{"action":"secret","body":null,"ref":1}`:                                                   "error 1 bad_message",
+		`{"action":"secret","body":7}`:                                                              "error bad_message",
+		`{"action":"secret","body":"` + strings.Repeat("x", 5000) + `"}`:                            "error bad_message",
+		`{"action":"subscribe","ref":-1.5}`:                                                         "error -1.5 bad_message",
+		`{"action":"subscribe","ref":{}}`:                                                           "error bad_message",
+		`{"action":"subscribe","ref":"` + strings.Repeat("x", 200) + `"}`:                           "error bad_message",
+		`{"action":"subscribe","body":[]}`:                                                          "error bad_message",
+		`{"action":"subscribe","body":"items"}`:                                                     "error bad_message",
+		`{"action":"subscribe","body":{"entity":"items","id":100}}`:                                 "error bad_message",
+		`{"action":"subscribe","body":[{"entity":"items","id":100}]}`:                               "error bad_message",
+		`{"action":"unsubscribe","body":7}`:                                                         "error bad_message",
+		`{"action":"subscribe","body":{"entity":"nothing","id":"1"}}`:                               "error nothing 1 unknown_entity|ack",
+		`{"action":"subscribe","body":{"entity":"a b","id":"1"}}`:                                   "error bad_key|ack",
+		`{"action":"subscribe","body":{"entity":"items","id":"` + strings.Repeat("x", 300) + `"}}`:  "error bad_key|ack",
+		`{"action":"subscribe","body":{"entity":"items","id":"\u0000"}}`:                            "error bad_key|ack",
+		`{"action":"subscribe","body":[` + many + `,{"entity":"items","id":"3","snapshot":false}]}`: "error items 3 too_many_subscriptions|ack",
+	} {
+		c.send("%s", message)
+		for want := range strings.SplitSeq(want, "|") {
+			if got := c.frame().String(); got != want {
+				t.Errorf("%.80s: got %q, want %q", message, got, want)
+			}
+		}
+	}
+}
+
+// A subprotocol that nobody knows is none.
+func TestAnUnknownSubprotocolIsTheClassicWire(t *testing.T) {
+	s := start(t, web.Config{Snapshot: true}, echo)
+	c := s.dialWith(t, http.Header{"Sec-WebSocket-Protocol": {"chat, entity-sync.v9"}})
+	if got := c.Subprotocol(); got != "" {
+		t.Fatalf("the server speaks %q", got)
+	}
+	c.subscribe("1")
+	c.want(`{"id":"1","for":""}`)
+}
+
+// Two wires, one engine: the same change goes to each as it understands it.
+func TestBothWiresAtOnce(t *testing.T) {
+	s := start(t, web.Config{}, echo)
+	classic, modern := s.dial(t), s.dialV2(t)
+	classic.subscribe("1")
+	modern.send(`{"action":"subscribe","body":{"entity":"items","id":"1","snapshot":false}}`)
+	modern.wantFrame("ack")
+	s.untilSubscribed(t, 2)
+	s.notify(t, "1")
+	classic.want(`{"id":"1","for":""}`)
+	modern.wantFrame(`update items 1 {"id":"1","for":""}`)
+}
+
+// What a client was sent may be out of date while the bus is lost; it is told,
+// and told when that is over, after the rows that it had missed.
+func TestV2SaysStaleAndFresh(t *testing.T) {
+	var db shelf
+	db.put("1", "1")
+	s := start(t, web.Config{}, db.fetch)
+	c, classic := s.dialV2(t), s.dial(t)
+	c.send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
+	c.wantFrame("ack")
+	c.wantFrame("update items 1 1")
+	classic.subscribe("1")
+	s.untilSubscribed(t, 2)
+	for n := 2; n < 5; n++ {
+		s.broker.SetDown(true)
+		c.wantFrame("stale")
+		db.put("1", fmt.Sprint(n))
+		s.broker.SetDown(false)
+		c.wantFrame(fmt.Sprint("update items 1 ", n))
+		c.wantFrame("fresh")
+		classic.want(fmt.Sprint(n)) // and nothing else
+	}
+	s.broker.SetDown(true)
+	c.wantFrame("stale")
+	s.broker.SetDown(false)
+	c.wantFrame("fresh") // nothing had changed
+}
