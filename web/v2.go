@@ -127,12 +127,15 @@ func (v2Wire) expiring(in time.Duration) []byte {
 
 // answer implements codec.
 func (v2Wire) answer(s *session, err error) {
-	r := refusalOf(err)
+	s.out.sendDirect(errorFrame(refusalOf(err)).encode())
+}
+
+func errorFrame(r *refusal) v2Frame {
 	body := &v2Body{Code: r.code, Message: r.message}
 	if r.key != nil {
 		body.Entity, body.ID = r.key.Entity, r.key.ID
 	}
-	s.out.sendDirect(v2Frame{Action: "error", Ref: r.ref, Body: body}.encode())
+	return v2Frame{Action: "error", Ref: r.ref, Body: body}
 }
 
 // unsubscribed implements codec.
@@ -191,6 +194,16 @@ func (w v2Wire) receive(s *session, message []byte) error {
 		return nil
 	}
 	return withRef(err, m.Ref)
+}
+
+// aboutKey names the key that an error is about, unless it may be as long as the
+// whole message.
+func aboutKey(err error, key shared.EntityKey) *refusal {
+	r := *refusalOf(err)
+	if r.code != codeBadKey {
+		r.key = &key
+	}
+	return &r
 }
 
 func withRef(err error, ref json.RawMessage) *refusal {
@@ -261,11 +274,7 @@ func (w v2Wire) change(s *session, m v2Request, keys []v2Key) {
 			errs[i] = w.one(s, m.Action, k)
 		}
 		if errs[i] != nil {
-			r := withRef(errs[i], m.Ref)
-			if r.code != codeBadKey { // it may be as long as the message
-				r.key = &k.EntityKey
-			}
-			s.refuse(r)
+			s.refuse(withRef(aboutKey(errs[i], k.EntityKey), m.Ref))
 		}
 	}
 	w.acknowledge(s, m)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -251,4 +252,27 @@ func TestV2SaysStaleAndFresh(t *testing.T) {
 	c.wantFrame("stale")
 	s.broker.SetDown(false)
 	c.wantFrame("fresh") // nothing had changed
+}
+
+// What the document shows a client saying is understood.
+func TestTheDocumentsRequestsAreTaken(t *testing.T) {
+	b, err := os.ReadFile("../docs/protocol.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, _ := strings.Cut(string(b), "```json client\n")
+	block, _, found := strings.Cut(block, "\n```")
+	if !found || !strings.Contains(block, "\n") {
+		t.Fatal("docs/protocol.md has no block of client frames")
+	}
+	s := start(t, web.Config{}, echo)
+	c := s.dialV2(t)
+	for line := range strings.SplitSeq(block, "\n") {
+		c.send("%s", line)
+		for f := c.frame(); f.Action != "ack"; f = c.frame() {
+			if f.Action != "update" { // of the request before
+				t.Fatalf("%s is answered with %v", line, f)
+			}
+		}
+	}
 }
