@@ -42,7 +42,7 @@ func (b *batches) calls() []int {
 }
 
 func secretAndID(r shared.Request) shared.Result {
-	return shared.Result{Rows: [][]byte{[]byte(r.Secret + " sees " + r.Key.ID)}}
+	return shared.Result{Rows: [][]byte{[]byte(r.Secret.Reveal() + " sees " + r.Key.ID)}}
 }
 
 // Ten thousand viewers of one row, each with a secret of its own: one call.

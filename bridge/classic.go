@@ -223,7 +223,7 @@ func (c *Client) pollSecret() {
 	// over an older answer. A secret that differs at every call is not followed.
 	for range 3 {
 		now := c.askSecret()
-		if before, _ := c.identity(); before == now {
+		if before, _ := c.identity(); before.Reveal() == now {
 			return
 		}
 		c.SetSecret(now)

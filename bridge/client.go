@@ -37,7 +37,7 @@ type Client struct {
 	poll func() string
 
 	mu         sync.Mutex // taken before a shard's lock
-	secret     string
+	secret     shared.Secret
 	generation int // of the secret: how often it changed
 	subs       map[shared.EntityKey]*subscription
 	evicted    map[shared.EntityKey]*subscription // ended by the fetch handler; their slots may hold the news
@@ -47,7 +47,7 @@ type Client struct {
 // ClientOptions describes a new client.
 type ClientOptions struct {
 	// Secret is what the client's rows are fetched with until SetSecret.
-	Secret string
+	Secret shared.Secret
 
 	// MaxSubscriptions bounds how many keys it may watch. Zero means 1,000,
 	// less than zero no limit.
@@ -101,7 +101,7 @@ func (c *Client) Subscribe(key shared.EntityKey, o SubscribeOptions) error {
 	}
 }
 
-func (c *Client) identity() (secret string, generation int) {
+func (c *Client) identity() (secret shared.Secret, generation int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.secret, c.generation
@@ -193,7 +193,8 @@ func (c *Client) evict(sub *subscription, from *view, told Version) {
 // SetSecret changes who the client is. Every subscription moves to the view of
 // the new secret; nothing fetched with the old one is pushed, or left waiting
 // in a slot, once SetSecret has returned.
-func (c *Client) SetSecret(secret string) {
+func (c *Client) SetSecret(text string) {
+	secret := shared.NewSecret(text)
 	scopes := make(map[*entity]scope)
 	for {
 		for _, ent := range c.entities() {
@@ -227,7 +228,7 @@ func (c *Client) entities() []*entity {
 
 // setSecret is not done when a subscription has appeared whose entity type is
 // not in scopes.
-func (c *Client) setSecret(secret string, scopes map[*entity]scope) (done bool) {
+func (c *Client) setSecret(secret shared.Secret, scopes map[*entity]scope) (done bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed || c.secret == secret {

@@ -280,7 +280,7 @@ func TestASecretChangeReplacesWhatWasNotWrittenYet(t *testing.T) {
 			return [][]byte{[]byte("same for all")}, nil
 		}, bridge.EntityOptions{})
 		r := &reader{}
-		r.Client = n.NewClient(r, bridge.ClientOptions{Secret: "old"})
+		r.Client = n.NewClient(r, bridge.ClientOptions{Secret: shared.NewSecret("old")})
 		if err := r.Subscribe(key, bridge.SubscribeOptions{}); err != nil {
 			t.Fatal(err)
 		}

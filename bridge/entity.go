@@ -127,7 +127,7 @@ type entity struct {
 // scopeOf maps a secret to its scope. It calls the application, so no lock may
 // be held. A scope function that panics shares nothing: the secret is then a
 // scope of its own.
-func (e *entity) scopeOf(secret string) (s scope) {
+func (e *entity) scopeOf(secret shared.Secret) (s scope) {
 	if e.options.Scope == nil {
 		return scope{value: secret}
 	}
@@ -138,7 +138,7 @@ func (e *entity) scopeOf(secret string) (s scope) {
 			s = scope{value: secret}
 		}
 	}()
-	return scope{shared: true, value: e.options.Scope(secret)}
+	return scope{shared: true, value: shared.NewSecret(e.options.Scope(secret.Reveal()))}
 }
 
 // Message implements Listener: it marks the views of the keys announced.

@@ -22,7 +22,7 @@ import (
 type fetchJob struct {
 	view   *view
 	cause  cause
-	secret string
+	secret shared.Secret
 }
 
 // eachByItself makes a BatchFetcher of a Fetcher, for batches of one.
@@ -30,7 +30,7 @@ func eachByItself(fetch shared.Fetcher) shared.BatchFetcher {
 	return func(ctx context.Context, requests []shared.Request) []shared.Result {
 		results := make([]shared.Result, len(requests))
 		for i, r := range requests {
-			results[i].Rows, results[i].Err = fetch(ctx, r.Key, r.Secret)
+			results[i].Rows, results[i].Err = fetch(ctx, r.Key, r.Secret.Reveal())
 		}
 		return results
 	}
@@ -114,7 +114,7 @@ func (e *entity) judge(job fetchJob, result shared.Result) outcome {
 	case errors.Is(err, shared.ErrForbidden):
 		return outcome{update: newUpdate(key, KindForbidden, shared.Result{})}
 	default:
-		return outcome{err: redact(err.Error(), job.secret)}
+		return outcome{err: redact(err.Error(), job.secret.Reveal())}
 	}
 	size := 0
 	for _, row := range result.Rows {

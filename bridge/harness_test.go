@@ -118,7 +118,7 @@ type screen struct {
 
 func newScreen(n *node, secret string) *screen {
 	s := &screen{news: make(chan struct{}, 1)}
-	s.Client = n.NewClient(s, bridge.ClientOptions{Secret: secret})
+	s.Client = n.NewClient(s, bridge.ClientOptions{Secret: shared.NewSecret(secret)})
 	return s
 }
 

@@ -156,7 +156,7 @@ func (x *index) leave(sub *subscription) {
 // between the two, because marking a key takes the same lock: what the old view
 // still owed the member, the new one owes it now, and an update of the old view
 // that was still waiting to be written is dropped for one of the new.
-func (x *index) move(ent *entity, sub *subscription, s scope, secret string) {
+func (x *index) move(ent *entity, sub *subscription, s scope, secret shared.Secret) {
 	sh := x.shard(sub.key)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()

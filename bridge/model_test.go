@@ -310,12 +310,12 @@ func (w *world) fetcher(dawdle []int) shared.BatchFetcher {
 		for i, r := range requests {
 			rec := w.read(r.Key)
 			switch {
-			case rec.forbidden == r.Secret:
+			case rec.forbidden == r.Secret.Reveal():
 				results[i].Err = shared.ErrForbidden
 			case rec.deleted:
 				results[i].Err = shared.ErrNotFound
 			default:
-				results[i].Rows = [][]byte{fmt.Appendf(nil, "%d %s", rec.rev, r.Secret)}
+				results[i].Rows = [][]byte{fmt.Appendf(nil, "%d %s", rec.rev, r.Secret.Reveal())}
 			}
 		}
 		seconds, broken := next()
@@ -367,7 +367,7 @@ func (r *reader) connect(n *modelNode) {
 	r.mu.Lock()
 	r.queue, r.stale = conflate.Queue[*bridge.Update]{}, false
 	r.mu.Unlock()
-	r.node, r.Client = n, n.NewClient(r, bridge.ClientOptions{Secret: r.secret})
+	r.node, r.Client = n, n.NewClient(r, bridge.ClientOptions{Secret: shared.NewSecret(r.secret)})
 	watched := slices.SortedFunc(maps.Keys(r.last), func(a, b shared.EntityKey) int { return strings.Compare(a.ID, b.ID) })
 	for _, k := range watched {
 		delete(r.last, k)

@@ -11,8 +11,8 @@ import (
 // scope says whose eyes a view is seen with: one secret's, or those of every
 // secret that the application's scope function maps to the same value.
 type scope struct {
-	shared bool // value came from the scope function
-	value  string
+	shared bool          // value came from the scope function
+	value  shared.Secret // the scope function may return the secret itself
 }
 
 // cause is a set of reasons why a view must be fetched.
@@ -96,7 +96,7 @@ type subscription struct {
 	snapshot bool // the client is owed the state itself, not only changes of it
 
 	// Guarded by the view's lock.
-	secret string
+	secret shared.Secret
 	place  int     // in view.members
 	wants  want    // what it is owed of the next result
 	sent   Version // of the last update handed to the client; zero before the first

@@ -168,7 +168,7 @@ func TestRegisterBatch(t *testing.T) {
 	err := es.RegisterBatch(s, "items", func(_ context.Context, requests []shared.Request) []shared.Result {
 		var results []shared.Result
 		for _, r := range requests {
-			results = append(results, shared.Result{Rows: [][]byte{[]byte(r.Key.ID + r.Secret)}})
+			results = append(results, shared.Result{Rows: [][]byte{[]byte(r.Key.ID + r.Secret.Reveal())}})
 		}
 		return results
 	}, es.WithBatchSize(7), es.WithMaxBytes(100))

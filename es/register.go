@@ -83,7 +83,7 @@ func register[V any](s *EntitySync, entity shared.EntityType, fetch func(context
 	}
 	set.BatchSize = 1
 	return s.add(entity, set, func(ctx context.Context, requests []shared.Request) []shared.Result {
-		v, err := fetch(ctx, requests[0].Key, requests[0].Secret)
+		v, err := fetch(ctx, requests[0].Key, requests[0].Secret.Reveal())
 		if err != nil {
 			return []shared.Result{{Err: err}}
 		}
@@ -103,7 +103,7 @@ func (s *EntitySync) add(entity shared.EntityType, set settings, fetch shared.Ba
 	}
 	s.modern.Store(entity, struct{}{})
 	s.DatabaseHub.AddFetcher(entity, func(ctx context.Context, key shared.EntityKey, secret string) ([][]byte, error) {
-		results := fetch(ctx, []shared.Request{{Key: key, Secret: secret}})
+		results := fetch(ctx, []shared.Request{{Key: key, Secret: shared.NewSecret(secret)}})
 		if len(results) != 1 {
 			return nil, fmt.Errorf("the batch fetch handler returned %d results for 1 request", len(results))
 		}

@@ -15,7 +15,7 @@ type Fetcher func(ctx context.Context, key EntityKey, secret string) ([][]byte, 
 // Request is one fetch of a batch.
 type Request struct {
 	Key    EntityKey
-	Secret string
+	Secret Secret
 }
 
 // Result is what one fetch of a batch came to. Rows and Err are as a Fetcher
@@ -44,7 +44,7 @@ type BatchFetcher func(ctx context.Context, requests []Request) []Result
 type Attempt struct {
 	Action Action // ActionSubscribe
 	Key    EntityKey
-	Secret string
+	Secret Secret
 	Remote string // the client's address, host or host:port
 }
 

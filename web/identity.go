@@ -44,7 +44,7 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request) (id ident
 	case err == nil && expired(expires):
 		http.Error(w, "expired", http.StatusUnauthorized)
 	case err == nil:
-		return identity{secret: secret, expires: expires, known: true}, true
+		return identity{secret: shared.NewSecret(secret), expires: expires, known: true}, true
 	case errors.Is(err, shared.ErrForbidden):
 		http.Error(w, "forbidden", http.StatusForbidden)
 	case errors.Is(err, shared.ErrUnauthenticated):
@@ -70,14 +70,14 @@ func expired(at time.Time) bool { return !at.IsZero() && !time.Now().Before(at) 
 
 // identity is who a client is.
 type identity struct {
-	secret  string
+	secret  shared.Secret
 	expires time.Time // zero for never
 	known   bool      // it was said, at the upgrade or in a message
 }
 
 // verify says who a client is that says a secret in a message.
 func (s *session) verify(secret string) (id identity, err error) {
-	id = identity{secret: secret, known: true}
+	id = identity{secret: shared.NewSecret(secret), known: true}
 	verify := s.handler.config.VerifySecret
 	switch {
 	case verify != nil:
@@ -137,7 +137,7 @@ func (s *session) become(id identity) {
 	s.identity = id
 	s.scheduleExpiryLocked()
 	s.mu.Unlock()
-	s.client.SetSecret(id.secret)
+	s.client.SetSecret(id.secret.Reveal())
 }
 
 func (s *session) who() identity {
@@ -146,7 +146,7 @@ func (s *session) who() identity {
 	return s.identity
 }
 
-func (s *session) getSecret() string { return s.who().secret }
+func (s *session) getSecret() string { return s.who().secret.Reveal() }
 
 // scheduleExpiryLocked starts the timer for what happens next to the identity:
 // the warning, its end, or the end of the time to have one.

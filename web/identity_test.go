@@ -162,7 +162,7 @@ func TestAuthorize(t *testing.T) {
 				return errors.New("canary-7ed1")
 			case a.Key.ID == "panic":
 				panic("canary-7ed1")
-			case a.Key.ID == "admins only" && a.Secret != "admin":
+			case a.Key.ID == "admins only" && a.Secret != shared.NewSecret("admin"):
 				return shared.ErrForbidden
 			}
 			return nil
@@ -180,7 +180,7 @@ func TestAuthorize(t *testing.T) {
 		}
 	}
 	mu.Lock()
-	if want := (shared.Attempt{Action: "subscribe", Key: shared.EntityKey{Entity: "items", ID: "down"}, Secret: "admin", Remote: "198.51.100.7"}); attempts[1] != want {
+	if want := (shared.Attempt{Action: "subscribe", Key: shared.EntityKey{Entity: "items", ID: "down"}, Secret: shared.NewSecret("admin"), Remote: "198.51.100.7"}); attempts[1] != want {
 		t.Errorf("the application was asked about %+v, want %+v", attempts[1], want)
 	}
 	mu.Unlock()
