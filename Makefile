@@ -5,7 +5,7 @@ MODULES := . example test
 LINT    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench fuzz screenshot lint fmt
+.PHONY: help run test faults bench fuzz screenshot lint fmt
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,6 +16,10 @@ run: ## start the demo: two nodes, an nsqd and a database in one process; FLAGS=
 test: ## everything: vet and all tests of every module with the race detector, real nsqd, PostgreSQL and Chromium
 	@./.ci/dependencies
 	@for m in $(MODULES); do (cd $$m && echo "== vet and test: $$m" && $(GO) vet ./... && $(GO) test -race -timeout 10m ./...) || exit 1; done
+
+faults: ## every fault at its full size, some twenty minutes; SEED=n repeats a run
+	@./.ci/dependencies
+	@cd test && $(GO) test -count 1 -timeout 60m -v ./faults -faults.full -faults.seed=$${SEED:-0}
 
 bench: ## the benchmarks beside the code, ready for benchstat
 	@$(GO) test -run '^$$' -bench . -benchmem ./bridge ./web

@@ -17,6 +17,7 @@ const childVariable = "ENTITY_SYNC_TEST_NSQ"
 
 // Options are what an nsqd can be told. The zero value means nsqd's defaults.
 type Options struct {
+	Host          string   // where it listens, on a free port; 127.0.0.1 by default
 	MaxReadyCount int64    // --max-rdy-count
 	TLSCert       string   // --tls-cert, a file; with it TLS is required
 	TLSKey        string   // --tls-key, a file

@@ -4,6 +4,7 @@ package nsqdtest
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,7 +48,7 @@ func StartLookupd(t testing.TB) *Daemon {
 
 func run(t testing.TB, d *Daemon) *Daemon {
 	t.Helper()
-	d.Addr, d.HTTPAddr, d.dir = "127.0.0.1:0", "127.0.0.1:0", t.TempDir()
+	d.Addr, d.HTTPAddr, d.dir = cmp.Or(d.options.Host, "127.0.0.1")+":0", "127.0.0.1:0", t.TempDir()
 	d.Start(t)
 	t.Cleanup(func() { d.Kill(t) })
 	return d

@@ -1,0 +1,214 @@
+package faults
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// node is a node's process, as the tests see it.
+type node struct {
+	Addr string // host:port, the same after each start
+
+	config nodeConfig
+	log    string // the file that all its output goes to
+	http   *http.Client
+
+	mu      sync.Mutex // guards what follows
+	cmd     *exec.Cmd
+	ended   chan struct{} // closed when the process is gone
+	failure error         // how it ended
+	wanted  bool          // somebody ended it
+}
+
+// startNode runs a node until the test ends. Its end, and its log, are looked at
+// by whoever started it.
+func startNode(t testing.TB, c nodeConfig) *node {
+	t.Helper()
+	n := &node{
+		Addr: c.Addr, config: c, log: filepath.Join(t.TempDir(), c.Name),
+		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}, Timeout: 2 * time.Minute},
+	}
+	n.start(t)
+	return n
+}
+
+// start starts it, also again after kill or stop.
+func (n *node) start(t testing.TB) {
+	t.Helper()
+	n.config.Addr = n.Addr
+	what, err := json.Marshal(n.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.OpenFile(n.log, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), nodeVariable+"="+string(what),
+		"GORACE=atexit_sleep_ms=0") // or the race detector sleeps for a second at the end
+	cmd.Stderr = log
+	if _, err := cmd.StdinPipe(); err != nil { // held open: the child ends when it closes
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatalf("starting node %s: %v", n.config.Name, errors.Join(err, cmd.Wait()))
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.Addr, n.cmd, n.ended, n.failure, n.wanted = strings.TrimSpace(line), cmd, make(chan struct{}), nil, false
+	go n.wait(cmd, n.ended) // end waits for it
+}
+
+func (n *node) wait(cmd *exec.Cmd, ended chan struct{}) {
+	err := cmd.Wait()
+	n.mu.Lock()
+	n.failure = err
+	n.mu.Unlock()
+	close(ended)
+}
+
+// kill ends it at once, as kill -9 does.
+func (n *node) kill(t testing.TB) { n.end(t, syscall.SIGKILL) }
+
+// stop ends it as an operator does, and says what was wrong with its end.
+func (n *node) stop(t testing.TB) error {
+	n.end(t, syscall.SIGTERM)
+	return n.failure
+}
+
+func (n *node) end(t testing.TB, s syscall.Signal) {
+	t.Helper()
+	n.mu.Lock()
+	n.wanted = true
+	ended := n.ended
+	n.mu.Unlock()
+	n.signal(t, s)
+	select {
+	case <-ended:
+	case <-time.After(patience):
+		_ = n.cmd.Process.Kill()
+		<-ended
+		t.Errorf("node %s had to be killed: it did not end within %v of %v", n.config.Name, patience, s)
+	}
+	n.http.CloseIdleConnections()
+}
+
+func (n *node) signal(t testing.TB, s syscall.Signal) {
+	t.Helper()
+	if err := n.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		t.Fatalf("sending %v to node %s: %v", s, n.config.Name, err)
+	}
+}
+
+// running reports whether the process is there.
+func (n *node) running() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	select {
+	case <-n.ended:
+		return false
+	default:
+		return !n.wanted
+	}
+}
+
+// died returns why the process ended, where nobody ended it.
+func (n *node) died() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	select {
+	case <-n.ended:
+		if !n.wanted {
+			return fmt.Errorf("it ended by itself (%v)", n.cmd.ProcessState)
+		}
+	default:
+	}
+	return nil
+}
+
+// ask sends a request to a node, and reads the answer.
+func ask[A any](ctx context.Context, n *node, path string, q any) (a A, err error) {
+	body, err := json.Marshal(q)
+	if err != nil {
+		return a, err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+n.Addr+path, bytes.NewReader(body))
+	if err != nil {
+		return a, err
+	}
+	response, err := n.http.Do(request)
+	if err != nil {
+		return a, err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		why, err := io.ReadAll(io.LimitReader(response.Body, 1000))
+		return a, errors.Join(fmt.Errorf("%s: %s: %s", path, response.Status, bytes.TrimSpace(why)), err)
+	}
+	return a, json.NewDecoder(response.Body).Decode(&a)
+}
+
+func (n *node) write(ctx context.Context, q writeRequest) (written, error) {
+	return ask[written](ctx, n, "/write", q)
+}
+
+func (n *node) storm(t testing.TB, q stormRequest) stormed {
+	t.Helper()
+	a, err := ask[stormed](t.Context(), n, "/storm", q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func (n *node) suffer(t testing.TB, s sickness, seed uint64) {
+	t.Helper()
+	if _, err := ask[struct{}](t.Context(), n, "/sick", prescription{s, seed}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (n *node) stats(t testing.TB) nodeStats {
+	t.Helper()
+	s, err := ask[nodeStats](t.Context(), n, "/stats", struct{}{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// searchLog returns what must not be in a node's output.
+func searchLog(text string) (found []string) {
+	for line := range strings.Lines(text) {
+		for _, bad := range []string{"DATA RACE", "panic:", "fatal error:", canary} {
+			if strings.Contains(line, bad) {
+				found = append(found, fmt.Sprintf("%s, in: %.300s", bad, line))
+			}
+		}
+	}
+	return found
+}
