@@ -239,7 +239,7 @@ func (p *process) end(requests ...shared.Request) {
 }
 
 func (p *process) fetchItem(ctx context.Context, key shared.EntityKey, secret string) (row, error) {
-	request := shared.Request{Key: key, Secret: secret}
+	request := shared.Request{Key: key, Secret: shared.NewSecret(secret)}
 	p.begin(request)
 	defer p.end(request)
 	return p.read(ctx, key, secret)
@@ -300,7 +300,7 @@ func (p *process) fetchBatch(ctx context.Context, requests []shared.Request) []s
 		case !ok:
 			results[i].Err = shared.ErrNotFound
 		default:
-			results[i] = encode(there.seenBy(identityOf(r.Secret)))
+			results[i] = encode(there.seenBy(identityOf(r.Secret.Reveal())))
 		}
 	}
 	return results
