@@ -15,7 +15,9 @@ run: ## start the demo: two nodes, an nsqd and a database in one process; FLAGS=
 
 test: ## everything: vet and all tests of every module with the race detector, real nsqd, PostgreSQL and Chromium
 	@./.ci/dependencies
-	@for m in $(MODULES); do (cd $$m && echo "== vet and test: $$m" && $(GO) vet ./... && $(GO) test -race -timeout 10m ./...) || exit 1; done
+	@for m in . example; do (cd $$m && echo "== vet and test: $$m" && $(GO) vet ./... && $(GO) test -race -timeout 10m ./...) || exit 1; done
+	@echo "== the promises under 100,000 random schedules" && $(GO) test -count 1 -timeout 10m -run Promises ./bridge -rapid.checks=50000
+	@cd test && echo "== vet and test: test" && $(GO) vet ./... && $(GO) test -race -p 1 -timeout 10m ./...
 
 faults: ## every fault at its full size, some twenty minutes; SEED=n repeats a run
 	@./.ci/dependencies

@@ -12,7 +12,7 @@ func (e *entity) refresh() {
 	b := e.bridge
 	ticker := time.NewTicker(e.options.Refresh / shardCount)
 	defer ticker.Stop()
-	for part := rand.IntN(shardCount); ; part = (part + 1) % shardCount {
+	for part := rand.IntN(shardCount); ; part = (part + 1) % shardCount { //nolint:gosec // where to begin is no secret
 		select {
 		case <-ticker.C:
 			n := b.index.markPart(part, e, causeRefresh, b.counts.fetches.Load())

@@ -98,7 +98,7 @@ func (p *process) fetchSick(ctx context.Context, key shared.EntityKey, secret st
 }
 
 func (p *process) fetchOrdered(ctx context.Context, key shared.EntityKey, secret string) (row, error) {
-	request := shared.Request{Key: key, Secret: secret}
+	request := shared.Request{Key: key, Secret: shared.NewSecret(secret)}
 	p.begin(request)
 	defer p.end(request)
 	switch p.doctor.diagnose() {
