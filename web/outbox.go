@@ -242,13 +242,23 @@ func (o *outbox) writeAll(frames net.Buffers) error {
 	if _, plain := o.conn.(*net.TCPConn); !plain {
 		return o.writePieces(frames)
 	}
-	for {
-		n, err := o.timed(func() (int64, error) { return frames.WriteTo(o.conn) })
-		if n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+	// A write that was cut short may have got on at its beginning only. So the
+	// time is cut into parts, and is over when so many have passed without a byte.
+	for idle := 0; ; {
+		n, err := o.timed(o.session.handler.config.WriteTimeout/timeoutParts, func() (int64, error) { return frames.WriteTo(o.conn) })
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+		if idle++; n > 0 {
+			idle = 0
+		}
+		if idle == timeoutParts {
 			return err
 		}
 	}
 }
+
+const timeoutParts = 4
 
 // pieceBytes is what one TLS record holds.
 const pieceBytes = 16 << 10
@@ -259,7 +269,7 @@ const pieceBytes = 16 << 10
 func (o *outbox) writePieces(frames net.Buffers) error {
 	for _, frame := range frames {
 		for piece := range slices.Chunk(frame, pieceBytes) {
-			_, err := o.timed(func() (int64, error) { n, err := o.conn.Write(piece); return int64(n), err })
+			_, err := o.timed(o.session.handler.config.WriteTimeout, func() (int64, error) { n, err := o.conn.Write(piece); return int64(n), err })
 			if err != nil {
 				return err
 			}
@@ -271,11 +281,11 @@ func (o *outbox) writePieces(frames net.Buffers) error {
 // blocked is how long a write takes that had to wait for the client to read.
 const blocked = 100 * time.Millisecond
 
-// timed gives a write its time. One that had to wait and got on shows that the
+// timed gives a write some time. One that had to wait and got on shows that the
 // client is there, though its pongs are late: they come after what it reads.
-func (o *outbox) timed(write func() (int64, error)) (n int64, err error) {
+func (o *outbox) timed(limit time.Duration, write func() (int64, error)) (n int64, err error) {
 	begin := time.Now()
-	if err := o.conn.SetWriteDeadline(begin.Add(o.session.handler.config.WriteTimeout)); err != nil {
+	if err := o.conn.SetWriteDeadline(begin.Add(limit)); err != nil {
 		return 0, err
 	}
 	n, err = write()
