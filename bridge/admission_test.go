@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -224,7 +225,12 @@ func TestRepairsHaveAQuarterOfTheWorkers(t *testing.T) {
 		if st := n.Stats(); st.FetchesRunning != 2 || st.FetchesQueued != 99 {
 			t.Errorf("%d fetches run and %d wait, want 2 and 99", st.FetchesRunning, st.FetchesQueued)
 		}
-		n.notify(t, key)
+		for i := range 101 { // one that is not being looked at
+			if id := fmt.Sprint(i); !slices.Contains(m.begun(), id) {
+				n.notify(t, shared.EntityKey{Entity: items, ID: id})
+				break
+			}
+		}
 		synctest.Wait()
 		if got := n.Stats().FetchesRunning; got != 3 {
 			t.Errorf("%d fetches run with a change, want 3", got)
@@ -299,9 +305,10 @@ func TestRefreshFindsWhatNobodyAnnounced(t *testing.T) {
 func TestARepairsPlaceIsNotLostWithItsWorker(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var broker membus.Broker
-		n, fetches := newNode(t, &broker), 0
+		var fetches atomic.Int64
+		n := newNode(t, &broker)
 		n.register(t, func(context.Context, shared.EntityKey, string) ([][]byte, error) {
-			if fetches++; fetches == 1 {
+			if fetches.Add(1) == 1 {
 				runtime.Goexit()
 			}
 			return [][]byte{[]byte("row")}, nil
@@ -312,8 +319,8 @@ func TestARepairsPlaceIsNotLostWithItsWorker(t *testing.T) {
 			broker.SetDown(false)
 			time.Sleep(time.Minute)
 		}
-		if fetches != 3 {
-			t.Errorf("%d fetches, want the failed one, its retry and the second repair", fetches)
+		if fetches.Load() != 3 {
+			t.Errorf("%d fetches, want the failed one, its retry and the second repair", fetches.Load())
 		}
 	})
 }

@@ -175,7 +175,7 @@ func (a *auditor) check() {
 	} else {
 		b.counts.resyncsStranger.Add(1)
 	}
-	n := b.index.markAll(a.entity, causeMissed, fetch)
+	n := a.entity.lookAgain(fetch)
 	b.log.Log(b.ctx, level, "notifications may have been missed; looking at everything watched again",
 		slog.String("entity", string(a.entity.name)), slog.Uint64("lost", lost), slog.Int("new_publishers", strangers), slog.Int("views", n))
 }

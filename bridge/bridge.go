@@ -170,8 +170,6 @@ func (b *Bridge) newEntity(name shared.EntityType, fetch shared.BatchFetcher, o 
 		return nil, err
 	}
 	ent := &entity{bridge: b, name: name, fetch: fetch, options: o.withDefaults()}
-	ent.queue.entity, ent.publish.entity, ent.audit.entity = ent, ent, ent
-	ent.queue.repairs = newLimiter(ent.options.ResyncRate)
 	return ent, b.add(ent)
 }
 
@@ -184,6 +182,8 @@ func (b *Bridge) add(ent *entity) error {
 	if b.entities[ent.name] != nil {
 		return shared.ErrDuplicateEntity
 	}
+	ent.queue.entity, ent.publish.entity, ent.audit.entity = ent, ent, ent
+	ent.queue.repairs = newLimiter(ent.options.ResyncRate)
 	b.entities[ent.name] = ent
 	b.admission.add(&ent.queue)
 	return nil

@@ -92,6 +92,9 @@ func (c *Client) Subscribe(key shared.EntityKey, o SubscribeOptions) error {
 	if err != nil {
 		return err
 	}
+	if ent.listeners() != nil {
+		return shared.ErrUnknownEntity
+	}
 	for {
 		secret, generation := c.identity()
 		scope := ent.scopeOf(secret) // calls the application: no lock held

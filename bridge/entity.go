@@ -115,6 +115,7 @@ type entity struct {
 	name     shared.EntityType
 	fetch    shared.BatchFetcher
 	options  EntityOptions
+	topics   atomic.Pointer[[]Topic] // who listens, where it has no views but texts; replaced, never changed
 	queue    fetchQueue
 	backlog  backlog
 	publish  publisher
@@ -156,11 +157,31 @@ func (e *entity) Message(body []byte) {
 	}
 	note.each(func(key shared.EntityKey) {
 		b.counts.notified.Add(1)
-		b.index.mark(key, causeNotified)
+		e.changed(key)
 	})
 	if note.From != "" && note.Seq != 0 {
 		e.audit.hear(note)
 	}
+}
+
+// changed acts on the announcement of a key.
+func (e *entity) changed(key shared.EntityKey) {
+	listeners := e.listeners()
+	for _, t := range listeners {
+		t.Hear(key.ID)
+	}
+	if listeners == nil {
+		e.bridge.index.mark(key, causeNotified)
+	}
+}
+
+// lookAgain marks what was fetched no later than the fetch of the given number,
+// because announcements may have been missed. It returns how many views that are.
+func (e *entity) lookAgain(number uint64) int {
+	for _, t := range e.listeners() {
+		t.Missed()
+	}
+	return e.bridge.index.markAll(e, causeMissed, number)
 }
 
 // Live implements Listener: whatever was announced before may have been missed,
@@ -169,7 +190,7 @@ func (e *entity) Live() {
 	e.live.Store(true)
 	b := e.bridge
 	b.counts.resyncsJoined.Add(1)
-	n := b.index.markAll(e, causeMissed, b.counts.fetches.Load())
+	n := e.lookAgain(b.counts.fetches.Load())
 	b.log.Info("subscribed on the bus", slog.String("entity", string(e.name)), slog.Int("views", n))
 }
 

@@ -94,7 +94,7 @@ func (p *publisher) work() {
 		if b.err = p.send(b.ids); b.err != nil {
 			// This node's own clients need no bus.
 			for _, id := range b.ids {
-				p.entity.bridge.index.mark(shared.EntityKey{Entity: p.entity.name, ID: id}, causeNotified)
+				p.entity.changed(shared.EntityKey{Entity: p.entity.name, ID: id})
 			}
 		}
 		close(b.done)

@@ -107,7 +107,7 @@ func (e *entity) stats() EntityStats {
 // heard here.
 func (b *Bridge) Ready() bool {
 	for _, ent := range b.registered() {
-		if !ent.live.Load() {
+		if !ent.live.Load() && ent.listeners() == nil {
 			return false
 		}
 	}

@@ -44,18 +44,27 @@ func New(c Config) (*EntitySync, error) {
 	if s.Bridge, err = bridge.New(c.bridge(bus, s.DatabaseHub.Fetch)); err != nil {
 		return nil, fmt.Errorf("es: Config: %w", err)
 	}
-	if s.handler, err = web.New(c.web(s.Bridge)); err != nil {
+	if err := s.serve(c); err != nil {
+		_ = s.Bridge.Close(context.Background()) // of what has only just begun
 		return nil, fmt.Errorf("es: Config: %w", err)
-	}
-	if c.Mux != nil {
-		if err := web.Mount(c.Mux, c.Path, s.handler); err != nil {
-			return nil, fmt.Errorf("es: Config: Path: %w", err)
-		}
 	}
 	if c.Bus == nil && !c.usesNSQ() {
 		c.Logger.Info("no NSQAddr: changes are announced within this process only")
 	}
 	return s, nil
+}
+
+func (s *EntitySync) serve(c Config) (err error) {
+	if s.handler, err = web.New(c.web(s.Bridge)); err != nil {
+		return err
+	}
+	if c.Mux == nil {
+		return nil
+	}
+	if err := web.Mount(c.Mux, c.Path, s.handler); err != nil {
+		return fmt.Errorf("Path: %w", err)
+	}
+	return nil
 }
 
 // Notify announces that the rows of keys changed. Call it after the write is
@@ -65,6 +74,20 @@ func New(c Config) (*EntitySync, error) {
 // an error it is safe to call again.
 func (s *EntitySync) Notify(ctx context.Context, keys ...shared.EntityKey) error {
 	return s.Bridge.Notify(ctx, keys...)
+}
+
+// Revoke ends the sessions of every node that go by a secret, and tells them not to
+// come back. It does not keep anybody out: withdraw the secret first, so that your
+// fetch handlers, Authenticate and VerifySecret refuse it. The secret itself is not
+// told on the bus, only its SHA-256 digest.
+func (s *EntitySync) Revoke(ctx context.Context, secret string) error {
+	return s.handler.Revoke(ctx, secret)
+}
+
+// Disconnect is Revoke for clients that are to connect anew, such as to be
+// authenticated again when their rights have changed.
+func (s *EntitySync) Disconnect(ctx context.Context, secret string) error {
+	return s.handler.Disconnect(ctx, secret)
 }
 
 // ServeHTTP takes a WebSocket client.

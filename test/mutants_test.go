@@ -28,10 +28,10 @@ var mutants = map[string][]edit{
 		{"view.go", "	v.markLocked(c, v.payerLocked())\n}\n\n// markOlder", "	if len(v.members) > 0 && v.members[0].fetch == 0 && v.state == fetching {\n		return\n	}\n	v.markLocked(c, v.payerLocked())\n}\n\n// markOlder"},
 	},
 	"the resync is dropped: after the bus was lost nothing is looked at again": {
-		{"entity.go", "b.index.markAll(e, causeMissed, b.counts.fetches.Load())", "0"},
+		{"entity.go", "e.lookAgain(b.counts.fetches.Load())", "0"},
 	},
 	"the resync is dropped: after a number was missed nothing is looked at again": {
-		{"audit.go", "b.index.markAll(a.entity, causeMissed, fetch)", "0"},
+		{"audit.go", "a.entity.lookAgain(fetch)", "0"},
 		{"audit.go", "lost, strangers, fetch :=", "lost, strangers, _ :="},
 	},
 	"delivered out of order: two fetches of a view at once": {

@@ -26,6 +26,7 @@ type Handler struct {
 	ctx       context.Context // ends when sessions are cut off
 	cancel    context.CancelFunc
 	admission admission
+	orders    orders
 
 	mu       sync.Mutex
 	sessions map[*session]struct{}
@@ -40,9 +41,14 @@ func New(c Config) (*Handler, error) {
 	if c.Bridge == nil {
 		return nil, errors.New("web: Config.Bridge is nil")
 	}
-	return newHandler(c, func(s *session) client {
+	h, err := newHandler(c, func(s *session) client {
 		return c.Bridge.NewClient(s.out, bridge.ClientOptions{Secret: s.identity.secret, MaxSubscriptions: c.MaxSubscriptions})
 	})
+	if err != nil {
+		return nil, err
+	}
+	h.listenToOrders(c.Bridge)
+	return h, nil
 }
 
 func newHandler(c Config, connect func(*session) client) (*Handler, error) {
@@ -195,11 +201,28 @@ func (h *Handler) Close(ctx context.Context) error {
 // that it has cut off.
 const cutOffWait = 20 * time.Millisecond
 
+// start runs work in a goroutine that Close waits for, unless the handler is closed.
+func (h *Handler) start(work func()) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return false
+	}
+	h.work.Go(work)
+	return true
+}
+
 // close refuses further sessions and returns those there are.
 func (h *Handler) close() []*session {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	h.closed = true
+	h.mu.Unlock()
+	return h.all()
+}
+
+func (h *Handler) all() []*session {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	sessions := make([]*session, 0, len(h.sessions))
 	for s := range h.sessions {
 		sessions = append(sessions, s)

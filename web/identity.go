@@ -44,7 +44,7 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request) (id ident
 	case err == nil && expired(expires):
 		http.Error(w, "expired", http.StatusUnauthorized)
 	case err == nil:
-		return identity{secret: shared.NewSecret(secret), expires: expires, known: true}, true
+		return identity{secret: shared.NewSecret(secret), expires: expires, known: true, since: time.Now()}, true
 	case errors.Is(err, shared.ErrForbidden):
 		http.Error(w, "forbidden", http.StatusForbidden)
 	case errors.Is(err, shared.ErrUnauthenticated):
@@ -73,11 +73,12 @@ type identity struct {
 	secret  shared.Secret
 	expires time.Time // zero for never
 	known   bool      // it was said, at the upgrade or in a message
+	since   time.Time // when it was
 }
 
 // verify says who a client is that says a secret in a message.
 func (s *session) verify(secret string) (id identity, err error) {
-	id = identity{secret: shared.NewSecret(secret), known: true}
+	id = identity{secret: shared.NewSecret(secret), known: true, since: time.Now()}
 	verify := s.handler.config.VerifySecret
 	switch {
 	case verify != nil:

@@ -34,7 +34,7 @@ const (
 // server is one node with an in-memory bus, behind a real listener.
 type server struct {
 	*httptest.Server
-	broker  membus.Broker
+	broker  *membus.Broker
 	bridge  *bridge.Bridge
 	handler *web.Handler
 	log     *logBuffer
@@ -42,10 +42,22 @@ type server struct {
 
 func start(t testing.TB, c web.Config, fetch shared.Fetcher) *server {
 	t.Helper()
+	return startOn(t, &membus.Broker{}, c, fetch)
+}
+
+func startOn(t testing.TB, broker *membus.Broker, c web.Config, fetch shared.Fetcher) *server {
+	t.Helper()
+	s := startWith(t, broker.NewNode(), c, fetch)
+	s.broker = broker
+	return s
+}
+
+func startWith(t testing.TB, bus bridge.Bus, c web.Config, fetch shared.Fetcher) *server {
+	t.Helper()
 	s := &server{log: &logBuffer{}}
 	logger := slog.New(slog.NewTextHandler(s.log, nil))
 	var err error
-	if s.bridge, err = bridge.New(bridge.Config{Bus: s.broker.NewNode(), Logger: logger}); err != nil {
+	if s.bridge, err = bridge.New(bridge.Config{Bus: bus, Logger: logger}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.bridge.Register(items, fetch, bridge.EntityOptions{}); err != nil {
@@ -547,4 +559,47 @@ func TestClientsThatComeAndGoLeaveNothing(t *testing.T) {
 		st := s.bridge.Stats()
 		return st.Clients == 0 && st.Subscriptions == 0 && st.Views == 0
 	})
+}
+
+func containsCanary(s string) bool { return strings.Contains(s, "canary-7ed1") }
+
+// muffled is a bus that does not hear while it is told so.
+type muffled struct {
+	bridge.Bus
+	mu        sync.Mutex
+	deaf      bool
+	listeners []bridge.Listener
+}
+
+type muffledListener struct {
+	bridge.Listener
+	bus *muffled
+}
+
+func (m *muffled) set(deaf bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.deaf = deaf
+}
+
+func (m *muffled) all() []bridge.Listener {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return append([]bridge.Listener(nil), m.listeners...)
+}
+
+func (m *muffled) Subscribe(entity shared.EntityType, l bridge.Listener) error {
+	m.mu.Lock()
+	m.listeners = append(m.listeners, l)
+	m.mu.Unlock()
+	return m.Bus.Subscribe(entity, muffledListener{l, m})
+}
+
+func (l muffledListener) Message(b []byte) {
+	l.bus.mu.Lock()
+	deaf := l.bus.deaf
+	l.bus.mu.Unlock()
+	if !deaf {
+		l.Listener.Message(b)
+	}
 }

@@ -1,0 +1,233 @@
+package web
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+const (
+	// CloseDisconnected: the application asks the client to connect anew.
+	CloseDisconnected = 4410
+	// CloseRevoked: the application has withdrawn the secret.
+	CloseRevoked = 4503
+)
+
+// sessionsTopic carries orders about sessions from node to node.
+const sessionsTopic shared.EntityType = "es.sessions"
+
+// order is what a node tells all nodes to do with the sessions that go by a
+// secret since before a time. The secret itself is not told, only its digest.
+type order struct {
+	code   int // with which they are closed
+	digest string
+	given  time.Time
+}
+
+func digestOf(secret shared.Secret) string {
+	sum := sha256.Sum256([]byte("entity-sync session\x00" + secret.Reveal()))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+func (o order) text() string {
+	return fmt.Sprintf("close %d %s %d", o.code, o.digest, o.given.UnixMilli())
+}
+
+var errNoOrder = errors.New("this is no order about sessions")
+
+func parseOrder(text string) (o order, err error) {
+	parts := strings.Split(text, " ")
+	if len(parts) != 4 || parts[0] != "close" {
+		return o, errNoOrder
+	}
+	millis, err := strconv.ParseInt(parts[3], 10, 64)
+	if err != nil {
+		return o, errNoOrder
+	}
+	o = order{digest: parts[2], given: time.UnixMilli(millis)}
+	switch parts[1] {
+	case strconv.Itoa(CloseDisconnected):
+		o.code = CloseDisconnected
+	case strconv.Itoa(CloseRevoked):
+		o.code = CloseRevoked
+	default:
+		return o, errNoOrder
+	}
+	return o, nil
+}
+
+// again is what a node says that may have missed orders: whoever has given some
+// lately repeats them.
+const again = "again"
+
+const (
+	// repeatFor is how long an order is repeated to nodes that missed it.
+	repeatFor = 10 * time.Minute
+
+	// maxRepeated bounds the orders that a node remembers to have given.
+	maxRepeated = 10_000
+)
+
+// orders is one node's part in them. What is heard is carried out by a goroutine
+// that lives as long as there is something to do, because the bus does not wait.
+type orders struct {
+	disabled error // why there are none
+
+	mu      sync.Mutex
+	heard   map[string]order // by digest, to be carried out
+	given   map[string]order // by digest, lately, by this node
+	ask     bool             // orders may have been missed
+	repeat  bool             // somebody else has missed some
+	working bool
+}
+
+// listenToOrders joins the sessions' topic. Where that cannot be, Revoke says so.
+func (h *Handler) listenToOrders(b *bridge.Bridge) {
+	h.orders.disabled = b.RegisterTopic(sessionsTopic, bridge.Topic{
+		Hear: func(text string) {
+			if text == again {
+				h.note(func(o *orders) { o.repeat = len(o.given) > 0 })
+				return
+			}
+			if order, err := parseOrder(text); err == nil {
+				h.note(func(o *orders) { o.heard = remember(o.heard, order) })
+			}
+		},
+		Missed: func() {
+			if len(h.all()) > 0 { // at the start nobody is there to be sent away
+				h.note(func(o *orders) { o.ask = true })
+			}
+		},
+	})
+	if err := h.orders.disabled; err != nil {
+		h.config.Logger.Warn("Revoke and Disconnect will not work", slog.Any("error", err))
+	}
+}
+
+// remember adds an order, in place of one for the same sessions. There may be too
+// many to remember: the oldest are forgotten.
+func remember(all map[string]order, o order) map[string]order {
+	if all == nil {
+		all = make(map[string]order)
+	}
+	for digest, old := range all {
+		if len(all) < maxRepeated && time.Since(old.given) < repeatFor {
+			continue
+		}
+		delete(all, digest)
+	}
+	all[o.digest] = o
+	return all
+}
+
+// note changes what is to be done, and sees to it that it is.
+func (h *Handler) note(change func(*orders)) {
+	h.orders.mu.Lock()
+	defer h.orders.mu.Unlock()
+	change(&h.orders)
+	if !h.orders.working && h.start(h.obey) {
+		h.orders.working = true
+	}
+}
+
+// obey carries orders out until there are none.
+func (h *Handler) obey() {
+	for {
+		heard, say := h.orders.take()
+		if heard == nil && say == nil {
+			return
+		}
+		if len(heard) > 0 {
+			h.carryOut(heard)
+		}
+		for _, text := range say {
+			ctx, cancel := context.WithTimeout(h.ctx, attemptTimeout)
+			err := h.config.Bridge.Tell(ctx, sessionsTopic, text)
+			cancel()
+			if err != nil {
+				h.config.Logger.Debug("an order about sessions was not repeated", slog.Any("error", err))
+				break
+			}
+		}
+	}
+}
+
+func (o *orders) take() (heard map[string]order, say []string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	heard, o.heard = o.heard, nil
+	if o.ask {
+		say = append(say, again)
+	}
+	if o.repeat {
+		for _, given := range o.given {
+			if time.Since(given.given) < repeatFor {
+				say = append(say, given.text())
+			}
+		}
+	}
+	o.ask, o.repeat = false, false
+	o.working = heard != nil || say != nil
+	return heard, say
+}
+
+// carryOut closes the sessions that the orders are about.
+func (h *Handler) carryOut(orders map[string]order) {
+	for _, s := range h.all() {
+		id := s.who()
+		o, ok := orders[digestOf(id.secret)]
+		if !ok || !id.since.Before(o.given) {
+			continue
+		}
+		reason := "the secret was withdrawn"
+		if o.code == CloseDisconnected {
+			reason = "connect anew"
+		}
+		s.goAway(o.code, reason)
+	}
+}
+
+// Revoke ends the sessions of every node that go by a secret, with close code
+// CloseRevoked, which tells them not to come back. It does not keep anybody out:
+// withdraw the secret first, so that fetch handlers, Authenticate and VerifySecret
+// refuse it. When Revoke returns nil every node has heard of it or will, also one
+// that is cut off from the bus for some minutes, as long as this node lives.
+//
+// The secret itself is not told on the bus, only its SHA-256 digest.
+func (h *Handler) Revoke(ctx context.Context, secret string) error {
+	return h.order(ctx, CloseRevoked, secret)
+}
+
+// Disconnect is Revoke with close code CloseDisconnected: the clients connect anew
+// and are authenticated again.
+func (h *Handler) Disconnect(ctx context.Context, secret string) error {
+	return h.order(ctx, CloseDisconnected, secret)
+}
+
+func (h *Handler) order(ctx context.Context, code int, secret string) error {
+	if h.config.Bridge == nil {
+		return errors.New("web: a handler without a Bridge cannot reach other nodes")
+	}
+	if err := h.orders.disabled; err != nil {
+		return fmt.Errorf("web: sessions cannot be ended: %w", err)
+	}
+	o := order{code: code, digest: digestOf(shared.NewSecret(secret)), given: time.Now()}
+	h.note(func(all *orders) { // at once here, whatever the bus does
+		all.given = remember(all.given, o)
+		all.heard = remember(all.heard, o)
+	})
+	if err := h.config.Bridge.Tell(ctx, sessionsTopic, o.text()); err != nil {
+		return fmt.Errorf("web: ending sessions on other nodes: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,158 @@
+package web_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/membus"
+	"github.com/entity-sync/entity-sync/web"
+)
+
+// spy hears what is said on a topic.
+type spy chan string
+
+func (s spy) Message(b []byte) { s <- string(b) }
+func (s spy) Live()            {}
+func (s spy) Lost(error)       {}
+
+// Two nodes, and clients of both with the same secret. Whoever goes by it is sent
+// away, on whichever node that was asked for; others stay.
+func TestRevokeAndDisconnect(t *testing.T) {
+	here := start(t, web.Config{}, echo)
+	there := startOn(t, here.broker, web.Config{}, echo)
+	said := make(spy, 100)
+	if err := here.broker.NewNode().Subscribe("es.sessions", said); err != nil {
+		t.Fatal(err)
+	}
+	join := func(s *server, secret string) *conn {
+		c := s.dialV2(t)
+		c.send(`{"action":"secret","body":%q}`, secret)
+		c.wantFrame("ack")
+		return c
+	}
+	for _, test := range []struct {
+		end  func(*web.Handler, context.Context, string) error
+		code int
+	}{{(*web.Handler).Revoke, web.CloseRevoked}, {(*web.Handler).Disconnect, web.CloseDisconnected}} {
+		mine, theirs, other, classic := join(here, "canary-7ed1"), join(there, "canary-7ed1"), join(there, "another"), there.dial(t)
+		classic.send(`{"action":"secret","body":"canary-7ed1"}`)
+		classic.subscribe("1")
+		until(t, "it has said its secret", func() bool { return there.bridge.Stats().Subscriptions == 1 })
+		time.Sleep(2 * time.Millisecond) // orders have their time in milliseconds
+		if err := test.end(here.handler, t.Context(), "canary-7ed1"); err != nil {
+			t.Fatal(err)
+		}
+		mine.wantClose(test.code)
+		theirs.wantClose(test.code)
+		classic.wantClose(test.code)
+		other.send(`{"action":"unsubscribe","ref":7,"body":{"entity":"items","id":"1"}}`)
+		other.wantFrame("ack 7")
+		other.Close()
+		back := join(there, "canary-7ed1") // since then: not meant
+		back.Close()
+		until(t, "all are gone", func() bool { return here.bridge.Stats().Clients+there.bridge.Stats().Clients == 0 })
+	}
+	for len(said) > 0 {
+		if text := <-said; containsCanary(text) {
+			t.Errorf("the bus carries the secret: %s", text)
+		}
+	}
+	c := join(here, "me")
+	c.send(`{"action":"subscribe","ref":1,"body":{"entity":"es.sessions","id":"again"}}`)
+	c.wantFrame("error 1 es.sessions again unknown_entity")
+}
+
+// A node that was cut off when a secret was withdrawn hears of it when it is back,
+// and spares those who said the secret after that.
+func TestANodeThatMissedARevocationHearsOfItLater(t *testing.T) {
+	here := start(t, web.Config{}, echo)
+	deaf := &muffled{Bus: here.broker.NewNode()}
+	there := startWith(t, deaf, web.Config{}, echo)
+	old := there.dialV2(t)
+	old.send(`{"action":"secret","body":"withdrawn"}`)
+	old.wantFrame("ack")
+	time.Sleep(2 * time.Millisecond)
+	deaf.set(true)
+	if err := here.handler.Revoke(t.Context(), "withdrawn"); err != nil {
+		t.Fatal(err)
+	}
+	young := there.dialV2(t)
+	young.send(`{"action":"secret","body":"withdrawn"}`)
+	young.wantFrame("ack")
+	deaf.set(false)
+	for _, l := range deaf.all() {
+		l.Live()
+	}
+	old.wantClose(web.CloseRevoked)
+	young.send(`{"action":"unsubscribe","ref":7,"body":{"entity":"items","id":"1"}}`)
+	young.wantFrame("ack 7")
+}
+
+func TestRubbishOnTheSessionsTopicIsIgnored(t *testing.T) {
+	s := start(t, web.Config{}, echo)
+	c := s.dialV2(t)
+	c.send(`{"action":"secret","body":"me"}`)
+	c.wantFrame("ack")
+	for _, id := range []string{"x", "close", "close 4503 x", "close 4503 x y", "close 1 x 1", "close 4503 x 1 2", "again"} {
+		if err := s.bridge.Tell(t.Context(), "es.sessions", id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.send(`{"action":"unsubscribe","ref":7,"body":{"entity":"items","id":"1"}}`)
+	c.wantFrame("ack 7")
+}
+
+// Texts on a topic are audited as changes are.
+func TestAMissedTextIsNoticed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var broker membus.Broker
+		deaf := &muffled{Bus: broker.NewNode()}
+		from, err := bridge.New(bridge.Config{Bus: broker.NewNode()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		to, err := bridge.New(bridge.Config{Bus: deaf})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var heard, missed atomic.Int64
+		topic := bridge.Topic{Hear: func(string) { heard.Add(1) }, Missed: func() { missed.Add(1) }}
+		for range 2 { // both of two listeners
+			if err := to.RegisterTopic("topic", topic); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := from.RegisterTopic("topic", bridge.Topic{Hear: func(string) {}, Missed: func() {}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := to.Register("topic", echo, bridge.EntityOptions{}); err == nil {
+			t.Error("a topic is registered as an entity type as well")
+		}
+		tell := func() {
+			if err := from.Tell(t.Context(), "topic", "text"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		tell()
+		time.Sleep(time.Minute)
+		if heard.Load() != 2 || missed.Load() != 1 { // the first listener, when the topic was joined
+			t.Errorf("heard %d and missed %d, want 2 and 1", heard.Load(), missed.Load())
+		}
+		deaf.set(true)
+		tell()
+		deaf.set(false)
+		time.Sleep(time.Minute)
+		if heard.Load() != 2 || missed.Load() != 3 {
+			t.Errorf("heard %d and missed %d after a loss, want 2 and 3", heard.Load(), missed.Load())
+		}
+		for _, b := range []*bridge.Bridge{from, to} {
+			if err := b.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
