@@ -65,6 +65,10 @@ type Config struct {
 	// client's secret.
 	WSPassThrough shared.SecretByteHandler
 
+	// OnMessage is WSPassThrough for an application that has something to answer:
+	// it is given the session. It takes the place of WSPassThrough.
+	OnMessage func(s web.Session, message []byte)
+
 	// Authenticate says who connects, from the request's cookie or header: with
 	// what secret its rows are fetched, and when that expires (zero for never). An
 	// error that is shared.ErrUnauthenticated is answered with status 401,
@@ -223,6 +227,7 @@ func (c Config) web(b *bridge.Bridge) web.Config {
 		MaxMessageBytes:  c.MaxMessageBytes,
 		MaxSubscriptions: c.MaxSubscriptions,
 
+		OnMessage:          c.OnMessage,
 		Authenticate:       c.Authenticate,
 		VerifySecret:       c.VerifySecret,
 		RequireSecret:      c.RequireSecret,

@@ -12,6 +12,7 @@ import (
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/bridge/nsqbus"
 	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web"
 )
 
 // Every field that Config shares with a part's Config reaches it.
@@ -19,23 +20,23 @@ func TestConfigReachesTheParts(t *testing.T) {
 	c := Config{
 		AllowedOrigins: []string{"https://example.com"}, Snapshot: true, PublishTimeout: 1,
 		MaxMessageBytes: 2, MaxSubscriptions: 3, PingInterval: 4, PongWait: 5, WriteTimeout: 6,
-		Logger: slog.New(slog.DiscardHandler), WSPassThrough: func(string, []byte) {},
+		Logger: slog.New(slog.DiscardHandler), WSPassThrough: func(string, []byte) {}, OnMessage: func(web.Session, []byte) {},
 		Authenticate:  func(*http.Request) (string, time.Time, error) { return "", time.Time{}, nil },
 		VerifySecret:  func(context.Context, string) (time.Time, error) { return time.Time{}, nil },
 		RequireSecret: true, SecretTimeout: 7, RemoteAddr: func(*http.Request) string { return "" },
 		Authorize:   func(context.Context, shared.Attempt) error { return nil },
 		MaxSessions: 8, MaxSessionsPerAddr: 9, MessageRate: 10, SubscribeRate: 11, MaxQueuedBytes: 12,
 	}
-	web := c.web(&bridge.Bridge{})
-	part := reflect.ValueOf(web)
+	got := c.web(&bridge.Bridge{})
+	part := reflect.ValueOf(got)
 	for i := range part.NumField() {
 		if part.Field(i).IsZero() {
 			t.Errorf("web.Config.%s is not set", part.Type().Field(i).Name)
 		}
 	}
-	if web.MaxMessageBytes != 2 || web.MaxSubscriptions != 3 || web.PingInterval != 4 || web.PongWait != 5 || web.WriteTimeout != 6 ||
-		web.SecretTimeout != 7 || web.MaxSessions != 8 || web.MaxSessionsPerAddr != 9 || web.MessageRate != 10 || web.SubscribeRate != 11 || web.MaxQueuedBytes != 12 {
-		t.Errorf("values are mixed up: %+v", web)
+	if got.MaxMessageBytes != 2 || got.MaxSubscriptions != 3 || got.PingInterval != 4 || got.PongWait != 5 || got.WriteTimeout != 6 ||
+		got.SecretTimeout != 7 || got.MaxSessions != 8 || got.MaxSessionsPerAddr != 9 || got.MessageRate != 10 || got.SubscribeRate != 11 || got.MaxQueuedBytes != 12 {
+		t.Errorf("values are mixed up: %+v", got)
 	}
 	if b := c.bridge(nil, nil); b.PublishTimeout != 1 || b.Logger != c.Logger {
 		t.Errorf("bridge.Config is %+v", b)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/entity-sync/entity-sync/bridge"
@@ -24,6 +25,7 @@ type EntitySync struct {
 	DatabaseHub *db.DatabaseHub
 
 	handler *web.Handler
+	closing *atomic.Bool
 	modern  *sync.Map // the entity types that Register and its kin have registered
 }
 
@@ -40,7 +42,7 @@ func New(c Config) (*EntitySync, error) {
 	if err != nil {
 		return nil, fmt.Errorf("es: Config: %w", err)
 	}
-	s := &EntitySync{DatabaseHub: db.NewDatabaseHub(), modern: new(sync.Map)}
+	s := &EntitySync{DatabaseHub: db.NewDatabaseHub(), modern: new(sync.Map), closing: new(atomic.Bool)}
 	if s.Bridge, err = bridge.New(c.bridge(bus, s.DatabaseHub.Fetch)); err != nil {
 		return nil, fmt.Errorf("es: Config: %w", err)
 	}
@@ -95,11 +97,16 @@ func (s *EntitySync) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.handler.ServeHTTP(w, r)
 }
 
+// Ready reports whether the node hears the changes that other nodes announce, and
+// takes clients: what a load balancer wants to know.
+func (s *EntitySync) Ready() bool { return !s.closing.Load() && s.Bridge.Ready() }
+
 // Close sends the clients away (close code 1012, "service restart"), leaves the
 // bus and waits for fetch handlers under way, no longer than ctx allows. Call it
 // before http.Server's Shutdown, which does not know of upgraded connections.
 // It may be called again.
 func (s *EntitySync) Close(ctx context.Context) error {
+	s.closing.Store(true)
 	return errors.Join(s.sendAway(ctx), s.Bridge.Close(ctx))
 }
 

@@ -55,7 +55,7 @@ func (classicWire) receive(s *session, message []byte) error {
 		return errNotJSON
 	}
 	if !isObject(message) {
-		s.passThrough(message)
+		s.own(message)
 		return nil
 	}
 	var m shared.Message
@@ -64,7 +64,7 @@ func (classicWire) receive(s *session, message []byte) error {
 	}
 	switch m.Action {
 	case "":
-		s.passThrough(message)
+		s.own(message)
 		return nil
 	case shared.ActionSecret:
 		return receiveSecret(s, m.Body)

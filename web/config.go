@@ -27,6 +27,10 @@ type Config struct {
 	// messages, and the client's next one is read when it returns. Nil ignores them.
 	PassThrough shared.SecretByteHandler
 
+	// OnMessage is PassThrough for an application that has something to answer. It
+	// takes the place of PassThrough.
+	OnMessage func(s Session, message []byte)
+
 	// AllowedOrigins are the origins (scheme://host[:port]) whose pages may
 	// connect, besides the server's own. "*" allows every page there is to act
 	// for whoever visits it; use it only where secrets are not cookies.
@@ -158,6 +162,9 @@ func (c Config) validate() error {
 	}
 	if c.SecretTimeout < 0 || c.MaxSessions < 0 || c.MaxSessionsPerAddr < 0 || c.MessageRate < 0 || c.SubscribeRate < 0 || c.MaxQueuedBytes < 0 {
 		return errors.New("SecretTimeout, MaxSessions, MaxSessionsPerAddr, MessageRate, SubscribeRate and MaxQueuedBytes cannot be negative")
+	}
+	if c.OnMessage != nil && c.PassThrough != nil {
+		return errors.New("OnMessage takes the place of PassThrough: set one of them")
 	}
 	for _, origin := range c.AllowedOrigins {
 		if origin == "*" {

@@ -15,12 +15,12 @@ import (
 // Close codes of our own. From 4400 to 4499 a client does well to come back, from
 // 4500 to 4599 it does not.
 const (
-	// CloseExpired: the secret has expired. Come back with a new one.
+	// CloseExpired says that the secret has expired. Come back with a new one.
 	CloseExpired = 4401
-	// CloseSlow: more was waiting for the client than a node holds for one. Come
-	// back, and ask for less or read faster.
+	// CloseSlow says that more was waiting for the client than a node holds for
+	// one. Come back, and ask for less or read faster.
 	CloseSlow = 4408
-	// CloseUnauthenticated: no valid secret was said in time.
+	// CloseUnauthenticated says that no valid secret was said in time.
 	CloseUnauthenticated = 4501
 )
 

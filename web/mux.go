@@ -68,7 +68,7 @@ var _ client = (*functionClient)(nil)
 
 func newFunctionClient(s *session, builder shared.ByteSecretHandlingRemoteProxy) client {
 	c := &functionClient{}
-	toWS := func(row []byte) { s.out.sendDirect(appendFrame(nil, websocket.TextMessage, row)) }
+	toWS := func(row []byte) { _ = s.out.sendDirect(appendFrame(nil, websocket.TextMessage, row)) }
 	c.sub, c.unSub, c.dc = builder(toWS, s.getSecret)
 	return c
 }

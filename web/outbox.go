@@ -141,14 +141,19 @@ func (o *outbox) release() { o.put(func() { o.held = false }) }
 func (o *outbox) sendNotice(frame []byte) { o.put(func() { o.notice = frame }) }
 
 // sendDirect queues a frame that nothing replaces, and waits while too many are
-// queued already. It returns when the frame is queued or the session is ending.
-func (o *outbox) sendDirect(frame []byte) {
+// queued already. It returns true when the frame is queued, false when the session
+// is ending.
+func (o *outbox) sendDirect(frame []byte) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for len(o.direct) >= maxDirect && !o.ending {
 		o.room.Wait()
 	}
+	if o.ending {
+		return false
+	}
 	o.putLocked(func() { o.direct = append(o.direct, frame) })
+	return true
 }
 
 // end takes nothing more, and writes frame, if there is one, after what waits

@@ -17,9 +17,9 @@ import (
 )
 
 const (
-	// CloseDisconnected: the application asks the client to connect anew.
+	// CloseDisconnected says that the application asks the client to connect anew.
 	CloseDisconnected = 4410
-	// CloseRevoked: the application has withdrawn the secret.
+	// CloseRevoked says that the application has withdrawn the secret.
 	CloseRevoked = 4503
 )
 

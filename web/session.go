@@ -276,10 +276,3 @@ func (s *session) complain(err error, attrs ...any) {
 		s.handler.config.Logger.Warn("ignoring a client's message", attrs...)
 	}
 }
-
-// passThrough hands the application a message of its own.
-func (s *session) passThrough(message []byte) {
-	if handle := s.handler.config.PassThrough; handle != nil {
-		handle(s.getSecret(), message)
-	}
-}

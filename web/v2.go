@@ -243,11 +243,9 @@ func (w v2Wire) act(s *session, m v2Request, message []byte) error {
 		w.change(s, m, keys)
 		return nil
 	case "":
-		if s.handler.config.PassThrough == nil {
+		if !s.own(message) {
 			return &refusal{code: codeBadMessage, message: "there is no action"}
 		}
-		s.passThrough(message)
-		return nil // what it says to that is the application's
 	default:
 		return &refusal{code: codeUnknownAction, message: "actions are secret, subscribe and unsubscribe"}
 	}

@@ -1,0 +1,52 @@
+package web
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+const (
+	// drainEach is how much longer it takes to send away one client more, and
+	// maxDrain how long it takes at most. All come back elsewhere: those of a
+	// large node not in one moment.
+	drainEach = 2 * time.Millisecond
+	maxDrain  = 10 * time.Second
+
+	// drainStep is the time between two groups that are sent away.
+	drainStep = 10 * time.Millisecond
+
+	// maxRetry is the longest that a client is told to wait before it comes back.
+	maxRetry = time.Second
+)
+
+// drain sends the sessions away in random order, spread over some time: half of
+// what ctx allows at most.
+func drain(ctx context.Context, sessions []*session) {
+	spread := min(time.Duration(len(sessions))*drainEach, maxDrain)
+	if end, ok := ctx.Deadline(); ok {
+		spread = max(0, min(spread, time.Until(end)/2))
+	}
+	rand.Shuffle(len(sessions), func(i, j int) { sessions[i], sessions[j] = sessions[j], sessions[i] })
+	group := len(sessions)
+	if steps := int(spread / drainStep); steps > 1 {
+		group = (len(sessions) + steps - 1) / steps
+	}
+	for i, s := range sessions {
+		if i > 0 && i%group == 0 {
+			select {
+			case <-time.After(drainStep):
+			case <-ctx.Done(): // the rest at once
+			}
+		}
+		s.goAway(websocket.CloseServiceRestart, retryHint())
+	}
+}
+
+// retryHint is the reason of a close frame that asks a client to come back.
+func retryHint() string {
+	return fmt.Sprintf("restarting; retry in %d ms", rand.N(maxRetry).Milliseconds()) //nolint:gosec // jitter is no secret
+}

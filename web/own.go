@@ -1,0 +1,65 @@
+package web
+
+import (
+	"errors"
+	"unicode/utf8"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// Session is a client, for the messages that are the application's own. It may be
+// kept, used from any goroutine and compared.
+type Session struct{ s *session }
+
+// Secret returns what the client's rows are fetched with now.
+func (s Session) Secret() string { return s.s.getSecret() }
+
+// Remote returns the client's address.
+func (s Session) Remote() string { return s.s.remote }
+
+var errNotText = errors.New("web: a message must be UTF-8 text")
+
+// Send sends a text message. It waits while others that were sent before are
+// still waiting to be written, and returns shared.ErrClosed when the client is
+// gone. It does not wait for the client to have read it.
+func (s Session) Send(message []byte) error {
+	if !utf8.Valid(message) {
+		return errNotText
+	}
+	if !s.s.out.sendDirect(appendFrame(nil, websocket.TextMessage, message)) {
+		return shared.ErrClosed
+	}
+	return nil
+}
+
+// Close ends the session once what waits for the client is written. The code is
+// one that applications may send: 1000, or from 4000 on; see docs/protocol.md for
+// those that have a meaning here. The reason has at most 123 bytes.
+func (s Session) Close(code int, reason string) error {
+	if code != websocket.CloseNormalClosure && (code < 4000 || code > 4999) {
+		return errors.New("web: an application may close with 1000, or 4000 to 4999")
+	}
+	const maxReason = 123 // RFC 6455: a control frame has 125 bytes, two of them the code
+	if len(reason) > maxReason || !utf8.ValidString(reason) {
+		return errors.New("web: a reason is at most 123 bytes of UTF-8")
+	}
+	s.s.goAway(code, reason)
+	return nil
+}
+
+// own hands the application a message of its own. It returns false where the
+// application takes none.
+func (s *session) own(message []byte) bool {
+	c := &s.handler.config
+	switch {
+	case c.OnMessage != nil:
+		c.OnMessage(Session{s}, message)
+	case c.PassThrough != nil:
+		c.PassThrough(s.getSecret(), message)
+	default:
+		return false
+	}
+	return true
+}
