@@ -30,7 +30,7 @@ func drain(ctx context.Context, sessions []*session) {
 	if end, ok := ctx.Deadline(); ok {
 		spread = max(0, min(spread, time.Until(end)/2))
 	}
-	rand.Shuffle(len(sessions), func(i, j int) { sessions[i], sessions[j] = sessions[j], sessions[i] })
+	rand.Shuffle(len(sessions), func(i, j int) { sessions[i], sessions[j] = sessions[j], sessions[i] }) //nolint:gosec // the order is no secret
 	group := len(sessions)
 	if steps := int(spread / drainStep); steps > 1 {
 		group = (len(sessions) + steps - 1) / steps
