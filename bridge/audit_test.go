@@ -2,10 +2,13 @@ package bridge_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -351,6 +354,49 @@ func TestADoubtOutlivesItsPublishersMemory(t *testing.T) {
 		w.wantRev(t, 1)
 		if err := stranger.Close(t.Context()); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// A notification is lost, and before that is certain a client moves to a view that
+// was fetched in the meantime. What was fetched there was not for it.
+func TestAClientThatMovesWithinTheGraceMissesNothing(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var broker membus.Broker
+		bus := &faultyBus{Bus: broker.NewNode()}
+		n, other := newNodeWith(t, &broker, bridge.Config{Bus: bus}), newNode(t, &broker)
+		var db table
+		var broken atomic.Bool
+		n.register(t, func(ctx context.Context, k shared.EntityKey, secret string) ([][]byte, error) {
+			if secret == "new" && broken.Load() {
+				return nil, errors.New("broken")
+			}
+			return db.fetch(ctx, k, secret)
+		}, bridge.EntityOptions{})
+		other.register(t, db.fetch, bridge.EntityOptions{})
+		mover, settled := newScreen(n, "old"), newScreen(n, "new")
+		mover.subscribe(t, key, bridge.SubscribeOptions{})
+		settled.subscribe(t, key, bridge.SubscribeOptions{})
+		write := func() {
+			db.write(key)
+			other.notify(t, key)
+			synctest.Wait()
+		}
+		write()
+		time.Sleep(time.Minute)
+		broken.Store(true)
+		write() // the mover gets it; the other view is to be tried again
+		bus.setFate(func([]byte) fate { return fate{lost: true} })
+		write()
+		bus.setFate(nil)
+		other.notify(t, shared.EntityKey{Entity: items, ID: "another"}) // which shows the hole
+		synctest.Wait()
+		broken.Store(false)
+		time.Sleep(500 * time.Millisecond) // the other view is tried again
+		mover.SetSecret("new")
+		time.Sleep(time.Minute)
+		if got := mover.rows(); !strings.Contains(got[len(got)-1], `"rev":3`) {
+			t.Errorf("saw %q, want it to end with revision 3", got)
 		}
 	})
 }

@@ -101,7 +101,7 @@ type Bridge struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
-	mu       sync.RWMutex // guards what follows; taken last
+	mu       sync.RWMutex // guards what follows; see doc.go for its place
 	entities map[shared.EntityType]*entity
 	closed   bool
 	work     sync.WaitGroup // workers, and clients' pumps

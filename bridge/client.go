@@ -244,6 +244,8 @@ func (c *Client) setSecret(secret shared.Secret, scopes map[*entity]scope) (done
 	}
 	c.secret = secret
 	c.generation++
+	c.fresh.hold()
+	defer c.fresh.release()
 	for _, sub := range c.subs {
 		ent := sub.view.entity
 		c.bridge.index.move(ent, sub, scopes[ent], secret)
@@ -259,6 +261,7 @@ func (c *Client) Close() {
 		return
 	}
 	c.closed = true
+	c.fresh.mute()
 	for _, sub := range c.subs {
 		c.remove(sub)
 		c.sink.Drop(&sub.slot)

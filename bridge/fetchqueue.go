@@ -50,6 +50,7 @@ type fetchQueue struct {
 	held      int // who is about to push more: workers start when it is done
 	repairs   *rate.Limiter
 	resume    *time.Timer // runs while repairs wait for the limiter
+	closed    bool
 }
 
 // repairShare is the part of an entity type's workers that repairs may have.
@@ -206,14 +207,15 @@ func (q *fetchQueue) mayRepairLocked(repairing bool) bool {
 	now := time.Now()
 	r := q.repairs.ReserveN(now, 1)
 	wait := r.DelayFrom(now)
-	if wait == 0 {
-		return true
+	if wait > 0 {
+		r.CancelAt(now)
 	}
-	r.CancelAt(now)
-	if q.resume == nil {
+	// Where more of them wait another worker may have its turn soon, though this
+	// one is busy.
+	if (wait > 0 || q.lines[repairLane].length > 1) && q.resume == nil && !q.closed {
 		q.resume = time.AfterFunc(max(wait, repairPause), q.resumeRepairs)
 	}
-	return false
+	return wait == 0
 }
 
 func (q *fetchQueue) resumeRepairs() {
@@ -226,6 +228,7 @@ func (q *fetchQueue) resumeRepairs() {
 func (q *fetchQueue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.closed = true
 	if q.resume != nil {
 		q.resume.Stop()
 	}

@@ -31,6 +31,8 @@ const (
 type freshness struct {
 	mu     sync.Mutex // taken after a view's lock
 	doubts int
+	told   bool          // that it is not fresh
+	held   bool          // nothing is told until release
 	sink   FreshnessSink // nil where nobody wants to know
 	stale  *atomic.Int64 // clients that are not fresh
 }
@@ -38,19 +40,47 @@ type freshness struct {
 func (f *freshness) add(n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	was := f.doubts
 	f.doubts += n
-	if (was == 0) == (f.doubts == 0) {
+	if !f.held {
+		f.tellLocked()
+	}
+}
+
+func (f *freshness) tellLocked() {
+	if f.told == (f.doubts > 0) {
 		return
 	}
-	if f.doubts > 0 {
+	f.told = f.doubts > 0
+	if f.told {
 		f.stale.Add(1)
 	} else {
 		f.stale.Add(-1)
 	}
 	if f.sink != nil {
-		f.sink.Fresh(f.doubts == 0)
+		f.sink.Fresh(!f.told)
 	}
+}
+
+// hold keeps the sink from being told until release, so that what changes on the
+// way of a subscription from one view to another is not told.
+func (f *freshness) hold() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.held = true
+}
+
+func (f *freshness) release() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.held = false
+	f.tellLocked()
+}
+
+// mute tells the sink nothing any more.
+func (f *freshness) mute() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sink = nil
 }
 
 // setDoubtLocked changes why the view is in doubt, and tells its members' clients
@@ -74,6 +104,9 @@ func (v *view) setDoubtLocked(d doubt) {
 func (v *view) suspect(d doubt) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if d == doubtBus && v.entity.live.Load() {
+		return // it is back already
+	}
 	v.setDoubtLocked(v.doubt | d)
 }
 

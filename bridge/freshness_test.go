@@ -3,6 +3,7 @@ package bridge_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -110,8 +111,14 @@ func TestFailingFetchesAreNotHidden(t *testing.T) {
 		broken.Store(true)
 		n.notify(t, key)
 		wantStory(t, s, "broken again", "stale")
-		s.SetSecret("another") // its view has not failed yet
-		wantStory(t, s, "with another secret", "fresh", "stale")
+		s.SetSecret("another") // its view has not failed yet, nor has it been fetched
+		wantStory(t, s, "with another secret")
+		broken.Store(false)
+		time.Sleep(time.Minute)
+		wantStory(t, s, "fetched with it", "row 1", "fresh")
+		broken.Store(true)
+		n.notify(t, key)
+		wantStory(t, s, "and broken once more", "stale")
 		s.Close()
 		if got := n.Stats().Stale; got != 0 {
 			t.Errorf("%d clients are stale, want none", got)
@@ -209,6 +216,51 @@ func TestOnlyDifferences(t *testing.T) {
 		synctest.Wait()
 		if got := len(s.all()); got != 2 {
 			t.Errorf("%d updates after a change, want 2", got)
+		}
+	})
+}
+
+// It says what it had, and at the same time gets something newer: what is sent
+// then is not measured by what it said.
+func TestAVersionThatCrossesAnUpdate(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := newNode(t, &membus.Broker{})
+		var value atomic.Value
+		value.Store("1")
+		n.register(t, func(context.Context, shared.EntityKey, string) ([][]byte, error) {
+			return [][]byte{[]byte(value.Load().(string))}, nil
+		}, bridge.EntityOptions{})
+		s := newScreen(n, "me")
+		s.subscribe(t, key, withSnapshot)
+		synctest.Wait()
+		first := s.all()[0].Version
+		value.Store("2")
+		n.notify(t, key)
+		synctest.Wait() // "2" is on its way
+		value.Store("1")
+		s.subscribe(t, key, bridge.SubscribeOptions{Snapshot: true, Version: first})
+		synctest.Wait()
+		if got := s.rows(); !slices.Equal(got, []string{"1", "2", "1"}) {
+			t.Errorf("saw %q, want it to end with what there is", got)
+		}
+	})
+}
+
+// A rate that is low for fetches that are slow is still kept up with.
+func TestASlowFetchDoesNotLowerTheRateOfRepairs(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var broker membus.Broker
+		n, m := newNode(t, &broker), &meter{}
+		n.register(t, m.fetch, bridge.EntityOptions{ResyncRate: 4}) // each takes a second
+		s := newScreen(n, "me")
+		for i := range 100 {
+			s.subscribe(t, shared.EntityKey{Entity: items, ID: fmt.Sprint(i)}, bridge.SubscribeOptions{})
+		}
+		broker.SetDown(true)
+		broker.SetDown(false)
+		time.Sleep(30 * time.Second)
+		if got := len(m.begun()); got != 100 {
+			t.Errorf("%d of 100 repairs in 30 s at 4 a second", got)
 		}
 	})
 }

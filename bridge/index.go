@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"hash/maphash"
+	"math"
 	"sync"
 
 	"github.com/entity-sync/entity-sync/shared"
@@ -141,7 +142,7 @@ func (x *index) join(ent *entity, sub *subscription, s scope) {
 	sh := x.shard(sub.key)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	sh.join(ent, sub, s)
+	sh.join(ent, sub, s, baggage{forAll: math.MaxUint64})
 }
 
 // leave takes sub out of its view, if it is in one.
@@ -160,18 +161,18 @@ func (x *index) move(ent *entity, sub *subscription, s scope, secret shared.Secr
 	sh := x.shard(sub.key)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	owed := sh.leave(sub)
+	from := sh.leave(sub)
 	sub.secret = secret
 	if sub.snapshot {
 		sub.wants = max(sub.wants, wantDifference)
 	}
-	if dropped := sub.client.sink.Drop(&sub.slot); dropped || owed {
+	if dropped := sub.client.sink.Drop(&sub.slot); dropped || from.owed {
 		sub.sent, sub.wants = Version{}, wantResult
 	}
-	sh.join(ent, sub, s)
+	sh.join(ent, sub, s, from)
 }
 
-func (sh *shard) join(ent *entity, sub *subscription, s scope) {
+func (sh *shard) join(ent *entity, sub *subscription, s scope, from baggage) {
 	k := sh.keys[sub.key]
 	if k == nil {
 		k = &keyViews{}
@@ -187,19 +188,19 @@ func (sh *shard) join(ent *entity, sub *subscription, s scope) {
 		k.add(v)
 		ent.bridge.counts.views.Add(1)
 	}
-	v.join(sub)
+	v.join(sub, from)
 }
 
-func (sh *shard) leave(sub *subscription) (owed bool) {
+func (sh *shard) leave(sub *subscription) (from baggage) {
 	v := sub.view
 	if v == nil {
-		return false
+		return baggage{forAll: math.MaxUint64}
 	}
-	owed, unused := v.leave(sub)
+	from, unused := v.leave(sub)
 	if unused {
 		sh.remove(v)
 	}
-	return owed
+	return from
 }
 
 // removeUnused takes v out of the index if it has no member and nothing to do.

@@ -124,3 +124,30 @@ func TestTheApplicationsOwnVersion(t *testing.T) {
 		}
 	})
 }
+
+// A version is one of a key and a secret: with another secret it says nothing.
+func TestTheApplicationsVersionIsOneOfASecret(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := newNode(t, &membus.Broker{})
+		handler := &batches{answer: func(r shared.Request) shared.Result {
+			return shared.Result{Rows: [][]byte{[]byte("for " + r.Secret.Reveal())}, Version: "7"}
+		}}
+		if err := n.RegisterBatch(items, handler.fetch, bridge.EntityOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		s := newScreen(n, "admin")
+		s.subscribe(t, key, withSnapshot)
+		synctest.Wait()
+		s.SetSecret("guest")
+		synctest.Wait()
+		if got, want := s.rows(), []string{"for admin", "for guest"}; !slices.Equal(got, want) {
+			t.Errorf("saw %q, want %q", got, want)
+		}
+		back := newScreen(n, "guest")
+		back.subscribe(t, key, bridge.SubscribeOptions{Snapshot: true, Version: s.all()[0].Version})
+		synctest.Wait()
+		if got, want := back.rows(), []string{"for guest"}; !slices.Equal(got, want) {
+			t.Errorf("with the version of another secret it saw %q, want %q", got, want)
+		}
+	})
+}

@@ -98,9 +98,9 @@ func ParseVersion(s string) (v Version, err error) {
 	return Version(b), nil
 }
 
-// newUpdate takes its version from the kind and the rows, or the application's
-// own name for them.
-func newUpdate(key shared.EntityKey, kind Kind, r shared.Result) *Update {
+// newUpdate takes its version from the kind and the rows, or from the application's
+// own name for them, which means something for one scope only.
+func newUpdate(key shared.EntityKey, kind Kind, s scope, r shared.Result) *Update {
 	u := &Update{Key: key, Kind: kind, revision: max(r.Revision, 0)}
 	if kind == KindRows {
 		u.Rows = r.Rows
@@ -111,7 +111,7 @@ func newUpdate(key shared.EntityKey, kind Kind, r shared.Result) *Update {
 	if r.Version == "" {
 		u.Version = hash(kind, false, u.Rows...)
 	} else {
-		u.Version = hash(kind, true, []byte(r.Version))
+		u.Version = hash(kind, true, []byte(s.value.Reveal()), []byte(r.Version))
 	}
 	return u
 }

@@ -165,9 +165,22 @@ func (v *view) payerLocked() uint64 {
 	return v.members[0].client.number
 }
 
-func (v *view) join(sub *subscription) {
+// baggage is what a member that moves to another view takes along.
+type baggage struct {
+	owed   bool   // the view it left had, or may have had, something for it to come
+	forAll uint64 // of the view it left, the greatest number where it left none
+	doubt  doubt
+}
+
+func (v *view) join(sub *subscription, from baggage) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	// The results that this view has handed out were not for the new member: it
+	// is no more up to date than the view it comes from.
+	v.forAll = min(v.forAll, from.forAll)
+	if from.owed { // so that a fetch will end the doubt
+		v.setDoubtLocked(v.doubt | from.doubt&^doubtBus)
+	}
 	sub.view = v
 	sub.place = len(v.members)
 	v.members = append(v.members, sub)
@@ -183,8 +196,9 @@ func (v *view) want(sub *subscription, has Version) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	w := wantedBy(has)
-	if w == wantConfirmation {
-		sub.sent = has
+	if w == wantConfirmation && (sub.client.sink.Drop(&sub.slot) || sub.sent != has) {
+		// What it says it has is not, or will not be, what it was sent last.
+		w = wantResult
 	}
 	sub.wants = max(sub.wants, w)
 	v.serveLocked(sub)
@@ -204,12 +218,11 @@ func (v *view) serveLocked(sub *subscription) {
 	v.markLocked(causeJoined, sub.client.number)
 }
 
-// leave removes a member. owed says that the view had, or may have had,
-// something for it still to come; unused that the view can be forgotten.
-func (v *view) leave(sub *subscription) (owed, unused bool) {
+// leave removes a member. unused says that the view can be forgotten.
+func (v *view) leave(sub *subscription) (from baggage, unused bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	owed = v.state != idle
+	from = baggage{owed: v.state != idle, forAll: v.forAll, doubt: v.doubt}
 	last := len(v.members) - 1
 	moved := v.members[last]
 	v.members[sub.place], moved.place = moved, sub.place
@@ -222,7 +235,7 @@ func (v *view) leave(sub *subscription) (owed, unused bool) {
 	if last == 0 && v.abandon() {
 		v.forgetLocked()
 	}
-	return owed, v.unused()
+	return from, v.unused()
 }
 
 // abandon gives up what the view is waiting for, and reports whether it was
@@ -369,8 +382,12 @@ func (v *view) lastSent(sub *subscription) Version {
 func (v *view) fail(job fetchJob) time.Duration {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if len(v.members) == 0 || v.entity.bridge.ctx.Err() != nil {
+	if len(v.members) == 0 {
 		v.forgetLocked()
+		return 0
+	}
+	if v.entity.bridge.ctx.Err() != nil {
+		v.state, v.owed = idle, 0
 		return 0
 	}
 	v.setDoubtLocked(v.doubt | doubtFailing)

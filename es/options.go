@@ -86,9 +86,10 @@ func WithOnlyDifferences() Option {
 
 // WithRevision says how new what the fetch handler returned is, by a number that
 // grows with every change of the key, such as a counter in the row or the time of
-// its last write. A read that is older than what a client was sent, as a lagging
-// replica may answer it, is then dropped and fetched again shortly. Zero means
-// not known. A row that was deleted may come back with any revision.
+// its last write. A read that is older than what was sent to those who see the
+// same, as a lagging replica may answer it, is then dropped and fetched again
+// shortly. Zero means not known. A row that was deleted may come back with any
+// revision, and so may one that is looked at with another secret.
 //
 // The function takes what the handler returns: a T for Register, a []T for
 // RegisterRows. A handler of RegisterBatch sets shared.Result.Revision instead.

@@ -55,7 +55,7 @@ func RegisterRows[T any](s *EntitySync, entity shared.EntityType, fetch func(ctx
 	})
 }
 
-// RegisterBatch is Register for a handler that fetches several keys, or one key
+// RegisterBatch is RegisterRows for a handler that fetches several keys, or one key
 // for several secrets, in one go, such as with one query. It returns the results
 // in the order of the requests; a result's error means what it means to Register.
 // WithBatchSize bounds how many requests it gets.
@@ -67,7 +67,15 @@ func RegisterBatch(s *EntitySync, entity shared.EntityType, fetch func(ctx conte
 	case set.version != nil || set.revision != nil:
 		return fmt.Errorf("es: registering %q: WithVersion and WithRevision are not for batches: the handler sets them in shared.Result", entity)
 	}
-	return s.add(entity, set, fetch)
+	return s.add(entity, set, func(ctx context.Context, requests []shared.Request) []shared.Result {
+		results := fetch(ctx, requests)
+		for i, r := range results {
+			if r.Err == nil && len(r.Rows) == 0 {
+				results[i].Err = shared.ErrNotFound
+			}
+		}
+		return results
+	})
 }
 
 // register is Register and its like, for a handler that answers one request and
