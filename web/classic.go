@@ -119,7 +119,7 @@ func receiveKey(s *session, action shared.Action, body json.RawMessage) error {
 		err = s.client.Subscribe(k.EntityKey, o)
 	}
 	if err != nil {
-		return fmt.Errorf("subscribing to %.64q: %w", string(k.Entity), err)
+		return fmt.Errorf("subscribing: %w", err)
 	}
 	return nil
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"golang.org/x/time/rate"
+
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -81,7 +83,7 @@ func FuzzV2Message(f *testing.F) {
 		if !utf8.Valid(message) || len(message) > defaultMaxMessageBytes {
 			t.Skip() // refused before it comes to the codec
 		}
-		h := &Handler{config: Config{Logger: slog.New(slog.DiscardHandler)}.withDefaults()}
+		h := &Handler{config: Config{Logger: slog.New(slog.DiscardHandler)}.withDefaults(), logs: rate.NewLimiter(1, 1)}
 		conn := &recorder{}
 		e := engine{map[shared.EntityKey]bool{}}
 		s := &session{handler: h, codec: v2Wire{}, client: e, messages: newPace(1000), subscribes: newPace(1_000_000)}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+	"golang.org/x/time/rate"
 
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/internal/wait"
@@ -27,6 +28,7 @@ type Handler struct {
 	cancel    context.CancelFunc
 	admission admission
 	orders    orders
+	logs      *rate.Limiter // of what clients decide how often it is logged
 
 	mu       sync.Mutex
 	sessions map[*session]struct{}
@@ -35,6 +37,12 @@ type Handler struct {
 
 	refused atomic.Uint64 // pages of foreign origins
 }
+
+// logsPerSecond and logBurst bound what clients can make a node log.
+const (
+	logsPerSecond = 1
+	logBurst      = 50
+)
 
 // New returns a Handler whose sessions are clients of c.Bridge.
 func New(c Config) (*Handler, error) {
@@ -57,6 +65,7 @@ func newHandler(c Config, connect func(*session) client) (*Handler, error) {
 	}
 	h := &Handler{config: c.withDefaults(), connect: connect, sessions: make(map[*session]struct{})}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
+	h.logs = rate.NewLimiter(logsPerSecond, logBurst)
 	h.upgrader = websocket.Upgrader{
 		// Messages from clients are short. Nothing is written through gorilla
 		// but its own farewells, so its write buffer is lent for those alone.
@@ -80,20 +89,27 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	// What is no WebSocket request gets its answer from Upgrade. Of the others
 	// the cheapest questions come first, and the application's last.
-	var id identity
-	remote := h.config.RemoteAddr(r)
-	if websocket.IsWebSocketUpgrade(r) {
-		if !h.originAllowed(r) {
-			http.Error(w, "origin not allowed", http.StatusForbidden)
-			return
-		}
-		var ok bool
-		if id, ok = h.authenticate(w, r); !ok {
-			return
-		}
+	if !websocket.IsWebSocketUpgrade(r) || !r.ProtoAtLeast(1, 1) {
+		r.Header.Del("Upgrade") // HTTP/1.0 has none
+		_, _ = h.upgrader.Upgrade(w, r, nil)
+		return
 	}
-	if h.admit(w, remote) && !h.upgrade(w, r, id, remote) {
-		h.release(remote)
+	if !h.originAllowed(r) {
+		http.Error(w, "origin not allowed", http.StatusForbidden)
+		return
+	}
+	remote := cut(h.config.RemoteAddr(r))
+	if !h.admit(w, remote) {
+		return
+	}
+	taken := false
+	defer func() { // also where the application's code panics or ends the goroutine
+		if !taken {
+			h.release(remote)
+		}
+	}()
+	if id, ok := h.authenticate(w, r); ok {
+		taken = h.upgrade(w, r, id, remote)
 	}
 }
 

@@ -39,7 +39,7 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request) (id ident
 	secret, expires, err := h.callAuthenticate(r)
 	switch {
 	case err == nil && len(secret) > maxSecretBytes:
-		h.config.Logger.Error("Authenticate returned a secret that is too long", slog.Int("bytes", len(secret)))
+		h.complain("Authenticate returned a secret that is too long", slog.Int("bytes", len(secret)))
 		http.Error(w, "internal error", http.StatusInternalServerError)
 	case err == nil && expired(expires):
 		http.Error(w, "expired", http.StatusUnauthorized)
@@ -51,19 +51,41 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request) (id ident
 		http.Error(w, "unauthenticated", http.StatusUnauthorized)
 	default:
 		// Not with the error's text: it may quote the credentials.
-		h.config.Logger.Error("a client could not be authenticated", slog.String("error", fmt.Sprintf("a %T", err)))
+		h.complain("a client could not be authenticated", slog.Any("error", withoutDetails(err)))
 		http.Error(w, "unavailable", http.StatusServiceUnavailable)
 	}
 	return identity{}, false
 }
 
 func (h *Handler) callAuthenticate(r *http.Request) (secret string, expires time.Time, err error) {
+	err = h.guard("Authenticate", func() (err error) {
+		secret, expires, err = h.config.Authenticate(r)
+		return err
+	})
+	return secret, expires, err
+}
+
+// errCallback is what the panic of an application's function comes to.
+var errCallback = errors.New("a function of the application's panicked")
+
+// guard calls a function of the application's, which must not take more than the
+// request with it.
+func (h *Handler) guard(name string, call func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("Authenticate panicked: %s", debug.Stack())
+			h.complain(name+" panicked", slog.String("stack", string(debug.Stack())))
+			err = errCallback
 		}
 	}()
-	return h.config.Authenticate(r)
+	return call()
+}
+
+// complain logs what is wrong with the application, unless there was much to
+// log lately: clients decide how often it happens.
+func (h *Handler) complain(what string, attrs ...any) {
+	if h.logs.Allow() {
+		h.config.Logger.Error(what, attrs...)
+	}
 }
 
 func expired(at time.Time) bool { return !at.IsZero() && !time.Now().Before(at) }
@@ -84,7 +106,11 @@ func (s *session) verify(secret string) (id identity, err error) {
 	case verify != nil:
 		ctx, cancel := context.WithTimeout(s.handler.ctx, attemptTimeout)
 		defer cancel()
-		if id.expires, err = verify(ctx, secret); err != nil {
+		err := s.handler.guard("VerifySecret", func() (err error) {
+			id.expires, err = verify(ctx, secret)
+			return err
+		})
+		if err != nil {
 			return id, withoutDetails(err)
 		}
 		if expired(id.expires) {
@@ -99,11 +125,20 @@ func (s *session) verify(secret string) (id identity, err error) {
 
 // reauthorize ends the subscriptions that the application does not allow the
 // client under the identity that it is about to have.
+//
+// Whether or not there is anything to ask: with another secret each is another
+// subscription, and costs what one does.
 func (s *session) reauthorize(id identity) {
-	if s.handler.config.Authorize == nil {
+	if id.secret == s.who().secret {
 		return
 	}
 	for _, key := range s.client.Keys() {
+		if !s.keepPace(&s.subscribes, "subscriptions") {
+			return
+		}
+		if s.handler.config.Authorize == nil {
+			continue
+		}
 		if err := s.authorize(id, key); err != nil {
 			s.client.Unsubscribe(key)
 			s.codec.unsubscribed(s, key, err)
@@ -115,7 +150,9 @@ func (s *session) reauthorize(id identity) {
 func (s *session) authorize(id identity, key shared.EntityKey) error {
 	ctx, cancel := context.WithTimeout(s.handler.ctx, attemptTimeout)
 	defer cancel()
-	err := s.handler.config.Authorize(ctx, shared.Attempt{Action: shared.ActionSubscribe, Key: key, Secret: id.secret, Remote: s.remote})
+	err := s.handler.guard("Authorize", func() error {
+		return s.handler.config.Authorize(ctx, shared.Attempt{Action: shared.ActionSubscribe, Key: key, Secret: id.secret, Remote: s.remote})
+	})
 	if err != nil {
 		return withoutDetails(err)
 	}
@@ -124,7 +161,7 @@ func (s *session) authorize(id identity, key shared.EntityKey) error {
 
 // withoutDetails keeps an application's error out of the log: it may quote a secret.
 func withoutDetails(err error) error {
-	for _, known := range []error{shared.ErrForbidden, shared.ErrUnauthenticated} {
+	for _, known := range []error{shared.ErrForbidden, shared.ErrUnauthenticated, errCallback} {
 		if errors.Is(err, known) {
 			return known
 		}
@@ -169,17 +206,17 @@ func (s *session) scheduleExpiryLocked() {
 	case s.identity.expires.IsZero():
 		s.expiry = nil
 	default:
-		s.expiry = time.AfterFunc(left-min(expiryWarning, left/2), s.warn)
+		id := s.identity
+		s.expiry = time.AfterFunc(left-min(expiryWarning, left/2), func() { s.warn(id) })
 	}
 }
 
 // warn tells the client that its secret expires, and ends the session if there
 // is no other by then.
-func (s *session) warn() {
+func (s *session) warn(id identity) {
 	s.mu.Lock()
-	expires := s.identity.expires
-	left := time.Until(expires)
-	if s.ended || expires.IsZero() {
+	left := time.Until(id.expires)
+	if s.ended || s.identity != id { // it was renewed just now
 		s.mu.Unlock()
 		return
 	}
@@ -197,6 +234,9 @@ func (s *session) warn() {
 // permit returns an error unless the client may subscribe to key, as far as that
 // is known before its rows are fetched.
 func (s *session) permit(key shared.EntityKey) error {
+	if !s.keepPace(&s.subscribes, "subscriptions") {
+		return shared.ErrClosed
+	}
 	id := s.who()
 	if s.handler.config.RequireSecret && !id.known {
 		return shared.ErrUnauthenticated
@@ -204,7 +244,6 @@ func (s *session) permit(key shared.EntityKey) error {
 	if err := key.Validate(); err != nil {
 		return err
 	}
-	s.keepPace(&s.subscribes, "subscriptions")
 	if s.handler.config.Authorize == nil {
 		return nil
 	}

@@ -184,8 +184,9 @@ func TestAuthorize(t *testing.T) {
 		t.Errorf("the application was asked about %+v, want %+v", attempts[1], want)
 	}
 	mu.Unlock()
-	c.send(`{"action":"subscribe","body":{"entity":"items","id":"panic"}}`)
-	c.wantFrame("error unavailable")
+	c.send(`{"action":"subscribe","ref":5,"body":{"entity":"items","id":"panic"}}`)
+	c.wantFrame("error 5 items panic unavailable")
+	c.wantFrame("ack 5")
 
 	// What the new secret may not have ends, before anything is fetched with it.
 	c.send(`{"action":"secret","body":"guest"}`)

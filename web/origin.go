@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // originAllowed decides whether the page that opens a socket may do so. Browsers
@@ -19,10 +20,19 @@ func originAllowed(r *http.Request, allowed []string) bool {
 	if err != nil || u.Host == "" {
 		return false // "null" among others
 	}
-	if strings.EqualFold(u.Host, r.Host) {
-		return true
+	if equalFold(u.Host, r.Host) {
+		return true // whatever the scheme: a proxy may have taken the TLS off
 	}
 	return slices.ContainsFunc(allowed, func(a string) bool {
-		return a == "*" || strings.EqualFold(a, origin)
+		return a == "*" || equalFold(a, origin)
 	})
+}
+
+// equalFold is strings.EqualFold for ASCII: a Kelvin sign is no k in a host.
+func equalFold(a, b string) bool {
+	return isASCII(a) && isASCII(b) && strings.EqualFold(a, b)
+}
+
+func isASCII(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return r > unicode.MaxASCII }) < 0
 }

@@ -41,10 +41,11 @@ type outbox struct {
 	ping    bool
 	news    bridge.Slot // waits among the updates to say fresh; see Fresh
 	fresh   bool
-	told    bool   // what of fresh was said last
-	held    bool   // no update is written
-	last    []byte // the close frame; nothing follows it
-	ending  bool   // nothing more is taken
+	told    bool      // what of fresh was said last
+	held    bool      // no update is written
+	last    []byte    // the close frame; nothing follows it
+	ending  bool      // nothing more is taken
+	endBy   time.Time // when the last of it must be written
 
 	overflow bool // too much came together, and the session was not told yet
 	writing  bool // a writer is alive
@@ -86,6 +87,7 @@ func (o *outbox) overflowLocked() {
 	o.bytes, o.direct = 0, nil
 	o.last = closeFrame(CloseSlow, "too much is waiting to be read")
 	o.ending, o.overflow = true, true
+	o.endBy = time.Now().Add(o.session.handler.config.WriteTimeout)
 	o.room.Broadcast()
 }
 
@@ -159,7 +161,10 @@ func (o *outbox) sendDirect(frame []byte) bool {
 // end takes nothing more, and writes frame, if there is one, after what waits
 // already. Only the first call counts.
 func (o *outbox) end(frame []byte) {
-	o.put(func() { o.last, o.ending = frame, true })
+	o.put(func() {
+		o.last, o.ending = frame, true
+		o.endBy = time.Now().Add(o.session.handler.config.WriteTimeout)
+	})
 	o.room.Broadcast()
 }
 
@@ -257,13 +262,27 @@ func (o *outbox) writeAll(frames net.Buffers) error {
 		if idle++; n > 0 {
 			idle = 0
 		}
-		if idle == timeoutParts {
+		if idle == timeoutParts || o.isOver() {
 			return err
 		}
 	}
 }
 
 const timeoutParts = 4
+
+// lastMoment is when everything must be written, zero while the session goes on.
+func (o *outbox) lastMoment() time.Time {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.endBy
+}
+
+// isOver reports whether the time for the last writes is over, however well they
+// get on.
+func (o *outbox) isOver() bool {
+	end := o.lastMoment()
+	return !end.IsZero() && !time.Now().Before(end)
+}
 
 // pieceBytes is what one TLS record holds.
 const pieceBytes = 16 << 10
@@ -290,7 +309,11 @@ const blocked = 100 * time.Millisecond
 // client is there, though its pongs are late: they come after what it reads.
 func (o *outbox) timed(limit time.Duration, write func() (int64, error)) (n int64, err error) {
 	begin := time.Now()
-	if err := o.conn.SetWriteDeadline(begin.Add(limit)); err != nil {
+	deadline := begin.Add(limit)
+	if end := o.lastMoment(); !end.IsZero() && end.Before(deadline) {
+		deadline = end
+	}
+	if err := o.conn.SetWriteDeadline(deadline); err != nil {
 		return 0, err
 	}
 	n, err = write()

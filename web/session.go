@@ -36,7 +36,9 @@ type session struct {
 	ping     *time.Timer
 	expiry   *time.Timer // of the identity
 	leaving  bool        // told to go away
-	ended    bool        // no timer starts any more
+
+	endOfMessage time.Time // when the message that is being read must be there; zero between two
+	ended        bool      // no timer starts any more
 }
 
 // client is the engine's end of a session: a *bridge.Client, or functions.
@@ -53,6 +55,10 @@ type client interface {
 // client on a slow line must get through it before it counts as gone.
 const kernelBuffer = 128 << 10
 
+// kernelReadBuffer bounds what a client can have said that was not read yet: one
+// that is slowed down counts as living for as long as there is something to read.
+const kernelReadBuffer = 64 << 10
+
 // boundKernelBuffer does its best: where it cannot, more waits in the kernel.
 func boundKernelBuffer(conn net.Conn) {
 	if secure, ok := conn.(*tls.Conn); ok {
@@ -60,6 +66,7 @@ func boundKernelBuffer(conn net.Conn) {
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetWriteBuffer(kernelBuffer)
+		_ = tcp.SetReadBuffer(kernelReadBuffer)
 	}
 }
 
@@ -78,11 +85,16 @@ func newSession(h *Handler, conn *websocket.Conn, id identity, remote string) *s
 	// gorilla's own handlers write to the connection; everything here goes
 	// through the outbox.
 	conn.SetPingHandler(func(data string) error {
-		s.keepPace(&s.messages, "messages")
+		if !s.keepPace(&s.messages, "messages") {
+			return nil
+		}
 		s.out.sendPong(appendFrame(nil, websocket.PongMessage, []byte(data)))
 		return s.heard()
 	})
-	conn.SetPongHandler(func(string) error { return s.heard() })
+	conn.SetPongHandler(func(string) error {
+		s.keepPace(&s.messages, "messages")
+		return s.heard()
+	})
 	conn.SetCloseHandler(func(int, string) error { return nil }) // answered by run
 	return s
 }
@@ -101,12 +113,15 @@ func (s *session) run() {
 
 // end lets go of everything, err being why nothing more is read.
 func (s *session) end(err error) {
-	s.client.Close()
 	if isTimeout(err) && !s.isLeaving() {
 		s.hangUp() // nobody there to say goodbye to
 	}
 	s.out.end(farewell(err))
+	if !s.isLeaving() {
+		s.client.Close() // takes back what waits: there is nobody to read it
+	}
 	s.out.wait()
+	s.client.Close()
 	s.mu.Lock()
 	s.ended = true
 	s.ping.Stop()
@@ -132,7 +147,7 @@ func (s *session) read() error {
 		if err := s.heard(); err != nil {
 			return err
 		}
-		kind, message, err := s.conn.ReadMessage()
+		kind, message, err := s.readMessage()
 		switch {
 		case err != nil:
 			return err
@@ -141,9 +156,37 @@ func (s *session) read() error {
 		case !utf8.Valid(message):
 			return errNotUTF8
 		}
-		s.keepPace(&s.messages, "messages")
-		s.receive(message)
+		if s.keepPace(&s.messages, "messages") {
+			s.receive(message)
+		} // else it was told to go: what it says now is not heard
 	}
+}
+
+// readMessage is the connection's ReadMessage, with a limit to the time that one
+// message takes: pieces of it without anything in them would cost much to read,
+// and be no sign of a living client.
+func (s *session) readMessage() (kind int, message []byte, err error) {
+	kind, r, err := s.conn.NextReader()
+	if err != nil {
+		return kind, nil, err
+	}
+	if err := s.begun(true); err != nil {
+		return kind, nil, err
+	}
+	message, err = io.ReadAll(r)
+	return kind, message, errors.Join(err, s.begun(false))
+}
+
+// begun notes whether a message is being read.
+func (s *session) begun(reading bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.endOfMessage = time.Time{}
+	if !reading || s.leaving {
+		return nil
+	}
+	s.endOfMessage = time.Now().Add(s.handler.config.PongWait)
+	return s.conn.SetReadDeadline(s.endOfMessage)
 }
 
 // receive acts on one message. The application's functions are called from
@@ -171,6 +214,9 @@ func (s *session) heard() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.leaving {
+		return nil
+	}
+	if !s.endOfMessage.IsZero() {
 		return nil
 	}
 	return s.conn.SetReadDeadline(time.Now().Add(s.handler.config.PingInterval + s.handler.config.PongWait))
@@ -221,7 +267,8 @@ func (s *session) isLeaving() bool {
 func (s *session) hangUp() { _ = s.conn.NetConn().Close() }
 
 // farewell returns the close frame that answers the error with which reading
-// ended, or nil where there is nothing to say, or gorilla has said it already.
+// ended, or nil where there is nothing to say, or gorilla has said it already: that
+// the protocol was broken, or a message too large.
 func farewell(err error) []byte {
 	var closed *websocket.CloseError
 	switch {
@@ -229,8 +276,6 @@ func farewell(err error) []byte {
 		return closeFrame(websocket.CloseUnsupportedData, "text messages only")
 	case errors.Is(err, errNotUTF8):
 		return closeFrame(websocket.CloseInvalidFramePayloadData, "not UTF-8")
-	case errors.Is(err, websocket.ErrReadLimit):
-		return closeFrame(websocket.CloseMessageTooBig, "")
 	case errors.Is(err, errEnded):
 		return closeFrame(websocket.CloseInternalServerErr, "")
 	case errors.As(err, &closed) && closed.Code != websocket.CloseAbnormalClosure:
@@ -270,8 +315,12 @@ var errPanicked = errors.New("handling it panicked")
 
 // complain logs what was wrong with a message, never what was in it.
 func (s *session) complain(err error, attrs ...any) {
+	var r *refusal
+	if errors.As(err, &r) && r.cause != nil {
+		err = r.cause // which the client is not told
+	}
 	s.complaints++
-	if s.complaints <= maxComplaints {
+	if s.complaints <= maxComplaints && s.handler.logs.Allow() {
 		attrs = append([]any{slog.Any("error", err), slog.String("client", s.remote), slog.Int("so_far", s.complaints)}, attrs...)
 		s.handler.config.Logger.Warn("ignoring a client's message", attrs...)
 	}

@@ -43,6 +43,7 @@ type refusal struct {
 	code    code
 	message string
 	ref     json.RawMessage   // of the request, if it had one
+	cause   error             // for the log, where the client is not told
 	key     *shared.EntityKey // what it is about, if it is about one
 }
 
@@ -163,15 +164,23 @@ func refusalOf(err error) *refusal {
 	case errors.Is(err, shared.ErrUnauthenticated):
 		return &refusal{code: codeUnauthenticated, message: "say a secret first"}
 	default:
-		return &refusal{code: codeUnavailable, message: "this cannot be done now"}
+		return &refusal{code: codeUnavailable, message: "this cannot be done now", cause: err}
 	}
 }
 
 // v2Request is a frame from the client.
 type v2Request struct {
-	Action shared.Action   `json:"action"`
+	Action json.RawMessage `json:"action"`
 	Ref    json.RawMessage `json:"ref"`
 	Body   json.RawMessage `json:"body"`
+}
+
+// action returns what is asked for, nothing where the message does not say.
+func (m v2Request) action() (a shared.Action, err error) {
+	if len(m.Action) > 0 {
+		err = json.Unmarshal(m.Action, &a)
+	}
+	return a, err
 }
 
 // maxRefBytes bounds what a request may have sent back.
@@ -184,17 +193,22 @@ func (w v2Wire) receive(s *session, message []byte) error {
 	}
 	var m v2Request
 	if err := json.Unmarshal(message, &m); err != nil || !isObject(message) {
-		return &refusal{code: codeBadMessage, message: "a message is an object whose action is a string"}
+		return errNoRequest
 	}
 	if !isRef(m.Ref) {
 		return &refusal{code: codeBadMessage, message: "a ref is a string or a number of at most 128 bytes"}
 	}
-	err := w.act(s, m, message)
-	if err == nil {
-		return nil
+	action, err := m.action()
+	if err != nil {
+		return withRef(errNoRequest, m.Ref)
 	}
-	return withRef(err, m.Ref)
+	if err := w.act(s, action, m, message); err != nil {
+		return withRef(err, m.Ref)
+	}
+	return nil
 }
+
+var errNoRequest = &refusal{code: codeBadMessage, message: "a message is an object whose action is a string"}
 
 // aboutKey names the key that an error is about, unless it may be as long as the
 // whole message.
@@ -219,8 +233,8 @@ func isRef(ref json.RawMessage) bool {
 	return len(ref) <= maxRefBytes && bytes.IndexByte([]byte(`"-0123456789`), ref[0]) >= 0
 }
 
-func (w v2Wire) act(s *session, m v2Request, message []byte) error {
-	switch m.Action {
+func (w v2Wire) act(s *session, action shared.Action, m v2Request, message []byte) error {
+	switch action {
 	case shared.ActionSecret:
 		secret, err := parseSecret(m.Body)
 		if err != nil {
@@ -240,7 +254,7 @@ func (w v2Wire) act(s *session, m v2Request, message []byte) error {
 		if err != nil {
 			return err
 		}
-		w.change(s, m, keys)
+		w.change(s, action, m, keys)
 		return nil
 	case "":
 		if !s.own(message) {
@@ -258,18 +272,20 @@ func (v2Wire) acknowledge(s *session, m v2Request) {
 
 // change subscribes or unsubscribes keys. Each that cannot be is refused by
 // itself; then all is acknowledged.
-func (w v2Wire) change(s *session, m v2Request, keys []v2Key) {
+func (w v2Wire) change(s *session, action shared.Action, m v2Request, keys []v2Key) {
 	errs := make([]error, len(keys))
-	if m.Action == shared.ActionSubscribe {
-		for i, k := range keys {
+	for i, k := range keys {
+		if action == shared.ActionSubscribe {
 			errs[i] = s.permit(k.EntityKey) // may take its time: the application is asked
+		} else if !s.keepPace(&s.subscribes, "keys") {
+			return
 		}
 	}
 	s.out.hold()
 	defer s.out.release()
 	for i, k := range keys {
 		if errs[i] == nil {
-			errs[i] = w.one(s, m.Action, k)
+			errs[i] = w.one(s, action, k)
 		}
 		if errs[i] != nil {
 			s.refuse(withRef(aboutKey(errs[i], k.EntityKey), m.Ref))

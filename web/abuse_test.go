@@ -1,0 +1,304 @@
+package web_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web"
+)
+
+// listOf is so many keys of items, from 0 on.
+func listOf(n int, more string) string {
+	keys := make([]string, n)
+	for i := range keys {
+		keys[i] = fmt.Sprintf(`{"entity":"items","id":"%d"%s}`, i, more)
+	}
+	return strings.Join(keys, ",")
+}
+
+// slowly connects a client on a line that carries little at once.
+func (s *server) slowly(t *testing.T) *conn {
+	t.Helper()
+	d := websocket.Dialer{Subprotocols: []string{web.SubprotocolV2}, NetDial: func(network, addr string) (net.Conn, error) {
+		c, err := net.Dial(network, addr)
+		if err == nil {
+			err = c.(*net.TCPConn).SetReadBuffer(16 << 10)
+		}
+		return c, err
+	}}
+	ws, _, err := d.Dial("ws"+strings.TrimPrefix(s.URL, "http"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ws.Close() })
+	return &conn{ws, t}
+}
+
+// Whatever a client asks for again and again, it is taken at its pace.
+func TestEverythingHasAPace(t *testing.T) {
+	var fetches atomic.Int64
+	count := func(ctx context.Context, k shared.EntityKey, secret string) ([][]byte, error) {
+		fetches.Add(1)
+		return echo(ctx, k, secret)
+	}
+	t.Run("another secret with many keys", func(t *testing.T) {
+		s := start(t, web.Config{SubscribeRate: 50}, count) // 500 at once
+		c := s.dialV2(t)
+		c.send(`{"action":"subscribe","body":[%s]}`, listOf(100, ""))
+		for i := range 15 {
+			c.send(`{"action":"secret","body":"%d"}`, i)
+		}
+		time.Sleep(time.Second)
+		if got := fetches.Load(); got > 800 {
+			t.Errorf("%d fetches in a second, want some 550", got)
+		}
+	})
+	t.Run("the same secret costs nothing", func(t *testing.T) {
+		s := start(t, web.Config{SubscribeRate: 10}, count)
+		c := s.dialV2(t)
+		c.send(`{"action":"subscribe","body":[%s]}`, listOf(50, `,"snapshot":false`))
+		c.wantFrame("ack")
+		for range 20 {
+			c.send(`{"action":"secret","body":""}`)
+			c.wantFrame("ack")
+		}
+	})
+	for name, body := range map[string]string{
+		"a list of bad keys":         `{"action":"subscribe","body":[{}` + strings.Repeat(",{}", 299) + `]}`,
+		"a list that is left":        `{"action":"unsubscribe","body":[{}` + strings.Repeat(",{}", 299) + `]}`,
+		"a list of unknown entities": `{"action":"subscribe","body":[{"entity":"x","id":"1"}` + strings.Repeat(`,{"entity":"x","id":"1"}`, 299) + `]}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, web.Config{SubscribeRate: 25}, echo) // 250 at once
+			c := s.dialV2(t)
+			begin := time.Now()
+			c.send("%s", body)
+			for f := c.frame(); f.Action != "ack"; f = c.frame() {
+			}
+			if took := time.Since(begin); took < 1500*time.Millisecond {
+				t.Errorf("50 keys more than a burst were looked at in %v, want two seconds", took)
+			}
+		})
+	}
+	for name, kind := range map[string]int{"pings": websocket.PingMessage, "pongs": websocket.PongMessage} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, web.Config{MessageRate: 25}, echo)
+			c := s.dialV2(t)
+			begin := time.Now()
+			for range 300 {
+				if err := c.WriteControl(kind, nil, time.Now().Add(time.Second)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c.send(`{"action":"unsubscribe","ref":1,"body":{"entity":"items","id":"1"}}`)
+			for f := c.frame(); f.Action != "ack"; f = c.frame() {
+			}
+			if took := time.Since(begin); took < 1500*time.Millisecond {
+				t.Errorf("50 more than a burst were taken in %v, want two seconds", took)
+			}
+		})
+	}
+}
+
+// Pieces of a message without anything in them are no message, and end with it.
+func TestAMessageThatNeverEnds(t *testing.T) {
+	s := start(t, web.Config{PongWait: 300 * time.Millisecond}, echo)
+	c := s.dialV2(t)
+	raw := c.NetConn()
+	if _, err := raw.Write([]byte{0x01, 0x80, 0, 0, 0, 0}); err != nil { // a text message, to be continued
+		t.Fatal(err)
+	}
+	piece := append([]byte{0x00, 0x80, 0, 0, 0, 0}, []byte{0x8a, 0x80, 0, 0, 0, 0}...) // nothing, and a pong
+	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := raw.Write(piece); err != nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatal("it is listened to for ever")
+		}
+	}
+}
+
+// Close does not wait for a client that is being slowed down.
+func TestCloseDoesNotWaitForAPace(t *testing.T) {
+	s := start(t, web.Config{SubscribeRate: 10, MaxSubscriptions: -1}, echo)
+	c := s.dialV2(t)
+	c.send(`{"action":"subscribe","body":[%s]}`, listOf(300, `,"snapshot":false`)) // 20 s
+	c.wantFrame("error rate_limited")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	begin := time.Now()
+	if err := s.handler.Close(ctx); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(begin); took > 8*time.Second {
+		t.Errorf("Close took %v", took)
+	}
+}
+
+// A client that was told to go is not served any more.
+func TestWhoWasToldToGoIsNotHeard(t *testing.T) {
+	var heard atomic.Int64
+	s := start(t, web.Config{
+		OnMessage:    func(web.Session, []byte) { heard.Add(1) },
+		VerifySecret: func(context.Context, string) (time.Time, error) { return time.Now().Add(100 * time.Millisecond), nil },
+	}, echo)
+	c := s.dial(t)
+	c.SetCloseHandler(func(int, string) error { return nil }) // says nothing to it
+	c.send(`{"action":"secret","body":"token"}`)
+	c.send(`{}`)
+	_, _, err := c.ReadMessage()
+	if !websocket.IsCloseError(err, web.CloseExpired) {
+		t.Fatalf("it ends with %v", err)
+	}
+	if heard.Load() != 1 {
+		t.Errorf("heard %d messages before, want 1", heard.Load())
+	}
+	for range 10 {
+		if c.WriteMessage(websocket.TextMessage, []byte("{}")) != nil {
+			break // it is gone already
+		}
+	}
+	until(t, "it is gone", func() bool { return s.bridge.Stats().Clients == 0 })
+	if heard.Load() != 1 {
+		t.Errorf("%d messages were heard after it was told to go", heard.Load()-1)
+	}
+}
+
+// On the way out nobody is told that all is well.
+func TestNobodyIsFreshOnTheWayOut(t *testing.T) {
+	s := start(t, web.Config{}, echo)
+	c := s.dialV2(t)
+	c.send(`{"action":"subscribe","body":{"entity":"items","id":"1","snapshot":false}}`)
+	c.wantFrame("ack")
+	s.broker.SetDown(true)
+	c.wantFrame("stale")
+	if err := c.WriteMessage(websocket.BinaryMessage, []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	c.wantClose(websocket.CloseUnsupportedData)
+}
+
+// What waits for a slow client is written before it is sent away, though that
+// takes longer than a client has to answer a close frame.
+func TestASlowClientIsSentAwayWithAllThatWaits(t *testing.T) {
+	big := `"` + strings.Repeat("x", 900<<10) + `"`
+	s := start(t, web.Config{}, func(context.Context, shared.EntityKey, string) ([][]byte, error) { return [][]byte{[]byte(big)}, nil })
+	c := s.slowly(t)
+	const n = 12
+	c.send(`{"action":"subscribe","body":[%s]}`, listOf(n, ""))
+	c.wantFrame("ack")
+	until(t, "all is fetched", func() bool { st := s.bridge.Stats(); return st.Fetches == n && st.FetchesRunning == 0 })
+	closed := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		closed <- s.handler.Close(ctx)
+	}()
+	got := 0
+	for {
+		time.Sleep(150 * time.Millisecond)
+		_, _, err := c.ReadMessage()
+		if err != nil {
+			if !websocket.IsCloseError(err, websocket.CloseServiceRestart) {
+				t.Errorf("it ends with %v", err)
+			}
+			break
+		}
+		got++
+	}
+	if err := <-closed; err != nil || got != n {
+		t.Errorf("of %d updates %d were written, and Close returned %v", n, got, err)
+	}
+}
+
+// One that reads a little now and then does not keep its place for ever.
+func TestWhoMustGoDoesNotTrickleOn(t *testing.T) {
+	big := `"` + strings.Repeat("x", 1000<<10) + `"`
+	s := start(t, web.Config{
+		WriteTimeout: time.Second, MaxSessions: 1,
+		VerifySecret: func(context.Context, string) (time.Time, error) { return time.Now().Add(time.Second), nil },
+	}, func(context.Context, shared.EntityKey, string) ([][]byte, error) { return [][]byte{[]byte(big)}, nil })
+	c := s.slowly(t)
+	c.send(`{"action":"secret","body":"token"}`)
+	c.send(`{"action":"subscribe","body":[%s]}`, listOf(4, ""))
+	trickling := make(chan bool)
+	go func() {
+		defer close(trickling)
+		piece := make([]byte, 1<<10)
+		for {
+			if _, err := c.NetConn().Read(piece); err != nil {
+				return
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	}()
+	until(t, "it has the only place", func() bool { return s.status(t, nil).StatusCode == http.StatusServiceUnavailable })
+	until(t, "its place is free", func() bool { return s.status(t, nil).StatusCode == http.StatusSwitchingProtocols })
+	c.Close()
+	<-trickling
+}
+
+// Those who are being authenticated take a place each.
+func TestAuthenticatingTakesAPlace(t *testing.T) {
+	entered, release := make(chan bool, 10), make(chan bool)
+	s := start(t, web.Config{MaxSessions: 2, Authenticate: func(*http.Request) (string, time.Time, error) {
+		entered <- true
+		<-release
+		return "", time.Time{}, shared.ErrUnauthenticated
+	}}, echo)
+	answers := make(chan int, 2)
+	for range 2 {
+		go func() {
+			_, resp, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(s.URL, "http"), nil)
+			if resp == nil {
+				answers <- 0
+				t.Error(err)
+				return
+			}
+			answers <- resp.StatusCode
+		}()
+	}
+	<-entered
+	<-entered
+	if got := s.status(t, nil).StatusCode; got != http.StatusServiceUnavailable {
+		t.Errorf("a third is answered with %d", got)
+	}
+	close(release)
+	for range 2 {
+		if got := <-answers; got != http.StatusUnauthorized {
+			t.Errorf("answered with %d, want 401", got)
+		}
+	}
+	if got := s.status(t, nil).StatusCode; got != http.StatusUnauthorized { // their places are free
+		t.Errorf("after that one is answered with %d, want 401", got)
+	}
+}
+
+// Clients do not decide how much is logged, and a panic says where it was.
+func TestTheLogIsBoundedForAllClientsTogether(t *testing.T) {
+	s := start(t, web.Config{
+		RemoteAddr:   func(r *http.Request) string { return r.Header.Get("X-Forwarded-For") },
+		Authenticate: func(r *http.Request) (string, time.Time, error) { panic(errors.New("canary-7ed1")) },
+	}, echo)
+	for range 200 {
+		s.status(t, http.Header{"X-Forwarded-For": {strings.Repeat("canary", 1000)}})
+	}
+	log := s.log.String()
+	if n := strings.Count(log, "\n"); n < 10 || n > 120 {
+		t.Errorf("%d lines, want some 50", n)
+	}
+	if !strings.Contains(log, "abuse_test.go") || strings.Contains(log, "canary-7ed1") || len(log) > 1<<20 {
+		t.Errorf("the log, of %d bytes, does not say where it panicked, or what with:\n%.2000s", len(log), log)
+	}
+}

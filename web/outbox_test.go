@@ -1,0 +1,213 @@
+package web
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/gorilla/websocket"
+	"golang.org/x/time/rate"
+	"pgregory.net/rapid"
+
+	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/membus"
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// still is a session that writes to a recorder.
+func still(c Config) (*session, *recorder) {
+	c.Logger = slog.New(slog.DiscardHandler)
+	h := &Handler{config: c.withDefaults(), logs: rate.NewLimiter(1, 1)}
+	conn := &recorder{}
+	s := &session{handler: h, codec: v2Wire{}, messages: newPace(1000), subscribes: newPace(1000)}
+	s.out = newOutbox(conn, s)
+	return s, conn
+}
+
+// sink is a client's that keeps what it gets.
+type sink chan *bridge.Update
+
+func (s sink) Push(_ *bridge.Slot, u *bridge.Update) { s <- u }
+func (s sink) Drop(*bridge.Slot) bool                { return false }
+
+// updates has the engine make some, with rows of the given sizes.
+func updates(t *testing.T, sizes ...int) (all []*bridge.Update) {
+	t.Helper()
+	b, err := bridge.New(bridge.Config{Bus: new(membus.Broker).NewNode(), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close(context.Background())
+	fetch := func(_ context.Context, k shared.EntityKey, _ string) ([][]byte, error) {
+		n, err := strconv.Atoi(k.ID)
+		return [][]byte{[]byte(strings.Repeat("x", n))}, err
+	}
+	if err := b.Register("items", fetch, bridge.EntityOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	got := make(sink, 1)
+	c := b.NewClient(got, bridge.ClientOptions{})
+	defer c.Close()
+	for _, size := range sizes {
+		if err := c.Subscribe(shared.EntityKey{Entity: "items", ID: strconv.Itoa(size)}, bridge.SubscribeOptions{Snapshot: true}); err != nil {
+			t.Fatal(err)
+		}
+		u := <-got
+		if u.Bytes() != size {
+			t.Fatalf("an update of %d bytes says %d", size, u.Bytes())
+		}
+		all = append(all, u)
+	}
+	return all
+}
+
+// Whatever is put, replaced and taken back: what is counted is what waits.
+func TestAnOutboxCountsWhatWaits(t *testing.T) {
+	all := updates(t, 0, 1, 10, 100)
+	rapid.Check(t, func(t *rapid.T) {
+		s, _ := still(Config{})
+		var slots [3]bridge.Slot
+		waiting := map[int]int{}
+		s.out.hold()
+		pick := func(t *rapid.T) int { return rapid.IntRange(0, len(slots)-1).Draw(t, "slot") }
+		t.Repeat(map[string]func(*rapid.T){
+			"push": func(t *rapid.T) {
+				i, u := pick(t), rapid.SampledFrom(all).Draw(t, "update")
+				s.out.Push(&slots[i], u)
+				waiting[i] = u.Bytes()
+			},
+			"drop": func(t *rapid.T) {
+				i := pick(t)
+				if _, waits := waiting[i]; s.out.Drop(&slots[i]) != waits {
+					t.Fatalf("dropping says %v", !waits)
+				}
+				delete(waiting, i)
+			},
+			"write": func(*rapid.T) {
+				s.out.release()
+				s.out.wait()
+				s.out.hold()
+				clear(waiting)
+			},
+			"": func(t *rapid.T) {
+				want := 0
+				for _, n := range waiting {
+					want += n
+				}
+				s.out.mu.Lock()
+				got := s.out.bytes
+				s.out.mu.Unlock()
+				if got != want {
+					t.Fatalf("%d bytes are counted, %d wait", got, want)
+				}
+			},
+		})
+	})
+}
+
+// What changes back before it can be said is not said.
+func TestFreshAndStaleBeforeItIsSaidIsNothing(t *testing.T) {
+	s, conn := still(Config{})
+	s.out.hold()
+	for range 3 {
+		s.out.Fresh(false)
+		s.out.Fresh(true)
+	}
+	s.out.release()
+	s.out.wait()
+	if len(conn.written) != 0 {
+		t.Errorf("said %q", conn.written)
+	}
+	var slot bridge.Slot
+	s.out.hold()
+	s.out.Fresh(false)
+	s.out.release()
+	s.out.wait()
+	s.out.hold()
+	s.out.Push(&slot, updates(t, 1)[0])
+	s.out.Fresh(true)
+	s.out.release()
+	s.out.wait()
+	var said []string
+	for _, frame := range payloads(t, conn.written) {
+		action, _, _ := strings.Cut(strings.TrimPrefix(string(frame), `{"action":"`), `"`)
+		said = append(said, action)
+	}
+	if got := strings.Join(said, " "); got != "stale update fresh" {
+		t.Errorf("said %q, want the update before it is fresh", got)
+	}
+}
+
+// prompt is an engine that has its rows at once.
+type prompt struct {
+	engine
+	s *session
+	u *bridge.Update
+}
+
+func (p prompt) Subscribe(shared.EntityKey, bridge.SubscribeOptions) error {
+	p.s.out.Push(new(bridge.Slot), p.u)
+	return nil
+}
+
+func (p prompt) SetSecret(string) { p.s.out.Push(new(bridge.Slot), p.u) }
+
+// The answer to a request is written before what the request brings, however
+// quickly that is there.
+func TestAnswersComeBeforeRows(t *testing.T) {
+	u := updates(t, 1)[0]
+	for _, request := range []string{`{"action":"secret","body":"me"}`, `{"action":"subscribe","body":{"entity":"items","id":"1"}}`} {
+		for range 100 {
+			s, conn := still(Config{})
+			s.client = prompt{s: s, u: u}
+			s.receive([]byte(request))
+			s.out.end(nil)
+			s.out.wait()
+			frames := payloads(t, conn.written)
+			if len(frames) != 2 || string(frames[0]) != `{"action":"ack"}` {
+				t.Fatalf("%s is answered with %q", request, frames)
+			}
+		}
+	}
+}
+
+// Whoever cannot be connected, or comes too late, gives its place back.
+func TestPlacesAreGivenBack(t *testing.T) {
+	for name, connect := range map[string]func(*Handler) func(*session) client{
+		"the builder panics": func(*Handler) func(*session) client { return func(*session) client { panic("no") } },
+		"the handler closes": func(h *Handler) func(*session) client {
+			return func(*session) client { h.close(); return engine{} }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h, err := newHandler(Config{Logger: slog.New(slog.DiscardHandler)}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.connect = connect(h)
+			server := httptest.NewServer(h)
+			defer server.Close()
+			c, resp, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(server.URL, "http"), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if resp.StatusCode != http.StatusSwitchingProtocols {
+				t.Fatalf("answered with %d", resp.StatusCode)
+			}
+			if _, _, err := c.ReadMessage(); err == nil {
+				t.Error("it is served")
+			}
+			server.Close() // waits for the request
+			h.admission.mu.Lock()
+			defer h.admission.mu.Unlock()
+			if h.admission.total != 0 {
+				t.Errorf("%d places are taken by nobody", h.admission.total)
+			}
+		})
+	}
+}
