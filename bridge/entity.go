@@ -189,15 +189,20 @@ func (e *entity) lookAgain(number uint64) int {
 func (e *entity) Live() {
 	e.live.Store(true)
 	b := e.bridge
-	b.counts.resyncsJoined.Add(1)
 	n := e.lookAgain(b.counts.fetches.Load())
-	b.log.Info("subscribed on the bus", slog.String("entity", string(e.name)), slog.Int("views", n))
+	if e.listeners() == nil {
+		b.counts.resyncsJoined.Add(1)
+		b.log.Info("subscribed on the bus", slog.String("entity", string(e.name)), slog.Int("views", n))
+	}
 }
 
 // Lost implements Listener.
 func (e *entity) Lost(err error) {
 	e.live.Store(false)
 	e.bridge.index.doubtAll(e, doubtBus)
+	if e.listeners() != nil {
+		return
+	}
 	e.bridge.log.Warn("lost the bus; clients are brought up to date when it is back",
 		slog.String("entity", string(e.name)), slog.Any("error", err))
 }

@@ -85,6 +85,9 @@ func (b *Bridge) Stats() Stats {
 		Entities:      make(map[shared.EntityType]EntityStats),
 	}
 	for _, ent := range b.registered() {
+		if ent.listeners() != nil {
+			continue
+		}
 		e := ent.stats()
 		s.FetchesQueued += e.FetchesQueued
 		s.FetchesRunning += e.FetchesRunning

@@ -20,7 +20,7 @@ var mutants = map[string][]edit{
 		{"view.go", "	v.owed |= c\n	switch v.state {", "	if v.state != fetching && v.state != settling {\n		v.owed |= c\n	}\n	switch v.state {"},
 	},
 	"pushed without the generation check: to who was a member when the fetch began": {
-		{"fetch.go", "	secret string\n}", "	secret string\n	members []*subscription\n}"},
+		{"fetch.go", "	secret shared.Secret\n}", "	secret shared.Secret\n	members []*subscription\n}"},
 		{"view.go", "secret: v.members[0].secret}", "secret: v.members[0].secret, members: append([]*subscription(nil), v.members...)}"},
 		{"view.go", "	for _, sub := range v.members {\n		if v.deliver(", "	for _, sub := range job.members {\n		if v.deliver("},
 	},
@@ -38,7 +38,7 @@ var mutants = map[string][]edit{
 		{"view.go", "	case idle, queued:\n		v.queueLocked(client)", "	case idle, queued, fetching:\n		v.queueLocked(client)"},
 	},
 	"a change of secret leaves what waits to be written": {
-		{"index.go", "dropped := sub.client.sink.Drop(&sub.slot); dropped || owed", "owed"},
+		{"index.go", "dropped := sub.client.sink.Drop(&sub.slot); dropped || from.owed", "from.owed"},
 	},
 	"a failed fetch is not tried again": {
 		{"view.go", "	v.retry = time.AfterFunc(delay, v.tryNow)", "	v.retry = time.AfterFunc(1000*time.Hour, v.tryNow)"},
