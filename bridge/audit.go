@@ -54,7 +54,7 @@ func (n *numbers) doubt(now time.Time, fetch uint64) {
 
 // hear takes the number of a message or a beat.
 func (a *auditor) hear(note notification) {
-	now, fetch := time.Now(), a.entity.bridge.counts.fetches.Load()
+	now, fetch := time.Now(), a.entity.bridge.counts.sequence.Load()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	n := a.publishers[note.From]
@@ -184,7 +184,7 @@ func (a *auditor) check() {
 // were missing, how many publishers were strangers, and the last fetch that had
 // begun when the newest of these doubts arose.
 func (a *auditor) overdue(now time.Time) (lost uint64, strangers int, fetch uint64) {
-	grace, begun := a.entity.bridge.config.Grace, a.entity.bridge.counts.fetches.Load()
+	grace, begun := a.entity.bridge.config.Grace, a.entity.bridge.counts.sequence.Load()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.timer = nil

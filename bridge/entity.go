@@ -187,9 +187,10 @@ func (e *entity) lookAgain(number uint64) int {
 // Live implements Listener: whatever was announced before may have been missed,
 // so everything watched is looked at again.
 func (e *entity) Live() {
-	e.live.Store(true)
 	b := e.bridge
-	n := e.lookAgain(b.counts.fetches.Load())
+	number := b.counts.sequence.Load() // what is watched from now on has missed nothing
+	e.live.Store(true)
+	n := e.lookAgain(number)
 	if e.listeners() == nil {
 		b.counts.resyncsJoined.Add(1)
 		b.log.Info("subscribed on the bus", slog.String("entity", string(e.name)), slog.Int("views", n))

@@ -181,7 +181,7 @@ func (sh *shard) join(ent *entity, sub *subscription, s scope, from baggage) {
 	}
 	v := k.find(s)
 	if v == nil {
-		v = &view{key: sub.key, scope: s, entity: ent}
+		v = &view{key: sub.key, scope: s, entity: ent, forAll: ent.bridge.counts.sequence.Add(1)}
 		if !ent.live.Load() {
 			v.doubt = doubtBus
 		}

@@ -10,6 +10,7 @@ import (
 type counts struct {
 	clients, stale, subscriptions, keys, views  atomic.Int64
 	clientsEver                                 atomic.Uint64
+	sequence                                    atomic.Uint64 // numbers fetches and views, in the order in which they begin
 	notified, coalesced, badMessages            atomic.Uint64
 	lost                                        atomic.Uint64
 	resyncsJoined, resyncsLost, resyncsStranger atomic.Uint64

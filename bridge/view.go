@@ -62,7 +62,7 @@ type view struct {
 	state    viewState
 	owed     cause  // what the next fetch is for
 	fetch    uint64 // number of the fetch in flight, or of the last one
-	forAll   uint64 // number of the last one whose result goes to every member it is news to
+	forAll   uint64 // number of the last one whose result goes to every member it is news to; at first that of the view
 	revision int64  // of the newest result handed out, if it had one
 	doubt    doubt  // why the node cannot vouch for what its members were sent
 	failures int    // fetches failed in a row
@@ -279,7 +279,8 @@ func (v *view) begin() (job fetchJob, ok bool) {
 		return fetchJob{}, false
 	}
 	v.state = fetching
-	v.fetch = v.entity.bridge.counts.fetches.Add(1)
+	v.entity.bridge.counts.fetches.Add(1)
+	v.fetch = v.entity.bridge.counts.sequence.Add(1)
 	if v.owed&^causeJoined != 0 {
 		v.forAll = v.fetch
 	}

@@ -28,7 +28,7 @@ var mutants = map[string][]edit{
 		{"view.go", "	v.markLocked(c, v.payerLocked())\n}\n\n// markOlder", "	if len(v.members) > 0 && v.members[0].fetch == 0 && v.state == fetching {\n		return\n	}\n	v.markLocked(c, v.payerLocked())\n}\n\n// markOlder"},
 	},
 	"the resync is dropped: after the bus was lost nothing is looked at again": {
-		{"entity.go", "e.lookAgain(b.counts.fetches.Load())", "0"},
+		{"entity.go", "n := e.lookAgain(number)", "n := 0 * int(number)"},
 	},
 	"the resync is dropped: after a number was missed nothing is looked at again": {
 		{"audit.go", "a.entity.lookAgain(fetch)", "0"},

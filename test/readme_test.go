@@ -72,7 +72,7 @@ func TestTheDocsNameTestsThatExist(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, name := range regexp.MustCompile(`\bTest\w+`).FindAllString(string(text), -1) {
+		for _, name := range regexp.MustCompile(`\b(Test|Fuzz)[A-Z]\w+`).FindAllString(string(text), -1) {
 			if !strings.Contains(code.String(), "func "+name+"(") {
 				t.Errorf("%s names %s, which is no test", page, name)
 			}
