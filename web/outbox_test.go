@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gorilla/websocket"
 	"golang.org/x/time/rate"
@@ -202,11 +203,15 @@ func TestPlacesAreGivenBack(t *testing.T) {
 			if _, _, err := c.ReadMessage(); err == nil {
 				t.Error("it is served")
 			}
-			server.Close() // waits for the request
-			h.admission.mu.Lock()
-			defer h.admission.mu.Unlock()
-			if h.admission.total != 0 {
-				t.Errorf("%d places are taken by nobody", h.admission.total)
+			taken := func() int {
+				h.admission.mu.Lock()
+				defer h.admission.mu.Unlock()
+				return h.admission.total
+			}
+			for end := time.Now().Add(10 * time.Second); taken() != 0; time.Sleep(time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatalf("%d places are taken by nobody", taken())
+				}
 			}
 		})
 	}
