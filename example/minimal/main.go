@@ -8,10 +8,13 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log"
 	"net/http"
 	"os"
+	"os/signal"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/entity-sync/entity-sync/es"
@@ -45,6 +48,18 @@ func main() {
 		}
 	})
 	server := &http.Server{Addr: cmp.Or(os.Getenv("ADDR"), "127.0.0.1:8080"), ReadHeaderTimeout: 5 * time.Second}
-	log.Print("serving on http://", server.Addr)
-	log.Fatal(server.ListenAndServe())
+	go func() {
+		log.Print("serving on http://", server.Addr)
+		if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+			log.Fatal(err)
+		}
+	}()
+
+	stop, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	<-stop.Done()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := errors.Join(node.Close(ctx), server.Shutdown(ctx)); err != nil { // clients first
+		log.Print(err)
+	}
 }

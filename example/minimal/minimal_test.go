@@ -52,9 +52,19 @@ func TestMinimalAndWatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = first.Wait() // it was killed
-	serve()
+	second := serve()
 	post(t, addr, "100", "White tea")
 	expect(t, lines, `{"id":"100","name":"White tea"}`)
+
+	if err := second.Process.Signal(syscall.SIGTERM); err != nil { // with a client that watches
+		t.Fatal(err)
+	}
+	if err := second.Wait(); err != nil {
+		t.Errorf("the server after SIGTERM: %v, want exit code 0", err)
+	}
+	serve()
+	post(t, addr, "100", "Mint tea")
+	expect(t, lines, `{"id":"100","name":"Mint tea"}`)
 
 	if err := watch.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
