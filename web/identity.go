@@ -175,6 +175,10 @@ func (s *session) become(id identity) {
 	s.identity = id
 	s.scheduleExpiryLocked()
 	s.mu.Unlock()
+	// The subscriptions move one after the other: while some have rows of the new
+	// secret already, others still have some of the old one to be taken back.
+	s.out.hold()
+	defer s.out.release()
 	s.client.SetSecret(id.secret.Reveal())
 }
 

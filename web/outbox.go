@@ -42,7 +42,7 @@ type outbox struct {
 	news    bridge.Slot // waits among the updates to say fresh; see Fresh
 	fresh   bool
 	told    bool      // what of fresh was said last
-	held    bool      // no update is written
+	held    int       // above zero no update is written
 	last    []byte    // the close frame; nothing follows it
 	ending  bool      // nothing more is taken
 	endBy   time.Time // when the last of it must be written
@@ -129,15 +129,23 @@ func (o *outbox) sendPing() { o.put(func() { o.ping = true }) }
 // as RFC 6455 section 5.5.3 allows, so a flood of them piles up nothing.
 func (o *outbox) sendPong(frame []byte) { o.put(func() { o.pong = frame }) }
 
-// hold keeps updates from being written until release, so that the answer to a
-// request comes before what the request brings.
+// hold keeps updates from being written until release, which must follow as often:
+// so that the answer to a request comes before what the request brings, and the
+// last row of an old secret before the first of the new one.
 func (o *outbox) hold() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.held = true
+	o.held++
 }
 
-func (o *outbox) release() { o.put(func() { o.held = false }) }
+func (o *outbox) release() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.held--
+	if o.held == 0 && !o.writing && o.updates.Len() > 0 {
+		o.startLocked()
+	}
+}
 
 // sendNotice sends a frame that a later one replaces.
 func (o *outbox) sendNotice(frame []byte) { o.put(func() { o.notice = frame }) }
@@ -183,9 +191,13 @@ func (o *outbox) putLocked(add func()) {
 	}
 	add()
 	if !o.writing {
-		o.writing = true
-		o.writer.Go(o.write)
+		o.startLocked()
 	}
+}
+
+func (o *outbox) startLocked() {
+	o.writing = true
+	o.writer.Go(o.write)
 }
 
 // write writes until nothing waits or the client cannot be written to.
@@ -229,7 +241,7 @@ func (o *outbox) next() (batch net.Buffers, overflow bool) {
 		o.direct = nil
 		o.room.Broadcast()
 	}
-	for size := 0; len(batch) < maxBatch && size < maxBatchBytes && (!o.held || o.ending); {
+	for size := 0; len(batch) < maxBatch && size < maxBatchBytes && (o.held == 0 || o.ending); {
 		slot, u, ok := o.updates.Pop()
 		if !ok {
 			break

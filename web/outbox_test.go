@@ -216,3 +216,36 @@ func TestPlacesAreGivenBack(t *testing.T) {
 		})
 	}
 }
+
+// halfway is an engine in which one subscription has a row of the new secret while
+// another has not moved yet.
+type halfway struct {
+	engine
+	s         *session
+	u         *bridge.Update
+	takenBack *bool
+}
+
+func (h halfway) SetSecret(string) {
+	var moved, waiting bridge.Slot
+	h.s.out.Push(&waiting, h.u)
+	h.s.out.Push(&moved, h.u)
+	time.Sleep(20 * time.Millisecond) // long enough to be written
+	*h.takenBack = h.s.out.Drop(&waiting)
+}
+
+// No row of the old secret is written after one of the new one, on either wire.
+func TestNothingIsWrittenWhileTheSecretChanges(t *testing.T) {
+	u := updates(t, 1)[0]
+	for name, wire := range map[string]codec{"classic": classicWire{}, "v2": v2Wire{}} {
+		s, _ := still(Config{})
+		takenBack := false
+		s.codec, s.client = wire, halfway{s: s, u: u, takenBack: &takenBack}
+		s.receive([]byte(`{"action":"secret","body":"me"}`))
+		s.out.end(nil)
+		s.out.wait()
+		if !takenBack {
+			t.Errorf("%s: a row was written while the secret changed", name)
+		}
+	}
+}
