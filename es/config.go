@@ -101,8 +101,9 @@ type Config struct {
 	// whoever visits it; use it only where secrets are not cookies.
 	AllowedOrigins []string
 
-	// Snapshot sends the rows of a key when it is subscribed to. Without it a
-	// client asks for that with "snapshot":true in the subscription.
+	// Snapshot sends the rows of a key when it is subscribed to on the classic
+	// wire. Without it a client asks for that with "snapshot":true in the
+	// subscription. On v2 rows come unless the client asks for none.
 	Snapshot bool
 
 	// PublishTimeout bounds how long a notification waits for the bus. Zero

@@ -19,7 +19,8 @@ type Request struct {
 }
 
 // Result is what one fetch of a batch came to. Rows and Err are as a Fetcher
-// would return them; the rest is optional.
+// would return them (to es.RegisterBatch no rows and no error mean ErrNotFound);
+// the rest is optional.
 type Result struct {
 	Rows [][]byte
 	Err  error

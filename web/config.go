@@ -36,8 +36,9 @@ type Config struct {
 	// for whoever visits it; use it only where secrets are not cookies.
 	AllowedOrigins []string
 
-	// Snapshot sends the rows of a key when it is subscribed to, even where the
-	// client did not ask for it.
+	// Snapshot sends the rows of a key when it is subscribed to on the classic
+	// wire, even where the client did not ask for it. On v2 rows come unless the
+	// client asks for none.
 	Snapshot bool
 
 	// Authenticate says who connects, from the request's cookie or header, before

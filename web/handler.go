@@ -132,6 +132,7 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request, id identity, r
 		s.turnAway()
 		return false
 	}
+	h.obeyed(s)
 	return true
 }
 

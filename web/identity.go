@@ -36,6 +36,7 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request) (id ident
 	if h.config.Authenticate == nil {
 		return identity{}, true
 	}
+	begin := time.Now() // what is withdrawn from now on may not be known to the application yet
 	secret, expires, err := h.callAuthenticate(r)
 	switch {
 	case err == nil && len(secret) > maxSecretBytes:
@@ -44,7 +45,7 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request) (id ident
 	case err == nil && expired(expires):
 		http.Error(w, "expired", http.StatusUnauthorized)
 	case err == nil:
-		return identity{secret: shared.NewSecret(secret), expires: expires, known: true, since: time.Now()}, true
+		return identity{secret: shared.NewSecret(secret), expires: expires, known: true, since: begin}, true
 	case errors.Is(err, shared.ErrForbidden):
 		http.Error(w, "forbidden", http.StatusForbidden)
 	case errors.Is(err, shared.ErrUnauthenticated):
@@ -95,7 +96,7 @@ type identity struct {
 	secret  shared.Secret
 	expires time.Time // zero for never
 	known   bool      // it was said, at the upgrade or in a message
-	since   time.Time // when it was
+	since   time.Time // when the application was asked
 }
 
 // verify says who a client is that says a secret in a message.
@@ -180,6 +181,7 @@ func (s *session) become(id identity) {
 	s.out.hold()
 	defer s.out.release()
 	s.client.SetSecret(id.secret.Reveal())
+	s.handler.obeyed(s)
 }
 
 func (s *session) who() identity {

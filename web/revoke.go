@@ -26,8 +26,9 @@ const (
 // sessionsTopic carries orders about sessions from node to node.
 const sessionsTopic shared.EntityType = "es.sessions"
 
-// order is what a node tells all nodes to do with the sessions that go by a
-// secret since before a time. The secret itself is not told, only its digest.
+// order is what a node tells all nodes to do with the sessions that go by a secret,
+// or were being let in with it, before a time. The clocks of the nodes should agree:
+// by as much as they differ, others may be meant. The secret itself is not told, only its digest.
 type order struct {
 	code   int // with which they are closed
 	digest string
@@ -40,7 +41,7 @@ func digestOf(secret shared.Secret) string {
 }
 
 func (o order) text() string {
-	return fmt.Sprintf("close %d %s %d", o.code, o.digest, o.given.UnixMilli())
+	return fmt.Sprintf("close %d %s %d", o.code, o.digest, o.given.UnixNano())
 }
 
 var errNoOrder = errors.New("this is no order about sessions")
@@ -50,11 +51,11 @@ func parseOrder(text string) (o order, err error) {
 	if len(parts) != 4 || parts[0] != "close" {
 		return o, errNoOrder
 	}
-	millis, err := strconv.ParseInt(parts[3], 10, 64)
+	nanos, err := strconv.ParseInt(parts[3], 10, 64)
 	if err != nil {
 		return o, errNoOrder
 	}
-	o = order{digest: parts[2], given: time.UnixMilli(millis)}
+	o = order{digest: parts[2], given: time.Unix(0, nanos)}
 	switch parts[1] {
 	case strconv.Itoa(CloseDisconnected):
 		o.code = CloseDisconnected
@@ -85,7 +86,8 @@ type orders struct {
 
 	mu      sync.Mutex
 	heard   map[string]order // by digest, to be carried out
-	given   map[string]order // by digest, lately, by this node
+	lately  map[string]order // by digest, heard in the last while, for who is only just coming in
+	given   map[string]order // by digest, in the last while, by this node
 	ask     bool             // orders may have been missed
 	repeat  bool             // somebody else has missed some
 	working bool
@@ -100,7 +102,7 @@ func (h *Handler) listenToOrders(b *bridge.Bridge) {
 				return
 			}
 			if order, err := parseOrder(text); err == nil {
-				h.note(func(o *orders) { o.heard = remember(o.heard, order) })
+				h.note(func(o *orders) { o.hear(order) })
 			}
 		},
 		Missed: func() {
@@ -120,14 +122,39 @@ func remember(all map[string]order, o order) map[string]order {
 	if all == nil {
 		all = make(map[string]order)
 	}
-	for digest, old := range all {
-		if len(all) < maxRepeated && time.Since(old.given) < repeatFor {
-			continue
+	if old, ok := all[o.digest]; ok && old.given.After(o.given) {
+		return all
+	}
+	if len(all) >= maxRepeated {
+		for digest, old := range all { // those that are old, and one in any case
+			delete(all, digest)
+			if time.Since(old.given) < repeatFor {
+				break
+			}
 		}
-		delete(all, digest)
 	}
 	all[o.digest] = o
 	return all
+}
+
+func (o *orders) hear(order order) {
+	o.heard = remember(o.heard, order)
+	o.lately = remember(o.lately, order)
+}
+
+// obeyed ends a session that has just become somebody whom an order is about: it
+// was being let in while the order came.
+func (h *Handler) obeyed(s *session) {
+	h.orders.mu.Lock()
+	var lately map[string]order
+	if len(h.orders.lately) > 0 {
+		digest := digestOf(s.who().secret)
+		lately = map[string]order{digest: h.orders.lately[digest]}
+	}
+	h.orders.mu.Unlock()
+	if lately != nil {
+		carryOut(lately, s)
+	}
 }
 
 // note changes what is to be done, and sees to it that it is.
@@ -148,7 +175,7 @@ func (h *Handler) obey() {
 			return
 		}
 		if len(heard) > 0 {
-			h.carryOut(heard)
+			carryOut(heard, h.all()...)
 		}
 		for _, text := range say {
 			ctx, cancel := context.WithTimeout(h.ctx, attemptTimeout)
@@ -181,9 +208,9 @@ func (o *orders) take() (heard map[string]order, say []string) {
 	return heard, say
 }
 
-// carryOut closes the sessions that the orders are about.
-func (h *Handler) carryOut(orders map[string]order) {
-	for _, s := range h.all() {
+// carryOut closes those sessions that the orders are about.
+func carryOut(orders map[string]order, sessions ...*session) {
+	for _, s := range sessions {
 		id := s.who()
 		o, ok := orders[digestOf(id.secret)]
 		if !ok || !id.since.Before(o.given) {
@@ -224,7 +251,7 @@ func (h *Handler) order(ctx context.Context, code int, secret string) error {
 	o := order{code: code, digest: digestOf(shared.NewSecret(secret)), given: time.Now()}
 	h.note(func(all *orders) { // at once here, whatever the bus does
 		all.given = remember(all.given, o)
-		all.heard = remember(all.heard, o)
+		all.hear(o)
 	})
 	if err := h.config.Bridge.Tell(ctx, sessionsTopic, o.text()); err != nil {
 		return fmt.Errorf("web: ending sessions on other nodes: %w", err)

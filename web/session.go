@@ -322,6 +322,6 @@ func (s *session) complain(err error, attrs ...any) {
 	s.complaints++
 	if s.complaints <= maxComplaints && s.handler.logs.Allow() {
 		attrs = append([]any{slog.Any("error", err), slog.String("client", s.remote), slog.Int("so_far", s.complaints)}, attrs...)
-		s.handler.config.Logger.Warn("ignoring a client's message", attrs...)
+		s.handler.config.Logger.Warn("refusing a client's message", attrs...)
 	}
 }

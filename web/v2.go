@@ -160,9 +160,9 @@ func refusalOf(err error) *refusal {
 	case errors.Is(err, shared.ErrTooManySubscriptions):
 		return &refusal{code: codeTooMany, message: "too many subscriptions"}
 	case errors.Is(err, shared.ErrForbidden):
-		return &refusal{code: codeForbidden, message: "this secret may not see it"}
+		return &refusal{code: codeForbidden, message: "this is not allowed"}
 	case errors.Is(err, shared.ErrUnauthenticated):
-		return &refusal{code: codeUnauthenticated, message: "say a secret first"}
+		return &refusal{code: codeUnauthenticated, message: "a valid secret is needed for this"}
 	default:
 		return &refusal{code: codeUnavailable, message: "this cannot be done now", cause: err}
 	}

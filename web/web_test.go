@@ -283,7 +283,7 @@ func TestBadMessagesAreIgnored(t *testing.T) {
 	s.untilSubscribed(t, 1)
 	s.notify(t, "100")
 	c.want(`{"id":"100","for":""}`)
-	if n := strings.Count(s.log.String(), "ignoring a client's message"); n != 10 {
+	if n := strings.Count(s.log.String(), "refusing a client's message"); n != 10 {
 		t.Errorf("one client wrote %d lines to the log, want it cut off at 10", n)
 	}
 	if !strings.Contains(s.log.String(), "unknown entity type") {
