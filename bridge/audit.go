@@ -54,9 +54,9 @@ func (n *numbers) doubt(now time.Time, fetch uint64) {
 
 // hear takes the number of a message or a beat.
 func (a *auditor) hear(note notification) {
-	now, fetch := time.Now(), a.entity.bridge.counts.sequence.Load()
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	now, fetch := time.Now(), a.entity.bridge.counts.sequence.Load()
 	n := a.publishers[note.From]
 	if n != nil && n.isFarBehind(note) {
 		n = nil
@@ -184,9 +184,9 @@ func (a *auditor) check() {
 // were missing, how many publishers were strangers, and the last fetch that had
 // begun when the newest of these doubts arose.
 func (a *auditor) overdue(now time.Time) (lost uint64, strangers int, fetch uint64) {
-	grace, begun := a.entity.bridge.config.Grace, a.entity.bridge.counts.sequence.Load()
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	grace, begun := a.entity.bridge.config.Grace, a.entity.bridge.counts.sequence.Load()
 	a.timer = nil
 	strangers, fetch = a.orphans, a.orphaned
 	a.orphans, a.orphaned = 0, 0

@@ -185,7 +185,9 @@ func (b *Bridge) add(ent *entity) error {
 	ent.queue.entity, ent.publish.entity, ent.audit.entity = ent, ent, ent
 	ent.queue.repairs = newLimiter(ent.options.ResyncRate)
 	b.entities[ent.name] = ent
-	b.admission.add(&ent.queue)
+	if ent.listeners() == nil { // topics fetch nothing
+		b.admission.add(&ent.queue)
+	}
 	return nil
 }
 

@@ -311,11 +311,11 @@ func (v *view) finish(job fetchJob, u *Update) (ok bool) {
 		return true
 	}
 	v.state = idle
-	doubt := v.doubt &^ doubtFailing
-	if v.owed&causeMissed == 0 {
-		doubt &^= doubtMissed
+	// A member that moved here meanwhile may have brought a doubt along, which ends
+	// with the fetch that it is owed.
+	if v.owed&(causeMissed|causeJoined) == 0 {
+		v.setDoubtLocked(v.doubt & doubtBus)
 	}
-	v.setDoubtLocked(doubt)
 	if v.owed != 0 {
 		v.queueLocked(v.payerLocked())
 	}

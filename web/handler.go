@@ -26,6 +26,8 @@ type Handler struct {
 
 	ctx       context.Context // ends when sessions are cut off
 	cancel    context.CancelFunc
+	leaving   context.Context // ends when Close begins
+	leave     context.CancelFunc
 	admission admission
 	orders    orders
 	logs      *rate.Limiter // of what clients decide how often it is logged
@@ -65,6 +67,7 @@ func newHandler(c Config, connect func(*session) client) (*Handler, error) {
 	}
 	h := &Handler{config: c.withDefaults(), connect: connect, sessions: make(map[*session]struct{})}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
+	h.leaving, h.leave = context.WithCancel(h.ctx)
 	h.logs = rate.NewLimiter(logsPerSecond, logBurst)
 	h.upgrader = websocket.Upgrader{
 		// Messages from clients are short. Nothing is written through gorilla
@@ -233,6 +236,7 @@ func (h *Handler) close() []*session {
 	h.mu.Lock()
 	h.closed = true
 	h.mu.Unlock()
+	h.leave()
 	return h.all()
 }
 

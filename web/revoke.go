@@ -90,6 +90,7 @@ type orders struct {
 	given   map[string]order // by digest, in the last while, by this node
 	ask     bool             // orders may have been missed
 	repeat  bool             // somebody else has missed some
+	say     []string         // what is still to be said of that
 	working bool
 }
 
@@ -116,8 +117,8 @@ func (h *Handler) listenToOrders(b *bridge.Bridge) {
 	}
 }
 
-// remember adds an order, in place of one for the same sessions. There may be too
-// many to remember: the oldest are forgotten.
+// remember adds an order, in place of an earlier one for the same sessions. Where
+// there are too many to remember, the earliest is forgotten.
 func remember(all map[string]order, o order) map[string]order {
 	if all == nil {
 		all = make(map[string]order)
@@ -125,15 +126,16 @@ func remember(all map[string]order, o order) map[string]order {
 	if old, ok := all[o.digest]; ok && old.given.After(o.given) {
 		return all
 	}
-	if len(all) >= maxRepeated {
-		for digest, old := range all { // those that are old, and one in any case
-			delete(all, digest)
-			if time.Since(old.given) < repeatFor {
-				break
+	all[o.digest] = o
+	if len(all) > maxRepeated {
+		earliest := o
+		for _, other := range all {
+			if other.given.Before(earliest.given) {
+				earliest = other
 			}
 		}
+		delete(all, earliest.digest)
 	}
-	all[o.digest] = o
 	return all
 }
 
@@ -167,45 +169,47 @@ func (h *Handler) note(change func(*orders)) {
 	}
 }
 
-// obey carries orders out until there are none.
+// obey carries orders out, and repeats some, until there is nothing to do. What was
+// heard comes first: repeating takes its time.
 func (h *Handler) obey() {
 	for {
-		heard, say := h.orders.take()
-		if heard == nil && say == nil {
+		heard, text := h.orders.take()
+		if heard == nil && text == "" || h.leaving.Err() != nil {
 			return
 		}
-		if len(heard) > 0 {
-			carryOut(heard, h.all()...)
+		carryOut(heard, h.all()...)
+		if text == "" {
+			continue
 		}
-		for _, text := range say {
-			ctx, cancel := context.WithTimeout(h.ctx, attemptTimeout)
-			err := h.config.Bridge.Tell(ctx, sessionsTopic, text)
-			cancel()
-			if err != nil {
-				h.config.Logger.Debug("an order about sessions was not repeated", slog.Any("error", err))
-				break
-			}
+		if err := h.config.Bridge.Tell(h.leaving, sessionsTopic, text); err != nil {
+			h.config.Logger.Debug("an order about sessions was not repeated", slog.Any("error", err))
 		}
 	}
 }
 
-func (o *orders) take() (heard map[string]order, say []string) {
+// take returns what is to be carried out and the next text to say. Without either
+// the goroutine that asked counts as ended.
+func (o *orders) take() (heard map[string]order, text string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	heard, o.heard = o.heard, nil
-	if o.ask {
-		say = append(say, again)
-	}
 	if o.repeat {
+		o.repeat = false
+		o.say = nil // this says all of it
 		for _, given := range o.given {
 			if time.Since(given.given) < repeatFor {
-				say = append(say, given.text())
+				o.say = append(o.say, given.text())
 			}
 		}
 	}
-	o.ask, o.repeat = false, false
-	o.working = heard != nil || say != nil
-	return heard, say
+	switch {
+	case o.ask:
+		o.ask, text = false, again
+	case len(o.say) > 0:
+		text, o.say = o.say[0], o.say[1:]
+	}
+	o.working = heard != nil || text != ""
+	return heard, text
 }
 
 // carryOut closes those sessions that the orders are about.

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -37,7 +38,7 @@ type session struct {
 	expiry   *time.Timer // of the identity
 	leaving  bool        // told to go away
 
-	endOfMessage time.Time // when the message that is being read must be there; zero between two
+	endOfMessage time.Time // when the next part of the message that is being read must be there; zero between two
 	ended        bool      // no timer starts any more
 }
 
@@ -162,20 +163,28 @@ func (s *session) read() error {
 	}
 }
 
-// readMessage is the connection's ReadMessage, with a limit to the time that one
-// message takes: pieces of it without anything in them would cost much to read,
-// and be no sign of a living client.
+// readMessage is the connection's ReadMessage, with a limit to the time that a part
+// of a message takes: pieces of it without anything in them would cost much to
+// read, and be no sign of a living client.
 func (s *session) readMessage() (kind int, message []byte, err error) {
 	kind, r, err := s.conn.NextReader()
 	if err != nil {
 		return kind, nil, err
 	}
-	if err := s.begun(true); err != nil {
+	var b bytes.Buffer
+	for err == nil {
+		if err = s.begun(true); err == nil {
+			_, err = io.CopyN(&b, r, messageStep)
+		}
+	}
+	if err != io.EOF { //nolint:errorlint // a sentinel that CopyN returns as it is
 		return kind, nil, err
 	}
-	message, err = io.ReadAll(r)
-	return kind, message, errors.Join(err, s.begun(false))
+	return kind, b.Bytes(), s.begun(false)
 }
+
+// messageStep is how many bytes of a message must come within PongWait.
+const messageStep = 4 << 10
 
 // begun notes whether a message is being read.
 func (s *session) begun(reading bool) error {
