@@ -324,3 +324,22 @@ func TestARepairsPlaceIsNotLostWithItsWorker(t *testing.T) {
 		}
 	})
 }
+
+// A topic fetches nothing, so no place is kept for it.
+func TestTopicsTakeNoPlaces(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n, m := newNodeWith(t, &membus.Broker{}, bridge.Config{MaxFetches: 2}), &meter{}
+		if err := n.RegisterTopic("topic", bridge.Topic{Hear: func(string) {}, Missed: func() {}}); err != nil {
+			t.Fatal(err)
+		}
+		n.register(t, m.fetch, bridge.EntityOptions{})
+		s := newScreen(n, "me")
+		for i := range 4 {
+			s.subscribe(t, shared.EntityKey{Entity: items, ID: fmt.Sprint(i)}, withSnapshot)
+		}
+		time.Sleep(time.Minute)
+		if got := m.most(); got != 2 {
+			t.Errorf("%d fetches at once, want 2", got)
+		}
+	})
+}

@@ -302,3 +302,43 @@ func TestTheLogIsBoundedForAllClientsTogether(t *testing.T) {
 		t.Errorf("the log, of %d bytes, does not say where it panicked, or what with:\n%.2000s", len(log), log)
 	}
 }
+
+// A large message over a slow line, which takes longer than a client has to answer
+// a ping, is taken as long as it gets on.
+func TestALargeMessageMayTakeItsTime(t *testing.T) {
+	heard := make(chan int, 1)
+	s := start(t, web.Config{
+		PongWait: 400 * time.Millisecond, MaxMessageBytes: 1 << 20,
+		OnMessage: func(_ web.Session, m []byte) { heard <- len(m) },
+	}, echo)
+	c := s.dial(t)
+	w, err := c.NextWriter(websocket.TextMessage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const parts, part = 12, 8 << 10
+	for i := range parts {
+		text := strings.Repeat("x", part)
+		if i == 0 {
+			text = `"` + text[1:]
+		}
+		if i == parts-1 {
+			text = text[1:] + `"`
+		}
+		if _, err := w.Write([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case n := <-heard:
+		if n != parts*part {
+			t.Errorf("%d bytes came, want %d", n, parts*part)
+		}
+	case <-time.After(patience):
+		t.Error("the message was not taken")
+	}
+}

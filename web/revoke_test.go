@@ -2,13 +2,17 @@ package web_test
 
 import (
 	"context"
+	"net/http"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/gorilla/websocket"
+
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/bridge/membus"
+	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
 )
 
@@ -155,4 +159,52 @@ func TestAMissedTextIsNoticed(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A client whose secret was found good just before it was withdrawn does not slip
+// in: at the upgrade, or while it changes its secret.
+func TestRevokeCatchesWhoIsBeingLetIn(t *testing.T) {
+	asked, goOn := make(chan bool), make(chan bool)
+	s := start(t, web.Config{
+		Authenticate: func(r *http.Request) (string, time.Time, error) {
+			if r.Header.Get("Cookie") != "" {
+				asked <- true
+				<-goOn
+			}
+			return r.Header.Get("Cookie"), time.Time{}, nil
+		},
+		VerifySecret: func(context.Context, string) (time.Time, error) { return time.Time{}, nil },
+		Authorize: func(_ context.Context, a shared.Attempt) error {
+			if a.Secret == shared.NewSecret("said") {
+				asked <- true
+				<-goOn
+			}
+			return nil
+		},
+	}, echo)
+	revoke := func(secret string) {
+		<-asked
+		if err := s.handler.Revoke(context.Background(), secret); err != nil {
+			t.Error(err)
+		}
+		goOn <- true
+	}
+	go revoke("cookie")
+	s.dialWith(t, http.Header{"Cookie": {"cookie"}}).wantClose(web.CloseRevoked)
+
+	c := s.dialV2(t)
+	c.send(`{"action":"subscribe","body":{"entity":"items","id":"1","snapshot":false}}`)
+	c.wantFrame("ack")
+	c.send(`{"action":"secret","body":"said"}`)
+	revoke("said")
+	for {
+		_, _, err := c.ReadMessage()
+		if err == nil {
+			continue // the answer
+		}
+		if !websocket.IsCloseError(err, web.CloseRevoked) {
+			t.Errorf("it ends with %v", err)
+		}
+		break
+	}
 }
