@@ -18,7 +18,9 @@ import (
 // A client on the v2 wire knows when nsqd is gone, dead or frozen, and when what it
 // shows is right again.
 func TestClientsAreToldWhileNSQIsGone(t *testing.T) {
-	for name, fault := range map[string]struct{ begin, end func(*nsqdtest.Daemon, testing.TB) }{
+	for name, fault := range map[string]struct {
+		begin, end func(*nsqdtest.Daemon, testing.TB)
+	}{
 		"killed": {(*nsqdtest.Daemon).Kill, (*nsqdtest.Daemon).Start},
 		"frozen": {(*nsqdtest.Daemon).Freeze, (*nsqdtest.Daemon).Thaw},
 	} {
