@@ -60,6 +60,7 @@ type outcome struct {
 
 // settle does what the outcome of one job asks for.
 func (e *entity) settle(job fetchJob, o outcome) {
+	defer e.running.Add(-1)
 	if o.update == nil {
 		delay := job.view.fail(job)
 		if e.bridge.ctx.Err() == nil {
@@ -90,8 +91,6 @@ func (e *entity) call(jobs []fetchJob) (outcomes []outcome) {
 	for i, job := range jobs {
 		requests[i] = shared.Request{Key: job.view.key, Secret: job.secret}
 	}
-	e.running.Add(int64(len(jobs)))
-	defer e.running.Add(-int64(len(jobs)))
 	results := e.fetch(ctx, requests)
 	if len(results) != len(jobs) {
 		return allFailed(jobs, outcome{err: fmt.Sprintf("the batch fetch handler returned %d results for %d requests", len(results), len(jobs))})

@@ -35,7 +35,7 @@ type Stats struct {
 	Refreshed   uint64 // views fetched again for EntityOptions.Refresh, since the start
 
 	FetchesQueued  int    // views waiting for a worker now
-	FetchesRunning int    // views being fetched now
+	FetchesRunning int    // views being fetched now, or whose rows are being handed out
 	Fetches        uint64 // views fetched since the start, whatever came of it
 	FetchesFailed  uint64 // of those, the ones that failed
 	FetchesLagged  uint64 // of those, the ones that read an older revision than one already pushed

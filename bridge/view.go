@@ -279,6 +279,7 @@ func (v *view) begin() (job fetchJob, ok bool) {
 		return fetchJob{}, false
 	}
 	v.state = fetching
+	v.entity.running.Add(1) // until its outcome is settled
 	v.entity.bridge.counts.fetches.Add(1)
 	v.fetch = v.entity.bridge.counts.sequence.Add(1)
 	if v.owed&^causeJoined != 0 {

@@ -37,8 +37,9 @@ func TestASlowClientThatMakesProgressIsNotCutOff(t *testing.T) {
 	row := bytes.Repeat([]byte("x"), 900<<10)
 	for name, serve := range map[string]func(http.Handler) *httptest.Server{"plain": httptest.NewServer, "TLS": httptest.NewTLSServer} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := start(t, web.Config{
-				WriteTimeout: 500 * time.Millisecond, PingInterval: 400 * time.Millisecond, PongWait: time.Second,
+				WriteTimeout: 2 * time.Second, PingInterval: time.Second, PongWait: 3 * time.Second,
 			}, func(context.Context, shared.EntityKey, string) ([][]byte, error) {
 				return [][]byte{row}, nil
 			})
@@ -64,7 +65,7 @@ func TestASlowClientThatMakesProgressIsNotCutOff(t *testing.T) {
 			}
 			defer ws.Close()
 			c := &conn{ws, t}
-			pause.Store(int64(40 * time.Millisecond)) // 400 kB a second
+			pause.Store(int64(90 * time.Millisecond)) // 180 kB a second
 			c.subscribe("100")
 			s.untilSubscribed(t, 1)
 			s.notify(t, "100")
@@ -87,8 +88,7 @@ func TestCloseWritesWhatWaitsFirst(t *testing.T) {
 	for _, id := range []string{"1", "2", "3"} {
 		s.notify(t, id)
 	}
-	until(t, "all are fetched", func() bool { return s.bridge.Stats().Fetches == 3 && s.bridge.Stats().FetchesQueued == 0 })
-	time.Sleep(50 * time.Millisecond) // the last result may still be on its way into the outbox
+	until(t, "all are fetched", func() bool { return s.bridge.Stats().Fetches == 3 && s.bridge.Stats().FetchesRunning == 0 })
 	closed := make(chan error, 1)
 	go func() { closed <- s.handler.Close(context.Background()) }()
 	until(t, "no more clients are let in", func() bool {
