@@ -69,8 +69,9 @@ func TestASlowClientThatMakesProgressIsNotCutOff(t *testing.T) {
 			c.subscribe("100")
 			s.untilSubscribed(t, 1)
 			s.notify(t, "100")
-			if got := len(c.read()); got != len(row) {
-				t.Fatalf("read %d bytes", got)
+			c.SetReadDeadline(time.Now().Add(time.Minute))
+			if _, got, err := c.ReadMessage(); err != nil || len(got) != len(row) {
+				t.Fatalf("read %d bytes, %v", len(got), err)
 			}
 		})
 	}
