@@ -113,16 +113,6 @@ func (v *view) suspect(d doubt) {
 // doubtAll puts every view of an entity type in doubt.
 func (x *index) doubtAll(ent *entity, d doubt) {
 	for i := range x.shards {
-		sh := &x.shards[i]
-		sh.mu.Lock()
-		for key, k := range sh.keys {
-			if key.Entity != ent.name {
-				continue
-			}
-			for _, v := range k.views {
-				v.suspect(d)
-			}
-		}
-		sh.mu.Unlock()
+		x.shards[i].each(ent, func(v *view) { v.suspect(d) })
 	}
 }

@@ -122,6 +122,16 @@ func (x *index) markPart(part int, ent *entity, c cause, number uint64) (n int) 
 }
 
 func (sh *shard) markAll(ent *entity, c cause, number uint64) (n int) {
+	sh.each(ent, func(v *view) {
+		if v.markOlder(c, number) {
+			n++
+		}
+	})
+	return n
+}
+
+// each calls f with every view of an entity type.
+func (sh *shard) each(ent *entity, f func(*view)) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	for key, k := range sh.keys {
@@ -129,12 +139,9 @@ func (sh *shard) markAll(ent *entity, c cause, number uint64) (n int) {
 			continue
 		}
 		for _, v := range k.views {
-			if v.markOlder(c, number) {
-				n++
-			}
+			f(v)
 		}
 	}
-	return n
 }
 
 // join makes sub a member of its key's view of the given scope.
