@@ -1,5 +1,5 @@
-// Package db knows how rows are fetched: the registry of an application's fetch
-// handlers, one for each entity type.
+// Package db is the database side: the registry of an application's fetch handlers,
+// one for each entity type, and what makes PostgreSQL simple to serve from.
 package db
 
 import (
