@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -121,6 +122,47 @@ func TestHangingTypesLeaveRoom(t *testing.T) {
 		}
 		if st := n.Stats(); st.FetchesRunning < 14 || st.FetchesRunning > 16 {
 			t.Errorf("%d fetches at once, want the node's 16, or few less", st.FetchesRunning)
+		}
+	})
+}
+
+// Types that share a limit run no more fetches than it allows, whatever the node
+// does; one that hangs leaves the other its share; the rest do not notice.
+func TestTypesShareALimit(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n, limit := newNodeWith(t, &membus.Broker{}, bridge.Config{MaxFetches: 1}), bridge.NewLimit(3)
+		s, pooled, other := newScreen(n, "me"), &meter{}, &meter{}
+		for name, fetch := range map[shared.EntityType]shared.Fetcher{"sick": hang, "pooled": pooled.fetch} {
+			if err := n.Register(name, fetch, bridge.EntityOptions{Timeout: time.Hour, Limit: limit}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n.register(t, other.fetch, bridge.EntityOptions{})
+		for i := range 20 {
+			s.subscribe(t, shared.EntityKey{Entity: "sick", ID: fmt.Sprint(i)}, withSnapshot)
+		}
+		synctest.Wait()
+		for i := range 20 {
+			s.subscribe(t, shared.EntityKey{Entity: "pooled", ID: fmt.Sprint(i)}, withSnapshot)
+		}
+		s.subscribe(t, key, withSnapshot)
+		synctest.Wait()
+		if st := n.Stats(); st.FetchesRunning != 4 || len(other.begun()) != 1 {
+			t.Errorf("%d fetches at once, %d of the other type: want the limit's 3, and 1", st.FetchesRunning, len(other.begun()))
+		}
+		time.Sleep(time.Minute)
+		if got := len(pooled.begun()); got != 20 {
+			t.Errorf("%d of 20 fetches beside a type that hangs", got)
+		}
+	})
+}
+
+func TestMoreWorkersThanTheLimitAllows(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := newNode(t, &membus.Broker{})
+		err := n.Register(items, hang, bridge.EntityOptions{Workers: 4, Limit: bridge.NewLimit(3)})
+		if err == nil || !strings.Contains(err.Error(), "Workers is 4, want no more than the 3") {
+			t.Errorf("Register returned %v", err)
 		}
 	})
 }

@@ -183,10 +183,14 @@ func (b *Bridge) add(ent *entity) error {
 		return shared.ErrDuplicateEntity
 	}
 	ent.queue.entity, ent.publish.entity, ent.audit.entity = ent, ent, ent
+	ent.queue.admission = &b.admission
+	if limit := ent.options.Limit; limit != nil {
+		ent.queue.admission = &limit.admission
+	}
 	ent.queue.repairs = newLimiter(ent.options.ResyncRate)
 	b.entities[ent.name] = ent
 	if ent.listeners() == nil { // topics fetch nothing
-		b.admission.add(&ent.queue)
+		ent.queue.admission.add(&ent.queue)
 	}
 	return nil
 }
@@ -195,7 +199,7 @@ func (b *Bridge) remove(ent *entity) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.entities, ent.name)
-	b.admission.remove(&ent.queue)
+	ent.queue.admission.remove(&ent.queue)
 }
 
 func (b *Bridge) entity(name shared.EntityType) (*entity, error) {

@@ -22,8 +22,13 @@ type EntityOptions struct {
 	Scope func(secret string) string
 
 	// Workers is how many fetches of this type run at once on this node. Zero
-	// means 32. Types never wait for each other's workers.
+	// means 32, or as many as Limit allows. Types never wait for each other's workers.
 	Workers int
+
+	// Limit bounds the fetches of this type together with those of others that have
+	// the same one, in place of Config.MaxFetches. Workers may not be more. Nil
+	// means Config.MaxFetches.
+	Limit *Limit
 
 	// Timeout ends the context of a fetch that takes longer, and discards its
 	// result. Zero means 10 s.
@@ -72,6 +77,9 @@ const (
 func (o EntityOptions) withDefaults() EntityOptions {
 	if o.Workers == 0 {
 		o.Workers = defaultWorkers
+		if o.Limit != nil {
+			o.Workers = min(o.Workers, o.Limit.admission.limit)
+		}
 	}
 	if o.Timeout == 0 {
 		o.Timeout = defaultFetchTimeout
@@ -92,6 +100,8 @@ func (o EntityOptions) validate() error {
 	switch {
 	case o.Workers < 0:
 		return fmt.Errorf("Workers is %d, want 1 or more", o.Workers)
+	case o.Limit != nil && o.Workers > o.Limit.admission.limit:
+		return fmt.Errorf("Workers is %d, want no more than the %d of Limit", o.Workers, o.Limit.admission.limit)
 	case o.Timeout < 0:
 		return fmt.Errorf("Timeout is %v, want more than 0", o.Timeout)
 	case o.MaxBytes < 0:

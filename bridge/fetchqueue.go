@@ -39,8 +39,9 @@ func laneOf(c cause) lane {
 // eight views taken, one is a repair and another a snapshot if any wait, so that
 // no lane waits for ever. Repairs are slowed down further, see mayRepairLocked.
 type fetchQueue struct {
-	entity *entity
-	places places
+	entity    *entity
+	admission *admission // the node's, or that of EntityOptions.Limit
+	places    places
 
 	mu        sync.Mutex // taken after a view's lock
 	lines     [lanes]fairLine
@@ -121,10 +122,9 @@ func (q *fetchQueue) startLocked(n int) {
 	if q.held > 0 {
 		return
 	}
-	admission := &q.entity.bridge.admission
-	for ; n > 0 && q.running < q.entity.options.Workers && admission.enter(q); n-- {
+	for ; n > 0 && q.running < q.entity.options.Workers && q.admission.enter(q); n-- {
 		if !q.entity.bridge.startWorker(q.work) {
-			admission.leave(q) // the Bridge is closed: nobody needs the place
+			q.admission.leave(q) // the Bridge is closed: nobody needs the place
 			return
 		}
 		q.running++
@@ -138,7 +138,7 @@ func (q *fetchQueue) accept() (next *fetchQueue) {
 	defer q.mu.Unlock()
 	n := q.batchesLocked()
 	if n == 0 || q.running >= q.entity.options.Workers || !q.entity.bridge.startWorker(q.work) {
-		return q.entity.bridge.admission.leave(q)
+		return q.admission.leave(q)
 	}
 	q.running++
 	q.startLocked(n - 1)
@@ -249,11 +249,10 @@ func (q *fetchQueue) lengthLocked() (n int) {
 
 // work fetches until nothing waits, or another entity type needs the place more.
 func (q *fetchQueue) work() {
-	admission := &q.entity.bridge.admission
 	repairs, ended := false, false
 	defer func() {
 		if !ended { // by runtime.Goexit in the application's code
-			granted := admission.leave(q)
+			granted := q.admission.leave(q)
 			q.retire(repairs)
 			granted.use()
 		}
@@ -262,11 +261,11 @@ func (q *fetchQueue) work() {
 		var views []*view
 		if views, repairs = q.take(repairs); views == nil {
 			ended = true
-			admission.leave(q).use()
+			q.admission.leave(q).use()
 			return
 		}
 		q.fetch(views)
-		if granted := admission.yield(q); granted != nil {
+		if granted := q.admission.yield(q); granted != nil {
 			ended = true
 			q.retire(repairs)
 			granted.use()
