@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -26,6 +27,8 @@ type EntitySync struct {
 
 	handler *web.Handler
 	closing *atomic.Bool
+	log     *slog.Logger
+	limits  *sync.Map // *bridge.Limit, for each *pgxpool.Pool that is fetched from
 	modern  *sync.Map // the entity types that Register and its kin have registered
 }
 
@@ -42,7 +45,7 @@ func New(c Config) (*EntitySync, error) {
 	if err != nil {
 		return nil, fmt.Errorf("es: Config: %w", err)
 	}
-	s := &EntitySync{DatabaseHub: db.NewDatabaseHub(), modern: new(sync.Map), closing: new(atomic.Bool)}
+	s := &EntitySync{DatabaseHub: db.NewDatabaseHub(), log: c.Logger, limits: new(sync.Map), modern: new(sync.Map), closing: new(atomic.Bool)}
 	if s.Bridge, err = bridge.New(c.bridge(bus, s.DatabaseHub.Fetch)); err != nil {
 		return nil, fmt.Errorf("es: Config: %w", err)
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/entity-sync/entity-sync/bridge"
 )
 
@@ -17,6 +19,8 @@ type settings struct {
 	// Functions of what the fetch handler returns, whose type only the
 	// registration knows; nil without one.
 	version, revision any
+
+	pool *pgxpool.Pool // that the fetch handler reads from, or nil
 }
 
 func settingsOf(opts []Option) (s settings) {

@@ -106,6 +106,9 @@ func register[V any](s *EntitySync, entity shared.EntityType, fetch func(context
 // add registers a handler with the engine, and with the hub for who fetches by
 // hand.
 func (s *EntitySync) add(entity shared.EntityType, set settings, fetch shared.BatchFetcher) error {
+	if set.pool != nil {
+		set.Limit = s.limitOf(set.pool)
+	}
 	if err := s.Bridge.RegisterBatch(entity, fetch, set.EntityOptions); err != nil {
 		return err
 	}

@@ -1,0 +1,126 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// readBatch runs the statement for the ids of one viewer's requests.
+func (f *fetch) readBatch(ctx context.Context, v viewer) {
+	b := batch{fetch: f, settings: v.settings, found: make(map[string]*found, len(v.requests))}
+	for _, i := range v.requests {
+		if id, ok := f.plan[0].id.normal(f.requests[i].Key.ID); ok && b.found[id] == nil {
+			b.found[id] = &found{}
+			b.ids = append(b.ids, id)
+		}
+	}
+	err := b.read(ctx, b.ids)
+	if err == nil && b.stray && !b.matched {
+		err = errStray
+	}
+	for _, i := range v.requests {
+		r := &f.results[i]
+		id, ok := f.plan[0].id.normal(f.requests[i].Key.ID)
+		switch {
+		case !ok:
+			r.Err = f.query.outcome(nil, nil)
+		case err != nil:
+			r.Err = err
+		default:
+			r.Rows, r.Err = b.found[id].rows, b.found[id].err
+			r.Err = f.query.outcome(r.Rows, r.Err)
+		}
+	}
+}
+
+// batch is the keys of one viewer.
+type batch struct {
+	fetch    *fetch
+	settings []setting
+	ids      []string // each once, as PostgreSQL writes them
+	found    map[string]*found
+	matched  bool // a row is of one of them
+	stray    bool // a row is of none
+}
+
+// found is what was read of one id.
+type found struct {
+	rows [][]byte
+	size int
+	err  error
+}
+
+// errStray is for a statement whose first column is not the id. Some rows may
+// well be of ids that are written in another way than they were asked for, where
+// the type does not tell case, say: those are not found.
+var errStray = errors.New("no row belongs to an id that was asked for: the statement's first column must be the id")
+
+// read reads the rows of ids. One that cannot be an id fails the statement for all
+// of them: it is looked for by halves, and then just has no rows.
+func (b *batch) read(ctx context.Context, ids []string) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	f := b.fetch
+	err := f.query.run(ctx, b.settings, f.plan, []string{arrayLiteral(ids)}, b.add)
+	if !isBadID(err) {
+		return err
+	}
+	if len(ids) == 1 {
+		return nil
+	}
+	for _, half := range [][]string{ids[:len(ids)/2], ids[len(ids)/2:]} {
+		if err := b.read(ctx, half); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *batch) add(row pgx.CollectableRow) error {
+	var id *string
+	var text []byte
+	if err := row.Scan(&id, &text); err != nil {
+		return err
+	}
+	if id == nil || b.found[*id] == nil {
+		b.stray = true
+		return nil
+	}
+	b.matched = true
+	f := b.found[*id]
+	if f.err != nil {
+		return nil
+	}
+	if f.size += len(text); f.size > b.fetch.query.maxBytes {
+		f.rows, f.err = nil, fmt.Errorf("the rows come to more than %d bytes", b.fetch.query.maxBytes)
+		return nil
+	}
+	f.rows = append(f.rows, text)
+	return nil
+}
+
+// arrayLiteral is ids as PostgreSQL reads an array of any type.
+func arrayLiteral(ids []string) string {
+	var s strings.Builder
+	s.WriteByte('{')
+	for i, id := range ids {
+		if i > 0 {
+			s.WriteByte(',')
+		}
+		s.WriteByte('"')
+		for j := range len(id) {
+			if id[j] == '"' || id[j] == '\\' {
+				s.WriteByte('\\')
+			}
+			s.WriteByte(id[j])
+		}
+		s.WriteByte('"')
+	}
+	s.WriteByte('}')
+	return s.String()
+}

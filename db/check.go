@@ -1,0 +1,181 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// ErrBadQuery is returned for a Query whose statements can never be run as they
+// are, or not by the pool's role.
+var ErrBadQuery = errors.New("bad query")
+
+// Check asks the database whether the statements can be run. It returns an error
+// wrapping ErrBadQuery for one that is wrong, that does not take the id as its one
+// parameter, or that has two columns of one name.
+//
+// Of a Query made by AsViewer every table with row-level security must be one
+// where it applies to the pool's role, and one such table there must be: it does
+// not apply to superusers, roles with BYPASSRLS, the table's owner unless it is
+// forced, and through views that read with the rights of such an owner. The error
+// says how to mend it.
+//
+// es.RegisterQuery calls it, and the first fetch does where the database could
+// not be reached then: nothing is fetched with statements that were not checked.
+func (q *Query) Check(ctx context.Context) error {
+	_, err := q.checked(ctx)
+	return err
+}
+
+func (q *Query) checked(ctx context.Context) ([]statement, error) {
+	q.mu.Lock()
+	plan := q.plan
+	q.mu.Unlock()
+	if plan != nil {
+		return plan, nil
+	}
+	plan, err := q.check(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("db: %w", err)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.plan = plan
+	return plan, nil
+}
+
+func (q *Query) check(ctx context.Context) (plan []statement, err error) {
+	if len(q.sources) == 0 {
+		return nil, fmt.Errorf("%w: there is no statement", ErrBadQuery)
+	}
+	conn, err := q.pool.Acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Release()
+	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		for i, source := range q.sources {
+			s, err := q.prepare(ctx, tx, strings.TrimRight(source, "; \t\r\n"))
+			if err != nil {
+				return fmt.Errorf("statement %d of %d: %w", i+1, len(q.sources), err)
+			}
+			plan = append(plan, s)
+		}
+		if q.claims != nil {
+			// The transaction holds a lock on every table that the statements read:
+			// that is how they are known.
+			return protected(ctx, tx)
+		}
+		return nil
+	})
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && isMistake(pgErr) {
+		err = fmt.Errorf("%w: %w", ErrBadQuery, err)
+	}
+	return plan, err
+}
+
+// isMistake reports whether the database would say the same again. Class 42 is
+// "syntax error or access rule violation": there is no such table, or no right to
+// read it.
+func isMistake(err *pgconn.PgError) bool { return strings.HasPrefix(err.Code, "42") }
+
+func (q *Query) prepare(ctx context.Context, tx pgx.Tx, source string) (statement, error) {
+	// The unnamed statement leaves nothing on the connection.
+	described, err := tx.Conn().PgConn().Prepare(ctx, "", source, nil)
+	if err != nil {
+		return statement{}, err
+	}
+	if n := len(described.ParamOIDs); n != 1 {
+		return statement{}, fmt.Errorf("%w: it has %d parameters, want $1, the id", ErrBadQuery, n)
+	}
+	if len(described.Fields) == 0 {
+		return statement{}, fmt.Errorf("%w: it returns no columns", ErrBadQuery)
+	}
+	names := make(map[string]bool)
+	for _, field := range described.Fields {
+		if names[field.Name] {
+			return statement{}, fmt.Errorf("%w: two columns are called %q: name one of them with AS", ErrBadQuery, field.Name)
+		}
+		names[field.Name] = true
+	}
+	s := statement{sql: source, id: idType(described.ParamOIDs[0])}
+	first := described.Fields[0]
+	switch {
+	case q.batch:
+		if !s.id.isArrayOf(first.DataTypeOID) {
+			return statement{}, fmt.Errorf("%w: the first column, %q, cannot be the id that = any($1) takes: their types differ", ErrBadQuery, first.Name)
+		}
+		s.sql = fmt.Sprintf("select r.%s::text, row_to_json(r)::text from (\n%s\n) r", pgx.Identifier{first.Name}.Sanitize(), source)
+	case q.typed == nil:
+		s.sql = fmt.Sprintf("select row_to_json(r)::text from (\n%s\n) r", source)
+	}
+	_, err = tx.Conn().PgConn().Prepare(ctx, "", s.sql, nil)
+	return s, err
+}
+
+// isArrayOf reports whether t may be an array of the type. It is certain only of
+// types that it knows.
+func (t idType) isArrayOf(element uint32) bool {
+	switch t {
+	case pgtype.Int2ArrayOID, pgtype.Int4ArrayOID, pgtype.Int8ArrayOID:
+		return element == pgtype.Int2OID || element == pgtype.Int4OID || element == pgtype.Int8OID
+	case pgtype.UUIDArrayOID:
+		return element == pgtype.UUIDOID
+	case pgtype.Int2OID, pgtype.Int4OID, pgtype.Int8OID, pgtype.UUIDOID, pgtype.TextOID, pgtype.VarcharOID:
+		return false
+	default:
+		return true
+	}
+}
+
+// lockedSQL is the relations that the transaction holds locks on, but for
+// PostgreSQL's own.
+const lockedSQL = `
+	with locked as (
+		select distinct c.* from pg_locks l join pg_class c on c.oid = l.relation
+		where l.pid = pg_backend_pid() and l.locktype = 'relation'
+			and l.database = (select oid from pg_database where datname = current_database())
+			and c.relnamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+	)`
+
+// protected returns an error unless row-level security applies to what the
+// transaction holds locks on.
+func protected(ctx context.Context, tx pgx.Tx) error {
+	var role string
+	var bypasses bool
+	var open, views []string
+	var applies int
+	err := tx.QueryRow(ctx, lockedSQL+`
+		select current_user, r.rolsuper or r.rolbypassrls,
+			array(select oid::regclass::text from locked
+				where relkind in ('r', 'p') and relrowsecurity and not row_security_active(oid) order by 1),
+			array(select v.oid::regclass::text from locked v join pg_roles o on o.oid = v.relowner
+				where v.relkind = 'v'
+					and not exists (select from pg_options_to_table(v.reloptions)
+						where option_name = 'security_invoker' and option_value::boolean)
+					and (o.rolsuper or o.rolbypassrls or exists (select from locked t
+						where t.relrowsecurity and not t.relforcerowsecurity and pg_has_role(v.relowner, t.relowner, 'usage')))
+				order by 1),
+			(select count(*) from locked where relkind in ('r', 'p') and row_security_active(oid))
+		from pg_roles r where r.rolname = current_user`).Scan(&role, &bypasses, &open, &views, &applies)
+	switch {
+	case err != nil:
+		return err
+	case bypasses:
+		return fmt.Errorf("%w: the role %q bypasses row-level security: connect as one that is no superuser and has no BYPASSRLS", ErrBadQuery, role)
+	case len(open) > 0:
+		return fmt.Errorf("%w: the role %q owns %s, so that row-level security does not apply to it: connect as another role, or run ALTER TABLE %s FORCE ROW LEVEL SECURITY",
+			ErrBadQuery, role, strings.Join(open, " and "), open[0])
+	case len(views) > 0:
+		return fmt.Errorf("%w: %s reads with the rights of its owner, to whom row-level security does not apply: run ALTER VIEW %s SET (security_invoker = true)",
+			ErrBadQuery, strings.Join(views, " and "), views[0])
+	case applies == 0:
+		return fmt.Errorf("%w: no table that is read has row-level security: run ALTER TABLE ... ENABLE ROW LEVEL SECURITY and CREATE POLICY", ErrBadQuery)
+	}
+	return nil
+}

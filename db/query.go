@@ -1,0 +1,294 @@
+package db
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// Query fetches the rows of an entity type's keys from PostgreSQL. Rows, RowsOf
+// and Batch make one, es.RegisterQuery registers it. It may be used from any
+// goroutine.
+//
+// Its rows are JSON objects as PostgreSQL makes them: the columns' names as they
+// are, in their order, NULL as null. A key without a row is not found, and so is
+// an id that cannot be one, such as "x" where ids are numbers.
+type Query struct {
+	pool     *pgxpool.Pool
+	sources  []string // the statements as they were given
+	typed    func(pgx.CollectableRow) ([]byte, error)
+	batch    bool
+	claims   Claims
+	maxBytes int
+
+	mu   sync.Mutex
+	plan []statement // of sources, once they were checked
+}
+
+// statement is one that was checked.
+type statement struct {
+	sql string
+	id  idType
+}
+
+// rollbackTimeout bounds how long a fetch that failed waits to give its connection
+// back in order; after it the connection is closed.
+const rollbackTimeout = time.Second
+
+// defaultMaxBytes is es.WithMaxBytes's.
+const defaultMaxBytes = 1 << 20
+
+// Rows returns a Query that runs the statements with one key's id as $1 and
+// returns their rows, one statement's after the other's:
+//
+//	db.Rows(pool, `select id, title from reports where id = $1`,
+//		`select a.name from authors a join reports r on r.author = a.id where r.id = $1`)
+//
+// Several statements see one snapshot of the database.
+func Rows(pool *pgxpool.Pool, statements ...string) *Query {
+	return &Query{pool: pool, sources: statements, maxBytes: defaultMaxBytes}
+}
+
+// RowsOf is Rows for one statement whose rows become values of the struct T
+// first, as pgx.RowToStructByName makes them, and then JSON as encoding/json
+// makes it: for names, fields and forms other than the columns'.
+func RowsOf[T any](pool *pgxpool.Pool, statement string) *Query {
+	q := Rows(pool, statement)
+	q.typed = func(row pgx.CollectableRow) ([]byte, error) {
+		v, err := pgx.RowToStructByName[T](row)
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(v)
+	}
+	return q
+}
+
+// Batch returns a Query that fetches all keys that changed with one statement. It
+// gets their ids as an array, $1, and its first column is the id that a row
+// belongs to:
+//
+//	db.Batch(pool, `select id, name, price from items where id = any($1)`)
+func Batch(pool *pgxpool.Pool, statement string) *Query {
+	q := Rows(pool, statement)
+	q.batch = true
+	return q
+}
+
+// MaxBytes returns a Query that gives a key up when its rows come to more than n
+// bytes. The default is 1 MiB; es.RegisterQuery sets it to es.WithMaxBytes's.
+func (q *Query) MaxBytes(n int) *Query {
+	return &Query{pool: q.pool, sources: q.sources, typed: q.typed, batch: q.batch, claims: q.claims, maxBytes: n}
+}
+
+// Pool returns where the Query reads.
+func (q *Query) Pool() *pgxpool.Pool { return q.pool }
+
+// Batches reports whether the Query was made by Batch.
+func (q *Query) Batches() bool { return q.batch }
+
+// Fetch reads the rows of one key. It is a shared.Fetcher.
+func (q *Query) Fetch(ctx context.Context, key shared.EntityKey, secret string) ([][]byte, error) {
+	r := q.FetchBatch(ctx, []shared.Request{{Key: key, Secret: shared.NewSecret(secret)}})[0]
+	return r.Rows, r.Err
+}
+
+// FetchBatch answers the requests, those of one viewer together where the Query
+// was made by Batch. It is a shared.BatchFetcher.
+func (q *Query) FetchBatch(ctx context.Context, requests []shared.Request) []shared.Result {
+	results := make([]shared.Result, len(requests))
+	plan, err := q.checked(ctx)
+	if err != nil {
+		for i := range results {
+			results[i].Err = err
+		}
+		return results
+	}
+	f := fetch{query: q, plan: plan, requests: requests, results: results}
+	for _, v := range f.viewers(ctx) {
+		f.read(ctx, v)
+	}
+	return results
+}
+
+// fetch is one call of FetchBatch.
+type fetch struct {
+	query    *Query
+	plan     []statement
+	requests []shared.Request
+	results  []shared.Result
+}
+
+// viewer is who some of the requests are for.
+type viewer struct {
+	settings []setting
+	requests []int // their indexes
+}
+
+func (f *fetch) read(ctx context.Context, v viewer) {
+	if f.query.batch {
+		f.readBatch(ctx, v)
+		return
+	}
+	for _, i := range v.requests {
+		rows, err := f.readOne(ctx, v.settings, f.requests[i].Key.ID)
+		f.results[i] = shared.Result{Rows: rows, Err: f.query.outcome(rows, err)}
+	}
+}
+
+// readOne runs every statement for one id.
+func (f *fetch) readOne(ctx context.Context, settings []setting, id string) ([][]byte, error) {
+	args := make([]string, len(f.plan))
+	for i, s := range f.plan {
+		var ok bool
+		if args[i], ok = s.id.normal(id); !ok {
+			return nil, nil
+		}
+	}
+	var rows [][]byte
+	size := 0
+	err := f.query.run(ctx, settings, f.plan, args, func(row pgx.CollectableRow) error {
+		b, err := f.query.encode(row)
+		if err != nil {
+			return err
+		}
+		if size += len(b); size > f.query.maxBytes {
+			return fmt.Errorf("the rows come to more than %d bytes", f.query.maxBytes)
+		}
+		rows = append(rows, b)
+		return nil
+	})
+	if isBadID(err) {
+		return nil, nil
+	}
+	return rows, err
+}
+
+func (q *Query) encode(row pgx.CollectableRow) ([]byte, error) {
+	if q.typed != nil {
+		return q.typed(row)
+	}
+	var b []byte
+	err := row.Scan(&b)
+	return b, err
+}
+
+// outcome is what rows and an error mean to the engine.
+func (q *Query) outcome(rows [][]byte, err error) error {
+	if err == nil && len(rows) == 0 {
+		return shared.ErrNotFound
+	}
+	return err
+}
+
+// run runs the statements, each with its argument, and calls each for every row.
+// What needs a transaction goes to the server and back in one round trip all the
+// same.
+func (q *Query) run(ctx context.Context, settings []setting, statements []statement, args []string, each func(pgx.CollectableRow) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := func(row pgx.CollectableRow) error {
+		err := each(row)
+		if err != nil {
+			cancel() // rather than read what nobody wants, however much it is
+		}
+		return err
+	}
+	if len(statements) == 1 && q.claims == nil {
+		rows, err := q.pool.Query(ctx, statements[0].sql, args[0])
+		if err == nil {
+			err = forEach(rows, stop)
+		}
+		return q.failed(err)
+	}
+	conn, err := q.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	err = transact(ctx, conn.Conn(), settings, statements, args, stop)
+	if conn.Conn().PgConn().TxStatus() != 'I' {
+		rollback(ctx, conn.Conn())
+	}
+	return q.failed(err)
+}
+
+// rollback ends a transaction that failed. Where that fails too, the pool closes
+// the connection.
+func rollback(ctx context.Context, conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
+	defer cancel()
+	_, _ = conn.Exec(ctx, "rollback")
+}
+
+func transact(ctx context.Context, conn *pgx.Conn, settings []setting, statements []statement, args []string, each func(pgx.CollectableRow) error) (err error) {
+	var batch pgx.Batch
+	batch.Queue(beginSQL(len(statements)))
+	for _, s := range settings {
+		batch.Queue(setSQL, s.name, s.value)
+	}
+	for i, s := range statements {
+		batch.Queue(s.sql, args[i])
+	}
+	batch.Queue("commit")
+	results := conn.SendBatch(ctx, &batch)
+	defer func() {
+		if closed := results.Close(); err == nil {
+			err = closed
+		}
+	}()
+	for range 1 + len(settings) {
+		if _, err := results.Exec(); err != nil {
+			return err
+		}
+	}
+	for range statements {
+		rows, err := results.Query()
+		if err == nil {
+			err = forEach(rows, each)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	_, err = results.Exec()
+	return err
+}
+
+// beginSQL begins a transaction in which n statements see one snapshot.
+func beginSQL(n int) string {
+	if n == 1 {
+		return "begin read only"
+	}
+	return "begin isolation level repeatable read read only"
+}
+
+func forEach(rows pgx.Rows, each func(pgx.CollectableRow) error) error {
+	defer rows.Close()
+	for rows.Next() {
+		if err := each(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// failed looks at an error of the database. What the statements were checked
+// against may have changed: they are checked again.
+func (q *Query) failed(err error) error {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && isMistake(pgErr) {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.plan = nil
+	}
+	return err
+}

@@ -1,0 +1,97 @@
+package db
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// Claims says who the holder of a secret is, as settings that policies read with
+// current_setting: {"app.viewer": "42", "app.tenant": "7"}. Their names hold a dot.
+// An error that is shared.ErrForbidden ends the client's subscription, any other
+// is tried again. It is called once for each secret of a fetch.
+type Claims func(ctx context.Context, secret string) (map[string]string, error)
+
+// Setting is Claims for policies that look the secret up themselves: it is the
+// value of the setting of that name.
+func Setting(name string) Claims {
+	return func(_ context.Context, secret string) (map[string]string, error) {
+		return map[string]string{name: secret}, nil
+	}
+}
+
+// AsViewer returns a Query whose rows row-level security decides upon: every
+// fetch is a read-only transaction in which the claims of the client's secret are
+// set, and no longer. A batch is read viewer by viewer.
+//
+// The statements must read a table with row-level security that applies to the
+// pool's role; see Check. Policies must take an empty setting for nobody's, as
+// well as one that is NULL.
+func (q *Query) AsViewer(claims Claims) *Query {
+	return &Query{pool: q.pool, sources: q.sources, typed: q.typed, batch: q.batch, claims: claims, maxBytes: q.maxBytes}
+}
+
+// setting is one of a viewer's.
+type setting struct{ name, value string }
+
+const setSQL = "select set_config($1, $2, true)"
+
+// viewers groups the requests by who they are for. Those that cannot be answered
+// get their results.
+func (f *fetch) viewers(ctx context.Context) []viewer {
+	if f.query.claims == nil {
+		all := make([]int, len(f.requests))
+		for i := range all {
+			all[i] = i
+		}
+		return []viewer{{requests: all}}
+	}
+	var viewers []viewer
+	bySettings, bySecret := make(map[string]int), make(map[shared.Secret]claimed)
+	for i, r := range f.requests {
+		c, known := bySecret[r.Secret]
+		if !known {
+			c.settings, c.err = f.query.settings(ctx, r.Secret)
+			bySecret[r.Secret] = c
+		}
+		if c.err != nil {
+			f.results[i].Err = c.err
+			continue
+		}
+		who := fmt.Sprintf("%q", c.settings)
+		n, known := bySettings[who]
+		if !known {
+			n = len(viewers)
+			bySettings[who] = n
+			viewers = append(viewers, viewer{settings: c.settings})
+		}
+		viewers[n].requests = append(viewers[n].requests, i)
+	}
+	return viewers
+}
+
+// claimed is what came of asking for a secret's claims.
+type claimed struct {
+	settings []setting
+	err      error
+}
+
+func (q *Query) settings(ctx context.Context, secret shared.Secret) ([]setting, error) {
+	claims, err := q.claims(ctx, secret.Reveal())
+	if err != nil {
+		return nil, err
+	}
+	var settings []setting
+	for _, name := range slices.Sorted(maps.Keys(claims)) {
+		// Without a dot it is one of PostgreSQL's own, such as role.
+		if !strings.Contains(name, ".") {
+			return nil, fmt.Errorf("db: the claim %q cannot be a setting of an application: its name has no dot", name)
+		}
+		settings = append(settings, setting{name, claims[name]})
+	}
+	return settings, nil
+}
