@@ -1,0 +1,255 @@
+package es_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/entity-sync/entity-sync/db"
+	"github.com/entity-sync/entity-sync/es"
+	"github.com/entity-sync/entity-sync/internal/pgtest"
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// page is a v2 client.
+type page struct {
+	t  *testing.T
+	ws *websocket.Conn
+}
+
+func newPage(t *testing.T, s http.Handler) *page {
+	t.Helper()
+	server := httptest.NewServer(s)
+	t.Cleanup(server.Close)
+	dialer := websocket.Dialer{Subprotocols: []string{"entity-sync.v2"}}
+	ws, _, err := dialer.Dial("ws"+strings.TrimPrefix(server.URL, "http"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ws.Close() })
+	return &page{t, ws}
+}
+
+func (p *page) subscribe(keys ...shared.EntityKey) {
+	p.t.Helper()
+	if err := p.ws.WriteJSON(map[string]any{"action": "subscribe", "body": keys}); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// until reads frames up to one with the action and the key, and returns its rows.
+func (p *page) until(action string, key shared.EntityKey) string {
+	p.t.Helper()
+	p.ws.SetReadDeadline(time.Now().Add(30 * time.Second))
+	for {
+		var frame struct {
+			Action string
+			Body   struct {
+				shared.EntityKey
+				Rows json.RawMessage
+			}
+		}
+		if err := p.ws.ReadJSON(&frame); err != nil {
+			p.t.Fatalf("waiting for %s of %v: %v", action, key, err)
+		}
+		if frame.Action == action && frame.Body.EntityKey == key {
+			return string(frame.Body.Rows)
+		}
+	}
+}
+
+// openPool returns a pool of at most n connections, until the test ends.
+func openPool(t *testing.T, url string, n int32) *pgxpool.Pool {
+	t.Helper()
+	c, err := db.ParseConfig(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.MaxConns = n
+	pool, err := pgxpool.NewWithConfig(context.Background(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+const itemSQL, itemsSQL = "select id, name from items where id = $1", "select id, name from items where id = any($1)"
+
+func TestRegisterQuery(t *testing.T) {
+	d := pgtest.Shared(t).NewDatabase(t, `create table items (id int primary key, name text); insert into items values (1, 'Tea')`)
+	pool := openPool(t, d.URL(), 4)
+	for name, q := range map[string]*db.Query{"rows": db.Rows(pool, itemSQL), "batch": db.Batch(pool, itemsSQL)} {
+		t.Run(name, func(t *testing.T) {
+			s := newSync(t, es.Config{})
+			if err := es.RegisterQuery(t.Context(), s, "items", q); err != nil {
+				t.Fatal(err)
+			}
+			p, key := newPage(t, s), shared.EntityKey{Entity: "items", ID: "1"}
+			p.subscribe(key, shared.EntityKey{Entity: "items", ID: "x"})
+			if rows := p.until("update", key); rows != `[{"id":1,"name":"Tea"}]` {
+				t.Errorf("the snapshot is %s", rows)
+			}
+			d.Exec(t, "update items set name = 'Coffee'")
+			if err := s.Notify(t.Context(), key); err != nil {
+				t.Fatal(err)
+			}
+			if rows := p.until("update", key); rows != `[{"id":1,"name":"Coffee"}]` {
+				t.Errorf("the update is %s", rows)
+			}
+			d.Exec(t, "delete from items")
+			if err := s.Notify(t.Context(), key); err != nil {
+				t.Fatal(err)
+			}
+			p.until("delete", key)
+			d.Exec(t, "insert into items values (1, 'Tea')")
+		})
+	}
+}
+
+func TestRegisterQueryRefuses(t *testing.T) {
+	d := pgtest.Shared(t).NewDatabase(t, `create table items (id int primary key, name text)`)
+	pool, s := openPool(t, d.URL(), 4), newSync(t, es.Config{})
+	for want, err := range map[string]error{
+		"is nil":              es.RegisterQuery(t.Context(), s, "items", nil),
+		"nothing":             es.RegisterQuery(t.Context(), s, "items", db.Rows(pool, "select nothing from items where id = $1")),
+		"no more than the 3":  es.RegisterQuery(t.Context(), s, "items", db.Rows(pool, itemSQL), es.WithWorkers(4)),
+		"not for queries":     es.RegisterQuery(t.Context(), s, "items", db.Rows(pool, itemSQL), es.WithRevision(func(int) int64 { return 0 })),
+		"bypasses row-level ": es.RegisterQuery(t.Context(), s, "items", db.Rows(pool, itemSQL).AsViewer(db.Setting("app.viewer"))),
+		"bad entity type":     es.RegisterQuery(t.Context(), s, "a b", db.Rows(pool, itemSQL)),
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("RegisterQuery returned %v, want %q", err, want)
+		}
+	}
+	if err := es.RegisterQuery(t.Context(), s, "items", db.Rows(pool, itemSQL), es.WithWorkers(3)); err != nil {
+		t.Error(err)
+	}
+}
+
+// A database that is down when the node starts is waited for, and statements that
+// could not be checked then are checked later.
+func TestRegisterQueryBeforeTheDatabaseIsUp(t *testing.T) {
+	server, err := pgtest.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	d := server.NewDatabase(t, `create table items (id int primary key, name text); insert into items values (1, 'Tea')`)
+	server.Stop()
+	pool, s := openPool(t, d.URL(), 4), newSync(t, es.Config{})
+	for name, q := range map[shared.EntityType]*db.Query{
+		"items": db.Rows(pool, itemSQL),
+		"bad":   db.Rows(pool, itemSQL).AsViewer(db.Setting("app.viewer")), // by a superuser
+	} {
+		if err := es.RegisterQuery(t.Context(), s, name, q, es.WithRetry(10*time.Millisecond, 100*time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p, key := newPage(t, s), shared.EntityKey{Entity: "items", ID: "1"}
+	p.subscribe(key, shared.EntityKey{Entity: "bad", ID: "1"})
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if rows := p.until("update", key); rows != `[{"id":1,"name":"Tea"}]` {
+		t.Errorf("the snapshot is %s", rows)
+	}
+	if _, err := s.DatabaseHub.Fetch(t.Context(), shared.EntityKey{Entity: "bad", ID: "1"}, ""); !errors.Is(err, db.ErrBadQuery) {
+		t.Errorf("a query by who bypasses policies: %v", err)
+	}
+}
+
+// A table that is locked holds up what reads it, and neither the other entity
+// types of its pool nor the rest of the application.
+func TestALockedTable(t *testing.T) {
+	d := pgtest.Shared(t).NewDatabase(t, `
+		create table items (id int primary key, name text); insert into items values (1, 'Tea');
+		create table people (id int primary key, name text); insert into people select i, 'Ann' from generate_series(1, 200) i`)
+	pool, s := openPool(t, d.URL(), 4), newSync(t, es.Config{})
+	for name, sql := range map[shared.EntityType]string{"items": itemSQL, "people": strings.ReplaceAll(itemSQL, "items", "people")} {
+		if err := es.RegisterQuery(t.Context(), s, name, db.Rows(pool, sql)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	locker := d.Connect(t)
+	if _, err := locker.Exec(t.Context(), "begin; lock items in access exclusive mode"); err != nil {
+		t.Fatal(err)
+	}
+	p := newPage(t, s)
+	var locked []shared.EntityKey
+	for i := range 100 {
+		locked = append(locked, shared.EntityKey{Entity: "items", ID: fmt.Sprint(i + 1)})
+	}
+	p.subscribe(locked...)
+	// Wait until they have all of the pool that they get.
+	for end := time.Now().Add(10 * time.Second); s.Bridge.Stats().Entities["items"].FetchesRunning < 2 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	for i := range 200 {
+		p.subscribe(shared.EntityKey{Entity: "people", ID: fmt.Sprint(i + 1)})
+	}
+	for i := range 200 {
+		key := shared.EntityKey{Entity: "people", ID: fmt.Sprint(i + 1)}
+		if i == 199 {
+			p.until("update", key)
+		}
+		if n := pool.Stat().AcquiredConns(); n > 3 {
+			t.Fatalf("%d of 4 connections are taken by fetches", n)
+		}
+	}
+	var one int
+	if err := pool.QueryRow(t.Context(), "select 1").Scan(&one); err != nil {
+		t.Errorf("the application's own statement: %v", err)
+	}
+	if n := s.Bridge.Stats().Entities["items"].FetchesRunning; n != 2 {
+		t.Errorf("%d fetches of the locked table are running, want 2", n)
+	}
+	if _, err := locker.Exec(t.Context(), "rollback"); err != nil {
+		t.Fatal(err)
+	}
+	p.until("update", locked[0])
+}
+
+// What becomes of a database's error is logged with the key and without the secret,
+// which the message of a policy that fails may well hold.
+func TestAnErrorOfAPolicyDoesNotShowTheSecret(t *testing.T) {
+	d := pgtest.Shared(t).NewDatabase(t, `
+		create table items (id int primary key, name text, owner int); insert into items values (1, 'Tea', 1);
+		alter table items enable row level security;
+		create policy own on items using (owner = current_setting('app.viewer', true)::int);
+		create role es_reader login; grant select on items to es_reader`)
+	t.Cleanup(func() { d.Exec(t, "drop owned by es_reader cascade; drop role es_reader") })
+	var log strings.Builder
+	s, err := es.New(es.Config{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := db.Rows(openPool(t, d.URLAs("es_reader"), 1), itemSQL).AsViewer(db.Setting("app.viewer"))
+	if err := es.RegisterQuery(t.Context(), s, "items", q, es.WithRetry(time.Millisecond, time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	p := newPage(t, s)
+	if err := p.ws.WriteJSON(map[string]any{"action": "secret", "body": "canary-of-a-policy"}); err != nil {
+		t.Fatal(err)
+	}
+	p.subscribe(shared.EntityKey{Entity: "items", ID: "1"})
+	for end := time.Now().Add(10 * time.Second); s.Bridge.Stats().FetchesFailed == 0 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	if err := s.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if text := log.String(); !strings.Contains(text, "invalid input syntax") || strings.Contains(text, "canary") {
+		t.Errorf("the log is %s", text)
+	}
+}
