@@ -24,7 +24,7 @@ faults: ## every fault at its full size, some twenty minutes; SEED=n repeats a r
 	@cd test && $(GO) test -count 1 -timeout 60m -v ./faults -faults.full -faults.seed=$${SEED:-0}
 
 bench: ## the benchmarks beside the code, ready for benchstat
-	@$(GO) test -run '^$$' -bench . -benchmem ./bridge ./web
+	@$(GO) test -run '^$$' -bench . -benchmem ./bridge ./web ./db
 
 fuzz: ## each fuzz target for FUZZTIME (10s)
 	@./.ci/fuzz $${FUZZTIME:-10s}

@@ -1,0 +1,73 @@
+package db_test
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/entity-sync/entity-sync/db"
+	"github.com/entity-sync/entity-sync/internal/pgtest"
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// BenchmarkFetch fetches 10,000 keys that changed: one by one, as three workers do
+// it on a pool of four connections, and in one batch; by themselves, and as seen by
+// one viewer, and by a hundred.
+func BenchmarkFetch(b *testing.B) {
+	const keys, workers = 10_000, 3
+	d := pgtest.Shared(b).NewDatabase(b, fmt.Sprintf(`
+		create table items (id bigint primary key, owner text, name text, price numeric);
+		insert into items select i, 'ann', 'item number ' || i, i / 100.0 from generate_series(1, %d) i;
+		alter table items enable row level security;
+		create policy own on items using (current_setting('app.viewer', true) <> '');
+		create role es_bench login; grant select on items to es_bench;
+		analyze items`, keys))
+	b.Cleanup(func() { d.Exec(b, "drop owned by es_bench; drop role es_bench") })
+	owner, reader := open(b, d.URL(), 4), open(b, d.URLAs("es_bench"), 4)
+	const one, all = "select * from items where id = $1", "select * from items where id = any($1)"
+	viewer := db.Setting("app.viewer")
+	for _, c := range []struct {
+		name    string
+		query   *db.Query
+		viewers int
+	}{
+		{"one by one", db.Rows(owner, one), 1},
+		{"batch", db.Batch(owner, all), 1},
+		{"one by one as viewer", db.Rows(reader, one).AsViewer(viewer), 1},
+		{"batch as viewer", db.Batch(reader, all).AsViewer(viewer), 1},
+		{"batch as 100 viewers", db.Batch(reader, all).AsViewer(viewer), 100},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			requests := make([]shared.Request, keys)
+			for i := range requests {
+				requests[i] = shared.Request{
+					Key:    shared.EntityKey{Entity: "items", ID: fmt.Sprint(i + 1)},
+					Secret: shared.NewSecret(fmt.Sprint("viewer ", i%c.viewers)),
+				}
+			}
+			parts := [][]shared.Request{requests}
+			if !c.query.Batches() {
+				parts = nil
+				for i := range workers {
+					parts = append(parts, requests[i*keys/workers:(i+1)*keys/workers])
+				}
+			}
+			for b.Loop() {
+				var wg sync.WaitGroup
+				for _, part := range parts {
+					wg.Go(func() {
+						for _, r := range c.query.FetchBatch(b.Context(), part) {
+							if r.Err != nil || len(r.Rows) != 1 {
+								b.Errorf("%q, %v", r.Rows, r.Err)
+								return
+							}
+						}
+					})
+				}
+				wg.Wait()
+			}
+			b.ReportMetric(float64(b.N)*keys/b.Elapsed().Seconds(), "rows/s")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}

@@ -1,0 +1,153 @@
+// Package postgres runs nodes that fetch from a real PostgreSQL, over a real nsqd
+// and real sockets: nobody sees another's rows, and what becomes of the database
+// is no more than a delay.
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/goleak"
+
+	"github.com/entity-sync/entity-sync/db"
+	"github.com/entity-sync/entity-sync/es"
+	"github.com/entity-sync/entity-sync/internal/pgtest"
+	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
+)
+
+// full runs the tests at the size that the promises are made for.
+var full = flag.Bool("postgres.full", false, "run the tests at their full size")
+
+// patience is how long a test waits for what must happen.
+const patience = 30 * time.Second
+
+func TestMain(m *testing.M) {
+	nsqdtest.Main()
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction("net/http.(*conn).serve"), // ends a moment after its server
+		goleak.Cleanup(func(code int) {
+			if err := pgtest.End(); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				code = 1
+			}
+			os.Exit(code)
+		}))
+}
+
+// newRole makes a role that may do what the grants say, until the test ends.
+func newRole(t testing.TB, d *pgtest.Database, grants string) string {
+	t.Helper()
+	name := "reader_" + d.Name
+	d.Exec(t, "create role "+name+" login")
+	t.Cleanup(func() { d.Exec(t, fmt.Sprintf("drop owned by %s cascade; drop role %[1]s", name)) })
+	d.Exec(t, fmt.Sprintf(grants, name))
+	return name
+}
+
+// openPool returns a pool of at most n connections, until the test ends.
+func openPool(t testing.TB, url string, n int32) *pgxpool.Pool {
+	t.Helper()
+	c, err := db.ParseConfig(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.MaxConns = n
+	pool, err := pgxpool.NewWithConfig(context.Background(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+// node is one of a system.
+type node struct {
+	*es.EntitySync
+	url string
+}
+
+func startNode(t testing.TB, nsqd *nsqdtest.Daemon) *node {
+	t.Helper()
+	s, err := es.New(es.Config{NSQAddr: nsqd.Addr, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(s)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := s.Close(ctx); err != nil {
+			t.Error(err)
+		}
+		server.Close()
+	})
+	return &node{s, "ws" + strings.TrimPrefix(server.URL, "http")}
+}
+
+func (n *node) register(t testing.TB, entity shared.EntityType, q *db.Query, opts ...es.Option) {
+	t.Helper()
+	if err := es.RegisterQuery(t.Context(), n.EntitySync, entity, q, opts...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// frame is what a v2 client reads.
+type frame struct {
+	Action string
+	Ref    string
+	Body   struct {
+		shared.EntityKey
+		Code string
+		Rows []json.RawMessage
+	}
+}
+
+// client is a v2 client.
+type client struct {
+	ws *websocket.Conn
+}
+
+func dial(url string) (*client, error) {
+	dialer := websocket.Dialer{Subprotocols: []string{"entity-sync.v2"}, HandshakeTimeout: patience}
+	ws, _, err := dialer.Dial(url, nil)
+	return &client{ws}, err
+}
+
+func (c *client) send(action, ref string, body any) error {
+	return c.ws.WriteJSON(map[string]any{"action": action, "ref": ref, "body": body})
+}
+
+// read reads a frame; one that says that something went wrong is an error.
+func (c *client) read() (f frame, err error) {
+	if err := c.ws.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		return f, err
+	}
+	if err := c.ws.ReadJSON(&f); err != nil {
+		return f, err
+	}
+	if f.Action == "error" || f.Action == "unsubscribed" {
+		return f, errors.New(f.Action + ": " + f.Body.Code)
+	}
+	return f, nil
+}
+
+func until(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !holds(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waiting in vain: %s", what)
+		}
+	}
+}
