@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"pgregory.net/rapid"
 
 	"github.com/entity-sync/entity-sync/db"
@@ -295,5 +297,38 @@ func TestAQueryLivesThroughAMigration(t *testing.T) {
 		if !slices.Equal(got, []string{c.row}) {
 			t.Errorf("after %q: %q", c.migration, got)
 		}
+	}
+}
+
+// Poolers between the nodes and the server ask for modes other than pgx's default.
+func TestQueriesInEveryMode(t *testing.T) {
+	d, _ := newViewed(t, 1)
+	d.Exec(t, `insert into items values (1, 'ann', 'it''s "{a,b}"'), (2, 'bob', 'b')`)
+	for _, mode := range []pgx.QueryExecMode{
+		pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol,
+	} {
+		c, err := db.ParseConfig(d.URLAs("viewer_" + d.Name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.MaxConns, c.ConnConfig.DefaultQueryExecMode = 1, mode
+		pool, err := pgxpool.NewWithConfig(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, q := range map[string]*db.Query{
+			"Rows":  db.Rows(pool, "select text from items where id = $1"),
+			"two":   db.Rows(pool, "select text from items where id = $1", "select text from items where id = $1 and owner = 'bob'"),
+			"Batch": db.Batch(pool, "select id, text from items where id = any($1)"),
+		} {
+			q = q.AsViewer(db.Setting("app.viewer"))
+			for id, found := range map[string]bool{"1": true, "2": false, "x": false} {
+				rows, err := q.Fetch(t.Context(), idOf(id), "ann")
+				if found && (err != nil || len(rows) != 1 || !strings.Contains(string(rows[0]), `"text":"it's \"{a,b}\""`)) || !found && !errors.Is(err, shared.ErrNotFound) {
+					t.Errorf("%s in the mode %v: %q of %s, %v", name, mode, rows, id, err)
+				}
+			}
+		}
+		pool.Close()
 	}
 }
