@@ -238,6 +238,20 @@ func (h *hostile) expect(want ...string) error {
 	return nil
 }
 
+// await reads until the node says what is wanted, and returns what it said before.
+func (h *hostile) await(want string) (before []string, err error) {
+	for {
+		f, err := h.hear()
+		if err != nil {
+			return before, fmt.Errorf("waiting for %q after %d others: %w", want, len(before), err)
+		}
+		if f.String() == want {
+			return before, nil
+		}
+		before = append(before, f.String())
+	}
+}
+
 // probe asks for something harmless. Its answer shows that the session goes on, and
 // that all before it was taken.
 func (h *hostile) probe() []byte {

@@ -125,7 +125,7 @@ func newProcess(c nodeConfig) (*process, error) {
 		config.RequireSecret, config.SecretTimeout, config.VerifySecret = true, c.SecretTimeout, p.verify
 	}
 	if c.Authenticate {
-		config.Authenticate = p.authenticate
+		config.Authenticate, config.VerifySecret = p.authenticate, p.verify
 	}
 	var err error
 	if p.sync, err = es.New(config); err != nil {
