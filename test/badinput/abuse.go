@@ -16,11 +16,11 @@ const (
 	// hands is how many of them act at the same moment, where they do not just
 	// wait. With more the measure would be of the machine, whose processors they
 	// use as well as the node and the bystanders do.
-	hands = 8
+	hands = 4
 
 	// window is how long the bystanders are watched without the abuse, and with
 	// it at least.
-	window = 500 * time.Millisecond
+	window = 400 * time.Millisecond
 
 	// maxMemory bounds what a node holds for a hostile connection, after a
 	// garbage collection: the session, its goroutine's stack, and all that it has
@@ -39,7 +39,7 @@ const (
 
 	// slack is what the bystanders may wait longer beside twice as long: hostile
 	// clients, bystanders, nsqd and the node share the processors of the machine.
-	slack = 150 * time.Millisecond
+	slack = 150 * time.Millisecond * slowdown
 )
 
 // abuse is what a crowd of hostile clients does to a node.

@@ -116,7 +116,7 @@ func TestB04DeepAndWide(t *testing.T) {
 		"100,000 deep":   ends(1009, text(deep(100_000))),
 		"100,000 fields": ends(1009, text("{"+strings.Repeat(field, 100_000)+`"":0}`)),
 	})
-	n.endure(t, abuse{row: "B4", one: n.repeat(exchanges, 1), connections: crowd / 4})
+	n.endure(t, abuse{row: "B4", one: n.repeat(exchanges, 1), connections: crowd / 4, hands: 2})
 }
 
 func TestB06Binary(t *testing.T) {
@@ -174,7 +174,7 @@ func TestB08BrokenFrames(t *testing.T) {
 		"a ping of 125 bytes":      {[][]byte{frame(final|opPing, strings.Repeat("x", 125))}, []string{"pong " + strings.Repeat("x", 125)}},
 		"UTF-8 cut in two":         {[][]byte{frame(opText, "[\"\xe2\x82"), frame(final|opContinuation, "\xac\"]")}, []string{"error bad_message"}},
 	})
-	n.endure(t, abuse{row: "B8", one: n.each(broken)})
+	n.endure(t, abuse{row: "B8", one: n.each(broken), connections: crowd / 4})
 
 	// One byte at a time is slow, and nothing else.
 	for _, w := range wires {

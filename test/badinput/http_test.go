@@ -88,7 +88,7 @@ func TestB17ForeignPages(t *testing.T) {
 		"https://example.com.evil.test", "https://example.com@evil.test", "https://sub.example.com", "https://examp1e.com",
 		"https://ехample.com", "https://example.com.", "https://example.com/", "https://examp\u212ae.com", "file://", "::", "https://",
 		"http://" + n.addr + ".evil.test", "http://evil.test/" + n.addr, "http://127.0.0.1", "http://localhost",
-		"chrome-extension://" + canary,
+		"chrome-extension://evil",
 	} {
 		upgrades[origin] = knock{n.upgrade(v2, "Origin: "+origin), http.StatusForbidden}
 	}

@@ -97,7 +97,7 @@ const (
 	maxSharedSubscription = 400
 )
 
-// Many sockets have all that they may. In the test they are a hundred.
+// Many sockets have all that they may. In the test they are fifty.
 func TestB14EverySocketWithAllItMay(t *testing.T) {
 	n := startNode(t, nodeConfig{})
 	const half = maxSubscriptions / 2
@@ -117,7 +117,7 @@ func TestB14EverySocketWithAllItMay(t *testing.T) {
 			return maxSubscriptions + 1, []*hostile{h}, err
 		}
 	}
-	const sockets = 100
+	const sockets = 50
 	for name, v := range map[string]struct {
 		same bool
 		max  int
@@ -125,7 +125,7 @@ func TestB14EverySocketWithAllItMay(t *testing.T) {
 		"B14, keys of its own": {false, maxOwnSubscription},
 		"B14, the same keys":   {true, maxSharedSubscription},
 	} {
-		m := n.endure(t, abuse{row: name, one: full(v.same), connections: sockets, maxMemory: maxSubscriptions * v.max})
+		m := n.endure(t, abuse{row: name, one: full(v.same), connections: sockets, hands: 2, maxMemory: maxSubscriptions * v.max})
 		if got := m.during.Subscriptions - m.was.Subscriptions; got < sockets*maxSubscriptions {
 			t.Errorf("%s: %d subscriptions, want %d", name, got, sockets*maxSubscriptions)
 		}
@@ -259,7 +259,7 @@ func TestB23Floods(t *testing.T) {
 			return most, open, err
 		}
 	}
-	n.endure(t, abuse{row: "B23", one: flood(0), held: flood(200)})
+	n.endure(t, abuse{row: "B23", one: flood(0), held: flood(50), connections: crowd / 4})
 
 	closes := func(i int) (int, []*hostile, error) {
 		h, err := n.connect(wires[i%len(wires)])
@@ -273,7 +273,7 @@ func TestB23Floods(t *testing.T) {
 		}
 		return times, []*hostile{h}, err
 	}
-	n.endure(t, abuse{row: "B23, closes", one: closes})
+	n.endure(t, abuse{row: "B23, closes", one: closes, connections: crowd / 4})
 }
 
 // floodOf repeats a frame.

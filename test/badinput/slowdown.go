@@ -2,6 +2,5 @@
 
 package badinput
 
-// slowdown is how much longer the node may take than it should, because of how the
-// test was built.
+// slowdown is how much longer everything may take because of how the test was built.
 const slowdown = 1

@@ -3,4 +3,4 @@
 package badinput
 
 // slowdown is what the race detector costs.
-const slowdown = 10
+const slowdown = 5
