@@ -335,5 +335,5 @@ func TestB25TenTimesTheRate(t *testing.T) {
 		}
 		return sent, open, err
 	}
-	n.endure(t, abuse{row: "B25", one: fast, connections: 10, hands: 10})
+	n.endure(t, abuse{row: "B25", one: fast, connections: 20, hands: 20})
 }
