@@ -39,7 +39,7 @@ const (
 
 	// slack is what the bystanders may wait longer beside twice as long: hostile
 	// clients, bystanders, nsqd and the node share the processors of the machine.
-	slack = 150 * time.Millisecond * slowdown
+	slack = 250 * time.Millisecond * slowdown
 )
 
 // abuse is what a crowd of hostile clients does to a node.
@@ -238,6 +238,9 @@ func (n *node) check(t *testing.T, exchanges map[string]exchange) {
 				t.Errorf("%s, %s: %v", w, name, err)
 			}
 		}
+	}
+	if t.Failed() {
+		t.FailNow()
 	}
 }
 

@@ -185,15 +185,14 @@ func TestB19SlowAndLargeHeaders(t *testing.T) {
 		case 0:
 			return 1, open, h.answer(head+"\r\n"+large+"\r\n", http.StatusRequestHeaderFieldsTooLarge)
 		case 1:
-			for frames := 0; ; frames++ {
+			frames := 0
+			for ; h.drip(head[frames%len(head)]); frames++ {
 				if time.Since(begin) > patience {
 					return 0, open, errors.New("it is listened to for ever")
 				}
-				if _, err := h.Write([]byte{head[frames%len(head)]}); err != nil {
-					return frames, open, nil
-				}
 				time.Sleep(100 * time.Millisecond)
 			}
+			return frames, open, nil
 		case 2:
 			return 1, open, h.hungUp(begin, 5*time.Second)
 		default:
@@ -220,6 +219,12 @@ func TestB19SlowAndLargeHeaders(t *testing.T) {
 		return 1, []*hostile{h}, err
 	}
 	n.endure(t, abuse{row: "B19, idle", one: idle, connections: 10 * crowd})
+}
+
+// drip sends a byte, and returns false when nobody takes it any more.
+func (h *hostile) drip(b byte) bool {
+	_, err := h.Write([]byte{b})
+	return err == nil
 }
 
 // hungUp waits for the node to end the connection without a word, and returns an

@@ -36,10 +36,9 @@ type nodeConfig struct {
 	IdleTimeout    time.Duration // of the http.Server, in place of the README's minute
 }
 
-const (
-	items      shared.EntityType = "items"
-	goodSecret                   = "good"
-)
+const items shared.EntityType = "items"
+
+const goodSecret = "good"
 
 // nodeMain must be called early in TestMain. In a child process it is a node and
 // never returns.
