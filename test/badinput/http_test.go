@@ -170,10 +170,11 @@ func TestB19SlowAndLargeHeaders(t *testing.T) {
 		}
 	}
 	n := startNode(t, nodeConfig{IdleTimeout: 2 * time.Second})
-	large := strings.Repeat("X-"+canary+": "+strings.Repeat("x", 1000)+"\r\n", 1040) // 1 MiB
+	line := "X-" + canary + ": " + strings.Repeat("x", 1000) + "\r\n"
+	large := []string{strings.Repeat(line, 24), strings.Repeat(line, 1040)} // 24 KiB and 1 MiB
 	head := strings.TrimSuffix(n.upgrade(v2, "X: "+canary), "\r\n\r\n")
 
-	// At once: headers of a mebibyte; a byte of a header now and then; nothing at
+	// At once: large headers; a byte of a header now and then; nothing at
 	// all; and nothing more after a request.
 	slow := func(i int) (int, []*hostile, error) {
 		h, err := n.dial()
@@ -183,7 +184,7 @@ func TestB19SlowAndLargeHeaders(t *testing.T) {
 		open, begin := []*hostile{h}, time.Now()
 		switch i % 4 {
 		case 0:
-			return 1, open, h.answer(head+"\r\n"+large+"\r\n", http.StatusRequestHeaderFieldsTooLarge)
+			return 1, open, h.answer(head+"\r\n"+large[i/4%2]+"\r\n", http.StatusRequestHeaderFieldsTooLarge)
 		case 1:
 			frames := 0
 			for ; h.drip(head[frames%len(head)]); frames++ {
@@ -208,7 +209,7 @@ func TestB19SlowAndLargeHeaders(t *testing.T) {
 		if err != nil {
 			return 0, nil, err
 		}
-		_, err = io.WriteString(h, head+"\r\n"+large[:(16<<10)-len(head)-100])
+		_, err = io.WriteString(h, head+"\r\n"+large[0][:(16<<10)-len(head)-100])
 		return 1, []*hostile{h}, err
 	}
 	n.endure(t, abuse{row: "B19", one: slow, held: unfinished, hands: crowd})

@@ -128,6 +128,7 @@ func TestB21Secrets(t *testing.T) {
 		"an object":     says(secret(`{"secret":"`+canary+`"}`), "error 1 bad_message"),
 		"a list":        says(secret(`["`+canary+`"]`), "error 1 bad_message"),
 		"none":          says(`{"action":"secret","ref":1}`, "error 1 bad_message"),
+		"a good one":    says(secret(`"`+canary+`"`), "ack 1"), // not to be logged with what is refused
 		"in the action": says(`{"action":"secret `+canary+`","ref":1}`, "error 1 unknown_action"),
 	}
 	n := startNode(t, nodeConfig{})
