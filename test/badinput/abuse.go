@@ -39,7 +39,7 @@ const (
 
 	// slack is what the bystanders may wait longer beside twice as long: hostile
 	// clients, bystanders, nsqd and the node share the processors of the machine.
-	slack = 250 * time.Millisecond * slowdown
+	slack = 500 * time.Millisecond
 )
 
 // abuse is what a crowd of hostile clients does to a node.

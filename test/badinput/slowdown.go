@@ -2,5 +2,6 @@
 
 package badinput
 
-// slowdown is how much longer everything may take because of how the test was built.
+// slowdown is how much more of the processor the node may use because of how the
+// test was built.
 const slowdown = 1
