@@ -39,7 +39,10 @@ const (
 
 	// slack is what the bystanders may wait longer beside twice as long: hostile
 	// clients, bystanders, nsqd and the node share the processors of the machine.
-	slack = 500 * time.Millisecond
+	slack = 250 * time.Millisecond
+
+	// tries is how often they must wait too long for it to be the abuse.
+	tries = 3
 )
 
 // abuse is what a crowd of hostile clients does to a node.
@@ -72,8 +75,26 @@ type measured struct {
 	during, was figures
 }
 
-// endure has a node bear an abuse with bystanders, and checks the bounds.
+// endure has a node bear an abuse with bystanders, and checks the bounds. How long the
+// bystanders wait depends on all that the machine does: where that is too long, it
+// must be so each time.
 func (n *node) endure(t *testing.T, a abuse) measured {
+	t.Helper()
+	for try := 1; ; try++ {
+		m := n.bear(t, a)
+		limit := 2*m.quiet + slack
+		if m.p99 <= limit {
+			return m
+		}
+		if try == tries {
+			t.Fatalf("the bystanders' p99 is %v, want %v at most: it is %v without the abuse", m.p99, limit, m.quiet)
+		}
+	}
+}
+
+// bear has a node bear an abuse once, and checks all bounds but that of the bystanders'
+// time.
+func (n *node) bear(t *testing.T, a abuse) measured {
 	t.Helper()
 	if a.connections == 0 {
 		a.connections = crowd
@@ -182,9 +203,6 @@ func (m measured) check(t *testing.T, a abuse, b *bystanders) {
 	}
 	if limit := maxLines + maxLinesSecond*int(m.took.Seconds()+1); m.lines > limit {
 		t.Errorf("%d lines in the log, want %d at most", m.lines, limit)
-	}
-	if limit := 2*m.quiet + slack; m.p99 > limit {
-		t.Errorf("the bystanders' p99 is %v, want %v at most: it is %v without the abuse", m.p99, limit, m.quiet)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

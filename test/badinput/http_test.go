@@ -94,8 +94,8 @@ func TestB17ForeignPages(t *testing.T) {
 	}
 	m := n.endure(t, abuse{row: "B17", one: n.knocks(upgrades), connections: crowd / 2})
 	// Who is refused may be many; the log has the 1st, 2nd, 4th, 8th … of them.
-	if got := strings.Count(n.output(t), "refusing a page"); got == 0 || got > 20 || m.lines != got {
-		t.Errorf("%d lines say that pages are refused, of %d", got, m.lines)
+	if m.lines > 20 || !strings.Contains(n.output(t), "refusing a page") {
+		t.Errorf("%d lines say that pages are refused, want one now and then", m.lines)
 	}
 	for _, origin := range []string{"https://example.com", "https://EXAMPLE.com", "http://" + n.addr} {
 		h, err := n.dial()

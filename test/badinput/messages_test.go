@@ -82,8 +82,8 @@ func TestB11UnknownEntities(t *testing.T) {
 	if len(after.Entities) != len(before.Entities) {
 		t.Errorf("the node knows %d entity types, before it knew %d", len(after.Entities), len(before.Entities))
 	}
-	if probes := int64(m.frames / 4); after.Foreign-before.Foreign > probes {
-		t.Errorf("%d fetches for hostile clients, who have probed %d times at most", after.Foreign-before.Foreign, probes)
+	if got, probes := m.during.Foreign-m.was.Foreign, int64(m.frames/len(exchanges)); got > probes {
+		t.Errorf("%d fetches for hostile clients, who have probed %d times at most", got, probes)
 	}
 	if strings.Contains(n.output(t), "unregistered") {
 		t.Error("the log names what a client has named")
