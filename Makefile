@@ -17,6 +17,7 @@ test: ## everything: vet and all tests of every module with the race detector, r
 	@./.ci/dependencies
 	@for m in . example; do (cd $$m && echo "== vet and test: $$m" && $(GO) vet ./... && $(GO) test -race -timeout 10m ./...) || exit 1; done
 	@echo "== the promises under 100,000 random schedules" && $(GO) test -count 1 -timeout 10m -run Promises ./bridge -rapid.checks=50000
+	@echo "== fuzzing, briefly" && ./.ci/fuzz 10000x
 	@cd test && echo "== vet and test: test" && $(GO) vet ./... && $(GO) test -race -p 1 -timeout 10m ./...
 
 faults: ## every fault at its full size, some twenty minutes; SEED=n repeats a run
@@ -26,7 +27,7 @@ faults: ## every fault at its full size, some twenty minutes; SEED=n repeats a r
 bench: ## the benchmarks beside the code, ready for benchstat
 	@$(GO) test -run '^$$' -bench . -benchmem ./bridge ./web ./db
 
-fuzz: ## each fuzz target for FUZZTIME (10s)
+fuzz: ## each fuzz target for FUZZTIME (10s, or a number of inputs: 100000x)
 	@./.ci/fuzz $${FUZZTIME:-10s}
 
 screenshot: ## make docs/board.png anew

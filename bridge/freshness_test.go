@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -216,6 +217,18 @@ func TestOnlyDifferences(t *testing.T) {
 		synctest.Wait()
 		if got := len(s.all()); got != 2 {
 			t.Errorf("%d updates after a change, want 2", got)
+		}
+	})
+}
+
+// A version that is read is the one that was written.
+func FuzzParseVersion(f *testing.F) {
+	for _, text := range []string{"tp0ICeR8Qa1mYIZhG2hZnw", "", "tp0ICeR8Qa1mYIZhG2hZnx", "tp0ICeR8Qa1mYIZhG2hZ\nnw", strings.Repeat("A", 22)} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if v, err := bridge.ParseVersion(text); err == nil && v.String() != text {
+			t.Errorf("%q reads as %v", text, v)
 		}
 	})
 }

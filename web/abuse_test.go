@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -125,6 +126,27 @@ func TestAMessageThatNeverEnds(t *testing.T) {
 		}
 		if time.Now().After(end) {
 			t.Fatal("it is listened to for ever")
+		}
+	}
+}
+
+// A length that does not fit into a number is too large like any other, and said to
+// be so once.
+func TestALengthThatOverflowsIsTooLarge(t *testing.T) {
+	s := start(t, web.Config{}, echo)
+	for name, head := range map[string][]byte{
+		"2^64-1":               {0x81, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0},
+		"2^63-1 after a piece": {0x01, 0x81, 0, 0, 0, 0, 'x', 0x80, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0},
+		"2^31":                 {0x81, 0xff, 0, 0, 0, 0, 0x80, 0, 0, 0, 0, 0, 0, 0},
+	} {
+		c := s.dial(t).NetConn()
+		if _, err := c.Write(head); err != nil {
+			t.Fatal(err)
+		}
+		c.SetReadDeadline(time.Now().Add(patience))
+		got, err := io.ReadAll(c)
+		if want := "\x88\x02\x03\xf1"; string(got) != want || err != nil { // close 1009
+			t.Errorf("%s: it says %q, %v, want %q", name, got, err, want)
 		}
 	}
 }

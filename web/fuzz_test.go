@@ -1,15 +1,18 @@
 package web
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"log/slog"
 	"net"
+	"net/http"
 	"sync"
 	"testing"
 	"time"
 	"unicode/utf8"
 
+	"github.com/gorilla/websocket"
 	"golang.org/x/time/rate"
 
 	"github.com/entity-sync/entity-sync/bridge"
@@ -83,15 +86,8 @@ func FuzzV2Message(f *testing.F) {
 		if !utf8.Valid(message) || len(message) > defaultMaxMessageBytes {
 			return // refused before it comes to the codec
 		}
-		h := &Handler{config: Config{Logger: slog.New(slog.DiscardHandler)}.withDefaults(), logs: rate.NewLimiter(1, 1)}
-		conn := &recorder{}
-		e := engine{map[shared.EntityKey]bool{}}
-		s := &session{handler: h, codec: v2Wire{}, client: e, messages: newPace(1000), subscribes: newPace(1_000_000)}
-		s.out = newOutbox(conn, s)
-		s.receive(message)
-		s.out.end(nil)
-		s.out.wait()
-		frames := payloads(t, conn.written)
+		s, written := hear(v2Wire{}, Config{}, message)
+		frames := payloads(t, written)
 		if len(frames) == 0 {
 			t.Fatalf("%q is not answered", message)
 		}
@@ -109,10 +105,148 @@ func FuzzV2Message(f *testing.F) {
 				t.Fatalf("%q is answered with %d bytes", message, len(frame))
 			}
 		}
-		for key := range e.subscribed {
-			if err := key.Validate(); err != nil {
-				t.Fatalf("%q subscribed to %q: %v", message, key, err)
+		subscribedToKeys(t, s, message)
+	})
+}
+
+// hear has a session of a wire take one message, and returns what it wrote.
+func hear(wire codec, c Config, message []byte) (s *session, written []byte) {
+	c.Logger = slog.New(slog.DiscardHandler)
+	h := &Handler{config: c.withDefaults(), logs: rate.NewLimiter(1, 1)}
+	conn := &recorder{}
+	s = &session{
+		handler: h, codec: wire, client: engine{map[shared.EntityKey]bool{}},
+		messages: newPace(1000), subscribes: newPace(1_000_000),
+	}
+	s.out = newOutbox(conn, s)
+	s.receive(message)
+	s.out.end(nil)
+	s.out.wait()
+	return s, conn.written
+}
+
+// subscribedToKeys checks that what a session has subscribed to are keys.
+func subscribedToKeys(t *testing.T, s *session, message []byte) {
+	t.Helper()
+	for key := range s.client.(engine).subscribed {
+		if err := key.Validate(); err != nil {
+			t.Fatalf("%q subscribed to %q: %v", message, key, err)
+		}
+	}
+}
+
+// Whatever a client says on the classic wire: it is told nothing, nothing that is no
+// key is subscribed to, and the application gets the message as it is or not at all.
+func FuzzClassicMessage(f *testing.F) {
+	for _, seed := range []string{
+		`{"action":"secret","body":"me"}`, `{"action":"subscribe","body":{"entity":"items","id":"1","snapshot":true}}`,
+		`{"action":"unsubscribe","body":{"entity":"items","id":"1"}}`, `{"action":"subscribe","body":[]}`, `{"action":7}`, `{"action":""}`,
+		`[]`, `null`, ` {}`, `{"ACTION":"secret","Body":"x"}`, "", "\xff", `{"action":"subscribe","body":{"entity":"items","id":"\u0000"}}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, message []byte) {
+		if !utf8.Valid(message) || len(message) > defaultMaxMessageBytes {
+			return // refused before it comes to the codec
+		}
+		var own []string
+		c := Config{PassThrough: func(_ string, b []byte) { own = append(own, string(b)) }}
+		s, written := hear(classicWire{}, c, message)
+		if len(written) > 0 {
+			t.Fatalf("%q is answered with %q", message, written)
+		}
+		subscribedToKeys(t, s, message)
+		switch subscriptions := len(s.client.(engine).subscribed); {
+		case len(own) > 1 || len(own) == 1 && own[0] != string(message):
+			t.Fatalf("%q came to the application as %q", message, own)
+		case len(own) == 1 && (subscriptions > 0 || !json.Valid(message)):
+			t.Fatalf("%q came to the application, with %d subscriptions", message, subscriptions)
+		}
+		if id := s.who(); id.known && (len(own) > 0 || len(id.secret.Reveal()) > maxSecretBytes) {
+			t.Fatalf("%q is taken for a secret", message)
+		}
+	})
+}
+
+// stranger is a connection that carries what a client sends, and then its end.
+type stranger struct {
+	recorder
+	sends *bytes.Reader
+}
+
+func (s *stranger) Read(b []byte) (int, error)      { return s.sends.Read(b) }
+func (s *stranger) SetReadDeadline(time.Time) error { return nil }
+func (s *stranger) SetDeadline(time.Time) error     { return nil }
+
+// hijacked is a response that leaves the connection to the upgrade.
+type hijacked struct {
+	http.ResponseWriter
+	conn net.Conn
+}
+
+func (h hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return h.conn, bufio.NewReadWriter(bufio.NewReader(bytes.NewReader(nil)), bufio.NewWriter(h.conn)), nil
+}
+
+// Whatever bytes come over a connection: its session ends with them, and has written
+// whole frames, of which one at most is a close frame.
+func FuzzFrames(f *testing.F) {
+	for _, seed := range [][]byte{
+		{}, {0x81, 0x80, 0, 0, 0, 0}, {0x81, 0x82, 0, 0, 0, 0, '{', '}'}, {0x88, 0x82, 0, 0, 0, 0, 3, 232}, {0x89, 0x81, 1, 2, 3, 4, 'x'},
+		{0x01, 0x81, 0, 0, 0, 0, '{', 0x80, 0x81, 0, 0, 0, 0, '}'}, {0x81, 0xfe, 0xff, 0xff}, {0xc1, 0x80}, {0x82, 0x80, 0, 0, 0, 0},
+		{0x81, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0},
+	} {
+		f.Add(seed, true)
+		f.Add(seed, false)
+	}
+	f.Fuzz(func(t *testing.T, sends []byte, modern bool) {
+		if len(sends) > 64<<10 {
+			return
+		}
+		request, err := http.NewRequest(http.MethodGet, "http://node/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header = http.Header{
+			"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"AAAAAAAAAAAAAAAAAAAAAA=="},
+		}
+		var subprotocols []string
+		if modern {
+			subprotocols = []string{SubprotocolV2}
+			request.Header.Set("Sec-WebSocket-Protocol", SubprotocolV2)
+		}
+		conn := &stranger{sends: bytes.NewReader(sends)}
+		upgrader := websocket.Upgrader{Subprotocols: subprotocols, WriteBufferPool: &sync.Pool{}}
+		ws, err := upgrader.Upgrade(hijacked{nil, conn}, request, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.written = nil // the upgrade
+		h, err := newHandler(Config{Logger: slog.New(slog.DiscardHandler), MessageRate: 1 << 20, SubscribeRate: 1 << 20, MaxMessageBytes: 4 << 10},
+			func(*session) client { return engine{map[shared.EntityKey]bool{}} })
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := newSession(h, ws, identity{}, "somewhere")
+		s.run()
+		closes := 0
+		for b := conn.written; len(b) > 0; {
+			op, n, head := b[0], 0, 2
+			if len(b) > 1 {
+				n = int(b[1])
 			}
+			if n == 126 && len(b) > 3 {
+				n, head = int(b[2])<<8|int(b[3]), 4
+			}
+			if op != 0x81 && op != 0x88 && op != 0x8a || len(b) < head+n {
+				t.Fatalf("after %q it writes % x", sends, b)
+			}
+			if b = b[head+n:]; op == 0x88 {
+				closes++
+			}
+		}
+		if closes > 1 {
+			t.Fatalf("after %q it writes %d close frames: % x", sends, closes, conn.written)
 		}
 	})
 }

@@ -122,7 +122,9 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request, id identity, r
 	if err != nil {
 		// gorilla has answered the request, or hung up on a client that talked
 		// before it was let in.
-		h.config.Logger.Debug("refusing an upgrade", slog.Any("error", err))
+		if log := h.config.Logger; log.Enabled(r.Context(), slog.LevelDebug) && h.logs.Allow() {
+			log.Debug("refusing an upgrade", slog.Any("error", err))
+		}
 		return false
 	}
 	s, err := h.open(conn, id, remote)

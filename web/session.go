@@ -1,7 +1,6 @@
 package web
 
 import (
-	"bytes"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -117,6 +116,11 @@ func (s *session) end(err error) {
 	if isTimeout(err) && !s.isLeaving() {
 		s.hangUp() // nobody there to say goodbye to
 	}
+	if errors.Is(err, websocket.ErrReadLimit) {
+		// gorilla has said so already, but not of a length that does not fit into
+		// its number. What it has said it does not say again.
+		_ = s.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(websocket.CloseMessageTooBig, ""), time.Now().Add(closeWait))
+	}
 	s.out.end(farewell(err))
 	if !s.isLeaving() {
 		s.client.Close() // takes back what waits: there is nobody to read it
@@ -171,16 +175,37 @@ func (s *session) readMessage() (kind int, message []byte, err error) {
 	if err != nil {
 		return kind, nil, err
 	}
-	var b bytes.Buffer
-	for err == nil {
-		if err = s.begun(true); err == nil {
-			_, err = io.CopyN(&b, r, messageStep)
+	for next := 0; ; {
+		if len(message) >= next {
+			if err := s.begun(true); err != nil {
+				return kind, nil, err
+			}
+			next += messageStep
+		}
+		message = s.withRoom(message)
+		n, err := io.ReadFull(r, message[len(message):min(cap(message), next)])
+		message = message[:len(message)+n]
+		switch {
+		case err == nil:
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF): // gorilla's are others where the connection ends
+			return kind, message, s.begun(false)
+		default:
+			return kind, nil, err
 		}
 	}
-	if err != io.EOF { //nolint:errorlint // a sentinel that CopyN returns as it is
-		return kind, nil, err
+}
+
+// withRoom returns a message, of which more may come, with room for it: twice as
+// much each time, so that it is not copied often, but hardly more than a message may
+// have: many clients may be in the midst of one.
+func (s *session) withRoom(message []byte) []byte {
+	if len(message) < cap(message) {
+		return message
 	}
-	return kind, b.Bytes(), s.begun(false)
+	const first = 512                            // most fit
+	most := s.handler.config.MaxMessageBytes + 1 // for its end to be found
+	size := min(max(first, 2*int64(cap(message))), most)
+	return append(make([]byte, 0, size), message...)
 }
 
 // messageStep is how many bytes of a message must come within PongWait.

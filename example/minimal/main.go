@@ -47,7 +47,10 @@ func main() {
 			http.Error(w, "saved, but not everybody could be told", http.StatusServiceUnavailable)
 		}
 	})
-	server := &http.Server{Addr: cmp.Or(os.Getenv("ADDR"), "127.0.0.1:8080"), ReadHeaderTimeout: 5 * time.Second}
+	server := &http.Server{
+		Addr:              cmp.Or(os.Getenv("ADDR"), "127.0.0.1:8080"),
+		ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10, // against hostile clients
+	}
 	go func() {
 		log.Print("serving on http://", server.Addr)
 		if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {

@@ -1,0 +1,15 @@
+package badinput
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
+)
+
+func TestMain(m *testing.M) {
+	nsqdtest.Main()
+	nodeMain()
+	goleak.VerifyTestMain(m)
+}
