@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"log/slog"
+	"io"
 	"sync"
 	"testing"
 	"time"
@@ -13,6 +13,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/bridge/membus"
+	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -21,6 +22,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const items shared.EntityType = "items"
 
 var key = shared.EntityKey{Entity: items, ID: "100"}
+
+// mark is in all secrets, so that one which gets out is found.
+const mark = canary.Mark
 
 // patience is how long a test waits for what must happen.
 const patience = 10 * time.Second
@@ -40,11 +44,18 @@ func newNode(t testing.TB, broker *membus.Broker) *node {
 // newNodeWith takes a configuration without a Logger, and perhaps without a Bus.
 func newNodeWith(t testing.TB, broker *membus.Broker, c bridge.Config) *node {
 	t.Helper()
+	return newNodeThatWrites(t, canary.Output(t), broker, c)
+}
+
+// newNodeThatWrites has the node write to out what it logs and publishes.
+func newNodeThatWrites(t testing.TB, out io.Writer, broker *membus.Broker, c bridge.Config) *node {
+	t.Helper()
 	n := &node{broker: broker, log: &syncBuffer{}}
-	c.Logger = slog.New(slog.NewTextHandler(n.log, nil))
+	c.Logger = canary.Logger(n.log, out)
 	if c.Bus == nil {
 		c.Bus = broker.NewNode()
 	}
+	c.Bus = canary.Tap(out, c.Bus)
 	var err error
 	n.Bridge, err = bridge.New(c)
 	if err != nil {
@@ -116,11 +127,15 @@ type screen struct {
 	news chan struct{} // one value when something was seen since it was last read
 }
 
-func newScreen(n *node, secret string) *screen {
+// newScreen connects a client whose secret is the mark and name.
+func newScreen(n *node, name string) *screen {
 	s := &screen{news: make(chan struct{}, 1)}
-	s.Client = n.NewClient(s, bridge.ClientOptions{Secret: shared.NewSecret(secret)})
+	s.Client = n.NewClient(s, bridge.ClientOptions{Secret: shared.NewSecret(mark + name)})
 	return s
 }
+
+// become makes its secret the mark and name.
+func (s *screen) become(name string) { s.SetSecret(mark + name) }
 
 func (s *screen) Push(_ *bridge.Slot, u *bridge.Update) {
 	s.mu.Lock()

@@ -3,7 +3,6 @@ package test
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"net/http/httptest"
 	"strings"
 	"sync"
@@ -13,6 +12,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/entity-sync/entity-sync/es"
+	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -49,6 +49,9 @@ func (d *database) fetch(_ context.Context, key shared.EntityKey, secret string)
 	return row{key.ID, d.rev[key.ID], secret}, nil
 }
 
+// mark is in all secrets, so that one which gets out is found.
+const mark = canary.Mark
+
 // node is one server.
 type node struct {
 	*es.EntitySync
@@ -57,7 +60,7 @@ type node struct {
 
 func startNode(t testing.TB, db *database, c es.Config, opts ...es.Option) *node {
 	t.Helper()
-	c.Logger = slog.New(slog.DiscardHandler)
+	c.Logger = canary.Logger(canary.Output(t))
 	s, err := es.New(c)
 	if err != nil {
 		t.Fatal(err)
@@ -114,7 +117,8 @@ type client struct {
 	t testing.TB
 }
 
-func (n *node) dial(t testing.TB, secret string) *client {
+// dial connects a client whose secret is the mark and name.
+func (n *node) dial(t testing.TB, name string) *client {
 	t.Helper()
 	ws, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(n.server.URL, "http"), nil)
 	if err != nil {
@@ -122,7 +126,7 @@ func (n *node) dial(t testing.TB, secret string) *client {
 	}
 	t.Cleanup(func() { ws.Close() })
 	c := &client{ws, t}
-	c.send(`{"action":"secret","body":%q}`, secret)
+	c.send(`{"action":"secret","body":%q}`, mark+name)
 	return c
 }
 

@@ -3,7 +3,6 @@ package web
 import (
 	"bytes"
 	"encoding/json"
-	"log/slog"
 	"net"
 	"sync"
 	"testing"
@@ -13,6 +12,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -72,7 +72,7 @@ func payloads(t *testing.T, b []byte) (all [][]byte) {
 // at no great length, and nothing that is no key is subscribed to.
 func FuzzV2Message(f *testing.F) {
 	for _, seed := range []string{
-		`{"action":"secret","ref":1,"body":"me"}`, `{"action":"subscribe","ref":"a","body":{"entity":"items","id":"1"}}`,
+		`{"action":"secret","ref":1,"body":"` + canary.Mark + `"}`, `{"action":"subscribe","ref":"a","body":{"entity":"items","id":"1"}}`,
 		`{"action":"subscribe","body":[{"entity":"items","id":"1","version":"x"},{"entity":"","id":""}]}`, `{"action":"unsubscribe","body":[]}`,
 		`{"action":"dance","ref":{}}`, `{"action":7}`, `[]`, `null`, `{}`, `{"Action":"secret","BODY":"x"}`, "", "\xff", `{"action":"subscribe","body":{"entity":"items","id":"\ud800"}}`,
 	} {
@@ -83,7 +83,7 @@ func FuzzV2Message(f *testing.F) {
 		if !utf8.Valid(message) || len(message) > defaultMaxMessageBytes {
 			return // refused before it comes to the codec
 		}
-		h := &Handler{config: Config{Logger: slog.New(slog.DiscardHandler)}.withDefaults(), logs: rate.NewLimiter(1, 1)}
+		h := &Handler{config: Config{Logger: canary.Logger(canary.Watch(t))}.withDefaults(), logs: rate.NewLimiter(1, 1)}
 		conn := &recorder{}
 		e := engine{map[shared.EntityKey]bool{}}
 		s := &session{handler: h, codec: v2Wire{}, client: e, messages: newPace(1000), subscribes: newPace(1_000_000)}
@@ -119,7 +119,7 @@ func FuzzV2Message(f *testing.F) {
 
 // An order is read as it was written, and nothing else is one.
 func FuzzParseOrder(f *testing.F) {
-	f.Add(order{code: CloseRevoked, digest: digestOf(shared.NewSecret("me")), given: time.UnixMilli(1)}.text())
+	f.Add(order{code: CloseRevoked, digest: digestOf(shared.NewSecret(canary.Mark)), given: time.UnixMilli(1)}.text())
 	f.Add("close 4410 x 99999999999999999999")
 	f.Add("again")
 	f.Fuzz(func(t *testing.T, text string) {

@@ -35,7 +35,7 @@ func (s *shelf) fetch(_ context.Context, k shared.EntityKey, secret string) ([][
 	switch row, ok := s.rows[k.ID]; {
 	case !ok:
 		return nil, shared.ErrNotFound
-	case row == "forbidden", secret == "nobody":
+	case row == "forbidden", secret == mark+"nobody":
 		return nil, shared.ErrForbidden
 	default:
 		return [][]byte{[]byte(strings.ReplaceAll(row, "$secret", secret))}, nil
@@ -97,12 +97,12 @@ func TestV2(t *testing.T) {
 	if got := c.Subprotocol(); got != web.SubprotocolV2 {
 		t.Fatalf("the server speaks %q", got)
 	}
-	c.send(`{"action":"secret","body":"me","ref":1}`)
+	c.send(`{"action":"secret","body":"` + mark + `me","ref":1}`)
 	c.wantFrame("ack 1")
 
 	c.send(`{"action":"subscribe","ref":"a","body":{"entity":"items","id":"1"}}`)
 	c.wantFrame(`ack "a"`)
-	first := c.wantFrame(`update items 1 {"n":1,"for":"me"}`)
+	first := c.wantFrame(`update items 1 {"n":1,"for":"` + mark + `me"}`)
 	if len(first.Body.Version) != 22 {
 		t.Errorf("the version is %q", first.Body.Version)
 	}
@@ -155,7 +155,7 @@ func TestV2(t *testing.T) {
 	c.wantFrame("ack 3")
 	s.notify(t, "1")
 	s.notify(t, "3")
-	c.send(`{"action":"secret","body":"nobody"}`)
+	c.send(`{"action":"secret","body":"` + mark + `nobody"}`)
 	c.wantFrame("ack")
 	c.wantFrame("unsubscribed items 2 forbidden")
 	s.untilSubscribed(t, 0)

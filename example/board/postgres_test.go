@@ -4,6 +4,7 @@ package main
 
 import (
 	"database/sql"
+	"fmt"
 	"net/url"
 	"os"
 	"os/exec"
@@ -13,6 +14,8 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
+
+	"github.com/entity-sync/entity-sync/internal/canary"
 )
 
 // TestPostgreSQL runs the board on PostgreSQL: rows written on one node arrive
@@ -89,7 +92,7 @@ func startPostgres(t *testing.T) string {
 		t.Fatalf("initdb: %v\n%s", err, out)
 	}
 	// No port at all: a socket in the folder.
-	server := run(postgres, "-D", data, "-k", dir, "-c", "listen_addresses=", "-c", "fsync=off")
+	server := run(postgres, "-D", data, "-k", dir, "-c", "listen_addresses=", "-c", "fsync=off", "-c", "log_statement=all")
 	server.Stderr = t.Output()
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
@@ -105,6 +108,9 @@ func startPostgres(t *testing.T) string {
 	}
 	defer db.Close()
 	eventually(t, "PostgreSQL takes connections", func() bool { return db.PingContext(t.Context()) == nil })
+	if _, err := db.ExecContext(t.Context(), fmt.Sprintf("select 1/0 as %q", canary.Decoy(canary.BoardDatabase))); err == nil {
+		t.Error("dividing by zero works")
+	}
 	return dsn
 }
 

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/entity-sync/entity-sync/internal/canary"
 )
 
 const patience = 20 * time.Second
@@ -34,7 +36,7 @@ func TestMinimalAndWatch(t *testing.T) {
 	first := serve()
 	post(t, addr, "100", "Green tea")
 
-	watch := exec.Command(watcher, "-url", "ws://"+addr+"/ws/entity-sync/", "-secret", "me", "items/100", "items/101")
+	watch := exec.Command(watcher, "-url", "ws://"+addr+"/ws/entity-sync/", "-secret", canary.Mark, "items/100", "items/101")
 	out, err := watch.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
