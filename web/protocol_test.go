@@ -59,7 +59,8 @@ func TestTheDocumentShowsTheFramesOfTheServer(t *testing.T) {
 		wire.freshness(false),
 		wire.freshness(true),
 		wire.expiring(30 * time.Second),
-		errorFrame(withRef(aboutKey(shared.ErrUnknownEntity, shared.EntityKey{Entity: "nothing", ID: "1"}), json.RawMessage("3"))).encode(),
+		errorFrame(withRef(aboutKey(shared.ErrUnknownEntity, 0, shared.EntityKey{Entity: "nothing", ID: "1"}), json.RawMessage("3"))).encode(),
+		errorFrame(withRef(aboutKey(shared.ErrBadKey, 2, key("")), json.RawMessage("4"))).encode(),
 	}
 	shown := examples(t, "server")
 	if len(shown) != len(made) {

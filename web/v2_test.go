@@ -50,6 +50,7 @@ type frame struct {
 		Entity, ID, Version, Code, Message string
 		Rows                               []json.RawMessage
 		Seconds                            int
+		Index                              *int
 	} `json:"body"`
 }
 
@@ -60,6 +61,9 @@ func (f frame) String() string {
 		if part != "" {
 			s += " " + part
 		}
+	}
+	if f.Body.Index != nil {
+		s += fmt.Sprint(" #", *f.Body.Index)
 	}
 	for _, row := range f.Body.Rows {
 		s += " " + string(row)
@@ -127,7 +131,7 @@ func TestV2(t *testing.T) {
 	// Several keys at once: each answers for itself, and the rest is live.
 	c.send(`{"action":"subscribe","ref":2,"body":[{"entity":"items","id":"2"},{"entity":"nothing","id":"1"},{"entity":"items","id":""}]}`)
 	c.wantFrame("error 2 nothing 1 unknown_entity")
-	c.wantFrame("error 2 bad_key")
+	c.wantFrame("error 2 bad_key #2")
 	c.wantFrame("ack 2")
 	two := c.wantFrame(`update items 2 {"n":2}`)
 
@@ -161,6 +165,43 @@ func TestV2(t *testing.T) {
 	s.untilSubscribed(t, 0)
 }
 
+// A client that was told of a deletion has no version any more. The one of the rows
+// before it is known to be right when they are back.
+func TestV2AfterADeletion(t *testing.T) {
+	var db shelf
+	s := start(t, web.Config{}, db.fetch)
+	comeBack := func(version string) *conn {
+		c := s.dialV2(t)
+		c.send(`{"action":"subscribe","body":{"entity":"items","id":"1","version":%q}}`, version)
+		c.wantFrame("ack")
+		return c
+	}
+	db.put("1", `"row"`)
+	version := comeBack("").wantFrame(`update items 1 "row"`).Body.Version
+	db.mu.Lock()
+	delete(db.rows, "1")
+	db.mu.Unlock()
+	for _, v := range []string{"", version} {
+		if f := comeBack(v).wantFrame("delete items 1"); f.Body.Version != "" {
+			t.Errorf("a deletion has the version %q", f.Body.Version)
+		}
+	}
+	db.put("1", `"row"`)
+	comeBack("").wantFrame(`update items 1 "row"`)
+	comeBack(version).wantFrame("current items 1")
+}
+
+// Of many keys one is told by its index which are malformed.
+func TestV2SaysWhichKeyIsMalformed(t *testing.T) {
+	s := start(t, web.Config{}, echo)
+	c := s.dialV2(t)
+	c.send(`{"action":"subscribe","ref":1,"body":[{"entity":"items","id":""},{"entity":"items","id":"1","snapshot":false},{"entity":"","id":"2"},{"entity":"items","id":"\n"}]}`)
+	for _, want := range []string{"error 1 bad_key #0", "error 1 bad_key #2", "error 1 bad_key #3", "ack 1"} {
+		c.wantFrame(want)
+	}
+	s.untilSubscribed(t, 1)
+}
+
 func TestV2Refusals(t *testing.T) {
 	s := start(t, web.Config{MaxSubscriptions: 2}, echo)
 	c := s.dialV2(t)
@@ -189,9 +230,9 @@ func TestV2Refusals(t *testing.T) {
 		`{"action":"subscribe","body":[{"entity":"items","id":100}]}`:                               "error bad_message",
 		`{"action":"unsubscribe","body":7}`:                                                         "error bad_message",
 		`{"action":"subscribe","body":{"entity":"nothing","id":"1"}}`:                               "error nothing 1 unknown_entity|ack",
-		`{"action":"subscribe","body":{"entity":"a b","id":"1"}}`:                                   "error bad_key|ack",
-		`{"action":"subscribe","body":{"entity":"items","id":"` + strings.Repeat("x", 300) + `"}}`:  "error bad_key|ack",
-		`{"action":"subscribe","body":{"entity":"items","id":"\u0000"}}`:                            "error bad_key|ack",
+		`{"action":"subscribe","body":{"entity":"a b","id":"1"}}`:                                   "error bad_key #0|ack",
+		`{"action":"subscribe","body":{"entity":"items","id":"` + strings.Repeat("x", 300) + `"}}`:  "error bad_key #0|ack",
+		`{"action":"subscribe","body":{"entity":"items","id":"\u0000"}}`:                            "error bad_key #0|ack",
 		`{"action":"subscribe","body":[` + many + `,{"entity":"items","id":"3","snapshot":false}]}`: "error items 3 too_many_subscriptions|ack",
 	} {
 		c.send("%s", message)
