@@ -409,3 +409,33 @@ func TestAnEmptyMessageFromAQueueOfFunctionsIsAGap(t *testing.T) {
 		close(dc)
 	})
 }
+
+// A view that is announced as changed between being taken from the queue and being
+// fetched is served by that fetch: it does not wait for another.
+func TestAViewThatIsBeingFetchedDoesNotWait(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n, g := newNode(t, &membus.Broker{}), newGate()
+		n.register(t, g.fetch, bridge.EntityOptions{Workers: 1})
+		taken := false
+		sub, _, dc := n.ClientBuilder(func([]byte) {}, func() string {
+			if taken { // by a worker, which asks before it begins
+				taken = false
+				n.notify(t, key)
+			}
+			return mark
+		})
+		sub(key)
+		taken = true
+		n.notify(t, key)
+		<-g.entered
+		if st := n.Stats(); st.FetchesRunning != 1 || st.FetchesQueued != 0 {
+			t.Errorf("%d fetches run and %d wait, want the one", st.FetchesRunning, st.FetchesQueued)
+		}
+		g.release <- row("row")
+		synctest.Wait()
+		if st := n.Stats(); st.Fetches != 1 || st.FetchesQueued != 0 {
+			t.Errorf("%d fetches, and %d wait, want one in all", st.Fetches, st.FetchesQueued)
+		}
+		close(dc)
+	})
+}
