@@ -439,3 +439,112 @@ func TestAViewThatIsBeingFetchedDoesNotWait(t *testing.T) {
 		close(dc)
 	})
 }
+
+// A client that asked for changes alone, and then for the state as well, is owed it
+// from then on: also what differs after its secret has changed.
+func TestASnapshotAskedForLaterIsOwedLikeOneAskedForAtFirst(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n, db := newNode(t, &membus.Broker{}), &table{}
+		n.register(t, db.fetch, bridge.EntityOptions{})
+		s := newScreen(n, "old")
+		s.subscribe(t, key, bridge.SubscribeOptions{})
+		s.subscribe(t, key, withSnapshot)
+		synctest.Wait()
+		s.become("new")
+		synctest.Wait()
+		if got := s.rows(); len(got) != 2 || !strings.Contains(got[1], mark+"new") {
+			t.Errorf("saw %q, want the rows of both secrets", got)
+		}
+	})
+}
+
+// A subscription to another entity type that appears while the scopes of a new
+// secret are computed has its own scope, not that of those without a secret.
+func TestASubscriptionThatAppearsWhileTheSecretChanges(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		inScope, goOn := make(chan bool), make(chan bool)
+		slow := atomic.Bool{}
+		n, db := newNode(t, &membus.Broker{}), &table{}
+		n.register(t, db.fetch, bridge.EntityOptions{Scope: func(secret string) string {
+			if slow.CompareAndSwap(true, false) {
+				inScope <- true
+				<-goOn
+			}
+			return secret
+		}})
+		if err := n.Register("users", db.fetch, bridge.EntityOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		appears := shared.EntityKey{Entity: "users", ID: "1"}
+		nobody := &screen{news: make(chan struct{}, 1)}
+		nobody.Client = n.NewClient(nobody, bridge.ClientOptions{})
+		nobody.subscribe(t, appears, withSnapshot)
+		s := newScreen(n, "old")
+		s.subscribe(t, key, bridge.SubscribeOptions{})
+		slow.Store(true)
+		go s.become("new")
+		<-inScope
+		s.subscribe(t, appears, withSnapshot)
+		goOn <- true
+		synctest.Wait()
+		n.notify(t, appears)
+		synctest.Wait()
+		if got := s.rows(); len(got) == 0 || !strings.Contains(got[len(got)-1], mark+"new") {
+			t.Errorf("saw %q, want it to end with the row of the new secret", got)
+		}
+	})
+}
+
+// late is a client whose Drop can be made to wait, and with it whatever needs the
+// client's lock.
+type late struct {
+	screen
+	entered, goOn chan bool
+}
+
+func (l *late) Drop(*bridge.Slot) bool {
+	if l.entered != nil {
+		l.entered <- true
+		<-l.goOn
+	}
+	return false
+}
+
+// A view is refused to two clients. Before the second is unsubscribed it leaves and
+// comes back, so that the refusal is dropped unread: it must not be unsubscribed
+// without a word.
+func TestWhoWasNotToldAfterAllStaysSubscribed(t *testing.T) {
+	n, refusing := newNode(t, &membus.Broker{}), newGate()
+	var refused atomic.Bool
+	n.register(t, func(ctx context.Context, k shared.EntityKey, secret string) ([][]byte, error) {
+		if refused.CompareAndSwap(false, true) {
+			return refusing.fetch(ctx, k, secret)
+		}
+		return [][]byte{[]byte(secret)}, nil
+	}, bridge.EntityOptions{Scope: func(secret string) string { return strings.TrimRight(secret, "12") }})
+	first := &late{screen: screen{news: make(chan struct{}, 1)}}
+	first.Client = n.NewClient(first, bridge.ClientOptions{Secret: shared.NewSecret(mark + "a1")})
+	second := newScreen(n, "a2")
+	first.subscribe(t, other, bridge.SubscribeOptions{})
+	first.subscribe(t, key, withSnapshot)
+	<-refusing.entered
+	second.subscribe(t, key, withSnapshot)
+
+	// The first client's lock is held, so that it cannot be unsubscribed yet, nor
+	// the second after it.
+	first.entered, first.goOn = make(chan bool), make(chan bool)
+	go first.Unsubscribe(other)
+	<-first.entered
+	refusing.release <- func() ([][]byte, error) { return nil, shared.ErrForbidden }
+	second.waitFor(t, 1)
+	second.become("b")
+	second.become("a2")
+	first.goOn <- true
+
+	for seen := 2; ; seen++ { // perhaps the row of b, and then its own
+		all := second.waitFor(t, seen)
+		if u := all[seen-1]; u.Kind == bridge.KindRows && string(u.Rows[0]) == mark+"a2" {
+			return
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -300,6 +301,26 @@ func TestTooMuchWaiting(t *testing.T) {
 			t.Errorf("it ends with %v, want close code %d", err, web.CloseSlow)
 		}
 		break
+	}
+}
+
+// One that was sent away for it is given a moment to go, and is not heard.
+func TestWhoHasTooMuchWaitingMustGo(t *testing.T) {
+	var heard atomic.Int64
+	s := start(t, web.Config{
+		MaxQueuedBytes: 10, PingInterval: time.Hour,
+		OnMessage: func(web.Session, []byte) { heard.Add(1) },
+	}, echo)
+	c := s.dialV2(t)
+	c.SetCloseHandler(func(int, string) error { return nil }) // says nothing to it
+	c.send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
+	c.wantClose(web.CloseSlow)
+	for range 5 {
+		c.WriteMessage(websocket.TextMessage, []byte(`{}`)) // unless it is cut off already
+	}
+	until(t, "it is cut off", func() bool { return s.bridge.Stats().Clients == 0 })
+	if heard.Load() != 0 {
+		t.Errorf("%d messages were heard after it was told to go", heard.Load())
 	}
 }
 

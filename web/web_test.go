@@ -448,6 +448,22 @@ func TestAClientThatStopsReadingIsGivenUp(t *testing.T) {
 	})
 }
 
+// A client that answers no ping, and sends its own, is there.
+func TestAClientsPingsShowThatItIsThere(t *testing.T) {
+	t.Parallel()
+	const wait = 2 * time.Second // for it to be heard of
+	s := start(t, web.Config{PingInterval: wait / 2, PongWait: wait / 2}, echo)
+	c := s.dialV2(t)
+	c.SetPingHandler(func(string) error { return nil })
+	for begin := time.Now(); time.Since(begin) < 2*wait; time.Sleep(wait / 100) {
+		if err := c.WriteControl(websocket.PingMessage, nil, time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.send(`{"action":"unsubscribe","ref":1,"body":{"entity":"items","id":"1"}}`)
+	c.wantFrame("ack 1")
+}
+
 func TestASilentClientIsGivenUpAndAnAnsweringOneIsNot(t *testing.T) {
 	s := start(t, web.Config{PingInterval: 50 * time.Millisecond, PongWait: 200 * time.Millisecond}, echo)
 	silent, lively := s.dial(t), s.dial(t)
