@@ -34,6 +34,7 @@ type node struct {
 	*bridge.Bridge
 	broker *membus.Broker
 	log    *syncBuffer
+	out    io.Writer // takes what is to be searched
 }
 
 func newNode(t testing.TB, broker *membus.Broker) *node {
@@ -50,7 +51,7 @@ func newNodeWith(t testing.TB, broker *membus.Broker, c bridge.Config) *node {
 // newNodeThatWrites has the node write to out what it logs and publishes.
 func newNodeThatWrites(t testing.TB, out io.Writer, broker *membus.Broker, c bridge.Config) *node {
 	t.Helper()
-	n := &node{broker: broker, log: &syncBuffer{}}
+	n := &node{broker: broker, log: &syncBuffer{}, out: out}
 	c.Logger = canary.Logger(n.log, out)
 	if c.Bus == nil {
 		c.Bus = broker.NewNode()
@@ -69,6 +70,15 @@ func newNodeThatWrites(t testing.TB, out io.Writer, broker *membus.Broker, c bri
 		}
 	})
 	return n
+}
+
+// Notify is the Bridge's. Its error is an output like any other.
+func (n *node) Notify(ctx context.Context, keys ...shared.EntityKey) error {
+	err := n.Bridge.Notify(ctx, keys...)
+	if err != nil {
+		fmt.Fprintln(n.out, "Notify:", err)
+	}
+	return err
 }
 
 func (n *node) register(t testing.TB, fetch shared.Fetcher, o bridge.EntityOptions) {
@@ -121,6 +131,7 @@ func (d *table) count() int {
 // screen is a client that reads at once and remembers what it saw.
 type screen struct {
 	*bridge.Client
+	out  io.Writer
 	mu   sync.Mutex
 	seen []*bridge.Update
 	told []string      // see story
@@ -129,9 +140,18 @@ type screen struct {
 
 // newScreen connects a client whose secret is the mark and name.
 func newScreen(n *node, name string) *screen {
-	s := &screen{news: make(chan struct{}, 1)}
+	s := &screen{out: n.out, news: make(chan struct{}, 1)}
 	s.Client = n.NewClient(s, bridge.ClientOptions{Secret: shared.NewSecret(mark + name)})
 	return s
+}
+
+// Subscribe is the Client's. Its error is an output like any other.
+func (s *screen) Subscribe(k shared.EntityKey, o bridge.SubscribeOptions) error {
+	err := s.Client.Subscribe(k, o)
+	if err != nil {
+		fmt.Fprintln(s.out, "Subscribe:", err)
+	}
+	return err
 }
 
 // become makes its secret the mark and name.

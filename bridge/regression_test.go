@@ -476,7 +476,7 @@ func TestASubscriptionThatAppearsWhileTheSecretChanges(t *testing.T) {
 			t.Fatal(err)
 		}
 		appears := shared.EntityKey{Entity: "users", ID: "1"}
-		nobody := &screen{news: make(chan struct{}, 1)}
+		nobody := &screen{out: t.Output(), news: make(chan struct{}, 1)}
 		nobody.Client = n.NewClient(nobody, bridge.ClientOptions{})
 		nobody.subscribe(t, appears, withSnapshot)
 		s := newScreen(n, "old")
@@ -522,7 +522,7 @@ func TestWhoWasNotToldAfterAllStaysSubscribed(t *testing.T) {
 		}
 		return [][]byte{[]byte(secret)}, nil
 	}, bridge.EntityOptions{Scope: func(secret string) string { return strings.TrimRight(secret, "12") }})
-	first := &late{screen: screen{news: make(chan struct{}, 1)}}
+	first := &late{screen: screen{out: t.Output(), news: make(chan struct{}, 1)}}
 	first.Client = n.NewClient(first, bridge.ClientOptions{Secret: shared.NewSecret(mark + "a1")})
 	second := newScreen(n, "a2")
 	first.subscribe(t, other, bridge.SubscribeOptions{})

@@ -136,7 +136,7 @@ func (m *mortal) miss() {
 // die makes a bridge, lets it live, and closes it.
 func die(t *testing.T, live func(*mortal)) weak.Pointer[bridge.Bridge] {
 	t.Helper()
-	m := &mortal{t: t, fetch: fine, screen: &screen{news: make(chan struct{}, 1)}}
+	m := &mortal{t: t, fetch: fine, screen: &screen{out: t.Output(), news: make(chan struct{}, 1)}}
 	m.bus = &talkative{Bus: m.broker.NewNode()}
 	var err error
 	if m.bridge, err = bridge.New(bridge.Config{Bus: m.bus, Grace: time.Hour, Logger: canary.Logger(t.Output())}); err != nil {

@@ -72,7 +72,9 @@ func TestClassicServiceAndClient(t *testing.T) {
 	idle := serve(t, "classic/service", "-nsqd", nsqd.Addr)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, build(t, "classic/client"), "-addr", idle, "-secret", mark, "-n", "3").Output()
+	client := exec.CommandContext(ctx, build(t, "classic/client"), "-addr", idle, "-secret", mark, "-n", "3")
+	client.Stderr = t.Output()
+	out, err := client.Output() // its rows, which say whose they are
 	if err != nil {
 		t.Fatalf("the client ended with %v after printing %q", err, out)
 	}

@@ -3,6 +3,7 @@ package test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http/httptest"
 	"strings"
 	"sync"
@@ -56,6 +57,7 @@ const mark = canary.Mark
 type node struct {
 	*es.EntitySync
 	server *httptest.Server
+	out    io.Writer // takes what is to be searched
 }
 
 func startNode(t testing.TB, db *database, c es.Config, opts ...es.Option) *node {
@@ -68,9 +70,18 @@ func startNode(t testing.TB, db *database, c es.Config, opts ...es.Option) *node
 	if err := es.Register(s, items, db.fetch, opts...); err != nil {
 		t.Fatal(err)
 	}
-	n := &node{s, httptest.NewServer(s)}
+	n := &node{s, httptest.NewServer(s), canary.Output(t)}
 	t.Cleanup(n.stop(t))
 	return n
+}
+
+// Notify is the EntitySync's. Its error is an output like any other.
+func (n *node) Notify(ctx context.Context, keys ...shared.EntityKey) error {
+	err := n.EntitySync.Notify(ctx, keys...)
+	if err != nil {
+		fmt.Fprintln(n.out, "Notify:", err)
+	}
+	return err
 }
 
 func (n *node) stop(t testing.TB) func() {

@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync/atomic"
 	"testing"
@@ -94,6 +95,21 @@ func TestANodeThatMissedARevocationHearsOfItLater(t *testing.T) {
 	old.wantClose(web.CloseRevoked)
 	young.send(`{"action":"unsubscribe","ref":7,"body":{"entity":"items","id":"1"}}`)
 	young.wantFrame("ack 7")
+}
+
+// Without the bus the sessions of this node end all the same, and who asked is told
+// that others may go on.
+func TestRevokeWithoutTheBus(t *testing.T) {
+	s := start(t, web.Config{}, echo)
+	c := s.dialV2(t)
+	c.send(`{"action":"secret","body":"` + mark + `"}`)
+	c.wantFrame("ack")
+	s.broker.SetDown(true)
+	err := s.handler.Revoke(t.Context(), mark)
+	if t.Log(err); !errors.Is(err, shared.ErrUnavailable) {
+		t.Errorf("Revoke returned %v, want ErrUnavailable", err)
+	}
+	c.wantClose(web.CloseRevoked)
 }
 
 func TestRubbishOnTheSessionsTopicIsIgnored(t *testing.T) {

@@ -237,7 +237,9 @@ func publish(t *testing.T, b *nsqbus.Bus, within time.Duration) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()
-	return b.Publish(ctx, "items", []byte("x"))
+	err := b.Publish(ctx, "items", []byte("x"))
+	t.Log(err) // an output like any other
+	return err
 }
 
 // silent is a listener that tells of losses only.

@@ -96,6 +96,9 @@ func build(t *testing.T, dir, name, pkg string) string {
 func start(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
 	cmd.Stderr = t.Output()
+	if cmd.Stdout == nil {
+		cmd.Stdout = t.Output()
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -165,10 +168,10 @@ func expect(t *testing.T, lines <-chan string, want string) {
 			if !ok {
 				t.Fatalf("the program ended before it printed %s", want)
 			}
+			t.Logf("printed %s", line)
 			if line == want {
 				return
 			}
-			t.Logf("printed %s", line)
 		case <-late:
 			t.Fatalf("the program never printed %s", want)
 		}

@@ -19,7 +19,7 @@ var marks = []string{Mark, "guest-secret", "manager-secret"}
 // Place is where tests write.
 type Place string
 
-// Places, each of which a decoy must be found in: a search in which one is missing
+// The places, each of which a decoy must be found in: a search in which one is missing
 // has not searched everything.
 const (
 	TestLog       Place = "test-log"

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"strings"
 )
 
@@ -32,15 +33,15 @@ type Result struct {
 // Find searches every file. It returns an error if it cannot read one, or if the
 // decoy of a place is nowhere.
 func Find(kept fs.FS) (r Result, err error) {
-	missing := map[string]bool{}
+	missing, owners := map[string]bool{}, map[string]string{} // owners are tests, by the folder of their files
 	for _, p := range places {
 		missing[Decoy(p)] = true
 	}
-	err = fs.WalkDir(kept, ".", func(path string, d fs.DirEntry, err error) error {
+	err = fs.WalkDir(kept, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
-		text, err := fs.ReadFile(kept, path)
+		text, err := fs.ReadFile(kept, name)
 		if err != nil {
 			return err
 		}
@@ -49,18 +50,29 @@ func Find(kept fs.FS) (r Result, err error) {
 				delete(missing, decoy)
 			}
 		}
+		for line := range bytes.Lines(text) {
+			if dir, test, ok := artifacts(line); ok {
+				owners[dir] = test
+			}
+		}
 		r.Files++
 		r.Bytes += int64(len(text))
-		r.Hits = append(r.Hits, hits(path, text)...)
+		r.Hits = append(r.Hits, hits(name, text)...)
 		return nil
 	})
+	for i := range r.Hits {
+		h := &r.Hits[i]
+		for dir := path.Dir(h.Path); h.Test == "" && dir != "."; dir = path.Dir(dir) {
+			h.Test = owners[path.Base(dir)]
+		}
+	}
 	for decoy := range missing {
 		err = errors.Join(err, fmt.Errorf("%s is nowhere: what should have it was not searched", decoy))
 	}
 	return r, err
 }
 
-func hits(path string, text []byte) (all []Hit) {
+func hits(name string, text []byte) (all []Hit) {
 	if !shows(text) {
 		return nil
 	}
@@ -71,7 +83,7 @@ func hits(path string, text []byte) (all []Hit) {
 			test = name
 		}
 		if shows(line) {
-			all = append(all, Hit{path, number, test, excerpt(line)})
+			all = append(all, Hit{name, number, test, excerpt(line)})
 		}
 	}
 	return all
@@ -85,6 +97,16 @@ func running(line []byte) (test string, ok bool) {
 		}
 	}
 	return "", false
+}
+
+// artifacts says which test has its files in a folder, by the folder's name.
+func artifacts(line []byte) (dir, test string, ok bool) {
+	rest, ok := bytes.CutPrefix(line, []byte("=== ARTIFACTS "))
+	if !ok {
+		return "", "", false
+	}
+	test, dir, _ = strings.Cut(string(bytes.TrimSpace(rest)), " ")
+	return path.Base(dir), test, true
 }
 
 func shows(text []byte) bool {
@@ -117,7 +139,7 @@ var forms = formsOf(marks)
 func formsOf(marks []string) (all []string) {
 	for _, m := range marks {
 		small := hex.EncodeToString([]byte(m))
-		all = append(all, m, small, strings.ToUpper(small), strings.Trim(fmt.Sprint([]byte(m)), "[]"))
+		all = append(all, m, small, strings.ToUpper(small), strings.Trim(fmt.Sprintf("%d", []byte(m)), "[]"))
 		for offset := range 3 {
 			all = append(all, inBase64(m, offset))
 		}

@@ -53,7 +53,7 @@ func TestASecretIsFound(t *testing.T) {
 		}
 		for how, text := range map[string]string{
 			"as it is": secret, "quoted": fmt.Sprintf("%q", secret), "%x": fmt.Sprintf("%x", secret), "%X": fmt.Sprintf("%X", secret),
-			"bytes": fmt.Sprint([]byte(secret)), "JSON": string(asJSON), "a log": logged.String(), "a URL": url.QueryEscape(secret),
+			"bytes": fmt.Sprintf("%d", []byte(secret)), "JSON": string(asJSON), "a log": logged.String(), "a URL": url.QueryEscape(secret),
 			"base64":         base64.StdEncoding.EncodeToString([]byte(secret)),
 			"base64 after 1": base64.URLEncoding.EncodeToString([]byte("1" + secret)),
 			"base64 after 2": base64.RawStdEncoding.EncodeToString([]byte("12" + secret)),
@@ -66,6 +66,17 @@ func TestASecretIsFound(t *testing.T) {
 				t.Errorf("%s: found %d, %v; want line 4 of TestTwo", how, len(r.Hits), err)
 			}
 		}
+	}
+}
+
+// A file that a test has left says whose it is.
+func TestTheOwnerOfAFileIsNamed(t *testing.T) {
+	kept := everything()
+	kept["_artifacts/17/nsqd/data"] = &fstest.MapFile{Data: []byte(Mark)}
+	kept["pkg.txt"] = &fstest.MapFile{Data: []byte("=== ARTIFACTS TestOne/inner /somewhere/_artifacts/17\n")}
+	r, err := Find(kept)
+	if err != nil || len(r.Hits) != 1 || r.Hits[0].Test != "TestOne/inner" {
+		t.Errorf("%d hits, %v", len(r.Hits), err)
 	}
 }
 
