@@ -4,6 +4,10 @@ GO      ?= go
 MODULES := . example test
 LINT    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
+# go test, with all that the tests write kept for the search at the end.
+KEPT   := $(CURDIR)/bin/kept
+GOTEST := GO=$(GO) $(CURDIR)/bin/gotest $(KEPT)
+
 .DEFAULT_GOAL := help
 .PHONY: help run test faults bench fuzz screenshot lint fmt
 
@@ -13,12 +17,14 @@ help: ## print the targets
 run: ## start the demo: two nodes, an nsqd and a database in one process; FLAGS="-h" lists its flags
 	@$(GO) build -o bin/board ./example/board && exec bin/board $(FLAGS)
 
-test: ## everything: vet and all tests of every module with the race detector, real nsqd, PostgreSQL and Chromium
+test: ## everything: vet and all tests of every module with the race detector, real nsqd, PostgreSQL and Chromium; no secret in their output
 	@./.ci/dependencies
-	@for m in . example; do (cd $$m && echo "== vet and test: $$m" && $(GO) vet ./... && $(GO) test -race -timeout 10m ./...) || exit 1; done
+	@rm -rf $(KEPT) && $(GO) build -o bin/ ./internal/canary/gotest ./internal/canary/search
+	@for m in . example; do (cd $$m && echo "== vet and test: $$m" && $(GO) vet ./... && $(GOTEST) -count 1 -race -timeout 10m ./...) || exit 1; done
 	@echo "== the promises under 100,000 random schedules" && $(GO) test -count 1 -timeout 10m -run Promises ./bridge -rapid.checks=50000
 	@echo "== fuzzing, briefly" && ./.ci/fuzz 10000x
-	@cd test && echo "== vet and test: test" && $(GO) vet ./... && $(GO) test -race -p 1 -timeout 10m ./...
+	@cd test && echo "== vet and test: test" && $(GO) vet ./... && $(GOTEST) -count 1 -race -p 1 -timeout 10m ./...
+	@echo "== what all of them wrote is searched for secrets" && bin/search $(KEPT)
 
 faults: ## every fault at its full size, some twenty minutes; SEED=n repeats a run
 	@./.ci/dependencies

@@ -65,6 +65,9 @@ func TestAdmissionKeepsItsBounds(t *testing.T) {
 				}
 				for _, q := range queues {
 					share := min(a.limit/(2*len(queues)), q.entity.options.Workers)
+					if a.limit >= len(queues) {
+						share = max(share, 1) // there is one for each
+					}
 					if held[q] < share && !a.mayEnter(q) {
 						t.Fatalf("a type that holds %d of its share of %d is refused", held[q], share)
 					}
@@ -72,6 +75,48 @@ func TestAdmissionKeepsItsBounds(t *testing.T) {
 			},
 		})
 	})
+}
+
+// With fewer places than types none is kept: one type may have them all.
+func TestMoreTypesThanPlaces(t *testing.T) {
+	a := &admission{limit: 2}
+	var queues []*fetchQueue
+	for range 3 {
+		queues = append(queues, &fetchQueue{entity: &entity{options: EntityOptions{Workers: 8}}})
+		a.add(queues[len(queues)-1])
+	}
+	for range 2 {
+		if !a.enter(queues[0]) {
+			t.Error("a place that nobody else wants is kept from the only type that does")
+		}
+	}
+	if a.enter(queues[1]) {
+		t.Error("there are more places than the limit")
+	}
+	if granted := a.leave(queues[0]); granted != queues[1] {
+		t.Error("a place that was given back is not granted to the type that waits")
+	}
+}
+
+// Two clients ask for a view in turns, for as long as it takes. It is moved to the
+// end for the first of them alone, or it would never be served.
+func TestAViewIsFavouredOnce(t *testing.T) {
+	var l fairLine
+	const busy = 3 // clients, with more to do than the test lasts
+	for range 100 {
+		for client := range uint64(busy) {
+			l.put(new(view), client)
+		}
+	}
+	v := new(view)
+	l.put(v, 0)
+	for served := range busy + 2 {
+		l.favour(v, busy+uint64(served)%2)
+		if l.pop() == v {
+			return
+		}
+	}
+	t.Error("it is not served within a turn of everybody's")
 }
 
 // Nobody is lost in a line, or waits for longer than it takes to serve one of

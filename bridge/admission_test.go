@@ -167,6 +167,29 @@ func TestMoreWorkersThanTheLimitAllows(t *testing.T) {
 	})
 }
 
+// So it is where the places are so few that half of them are less than one each.
+func TestEachTypeHasAPlaceWhereThereIsOneForEach(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n, healthy := newNodeWith(t, &membus.Broker{}, bridge.Config{MaxFetches: 3}), &meter{}
+		s := newScreen(n, "me")
+		for name, fetch := range map[shared.EntityType]shared.Fetcher{"sick": hang, "sicker": hang, items: healthy.fetch} {
+			if err := n.Register(name, fetch, bridge.EntityOptions{Timeout: time.Hour}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range 5 {
+			s.subscribe(t, shared.EntityKey{Entity: "sick", ID: fmt.Sprint(i)}, withSnapshot)
+			s.subscribe(t, shared.EntityKey{Entity: "sicker", ID: fmt.Sprint(i)}, withSnapshot)
+		}
+		synctest.Wait()
+		s.subscribe(t, key, withSnapshot)
+		synctest.Wait()
+		if len(healthy.begun()) != 1 {
+			t.Errorf("the healthy type waits: %+v", n.Stats())
+		}
+	})
+}
+
 // A handler that ends its goroutine gives its place back.
 func TestAPlaceIsNotLostWithItsWorker(t *testing.T) {
 	bubble(t, func(t *testing.T) {

@@ -368,7 +368,7 @@ func TestAClientThatMovesWithinTheGraceMissesNothing(t *testing.T) {
 		var db table
 		var broken atomic.Bool
 		n.register(t, func(ctx context.Context, k shared.EntityKey, secret string) ([][]byte, error) {
-			if secret == "new" && broken.Load() {
+			if secret == mark+"new" && broken.Load() {
 				return nil, errors.New("broken")
 			}
 			return db.fetch(ctx, k, secret)
@@ -393,7 +393,7 @@ func TestAClientThatMovesWithinTheGraceMissesNothing(t *testing.T) {
 		synctest.Wait()
 		broken.Store(false)
 		time.Sleep(500 * time.Millisecond) // the other view is tried again
-		mover.SetSecret("new")
+		mover.become("new")
 		time.Sleep(time.Minute)
 		if got := mover.rows(); !strings.Contains(got[len(got)-1], `"rev":3`) {
 			t.Errorf("saw %q, want it to end with revision 3", got)

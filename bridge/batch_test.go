@@ -64,7 +64,7 @@ func TestManyViewersOfOneRowAreOneBatch(t *testing.T) {
 			t.Errorf("batches of %v, want one of 10,000", got)
 		}
 		for i, s := range screens {
-			if got, want := s.rows(), fmt.Sprintf("viewer %d sees 100", i); !slices.Equal(got, []string{want}) {
+			if got, want := s.rows(), fmt.Sprintf("%sviewer %d sees 100", mark, i); !slices.Equal(got, []string{want}) {
 				t.Fatalf("viewer %d saw %q", i, got)
 			}
 		}
@@ -134,7 +134,7 @@ func TestResultsOfABatchAreSettledOneByOne(t *testing.T) {
 		broken = false
 		handler.mu.Unlock()
 		time.Sleep(time.Minute)
-		if rows := s.rows(); !slices.Contains(rows, "me sees broken") {
+		if rows := s.rows(); !slices.Contains(rows, mark+"me sees broken") {
 			t.Errorf("the broken one was not tried again: %q", rows)
 		}
 	})
@@ -166,7 +166,7 @@ func TestABatchHandlerThatMisbehavesIsRetried(t *testing.T) {
 				s := newScreen(n, "me")
 				s.subscribe(t, key, withSnapshot)
 				time.Sleep(2 * time.Hour)
-				if got := s.rows(); !slices.Equal(got, []string{"me sees 100"}) {
+				if got := s.rows(); !slices.Equal(got, []string{mark + "me sees 100"}) {
 					t.Errorf("saw %q", got)
 				}
 			})

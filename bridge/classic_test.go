@@ -56,13 +56,13 @@ func TestBuildBridgeOverAQueueOfFunctions(t *testing.T) {
 			}
 		}
 		var got []string
-		sub, unSub, dc := b.ClientBuilder(func(row []byte) { got = append(got, string(row)) }, func() string { return "me" })
+		sub, unSub, dc := b.ClientBuilder(func(row []byte) { got = append(got, string(row)) }, func() string { return mark + "me" })
 		sub(key)
 		if err := b.NotifyAllOfChange(key); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if want := []string{"first for me", "second of items.100"}; !slices.Equal(got, want) {
+		if want := []string{"first for " + mark + "me", "second of items.100"}; !slices.Equal(got, want) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 		unSub(key)
@@ -107,21 +107,21 @@ func TestAFunctionClientsSecretIsAskedForBeforeEveryFetchAndPush(t *testing.T) {
 		n := newNode(t, &membus.Broker{})
 		n.register(t, g.fetch, bridge.EntityOptions{})
 		var mu sync.Mutex
-		secret := "old"
+		secret := mark + "old"
 		setSecret := func(s string) { mu.Lock(); defer mu.Unlock(); secret = s }
 		var got []string
 		sub, _, dc := n.ClientBuilder(func(row []byte) { got = append(got, string(row)) },
 			func() string { mu.Lock(); defer mu.Unlock(); return secret })
 		sub(key)
 
-		setSecret("new")
+		setSecret(mark + "new")
 		n.notify(t, key)
-		if s := <-g.entered; s != "new" {
+		if s := <-g.entered; s != mark+"new" {
 			t.Errorf("fetched with %q, want the secret of the moment", s)
 		}
-		setSecret("newer") // while the fetch is under way
+		setSecret(mark + "newer") // while the fetch is under way
 		g.release <- row("for new")
-		if s := <-g.entered; s != "newer" {
+		if s := <-g.entered; s != mark+"newer" {
 			t.Errorf("fetched again with %q, want the newer secret", s)
 		}
 		g.release <- row("for newer")
@@ -143,7 +143,7 @@ func TestAFunctionClientThatBlocksGetsTheNewestRow(t *testing.T) {
 		sub, _, dc := n.ClientBuilder(func(row []byte) {
 			got = append(got, string(row))
 			<-unblock
-		}, func() string { return "" })
+		}, func() string { return mark })
 		sub(key)
 		for range 100 {
 			db.write(key)
@@ -152,7 +152,7 @@ func TestAFunctionClientThatBlocksGetsTheNewestRow(t *testing.T) {
 		}
 		close(unblock)
 		synctest.Wait()
-		want := []string{`{"id":"100","rev":1,"for":""}`, `{"id":"100","rev":100,"for":""}`}
+		want := []string{`{"id":"100","rev":1,"for":"` + mark + `"}`, `{"id":"100","rev":100,"for":"` + mark + `"}`}
 		if !slices.Equal(got, want) {
 			t.Errorf("got %q, want the first and the last", got)
 		}
@@ -193,7 +193,7 @@ func TestAHandlerThatCallsBackLateIsIgnored(t *testing.T) {
 
 func TestClosingTheBridgeLetsFunctionClientsGo(t *testing.T) {
 	n := newNode(t, &membus.Broker{})
-	_, _, dc := n.ClientBuilder(func([]byte) {}, func() string { return "" })
+	_, _, dc := n.ClientBuilder(func([]byte) {}, func() string { return mark })
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := n.Close(ctx); err != nil {

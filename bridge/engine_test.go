@@ -35,10 +35,10 @@ func TestNotifyPushesFreshRowsOnEveryNode(t *testing.T) {
 
 	near.waitFor(t, 1)
 	far.waitFor(t, 1)
-	if got, want := near.rows()[0], `{"id":"100","rev":1,"for":"anna"}`; got != want {
+	if got, want := near.rows()[0], `{"id":"100","rev":1,"for":"`+mark+`anna"}`; got != want {
 		t.Errorf("the near client got %s, want %s", got, want)
 	}
-	if got, want := far.rows()[0], `{"id":"100","rev":1,"for":"ben"}`; got != want {
+	if got, want := far.rows()[0], `{"id":"100","rev":1,"for":"`+mark+`ben"}`; got != want {
 		t.Errorf("the far client got %s, want %s", got, want)
 	}
 }
@@ -230,11 +230,11 @@ func TestASecretChangedDuringAFetchGetsNothingOfTheOldOne(t *testing.T) {
 		s := newScreen(n, "old")
 		s.subscribe(t, key, bridge.SubscribeOptions{})
 		n.notify(t, key)
-		if secret := <-g.entered; secret != "old" {
+		if secret := <-g.entered; secret != mark+"old" {
 			t.Fatalf("fetched with %q", secret)
 		}
-		s.SetSecret("new")
-		if secret := <-g.entered; secret != "new" {
+		s.become("new")
+		if secret := <-g.entered; secret != mark+"new" {
 			t.Fatalf("what the old view owed was fetched with %q, want the new secret", secret)
 		}
 		g.release <- row("one")
@@ -262,10 +262,10 @@ func TestASecretChangeSendsWhatDiffersToWhoHasSnapshots(t *testing.T) {
 		s.subscribe(t, shared.EntityKey{Entity: items, ID: "plain"}, bridge.SubscribeOptions{})
 		synctest.Wait()
 		before := len(s.rows())
-		s.SetSecret("boss")
-		s.SetSecret("boss")
+		s.become("boss")
+		s.become("boss")
 		synctest.Wait()
-		if got := s.rows()[before:]; !slices.Equal(got, []string{"private for boss"}) {
+		if got := s.rows()[before:]; !slices.Equal(got, []string{"private for " + mark + "boss"}) {
 			t.Errorf("after the change saw %q, want only the row that differs", got)
 		}
 	})
@@ -280,13 +280,13 @@ func TestASecretChangeReplacesWhatWasNotWrittenYet(t *testing.T) {
 			return [][]byte{[]byte("same for all")}, nil
 		}, bridge.EntityOptions{})
 		r := &reader{}
-		r.Client = n.NewClient(r, bridge.ClientOptions{Secret: shared.NewSecret("old")})
+		r.Client = n.NewClient(r, bridge.ClientOptions{Secret: shared.NewSecret(mark + "old")})
 		if err := r.Subscribe(key, bridge.SubscribeOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		n.notify(t, key)
 		synctest.Wait()
-		r.SetSecret("new")
+		r.SetSecret(mark + "new")
 		synctest.Wait()
 		if _, ok := r.pop(); !ok {
 			t.Error("the row was dropped and never owed again")
@@ -304,7 +304,7 @@ func TestMovingToAnotherViewNeverGoesBackwards(t *testing.T) {
 		n := newNode(t, &membus.Broker{})
 		n.register(t, func(ctx context.Context, k shared.EntityKey, secret string) ([][]byte, error) {
 			rows, err := db.fetch(ctx, k, "")
-			if secret == "slow" {
+			if secret == mark+"slow" {
 				if _, err := slow.fetch(ctx, k, secret); err != nil {
 					return nil, err
 				}
@@ -317,7 +317,7 @@ func TestMovingToAnotherViewNeverGoesBackwards(t *testing.T) {
 		db.write(key)
 		mover.subscribe(t, key, withSnapshot)
 		synctest.Wait() // mover has seen revision 2
-		mover.SetSecret("slow")
+		mover.become("slow")
 		slow.release <- row("")
 		<-slow.entered
 		slow.release <- row("")
@@ -339,7 +339,7 @@ func TestAFailedFetchIsRetriedUntilItWorks(t *testing.T) {
 		n := newNode(t, &membus.Broker{})
 		n.register(t, func(context.Context, shared.EntityKey, string) ([][]byte, error) {
 			if failures--; failures >= 0 {
-				return nil, errors.New("the database is gone; the secret was hunter2")
+				return nil, errors.New("the database is gone; the secret was " + mark + "hunter2")
 			}
 			return [][]byte{[]byte("at last")}, nil
 		}, bridge.EntityOptions{})
@@ -413,7 +413,7 @@ func TestAPanickingHandlerCostsARetry(t *testing.T) {
 		if got := s.rows(); !slices.Equal(got, []string{"fine"}) {
 			t.Errorf("saw %v, want fine", got)
 		}
-		if log := n.log.String(); strings.Contains(log, "hunter2") || !strings.Contains(log, "engine_test.go") {
+		if log := n.log.String(); strings.Contains(log, mark) || !strings.Contains(log, "engine_test.go") {
 			t.Errorf("want the stack in the log and not the secret:\n%s", log)
 		}
 	})

@@ -112,7 +112,7 @@ func TestFailingFetchesAreNotHidden(t *testing.T) {
 		broken.Store(true)
 		n.notify(t, key)
 		wantStory(t, s, "broken again", "stale")
-		s.SetSecret("another") // its view has not failed yet, nor has it been fetched
+		s.become("another") // its view has not failed yet, nor has it been fetched
 		wantStory(t, s, "with another secret")
 		broken.Store(false)
 		time.Sleep(time.Minute)
@@ -133,7 +133,7 @@ func TestAClientThatComesBackWithItsVersion(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		n, db := newNode(t, &membus.Broker{}), &table{}
 		n.register(t, func(ctx context.Context, k shared.EntityKey, secret string) ([][]byte, error) {
-			if secret == "nobody" {
+			if secret == mark+"nobody" {
 				return nil, shared.ErrForbidden
 			}
 			return db.fetch(ctx, k, secret)

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"log/slog"
+	"io"
 	"sync"
 	"testing"
 	"time"
@@ -13,6 +13,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/bridge/membus"
+	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -22,6 +23,9 @@ const items shared.EntityType = "items"
 
 var key = shared.EntityKey{Entity: items, ID: "100"}
 
+// mark is in all secrets, so that one which gets out is found.
+const mark = canary.Mark
+
 // patience is how long a test waits for what must happen.
 const patience = 10 * time.Second
 
@@ -30,6 +34,7 @@ type node struct {
 	*bridge.Bridge
 	broker *membus.Broker
 	log    *syncBuffer
+	out    io.Writer // takes what is to be searched
 }
 
 func newNode(t testing.TB, broker *membus.Broker) *node {
@@ -40,11 +45,18 @@ func newNode(t testing.TB, broker *membus.Broker) *node {
 // newNodeWith takes a configuration without a Logger, and perhaps without a Bus.
 func newNodeWith(t testing.TB, broker *membus.Broker, c bridge.Config) *node {
 	t.Helper()
-	n := &node{broker: broker, log: &syncBuffer{}}
-	c.Logger = slog.New(slog.NewTextHandler(n.log, nil))
+	return newNodeThatWrites(t, canary.Output(t), broker, c)
+}
+
+// newNodeThatWrites has the node write to out what it logs and publishes.
+func newNodeThatWrites(t testing.TB, out io.Writer, broker *membus.Broker, c bridge.Config) *node {
+	t.Helper()
+	n := &node{broker: broker, log: &syncBuffer{}, out: out}
+	c.Logger = canary.Logger(n.log, out)
 	if c.Bus == nil {
 		c.Bus = broker.NewNode()
 	}
+	c.Bus = canary.Tap(out, c.Bus)
 	var err error
 	n.Bridge, err = bridge.New(c)
 	if err != nil {
@@ -58,6 +70,15 @@ func newNodeWith(t testing.TB, broker *membus.Broker, c bridge.Config) *node {
 		}
 	})
 	return n
+}
+
+// Notify is the Bridge's. Its error is an output like any other.
+func (n *node) Notify(ctx context.Context, keys ...shared.EntityKey) error {
+	err := n.Bridge.Notify(ctx, keys...)
+	if err != nil {
+		fmt.Fprintln(n.out, "Notify:", err)
+	}
+	return err
 }
 
 func (n *node) register(t testing.TB, fetch shared.Fetcher, o bridge.EntityOptions) {
@@ -110,17 +131,31 @@ func (d *table) count() int {
 // screen is a client that reads at once and remembers what it saw.
 type screen struct {
 	*bridge.Client
+	out  io.Writer
 	mu   sync.Mutex
 	seen []*bridge.Update
 	told []string      // see story
 	news chan struct{} // one value when something was seen since it was last read
 }
 
-func newScreen(n *node, secret string) *screen {
-	s := &screen{news: make(chan struct{}, 1)}
-	s.Client = n.NewClient(s, bridge.ClientOptions{Secret: shared.NewSecret(secret)})
+// newScreen connects a client whose secret is the mark and name.
+func newScreen(n *node, name string) *screen {
+	s := &screen{out: n.out, news: make(chan struct{}, 1)}
+	s.Client = n.NewClient(s, bridge.ClientOptions{Secret: shared.NewSecret(mark + name)})
 	return s
 }
+
+// Subscribe is the Client's. Its error is an output like any other.
+func (s *screen) Subscribe(k shared.EntityKey, o bridge.SubscribeOptions) error {
+	err := s.Client.Subscribe(k, o)
+	if err != nil {
+		fmt.Fprintln(s.out, "Subscribe:", err)
+	}
+	return err
+}
+
+// become makes its secret the mark and name.
+func (s *screen) become(name string) { s.SetSecret(mark + name) }
 
 func (s *screen) Push(_ *bridge.Slot, u *bridge.Update) {
 	s.mu.Lock()

@@ -17,6 +17,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/bridge/membus"
+	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/conflate"
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -98,7 +99,7 @@ func newModel(t *testing.T, rt *rapid.T) *model {
 		m.join()
 	}
 	for i := range m.all {
-		m.all[i] = &reader{secret: "nobody", private: m.options.Scope == nil, last: map[shared.EntityKey]seen{}, complain: rt.Fatalf}
+		m.all[i] = &reader{secret: mark + "nobody", private: m.options.Scope == nil, last: map[shared.EntityKey]seen{}, complain: rt.Fatalf}
 		m.all[i].connect(m.nodes[i%2])
 	}
 	return m
@@ -129,7 +130,7 @@ func (m *model) join() {
 		}
 		return m.fates[met%len(m.fates)]
 	})
-	n.node = newNodeWith(m.t, &m.broker, bridge.Config{Bus: n.bus})
+	n.node = newNodeThatWrites(m.t, canary.Watch(m.t), &m.broker, bridge.Config{Bus: n.bus})
 	if err := n.RegisterBatch(items, m.db.fetcher(m.dawdle), m.options); err != nil {
 		m.rt.Fatal(err)
 	}
@@ -204,7 +205,7 @@ func (m *model) run() {
 			case 0:
 				m.db.write(k, func(r *record) { r.deleted = true })
 			case 1:
-				m.db.write(k, func(r *record) { r.forbidden = "b" })
+				m.db.write(k, func(r *record) { r.forbidden = mark + "b" })
 			default:
 				m.db.write(k, func(r *record) { r.deleted, r.forbidden = false, "" })
 			}
@@ -214,7 +215,7 @@ func (m *model) run() {
 		"subscribe":   func(rt *rapid.T) { m.someone(rt).watch(m.someKey(rt)) },
 		"unsubscribe": func(rt *rapid.T) { m.someone(rt).leave(m.someKey(rt)) },
 		"secret": func(rt *rapid.T) {
-			m.someone(rt).change(rapid.SampledFrom([]string{"a1", "a2", "b"}).Draw(rt, "secret"))
+			m.someone(rt).change(rapid.SampledFrom([]string{mark + "a1", mark + "a2", mark + "b"}).Draw(rt, "secret"))
 		},
 		"read": func(rt *rapid.T) { m.someone(rt).read() },
 		"bus":  func(*rapid.T) { m.down = !m.down; m.broker.SetDown(m.down) },
@@ -390,7 +391,7 @@ func (r *reader) leave(k shared.EntityKey) {
 }
 
 func (r *reader) change(secret string) {
-	r.secret, r.wasB = secret, r.wasB || secret == "b"
+	r.secret, r.wasB = secret, r.wasB || secret == mark+"b"
 	r.SetSecret(secret)
 }
 

@@ -111,7 +111,7 @@ func TestManyScopesOfOneKey(t *testing.T) {
 			n.notify(t, key)
 			synctest.Wait()
 			for i, s := range screens {
-				want := fmt.Sprintf(`{"id":"100","rev":%d,"for":"secret %d"}`, round+1, i)
+				want := fmt.Sprintf(`{"id":"100","rev":%d,"for":"%ssecret %d"}`, round+1, mark, i)
 				if got := s.rows(); !slices.Equal(got, []string{want}) {
 					t.Errorf("round %d: client %d saw %q", round, i, got)
 				}
@@ -146,20 +146,20 @@ func TestASecretChangedWhileItsScopeIsComputed(t *testing.T) {
 		slow.Store(true)
 		go s.Subscribe(key, withSnapshot)
 		<-inScope
-		s.SetSecret("new")
+		s.become("new")
 		goOn <- true
 		synctest.Wait()
-		if got := s.rows(); !slices.Equal(got, []string{"new"}) {
+		if got := s.rows(); !slices.Equal(got, []string{mark + "new"}) {
 			t.Errorf("saw %q, want the row of the new secret", got)
 		}
 		// And the other way round: a subscription that appears meanwhile.
 		slow.Store(true)
-		go s.SetSecret("newest")
+		go s.become("newest")
 		<-inScope
 		s.subscribe(t, other, withSnapshot)
 		goOn <- true
 		synctest.Wait()
-		if got := s.rows(); !slices.Equal(got[len(got)-2:], []string{"newest", "newest"}) {
+		if got := s.rows(); !slices.Equal(got[len(got)-2:], []string{mark + "newest", mark + "newest"}) {
 			t.Errorf("saw %q, want both keys to end with the newest secret", got)
 		}
 	})
@@ -207,7 +207,7 @@ func TestViewsWithoutMembersDoNotWait(t *testing.T) {
 		for i := range 1000 {
 			k := shared.EntityKey{Entity: items, ID: fmt.Sprint("passing ", i)}
 			s.subscribe(t, k, withSnapshot)
-			s.SetSecret(fmt.Sprint(i))
+			s.become(fmt.Sprint(i))
 			s.Unsubscribe(k)
 		}
 		if st := n.Stats(); st.Views > 2 || st.FetchesQueued > 1 {
@@ -307,14 +307,14 @@ func TestAHandlerThatEndsItsGoroutineCostsARetry(t *testing.T) {
 
 func TestQuotedSecretsStayOutOfTheLog(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		const secret = "CANARY\"quo\\ted\n\x01é/&?"
+		const secret = "\"quo\\ted\n\x01é/&?"
 		n := newNode(t, &membus.Broker{})
 		n.register(t, func(_ context.Context, k shared.EntityKey, s string) ([][]byte, error) {
 			return nil, fmt.Errorf("no session for %q, %s, %#v", s, s, shared.EntityKey{ID: s})
 		}, bridge.EntityOptions{})
 		newScreen(n, secret).subscribe(t, key, withSnapshot)
 		synctest.Wait()
-		if log := n.log.String(); strings.Contains(log, "CANARY") || !strings.Contains(log, "redacted") {
+		if log := n.log.String(); strings.Contains(log, mark) || strings.Contains(log, "quo") || !strings.Contains(log, "redacted") {
 			t.Errorf("the log shows the secret:\n%s", log)
 		}
 	})
@@ -342,7 +342,7 @@ func TestAFunctionClientsTakenRowIsDroppedWithItsSecret(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var (
 			mu      sync.Mutex
-			secret  = "old"
+			secret  = mark + "old"
 			fetched bool // the next to ask is the pump, with the row in its hand
 			asked   = make(chan bool)
 			goOn    = make(chan bool)
@@ -352,12 +352,12 @@ func TestAFunctionClientsTakenRowIsDroppedWithItsSecret(t *testing.T) {
 		n.register(t, func(_ context.Context, k shared.EntityKey, secret string) ([][]byte, error) {
 			mu.Lock()
 			defer mu.Unlock()
-			fetched = fetched || k == key && secret == "old"
+			fetched = fetched || k == key && secret == mark+"old"
 			return [][]byte{[]byte(k.ID + " for " + secret)}, nil
 		}, bridge.EntityOptions{})
 		getSecret := func() string {
 			mu.Lock()
-			pump := fetched && secret == "old"
+			pump := fetched && secret == mark+"old"
 			mu.Unlock()
 			if pump {
 				asked <- true
@@ -373,14 +373,14 @@ func TestAFunctionClientsTakenRowIsDroppedWithItsSecret(t *testing.T) {
 		n.notify(t, key)
 		<-asked
 		mu.Lock()
-		secret = "new"
+		secret = mark + "new"
 		mu.Unlock()
 		n.notify(t, other) // its fetch notices the new secret
 		synctest.Wait()
 		goOn <- true
 		synctest.Wait()
 		slices.Sort(got)
-		if !slices.Equal(got, []string{"100 for new", "other for new"}) {
+		if !slices.Equal(got, []string{"100 for " + mark + "new", "other for " + mark + "new"}) {
 			t.Errorf("got %q, want both rows for the new secret", got)
 		}
 		close(dc)
@@ -398,7 +398,7 @@ func TestAnEmptyMessageFromAQueueOfFunctionsIsAGap(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got []string
-		sub, _, dc := b.ClientBuilder(func(b []byte) { got = append(got, string(b)) }, func() string { return "" })
+		sub, _, dc := b.ClientBuilder(func(b []byte) { got = append(got, string(b)) }, func() string { return mark })
 		sub(key)
 		rows = "new"
 		q.publisher(items)(nil)
@@ -408,4 +408,143 @@ func TestAnEmptyMessageFromAQueueOfFunctionsIsAGap(t *testing.T) {
 		}
 		close(dc)
 	})
+}
+
+// A view that is announced as changed between being taken from the queue and being
+// fetched is served by that fetch: it does not wait for another.
+func TestAViewThatIsBeingFetchedDoesNotWait(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n, g := newNode(t, &membus.Broker{}), newGate()
+		n.register(t, g.fetch, bridge.EntityOptions{Workers: 1})
+		taken := false
+		sub, _, dc := n.ClientBuilder(func([]byte) {}, func() string {
+			if taken { // by a worker, which asks before it begins
+				taken = false
+				n.notify(t, key)
+			}
+			return mark
+		})
+		sub(key)
+		taken = true
+		n.notify(t, key)
+		<-g.entered
+		if st := n.Stats(); st.FetchesRunning != 1 || st.FetchesQueued != 0 {
+			t.Errorf("%d fetches run and %d wait, want the one", st.FetchesRunning, st.FetchesQueued)
+		}
+		g.release <- row("row")
+		synctest.Wait()
+		if st := n.Stats(); st.Fetches != 1 || st.FetchesQueued != 0 {
+			t.Errorf("%d fetches, and %d wait, want one in all", st.Fetches, st.FetchesQueued)
+		}
+		close(dc)
+	})
+}
+
+// A client that asked for changes alone, and then for the state as well, is owed it
+// from then on: also what differs after its secret has changed.
+func TestASnapshotAskedForLaterIsOwedLikeOneAskedForAtFirst(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n, db := newNode(t, &membus.Broker{}), &table{}
+		n.register(t, db.fetch, bridge.EntityOptions{})
+		s := newScreen(n, "old")
+		s.subscribe(t, key, bridge.SubscribeOptions{})
+		s.subscribe(t, key, withSnapshot)
+		synctest.Wait()
+		s.become("new")
+		synctest.Wait()
+		if got := s.rows(); len(got) != 2 || !strings.Contains(got[1], mark+"new") {
+			t.Errorf("saw %q, want the rows of both secrets", got)
+		}
+	})
+}
+
+// A subscription to another entity type that appears while the scopes of a new
+// secret are computed has its own scope, not that of those without a secret.
+func TestASubscriptionThatAppearsWhileTheSecretChanges(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		inScope, goOn := make(chan bool), make(chan bool)
+		slow := atomic.Bool{}
+		n, db := newNode(t, &membus.Broker{}), &table{}
+		n.register(t, db.fetch, bridge.EntityOptions{Scope: func(secret string) string {
+			if slow.CompareAndSwap(true, false) {
+				inScope <- true
+				<-goOn
+			}
+			return secret
+		}})
+		if err := n.Register("users", db.fetch, bridge.EntityOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		appears := shared.EntityKey{Entity: "users", ID: "1"}
+		nobody := &screen{out: t.Output(), news: make(chan struct{}, 1)}
+		nobody.Client = n.NewClient(nobody, bridge.ClientOptions{})
+		nobody.subscribe(t, appears, withSnapshot)
+		s := newScreen(n, "old")
+		s.subscribe(t, key, bridge.SubscribeOptions{})
+		slow.Store(true)
+		go s.become("new")
+		<-inScope
+		s.subscribe(t, appears, withSnapshot)
+		goOn <- true
+		synctest.Wait()
+		n.notify(t, appears)
+		synctest.Wait()
+		if got := s.rows(); len(got) == 0 || !strings.Contains(got[len(got)-1], mark+"new") {
+			t.Errorf("saw %q, want it to end with the row of the new secret", got)
+		}
+	})
+}
+
+// late is a client whose Drop can be made to wait, and with it whatever needs the
+// client's lock.
+type late struct {
+	screen
+	entered, goOn chan bool
+}
+
+func (l *late) Drop(*bridge.Slot) bool {
+	if l.entered != nil {
+		l.entered <- true
+		<-l.goOn
+	}
+	return false
+}
+
+// A view is refused to two clients. Before the second is unsubscribed it leaves and
+// comes back, so that the refusal is dropped unread: it must not be unsubscribed
+// without a word.
+func TestWhoWasNotToldAfterAllStaysSubscribed(t *testing.T) {
+	n, refusing := newNode(t, &membus.Broker{}), newGate()
+	var refused atomic.Bool
+	n.register(t, func(ctx context.Context, k shared.EntityKey, secret string) ([][]byte, error) {
+		if refused.CompareAndSwap(false, true) {
+			return refusing.fetch(ctx, k, secret)
+		}
+		return [][]byte{[]byte(secret)}, nil
+	}, bridge.EntityOptions{Scope: func(secret string) string { return strings.TrimRight(secret, "12") }})
+	first := &late{screen: screen{out: t.Output(), news: make(chan struct{}, 1)}}
+	first.Client = n.NewClient(first, bridge.ClientOptions{Secret: shared.NewSecret(mark + "a1")})
+	second := newScreen(n, "a2")
+	first.subscribe(t, other, bridge.SubscribeOptions{})
+	first.subscribe(t, key, withSnapshot)
+	<-refusing.entered
+	second.subscribe(t, key, withSnapshot)
+
+	// The first client's lock is held, so that it cannot be unsubscribed yet, nor
+	// the second after it.
+	first.entered, first.goOn = make(chan bool), make(chan bool)
+	go first.Unsubscribe(other)
+	<-first.entered
+	refusing.release <- func() ([][]byte, error) { return nil, shared.ErrForbidden }
+	second.waitFor(t, 1)
+	second.become("b")
+	second.become("a2")
+	first.goOn <- true
+
+	for seen := 2; ; seen++ { // perhaps the row of b, and then its own
+		all := second.waitFor(t, seen)
+		if u := all[seen-1]; u.Kind == bridge.KindRows && string(u.Rows[0]) == mark+"a2" {
+			return
+		}
+	}
 }

@@ -138,15 +138,15 @@ func TestTheApplicationsVersionIsOneOfASecret(t *testing.T) {
 		s := newScreen(n, "admin")
 		s.subscribe(t, key, withSnapshot)
 		synctest.Wait()
-		s.SetSecret("guest")
+		s.become("guest")
 		synctest.Wait()
-		if got, want := s.rows(), []string{"for admin", "for guest"}; !slices.Equal(got, want) {
+		if got, want := s.rows(), []string{"for " + mark + "admin", "for " + mark + "guest"}; !slices.Equal(got, want) {
 			t.Errorf("saw %q, want %q", got, want)
 		}
 		back := newScreen(n, "guest")
 		back.subscribe(t, key, bridge.SubscribeOptions{Snapshot: true, Version: s.all()[0].Version})
 		synctest.Wait()
-		if got, want := back.rows(), []string{"for guest"}; !slices.Equal(got, want) {
+		if got, want := back.rows(), []string{"for " + mark + "guest"}; !slices.Equal(got, want) {
 			t.Errorf("with the version of another secret it saw %q, want %q", got, want)
 		}
 	})

@@ -267,7 +267,8 @@ func (v *view) unused() bool {
 
 // begin takes the view from queued to fetching. It returns false where there is
 // nobody to fetch for, or where a worker has begun already: a view that is marked
-// between being taken from the queue and this is in the queue again.
+// between being taken from the queue and this is in the queue again, and may have
+// been taken from it twice.
 func (v *view) begin() (job fetchJob, ok bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -278,6 +279,7 @@ func (v *view) begin() (job fetchJob, ok bool) {
 		v.forgetLocked()
 		return fetchJob{}, false
 	}
+	v.entity.queue.remove(v) // where it is again, if it was marked since a worker took it
 	v.state = fetching
 	v.entity.running.Add(1) // until its outcome is settled
 	v.entity.bridge.counts.fetches.Add(1)

@@ -59,7 +59,11 @@ func TestAPoolOutlivesItsServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	d := s.NewDatabase(t, `create table items (id int primary key); insert into items values (1)`)
 	pool := open(t, d.URL(), 4)
 	q := db.Rows(pool, "select * from items where id = $1")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/bridge/nsqbus"
+	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
 )
@@ -46,11 +47,11 @@ func TestConfigReachesTheParts(t *testing.T) {
 func TestConfigReachesNSQ(t *testing.T) {
 	c := Config{
 		NSQAddr: "a:1, b:2", NSQLookupAddr: "c:3,d:4", NSQSharedTopic: "changes", QueuePrefix: "my.",
-		NSQTLS: &tls.Config{}, NSQAuthSecret: "open sesame", Logger: slog.New(slog.DiscardHandler),
+		NSQTLS: &tls.Config{}, NSQAuthSecret: canary.Mark, Logger: slog.New(slog.DiscardHandler),
 	}
 	want := nsqbus.Config{
 		Addrs: []string{"a:1", "b:2"}, LookupAddrs: []string{"c:3", "d:4"}, SharedTopic: "changes", Prefix: "my.",
-		TLS: c.NSQTLS, AuthSecret: "open sesame", Logger: c.Logger,
+		TLS: c.NSQTLS, AuthSecret: canary.Mark, Logger: c.Logger,
 	}
 	if got := c.nsq(); !reflect.DeepEqual(got, want) {
 		t.Errorf("nsqbus.Config is %+v, want %+v", got, want)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"log/slog"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -16,12 +15,13 @@ import (
 
 	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/es"
+	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
 func newSync(t *testing.T, c es.Config) *es.EntitySync {
 	t.Helper()
-	c.Logger = slog.New(slog.DiscardHandler)
+	c.Logger = canary.Logger(canary.Output(t))
 	s, err := es.New(c)
 	if err != nil {
 		t.Fatal(err)
@@ -264,7 +264,7 @@ func TestCloseMayBeCalledAgain(t *testing.T) {
 func TestCloseReachesTheBusWhateverTheClientsDo(t *testing.T) {
 	entered, release := make(chan bool), make(chan bool)
 	s, err := es.New(es.Config{
-		Logger:        slog.New(slog.DiscardHandler),
+		Logger:        canary.Logger(canary.Output(t)),
 		WSPassThrough: func(string, []byte) { entered <- true; <-release },
 	})
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"log"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -30,7 +29,7 @@ func ExampleNew() {
 	var table atomic.Pointer[Item] // stands for the database
 	table.Store(&Item{Name: "apple", Price: 0.5, Cost: 0.2})
 
-	sync, err := es.New(es.Config{Logger: slog.New(slog.DiscardHandler)}) // with NSQAddr to join other nodes
+	sync, err := es.New(es.Config{}) // with NSQAddr to join other nodes
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -75,7 +74,7 @@ func ExampleNew() {
 
 // The classic form: a mux, and a handler that passes each row on.
 func ExampleSetup() {
-	config := es.Config{Mux: mux.NewRouter(), Logger: slog.New(slog.DiscardHandler)} // with NSQAddr to join other nodes
+	config := es.Config{Mux: mux.NewRouter()} // with NSQAddr to join other nodes
 	entitySync := es.Setup(config)
 	defer entitySync.Close(context.Background())
 	entitySync.RegisterEntityAndDBHandler("report", func(key shared.EntityKey, secret string, handler shared.ByteHandler) {

@@ -4,9 +4,9 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -38,7 +38,7 @@ var build = func() func(t *testing.T, name string) string {
 func serve(t *testing.T, name string, args ...string) (addr string) {
 	t.Helper()
 	cmd := exec.Command(build(t, name), append(args, "-listen", "127.0.0.1:0")...)
-	cmd.Stderr = os.Stderr
+	cmd.Stderr = t.Output()
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -46,11 +46,17 @@ func serve(t *testing.T, name string, args ...string) (addr string) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	said, ended := bufio.NewReader(out), make(chan struct{})
 	t.Cleanup(func() {
 		cmd.Process.Kill()
+		<-ended
 		cmd.Wait()
 	})
-	line, err := bufio.NewReader(out).ReadString('\n')
+	line, err := said.ReadString('\n')
+	go func() { // until the program ends
+		defer close(ended)
+		io.Copy(t.Output(), said)
+	}()
 	addr, ok := strings.CutPrefix(strings.TrimSpace(line), "listening on ")
 	if err != nil || !ok {
 		t.Fatalf("%s said %q, %v", name, line, err)
@@ -66,7 +72,9 @@ func TestClassicServiceAndClient(t *testing.T) {
 	idle := serve(t, "classic/service", "-nsqd", nsqd.Addr)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, build(t, "classic/client"), "-addr", idle, "-secret", "s3cret", "-n", "3").Output()
+	client := exec.CommandContext(ctx, build(t, "classic/client"), "-addr", idle, "-secret", mark, "-n", "3")
+	client.Stderr = t.Output()
+	out, err := client.Output() // its rows, which say whose they are
 	if err != nil {
 		t.Fatalf("the client ended with %v after printing %q", err, out)
 	}
@@ -76,7 +84,7 @@ func TestClassicServiceAndClient(t *testing.T) {
 	}
 	for _, line := range lines {
 		var row struct{ ID, For, Pass string }
-		if err := json.Unmarshal([]byte(line), &row); err != nil || row.ID != "100" || row.For != "s3cret" || row.Pass != `s3cret{"mine":true}` {
+		if err := json.Unmarshal([]byte(line), &row); err != nil || row.ID != "100" || row.For != mark || row.Pass != mark+`{"mine":true}` {
 			t.Errorf("the client got %s, %v", line, err)
 		}
 	}
@@ -108,14 +116,14 @@ func TestClassicOwnQueue(t *testing.T) {
 					got <- string(b)
 				}
 			}()
-			for _, m := range []string{`{"action":"secret","body":"me"}`, `{"action":"subscribe","body":{"id":"7","entity":"items"}}`} {
+			for _, m := range []string{`{"action":"secret","body":"` + mark + `"}`, `{"action":"subscribe","body":{"id":"7","entity":"items"}}`} {
 				if err := c.WriteMessage(websocket.TextMessage, []byte(m)); err != nil {
 					t.Fatal(err)
 				}
 			}
 			// The classic wire acknowledges nothing: write until the
 			// subscription shows.
-			want := []string{`{"row":"red","for":"me"}`, `{"and":"another"}`}
+			want := []string{`{"row":"red","for":"` + mark + `"}`, `{"and":"another"}`}
 			for end := time.Now().Add(patience); len(want) > 0; {
 				r, err := http.PostForm("http://"+addr+"/write", url.Values{"id": {"7"}, "row": {"red"}})
 				if err != nil {

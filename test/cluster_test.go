@@ -3,7 +3,7 @@ package test
 import (
 	"context"
 	"fmt"
-	"log/slog"
+	"io"
 	"net/http/httptest"
 	"strings"
 	"sync"
@@ -13,6 +13,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/entity-sync/entity-sync/es"
+	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -49,15 +50,19 @@ func (d *database) fetch(_ context.Context, key shared.EntityKey, secret string)
 	return row{key.ID, d.rev[key.ID], secret}, nil
 }
 
+// mark is in all secrets, so that one which gets out is found.
+const mark = canary.Mark
+
 // node is one server.
 type node struct {
 	*es.EntitySync
 	server *httptest.Server
+	out    io.Writer // takes what is to be searched
 }
 
 func startNode(t testing.TB, db *database, c es.Config, opts ...es.Option) *node {
 	t.Helper()
-	c.Logger = slog.New(slog.DiscardHandler)
+	c.Logger = canary.Logger(canary.Output(t))
 	s, err := es.New(c)
 	if err != nil {
 		t.Fatal(err)
@@ -65,9 +70,18 @@ func startNode(t testing.TB, db *database, c es.Config, opts ...es.Option) *node
 	if err := es.Register(s, items, db.fetch, opts...); err != nil {
 		t.Fatal(err)
 	}
-	n := &node{s, httptest.NewServer(s)}
+	n := &node{s, httptest.NewServer(s), canary.Output(t)}
 	t.Cleanup(n.stop(t))
 	return n
+}
+
+// Notify is the EntitySync's. Its error is an output like any other.
+func (n *node) Notify(ctx context.Context, keys ...shared.EntityKey) error {
+	err := n.EntitySync.Notify(ctx, keys...)
+	if err != nil {
+		fmt.Fprintln(n.out, "Notify:", err)
+	}
+	return err
 }
 
 func (n *node) stop(t testing.TB) func() {
@@ -114,7 +128,8 @@ type client struct {
 	t testing.TB
 }
 
-func (n *node) dial(t testing.TB, secret string) *client {
+// dial connects a client whose secret is the mark and name.
+func (n *node) dial(t testing.TB, name string) *client {
 	t.Helper()
 	ws, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(n.server.URL, "http"), nil)
 	if err != nil {
@@ -122,7 +137,7 @@ func (n *node) dial(t testing.TB, secret string) *client {
 	}
 	t.Cleanup(func() { ws.Close() })
 	c := &client{ws, t}
-	c.send(`{"action":"secret","body":%q}`, secret)
+	c.send(`{"action":"secret","body":%q}`, mark+name)
 	return c
 }
 

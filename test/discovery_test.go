@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"runtime"
 	"strings"
 	"sync"
@@ -14,6 +13,7 @@ import (
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/bridge/nsqbus"
 	"github.com/entity-sync/entity-sync/es"
+	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
@@ -222,7 +222,7 @@ var _ bridge.Listener = (*member)(nil)
 func joinBus(t *testing.T, lookupd *nsqdtest.Daemon, interval time.Duration) *member {
 	t.Helper()
 	b, err := nsqbus.New(nsqbus.Config{
-		LookupAddrs: []string{lookupd.HTTPAddr}, LookupInterval: interval, Logger: slog.New(slog.DiscardHandler),
+		LookupAddrs: []string{lookupd.HTTPAddr}, LookupInterval: interval, Logger: canary.Logger(canary.Output(t)),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -35,7 +35,7 @@ func TestAChangeOnAnyNodeReachesTheClientsOfAll(t *testing.T) {
 		rev := db.write("100")
 		n.notify(t, "100")
 		for i, c := range clients {
-			if r := c.readUntil(rev); r.For != fmt.Sprint("user ", i) {
+			if r := c.readUntil(rev); r.For != fmt.Sprint(mark, "user ", i) {
 				t.Errorf("client %d got %+v, fetched for somebody else", i, r)
 			}
 		}
@@ -63,7 +63,7 @@ func TestEachNodeFetchesOnceForEqualScopes(t *testing.T) {
 	rev := db.write("100")
 	nodes[0].notify(t, "100")
 	for i, c := range clients {
-		want := []string{"guest", "guest", "boss", "boss"}[i%4]
+		want := mark + []string{"guest", "guest", "boss", "boss"}[i%4]
 		if r := c.readUntil(rev); role(r.For) != want {
 			t.Errorf("client %d, a %s, got %+v", i, want, r)
 		}

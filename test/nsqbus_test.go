@@ -2,13 +2,13 @@ package test
 
 import (
 	"encoding/json"
-	"log/slog"
 	"testing"
 	"time"
 
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/bridge/bustest"
 	"github.com/entity-sync/entity-sync/bridge/nsqbus"
+	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
@@ -53,9 +53,10 @@ func TestNSQConformanceOnASharedTopicOverDiscovery(t *testing.T) {
 const lookupInterval = 100 * time.Millisecond
 
 func harness(nsqd *nsqdtest.Daemon, c nsqbus.Config) bustest.Harness {
-	c.Prefix, c.Logger = "conformance.", slog.New(slog.DiscardHandler)
+	c.Prefix = "conformance."
 	return bustest.Harness{
 		NewBus: func(t *testing.T) bridge.Bus {
+			c.Logger = canary.Logger(canary.Output(t))
 			b, err := nsqbus.New(c)
 			if err != nil {
 				t.Fatal(err)

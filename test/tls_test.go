@@ -154,19 +154,19 @@ func TestTLSToNSQ(t *testing.T) {
 // An nsqd that asks for authentication gets the secret, which must be right.
 func TestAuthenticationToNSQ(t *testing.T) {
 	authd := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.FormValue("secret") != "open sesame" {
+		if r.FormValue("secret") != mark {
 			http.Error(w, "no", http.StatusForbidden)
 			return
 		}
 		fmt.Fprint(w, `{"ttl":3600,"identity":"test","authorizations":[{"permissions":["subscribe","publish"],"topic":".*","channels":[".*"]}]}`)
 	}))
-	defer authd.Close()
+	t.Cleanup(authd.Close) // after the nodes: nsqd logs the question that it could not ask, with the secret
 	nsqd := nsqdtest.StartWith(t, nsqdtest.Options{AuthAddrs: []string{strings.TrimPrefix(authd.URL, "http://")}})
 	var db database
-	n := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr, NSQAuthSecret: "open sesame"})
+	n := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr, NSQAuthSecret: mark})
 	untilReady(t, n)
 	n.notify(t, "100")
-	for _, wrong := range []string{"", "let me in"} {
+	for _, wrong := range []string{"", mark + "?"} {
 		n := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr, NSQAuthSecret: wrong})
 		err := n.Notify(t.Context(), item("100"))
 		if err == nil || n.Bridge.Ready() {

@@ -57,7 +57,7 @@ func TestEverythingHasAPace(t *testing.T) {
 		c := s.dialV2(t)
 		c.send(`{"action":"subscribe","body":[%s]}`, listOf(100, ""))
 		for i := range 15 {
-			c.send(`{"action":"secret","body":"%d"}`, i)
+			c.send(`{"action":"secret","body":"%s%d"}`, mark, i)
 		}
 		time.Sleep(time.Second)
 		if got := fetches.Load(); got > 800 {
@@ -177,7 +177,7 @@ func TestWhoWasToldToGoIsNotHeard(t *testing.T) {
 	}, echo)
 	c := s.dial(t)
 	c.SetCloseHandler(func(int, string) error { return nil }) // says nothing to it
-	c.send(`{"action":"secret","body":"token"}`)
+	c.send(`{"action":"secret","body":"` + mark + `token"}`)
 	c.send(`{}`)
 	_, _, err := c.ReadMessage()
 	if !websocket.IsCloseError(err, web.CloseExpired) {
@@ -252,7 +252,7 @@ func TestWhoMustGoDoesNotTrickleOn(t *testing.T) {
 		VerifySecret: func(context.Context, string) (time.Time, error) { return time.Now().Add(time.Second), nil },
 	}, func(context.Context, shared.EntityKey, string) ([][]byte, error) { return [][]byte{[]byte(big)}, nil })
 	c := s.slowly(t)
-	c.send(`{"action":"secret","body":"token"}`)
+	c.send(`{"action":"secret","body":"` + mark + `token"}`)
 	c.send(`{"action":"subscribe","body":[%s]}`, listOf(4, ""))
 	trickling := make(chan bool)
 	go func() {
@@ -311,7 +311,7 @@ func TestAuthenticatingTakesAPlace(t *testing.T) {
 func TestTheLogIsBoundedForAllClientsTogether(t *testing.T) {
 	s := start(t, web.Config{
 		RemoteAddr:   func(r *http.Request) string { return r.Header.Get("X-Forwarded-For") },
-		Authenticate: func(r *http.Request) (string, time.Time, error) { panic(errors.New("canary-7ed1")) },
+		Authenticate: func(r *http.Request) (string, time.Time, error) { panic(errors.New(mark)) },
 	}, echo)
 	for range 200 {
 		s.status(t, http.Header{"X-Forwarded-For": {strings.Repeat("canary", 1000)}})
@@ -320,7 +320,7 @@ func TestTheLogIsBoundedForAllClientsTogether(t *testing.T) {
 	if n := strings.Count(log, "\n"); n < 10 || n > 120 {
 		t.Errorf("%d lines, want some 50", n)
 	}
-	if !strings.Contains(log, "abuse_test.go") || strings.Contains(log, "canary-7ed1") || len(log) > 1<<20 {
+	if !strings.Contains(log, "abuse_test.go") || strings.Contains(log, mark) || len(log) > 1<<20 {
 		t.Errorf("the log, of %d bytes, does not say where it panicked, or what with:\n%.2000s", len(log), log)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
-	"log/slog"
 	"net"
 	"net/http"
 	"sync"
@@ -16,6 +15,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -75,7 +75,7 @@ func payloads(t *testing.T, b []byte) (all [][]byte) {
 // at no great length, and nothing that is no key is subscribed to.
 func FuzzV2Message(f *testing.F) {
 	for _, seed := range []string{
-		`{"action":"secret","ref":1,"body":"me"}`, `{"action":"subscribe","ref":"a","body":{"entity":"items","id":"1"}}`,
+		`{"action":"secret","ref":1,"body":"` + canary.Mark + `"}`, `{"action":"subscribe","ref":"a","body":{"entity":"items","id":"1"}}`,
 		`{"action":"subscribe","body":[{"entity":"items","id":"1","version":"x"},{"entity":"","id":""}]}`, `{"action":"unsubscribe","body":[]}`,
 		`{"action":"dance","ref":{}}`, `{"action":7}`, `[]`, `null`, `{}`, `{"Action":"secret","BODY":"x"}`, "", "\xff", `{"action":"subscribe","body":{"entity":"items","id":"\ud800"}}`,
 	} {
@@ -86,7 +86,7 @@ func FuzzV2Message(f *testing.F) {
 		if !utf8.Valid(message) || len(message) > defaultMaxMessageBytes {
 			return // refused before it comes to the codec
 		}
-		s, written := hear(v2Wire{}, Config{}, message)
+		s, written := hear(t, v2Wire{}, Config{}, message)
 		frames := payloads(t, written)
 		if len(frames) == 0 {
 			t.Fatalf("%q is not answered", message)
@@ -110,8 +110,8 @@ func FuzzV2Message(f *testing.F) {
 }
 
 // hear has a session of a wire take one message, and returns what it wrote.
-func hear(wire codec, c Config, message []byte) (s *session, written []byte) {
-	c.Logger = slog.New(slog.DiscardHandler)
+func hear(t *testing.T, wire codec, c Config, message []byte) (s *session, written []byte) {
+	c.Logger = canary.Logger(canary.Watch(t))
 	h := &Handler{config: c.withDefaults(), logs: rate.NewLimiter(1, 1)}
 	conn := &recorder{}
 	s = &session{
@@ -151,7 +151,7 @@ func FuzzClassicMessage(f *testing.F) {
 		}
 		var own []string
 		c := Config{PassThrough: func(_ string, b []byte) { own = append(own, string(b)) }}
-		s, written := hear(classicWire{}, c, message)
+		s, written := hear(t, classicWire{}, c, message)
 		if len(written) > 0 {
 			t.Fatalf("%q is answered with %q", message, written)
 		}
@@ -222,7 +222,7 @@ func FuzzFrames(f *testing.F) {
 			t.Fatal(err)
 		}
 		conn.written = nil // the upgrade
-		h, err := newHandler(Config{Logger: slog.New(slog.DiscardHandler), MessageRate: 1 << 20, SubscribeRate: 1 << 20, MaxMessageBytes: 4 << 10},
+		h, err := newHandler(Config{Logger: canary.Logger(canary.Watch(t)), MessageRate: 1 << 20, SubscribeRate: 1 << 20, MaxMessageBytes: 4 << 10},
 			func(*session) client { return engine{map[shared.EntityKey]bool{}} })
 		if err != nil {
 			t.Fatal(err)
@@ -253,7 +253,7 @@ func FuzzFrames(f *testing.F) {
 
 // An order is read as it was written, and nothing else is one.
 func FuzzParseOrder(f *testing.F) {
-	f.Add(order{code: CloseRevoked, digest: digestOf(shared.NewSecret("me")), given: time.UnixMilli(1)}.text())
+	f.Add(order{code: CloseRevoked, digest: digestOf(shared.NewSecret(canary.Mark)), given: time.UnixMilli(1)}.text())
 	f.Add("close 4410 x 99999999999999999999")
 	f.Add("again")
 	f.Fuzz(func(t *testing.T, text string) {

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,13 +46,13 @@ func TestAuthenticate(t *testing.T) {
 			case "banned":
 				return "", time.Time{}, fmt.Errorf("banned: %w", shared.ErrForbidden)
 			case "down":
-				return "", time.Time{}, errors.New("no database: canary-7ed1")
+				return "", time.Time{}, errors.New("no database: " + mark)
 			case "panic":
-				panic("canary-7ed1")
+				panic(mark)
 			case "expired":
-				return "me", time.Now().Add(-time.Second), nil
+				return mark + "me", time.Now().Add(-time.Second), nil
 			}
-			return "secret of " + cookie.Value, time.Time{}, nil
+			return mark + "secret of " + cookie.Value, time.Time{}, nil
 		},
 	}, echo)
 	for session, want := range map[string]int{"": 401, "banned": 403, "down": 503, "panic": 503, "expired": 401, "anna": 101} {
@@ -76,12 +77,12 @@ func TestAuthenticate(t *testing.T) {
 	c := s.dialWith(t, http.Header{"Cookie": {"session=anna"}, "Sec-WebSocket-Protocol": {web.SubprotocolV2}})
 	c.send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
 	c.wantFrame("ack")
-	c.wantFrame(`update items 1 {"id":"1","for":"secret of anna"}`)
-	c.send(`{"action":"secret","body":"secret of ben"}`)
+	c.wantFrame(`update items 1 {"id":"1","for":"` + mark + `secret of anna"}`)
+	c.send(`{"action":"secret","body":"` + mark + `secret of ben"}`)
 	c.wantFrame("error forbidden") // it cannot say that it is somebody else
 	s.notify(t, "1")
-	c.wantFrame(`update items 1 {"id":"1","for":"secret of anna"}`)
-	if strings.Contains(s.log.String(), "canary-7ed1") {
+	c.wantFrame(`update items 1 {"id":"1","for":"` + mark + `secret of anna"}`)
+	if strings.Contains(s.log.String(), mark) {
 		t.Errorf("the log quotes the application's error:\n%s", s.log)
 	}
 }
@@ -93,39 +94,39 @@ func TestExpiry(t *testing.T) {
 	s := start(t, web.Config{
 		VerifySecret: func(_ context.Context, secret string) (time.Time, error) {
 			switch {
-			case secret == "forever":
+			case secret == mark+"forever":
 				return time.Time{}, nil
-			case strings.HasPrefix(secret, "token"):
+			case strings.HasPrefix(secret, mark+"token"):
 				return time.Now().Add(life), nil
-			case secret == "old":
+			case secret == mark+"old":
 				return time.Now().Add(-life), nil
 			}
 			return time.Time{}, shared.ErrUnauthenticated
 		},
 	}, echo)
 	c, classic, lasting := s.dialV2(t), s.dial(t), s.dialV2(t)
-	c.send(`{"action":"secret","body":"token 1"}`)
+	c.send(`{"action":"secret","body":"` + mark + `token 1"}`)
 	c.wantFrame("ack")
 	if f := c.wantFrame("expiring"); f.Body.Seconds != 1 {
 		t.Errorf("it says %d seconds, want 1", f.Body.Seconds)
 	}
 	for _, bad := range []string{"wrong", "old"} {
-		c.send(`{"action":"secret","body":%q}`, bad)
+		c.send(`{"action":"secret","body":%q}`, mark+bad)
 		c.wantFrame("error unauthenticated")
 	}
-	c.send(`{"action":"secret","body":"token 2"}`) // in time
+	c.send(`{"action":"secret","body":"` + mark + `token 2"}`) // in time
 	c.wantFrame("ack")
 	c.send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
 	c.wantFrame("ack")
-	c.wantFrame(`update items 1 {"id":"1","for":"token 2"}`)
-	lasting.send(`{"action":"secret","body":"token 1"}`)
+	c.wantFrame(`update items 1 {"id":"1","for":"` + mark + `token 2"}`)
+	lasting.send(`{"action":"secret","body":"` + mark + `token 1"}`)
 	lasting.wantFrame("ack")
-	lasting.send(`{"action":"secret","body":"forever"}`)
+	lasting.send(`{"action":"secret","body":"` + mark + `forever"}`)
 	lasting.wantFrame("ack")
 
 	c.wantFrame("expiring")
 	c.wantClose(web.CloseExpired)
-	classic.send(`{"action":"secret","body":"token 1"}`)
+	classic.send(`{"action":"secret","body":"` + mark + `token 1"}`)
 	classic.wantClose(web.CloseExpired)
 	lasting.send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
 	lasting.wantFrame("ack") // still here
@@ -159,17 +160,17 @@ func TestAuthorize(t *testing.T) {
 			attempts = append(attempts, a)
 			switch {
 			case a.Key.ID == "down":
-				return errors.New("canary-7ed1")
+				return errors.New(mark)
 			case a.Key.ID == "panic":
-				panic("canary-7ed1")
-			case a.Key.ID == "admins only" && a.Secret != shared.NewSecret("admin"):
+				panic(mark)
+			case a.Key.ID == "admins only" && a.Secret != shared.NewSecret(mark+"admin"):
 				return shared.ErrForbidden
 			}
 			return nil
 		},
 	}, echo)
 	c := s.dialV2(t)
-	c.send(`{"action":"secret","body":"admin"}`)
+	c.send(`{"action":"secret","body":"` + mark + `admin"}`)
 	c.wantFrame("ack")
 	c.send(`{"action":"subscribe","body":[{"entity":"items","id":"admins only"},{"entity":"items","id":"down"},{"entity":"items","id":"1"}]}`)
 	c.wantFrame("error items down unavailable")
@@ -180,7 +181,7 @@ func TestAuthorize(t *testing.T) {
 		}
 	}
 	mu.Lock()
-	if want := (shared.Attempt{Action: "subscribe", Key: shared.EntityKey{Entity: "items", ID: "down"}, Secret: shared.NewSecret("admin"), Remote: "198.51.100.7"}); attempts[1] != want {
+	if want := (shared.Attempt{Action: "subscribe", Key: shared.EntityKey{Entity: "items", ID: "down"}, Secret: shared.NewSecret(mark + "admin"), Remote: "198.51.100.7"}); attempts[1] != want {
 		t.Errorf("the application was asked about %+v, want %+v", attempts[1], want)
 	}
 	mu.Unlock()
@@ -189,12 +190,12 @@ func TestAuthorize(t *testing.T) {
 	c.wantFrame("ack 5")
 
 	// What the new secret may not have ends, before anything is fetched with it.
-	c.send(`{"action":"secret","body":"guest"}`)
+	c.send(`{"action":"secret","body":"` + mark + `guest"}`)
 	c.wantFrame("unsubscribed items admins only forbidden")
 	c.wantFrame("ack")
-	c.wantFrame(`update items 1 {"id":"1","for":"guest"}`)
+	c.wantFrame(`update items 1 {"id":"1","for":"` + mark + `guest"}`)
 	s.untilSubscribed(t, 1)
-	if strings.Contains(s.log.String(), "canary-7ed1") {
+	if strings.Contains(s.log.String(), mark) {
 		t.Errorf("the log quotes the application's error:\n%s", s.log)
 	}
 }
@@ -303,14 +304,34 @@ func TestTooMuchWaiting(t *testing.T) {
 	}
 }
 
+// One that was sent away for it is given a moment to go, and is not heard.
+func TestWhoHasTooMuchWaitingMustGo(t *testing.T) {
+	var heard atomic.Int64
+	s := start(t, web.Config{
+		MaxQueuedBytes: 10, PingInterval: time.Hour,
+		OnMessage: func(web.Session, []byte) { heard.Add(1) },
+	}, echo)
+	c := s.dialV2(t)
+	c.SetCloseHandler(func(int, string) error { return nil }) // says nothing to it
+	c.send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
+	c.wantClose(web.CloseSlow)
+	for range 5 {
+		c.WriteMessage(websocket.TextMessage, []byte(`{}`)) // unless it is cut off already
+	}
+	until(t, "it is cut off", func() bool { return s.bridge.Stats().Clients == 0 })
+	if heard.Load() != 0 {
+		t.Errorf("%d messages were heard after it was told to go", heard.Load())
+	}
+}
+
 func TestHeadersAreNoPlaceForASecret(t *testing.T) {
 	s := start(t, web.Config{Snapshot: true}, echo)
 	u, err := url.Parse("ws" + strings.TrimPrefix(s.URL, "http"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	u.RawQuery = "secret=admin"
-	ws, _, err := websocket.DefaultDialer.Dial(u.String(), http.Header{"Secret": {"admin"}})
+	u.RawQuery = "secret=" + mark
+	ws, _, err := websocket.DefaultDialer.Dial(u.String(), http.Header{"Secret": {mark}})
 	if err != nil {
 		t.Fatal(err)
 	}

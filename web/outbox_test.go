@@ -2,7 +2,6 @@ package web
 
 import (
 	"context"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -16,12 +15,12 @@ import (
 
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/bridge/membus"
+	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
 // still is a session that writes to a recorder.
 func still(c Config) (*session, *recorder) {
-	c.Logger = slog.New(slog.DiscardHandler)
 	h := &Handler{config: c.withDefaults(), logs: rate.NewLimiter(1, 1)}
 	conn := &recorder{}
 	s := &session{handler: h, codec: v2Wire{}, messages: newPace(1000), subscribes: newPace(1000)}
@@ -38,7 +37,7 @@ func (s sink) Drop(*bridge.Slot) bool                { return false }
 // updates has the engine make some, with rows of the given sizes.
 func updates(t *testing.T, sizes ...int) (all []*bridge.Update) {
 	t.Helper()
-	b, err := bridge.New(bridge.Config{Bus: new(membus.Broker).NewNode(), Logger: slog.New(slog.DiscardHandler)})
+	b, err := bridge.New(bridge.Config{Bus: new(membus.Broker).NewNode()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +160,7 @@ func (p prompt) SetSecret(string) { p.s.out.Push(new(bridge.Slot), p.u) }
 // quickly that is there.
 func TestAnswersComeBeforeRows(t *testing.T) {
 	u := updates(t, 1)[0]
-	for _, request := range []string{`{"action":"secret","body":"me"}`, `{"action":"subscribe","body":{"entity":"items","id":"1"}}`} {
+	for _, request := range []string{`{"action":"secret","body":"` + canary.Mark + `me"}`, `{"action":"subscribe","body":{"entity":"items","id":"1"}}`} {
 		for range 100 {
 			s, conn := still(Config{})
 			s.client = prompt{s: s, u: u}
@@ -185,7 +184,7 @@ func TestPlacesAreGivenBack(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h, err := newHandler(Config{Logger: slog.New(slog.DiscardHandler)}, nil)
+			h, err := newHandler(Config{}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -241,7 +240,7 @@ func TestNothingIsWrittenWhileTheSecretChanges(t *testing.T) {
 		s, _ := still(Config{})
 		takenBack := false
 		s.codec, s.client = wire, halfway{s: s, u: u, takenBack: &takenBack}
-		s.receive([]byte(`{"action":"secret","body":"me"}`))
+		s.receive([]byte(`{"action":"secret","body":"` + canary.Mark + `me"}`))
 		s.out.end(nil)
 		s.out.wait()
 		if !takenBack {

@@ -45,12 +45,12 @@ func TestOwnMessagesAreAnswered(t *testing.T) {
 		}
 	}}, echo)
 	for _, c := range []*conn{s.dial(t), s.dialV2(t)} {
-		c.send(`{"action":"secret","body":"me"}`)
+		c.send(`{"action":"secret","body":"` + mark + `me"}`)
 		if c.Subprotocol() != "" {
 			c.wantFrame("ack")
 		}
 		c.send(`{"hello":1}`)
-		c.want(`{"hello":1} from me at 127.0.0.1`)
+		c.want(`{"hello":1} from ` + mark + `me at 127.0.0.1`)
 		mu.Lock()
 		session := sessions[len(sessions)-1]
 		mu.Unlock()

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -58,7 +59,8 @@ func TestTheDocumentShowsTheFramesOfTheServer(t *testing.T) {
 		wire.freshness(false),
 		wire.freshness(true),
 		wire.expiring(30 * time.Second),
-		errorFrame(withRef(aboutKey(shared.ErrUnknownEntity, shared.EntityKey{Entity: "nothing", ID: "1"}), json.RawMessage("3"))).encode(),
+		errorFrame(withRef(aboutKey(shared.ErrUnknownEntity, 0, shared.EntityKey{Entity: "nothing", ID: "1"}), json.RawMessage("3"))).encode(),
+		errorFrame(withRef(aboutKey(shared.ErrBadKey, 2, key("")), json.RawMessage("4"))).encode(),
 	}
 	shown := examples(t, "server")
 	if len(shown) != len(made) {
@@ -137,10 +139,10 @@ func TestRefusalsHaveCodes(t *testing.T) {
 	for err, want := range map[error]code{
 		shared.ErrBadKey: codeBadKey, shared.ErrUnknownEntity: codeUnknownEntity, shared.ErrTooManySubscriptions: codeTooMany,
 		shared.ErrForbidden: codeForbidden, shared.ErrUnauthenticated: codeUnauthenticated, shared.ErrClosed: codeUnavailable,
-		errors.New("canary-7ed1"): codeUnavailable,
+		errors.New(canary.Mark): codeUnavailable,
 	} {
 		r := refusalOf(fmt.Errorf("doing it: %w", err))
-		if r.code != want || strings.Contains(r.message, "canary") {
+		if r.code != want || strings.Contains(r.message, canary.Mark) {
 			t.Errorf("%v is told as %v", err, r)
 		}
 	}

@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync/atomic"
 	"testing"
@@ -42,12 +43,12 @@ func TestRevokeAndDisconnect(t *testing.T) {
 		end  func(*web.Handler, context.Context, string) error
 		code int
 	}{{(*web.Handler).Revoke, web.CloseRevoked}, {(*web.Handler).Disconnect, web.CloseDisconnected}} {
-		mine, theirs, other, classic := join(here, "canary-7ed1"), join(there, "canary-7ed1"), join(there, "another"), there.dial(t)
-		classic.send(`{"action":"secret","body":"canary-7ed1"}`)
+		mine, theirs, other, classic := join(here, mark), join(there, mark), join(there, mark+"another"), there.dial(t)
+		classic.send(`{"action":"secret","body":"` + mark + `"}`)
 		classic.subscribe("1")
 		until(t, "it has said its secret", func() bool { return there.bridge.Stats().Subscriptions == 1 })
 
-		if err := test.end(here.handler, t.Context(), "canary-7ed1"); err != nil {
+		if err := test.end(here.handler, t.Context(), mark); err != nil {
 			t.Fatal(err)
 		}
 		mine.wantClose(test.code)
@@ -56,7 +57,7 @@ func TestRevokeAndDisconnect(t *testing.T) {
 		other.send(`{"action":"unsubscribe","ref":7,"body":{"entity":"items","id":"1"}}`)
 		other.wantFrame("ack 7")
 		other.Close()
-		back := join(there, "canary-7ed1") // since then: not meant
+		back := join(there, mark) // since then: not meant
 		back.Close()
 		until(t, "all are gone", func() bool { return here.bridge.Stats().Clients+there.bridge.Stats().Clients == 0 })
 	}
@@ -65,7 +66,7 @@ func TestRevokeAndDisconnect(t *testing.T) {
 			t.Errorf("the bus carries the secret: %s", text)
 		}
 	}
-	c := join(here, "me")
+	c := join(here, mark+"me")
 	c.send(`{"action":"subscribe","ref":1,"body":{"entity":"es.sessions","id":"again"}}`)
 	c.wantFrame("error 1 es.sessions again unknown_entity")
 }
@@ -77,15 +78,15 @@ func TestANodeThatMissedARevocationHearsOfItLater(t *testing.T) {
 	deaf := &muffled{Bus: here.broker.NewNode()}
 	there := startWith(t, deaf, web.Config{}, echo)
 	old := there.dialV2(t)
-	old.send(`{"action":"secret","body":"withdrawn"}`)
+	old.send(`{"action":"secret","body":"` + mark + `withdrawn"}`)
 	old.wantFrame("ack")
 
 	deaf.set(true)
-	if err := here.handler.Revoke(t.Context(), "withdrawn"); err != nil {
+	if err := here.handler.Revoke(t.Context(), mark+"withdrawn"); err != nil {
 		t.Fatal(err)
 	}
 	young := there.dialV2(t)
-	young.send(`{"action":"secret","body":"withdrawn"}`)
+	young.send(`{"action":"secret","body":"` + mark + `withdrawn"}`)
 	young.wantFrame("ack")
 	deaf.set(false)
 	for _, l := range deaf.all() {
@@ -96,10 +97,25 @@ func TestANodeThatMissedARevocationHearsOfItLater(t *testing.T) {
 	young.wantFrame("ack 7")
 }
 
+// Without the bus the sessions of this node end all the same, and who asked is told
+// that others may go on.
+func TestRevokeWithoutTheBus(t *testing.T) {
+	s := start(t, web.Config{}, echo)
+	c := s.dialV2(t)
+	c.send(`{"action":"secret","body":"` + mark + `"}`)
+	c.wantFrame("ack")
+	s.broker.SetDown(true)
+	err := s.handler.Revoke(t.Context(), mark)
+	if t.Log(err); !errors.Is(err, shared.ErrUnavailable) {
+		t.Errorf("Revoke returned %v, want ErrUnavailable", err)
+	}
+	c.wantClose(web.CloseRevoked)
+}
+
 func TestRubbishOnTheSessionsTopicIsIgnored(t *testing.T) {
 	s := start(t, web.Config{}, echo)
 	c := s.dialV2(t)
-	c.send(`{"action":"secret","body":"me"}`)
+	c.send(`{"action":"secret","body":"` + mark + `me"}`)
 	c.wantFrame("ack")
 	for _, id := range []string{"x", "close", "close 4503 x", "close 4503 x y", "close 1 x 1", "close 4503 x 1 2", "again"} {
 		if err := s.bridge.Tell(t.Context(), "es.sessions", id); err != nil {
@@ -175,7 +191,7 @@ func TestRevokeCatchesWhoIsBeingLetIn(t *testing.T) {
 		},
 		VerifySecret: func(context.Context, string) (time.Time, error) { return time.Time{}, nil },
 		Authorize: func(_ context.Context, a shared.Attempt) error {
-			if a.Secret == shared.NewSecret("said") {
+			if a.Secret == shared.NewSecret(mark+"said") {
 				asked <- true
 				<-goOn
 			}
@@ -189,14 +205,14 @@ func TestRevokeCatchesWhoIsBeingLetIn(t *testing.T) {
 		}
 		goOn <- true
 	}
-	go revoke("cookie")
-	s.dialWith(t, http.Header{"Cookie": {"cookie"}}).wantClose(web.CloseRevoked)
+	go revoke(mark + "cookie")
+	s.dialWith(t, http.Header{"Cookie": {mark + "cookie"}}).wantClose(web.CloseRevoked)
 
 	c := s.dialV2(t)
 	c.send(`{"action":"subscribe","body":{"entity":"items","id":"1","snapshot":false}}`)
 	c.wantFrame("ack")
-	c.send(`{"action":"secret","body":"said"}`)
-	revoke("said")
+	c.send(`{"action":"secret","body":"` + mark + `said"}`)
+	revoke(mark + "said")
 	for {
 		_, _, err := c.ReadMessage()
 		if err == nil {

@@ -45,6 +45,7 @@ type refusal struct {
 	ref     json.RawMessage   // of the request, if it had one
 	cause   error             // for the log, where the client is not told
 	key     *shared.EntityKey // what it is about, if it is about one
+	index   *int              // of the key in the request, where the key itself is malformed
 }
 
 func (r *refusal) Error() string { return string(r.code) + ": " + r.message }
@@ -59,6 +60,7 @@ type v2Frame struct {
 type v2Body struct {
 	Entity  shared.EntityType `json:"entity,omitempty"`
 	ID      string            `json:"id,omitempty"`
+	Index   *int              `json:"index,omitempty"`
 	Version string            `json:"version,omitempty"`
 	Code    code              `json:"code,omitempty"`
 	Message string            `json:"message,omitempty"`
@@ -132,7 +134,7 @@ func (v2Wire) answer(s *session, err error) {
 }
 
 func errorFrame(r *refusal) v2Frame {
-	body := &v2Body{Code: r.code, Message: r.message}
+	body := &v2Body{Code: r.code, Message: r.message, Index: r.index}
 	if r.key != nil {
 		body.Entity, body.ID = r.key.Entity, r.key.ID
 	}
@@ -210,11 +212,13 @@ func (w v2Wire) receive(s *session, message []byte) error {
 
 var errNoRequest = &refusal{code: codeBadMessage, message: "a message is an object whose action is a string"}
 
-// aboutKey names the key that an error is about, unless it may be as long as the
-// whole message.
-func aboutKey(err error, key shared.EntityKey) *refusal {
+// aboutKey names the key that an error is about. A malformed one may be as long as
+// the whole message: its index in the list says which it was.
+func aboutKey(err error, index int, key shared.EntityKey) *refusal {
 	r := *refusalOf(err)
-	if r.code != codeBadKey {
+	if r.code == codeBadKey {
+		r.index = &index
+	} else {
 		r.key = &key
 	}
 	return &r
@@ -288,7 +292,7 @@ func (w v2Wire) change(s *session, action shared.Action, m v2Request, keys []v2K
 			errs[i] = w.one(s, action, k)
 		}
 		if errs[i] != nil {
-			s.refuse(withRef(aboutKey(errs[i], k.EntityKey), m.Ref))
+			s.refuse(withRef(aboutKey(errs[i], i, k.EntityKey), m.Ref))
 		}
 	}
 	w.acknowledge(s, m)

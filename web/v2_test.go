@@ -35,7 +35,7 @@ func (s *shelf) fetch(_ context.Context, k shared.EntityKey, secret string) ([][
 	switch row, ok := s.rows[k.ID]; {
 	case !ok:
 		return nil, shared.ErrNotFound
-	case row == "forbidden", secret == "nobody":
+	case row == "forbidden", secret == mark+"nobody":
 		return nil, shared.ErrForbidden
 	default:
 		return [][]byte{[]byte(strings.ReplaceAll(row, "$secret", secret))}, nil
@@ -50,6 +50,7 @@ type frame struct {
 		Entity, ID, Version, Code, Message string
 		Rows                               []json.RawMessage
 		Seconds                            int
+		Index                              *int
 	} `json:"body"`
 }
 
@@ -60,6 +61,9 @@ func (f frame) String() string {
 		if part != "" {
 			s += " " + part
 		}
+	}
+	if f.Body.Index != nil {
+		s += fmt.Sprint(" #", *f.Body.Index)
 	}
 	for _, row := range f.Body.Rows {
 		s += " " + string(row)
@@ -97,12 +101,12 @@ func TestV2(t *testing.T) {
 	if got := c.Subprotocol(); got != web.SubprotocolV2 {
 		t.Fatalf("the server speaks %q", got)
 	}
-	c.send(`{"action":"secret","body":"me","ref":1}`)
+	c.send(`{"action":"secret","body":"` + mark + `me","ref":1}`)
 	c.wantFrame("ack 1")
 
 	c.send(`{"action":"subscribe","ref":"a","body":{"entity":"items","id":"1"}}`)
 	c.wantFrame(`ack "a"`)
-	first := c.wantFrame(`update items 1 {"n":1,"for":"me"}`)
+	first := c.wantFrame(`update items 1 {"n":1,"for":"` + mark + `me"}`)
 	if len(first.Body.Version) != 22 {
 		t.Errorf("the version is %q", first.Body.Version)
 	}
@@ -127,7 +131,7 @@ func TestV2(t *testing.T) {
 	// Several keys at once: each answers for itself, and the rest is live.
 	c.send(`{"action":"subscribe","ref":2,"body":[{"entity":"items","id":"2"},{"entity":"nothing","id":"1"},{"entity":"items","id":""}]}`)
 	c.wantFrame("error 2 nothing 1 unknown_entity")
-	c.wantFrame("error 2 bad_key")
+	c.wantFrame("error 2 bad_key #2")
 	c.wantFrame("ack 2")
 	two := c.wantFrame(`update items 2 {"n":2}`)
 
@@ -155,10 +159,47 @@ func TestV2(t *testing.T) {
 	c.wantFrame("ack 3")
 	s.notify(t, "1")
 	s.notify(t, "3")
-	c.send(`{"action":"secret","body":"nobody"}`)
+	c.send(`{"action":"secret","body":"` + mark + `nobody"}`)
 	c.wantFrame("ack")
 	c.wantFrame("unsubscribed items 2 forbidden")
 	s.untilSubscribed(t, 0)
+}
+
+// A client that was told of a deletion has no version any more. The one of the rows
+// before it is known to be right when they are back.
+func TestV2AfterADeletion(t *testing.T) {
+	var db shelf
+	s := start(t, web.Config{}, db.fetch)
+	comeBack := func(version string) *conn {
+		c := s.dialV2(t)
+		c.send(`{"action":"subscribe","body":{"entity":"items","id":"1","version":%q}}`, version)
+		c.wantFrame("ack")
+		return c
+	}
+	db.put("1", `"row"`)
+	version := comeBack("").wantFrame(`update items 1 "row"`).Body.Version
+	db.mu.Lock()
+	delete(db.rows, "1")
+	db.mu.Unlock()
+	for _, v := range []string{"", version} {
+		if f := comeBack(v).wantFrame("delete items 1"); f.Body.Version != "" {
+			t.Errorf("a deletion has the version %q", f.Body.Version)
+		}
+	}
+	db.put("1", `"row"`)
+	comeBack("").wantFrame(`update items 1 "row"`)
+	comeBack(version).wantFrame("current items 1")
+}
+
+// Of many keys one is told by its index which are malformed.
+func TestV2SaysWhichKeyIsMalformed(t *testing.T) {
+	s := start(t, web.Config{}, echo)
+	c := s.dialV2(t)
+	c.send(`{"action":"subscribe","ref":1,"body":[{"entity":"items","id":""},{"entity":"items","id":"1","snapshot":false},{"entity":"","id":"2"},{"entity":"items","id":"\n"}]}`)
+	for _, want := range []string{"error 1 bad_key #0", "error 1 bad_key #2", "error 1 bad_key #3", "ack 1"} {
+		c.wantFrame(want)
+	}
+	s.untilSubscribed(t, 1)
 }
 
 func TestV2Refusals(t *testing.T) {
@@ -189,9 +230,9 @@ func TestV2Refusals(t *testing.T) {
 		`{"action":"subscribe","body":[{"entity":"items","id":100}]}`:                               "error bad_message",
 		`{"action":"unsubscribe","body":7}`:                                                         "error bad_message",
 		`{"action":"subscribe","body":{"entity":"nothing","id":"1"}}`:                               "error nothing 1 unknown_entity|ack",
-		`{"action":"subscribe","body":{"entity":"a b","id":"1"}}`:                                   "error bad_key|ack",
-		`{"action":"subscribe","body":{"entity":"items","id":"` + strings.Repeat("x", 300) + `"}}`:  "error bad_key|ack",
-		`{"action":"subscribe","body":{"entity":"items","id":"\u0000"}}`:                            "error bad_key|ack",
+		`{"action":"subscribe","body":{"entity":"a b","id":"1"}}`:                                   "error bad_key #0|ack",
+		`{"action":"subscribe","body":{"entity":"items","id":"` + strings.Repeat("x", 300) + `"}}`:  "error bad_key #0|ack",
+		`{"action":"subscribe","body":{"entity":"items","id":"\u0000"}}`:                            "error bad_key #0|ack",
 		`{"action":"subscribe","body":[` + many + `,{"entity":"items","id":"3","snapshot":false}]}`: "error items 3 too_many_subscriptions|ack",
 	} {
 		c.send("%s", message)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/bridge/membus"
+	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
 )
@@ -30,6 +30,9 @@ const (
 	items    shared.EntityType = "items"
 	patience                   = 10 * time.Second
 )
+
+// mark is in all secrets, so that one which gets out is found.
+const mark = canary.Mark
 
 // server is one node with an in-memory bus, behind a real listener.
 type server struct {
@@ -55,9 +58,9 @@ func startOn(t testing.TB, broker *membus.Broker, c web.Config, fetch shared.Fet
 func startWith(t testing.TB, bus bridge.Bus, c web.Config, fetch shared.Fetcher) *server {
 	t.Helper()
 	s := &server{log: &logBuffer{}}
-	logger := slog.New(slog.NewTextHandler(s.log, nil))
+	logger := canary.Logger(s.log, canary.Output(t))
 	var err error
-	if s.bridge, err = bridge.New(bridge.Config{Bus: bus, Logger: logger}); err != nil {
+	if s.bridge, err = bridge.New(bridge.Config{Bus: canary.Tap(canary.Output(t), bus), Logger: logger}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.bridge.Register(items, fetch, bridge.EntityOptions{}); err != nil {
@@ -204,13 +207,13 @@ func TestClassicWire(t *testing.T) {
 		return echo(ctx, k, secret)
 	})
 	c := s.dial(t)
-	c.send(`{"action":"secret","body":"s3cret"}`)
+	c.send(`{"action":"secret","body":"` + mark + `s3cret"}`)
 	c.subscribe("100")
 	c.subscribe("report")
 	s.untilSubscribed(t, 2)
 
 	s.notify(t, "100")
-	c.want(`{"id":"100","for":"s3cret"}`)
+	c.want(`{"id":"100","for":"` + mark + `s3cret"}`)
 	s.notify(t, "report") // several rows are several frames, in order, raw
 	c.want(`{"report":1}`)
 	c.want(`{"author":2}`)
@@ -248,11 +251,11 @@ func TestPassThroughGetsWhatHasNoAction(t *testing.T) {
 	}}, echo)
 	c := s.dial(t)
 	c.send(`{"hello":"world"}`)
-	c.send(`{"action":"secret","body":"me"}`)
+	c.send(`{"action":"secret","body":"` + mark + `me"}`)
 	c.send(`{"panic":true}`)
 	c.send(`{"action":"","body":{}}`)
 	c.send(` [1,2]`)
-	for _, want := range []call{{"", `{"hello":"world"}`}, {"me", `{"panic":true}`}, {"me", `{"action":"","body":{}}`}, {"me", ` [1,2]`}} {
+	for _, want := range []call{{"", `{"hello":"world"}`}, {mark + "me", `{"panic":true}`}, {mark + "me", `{"action":"","body":{}}`}, {mark + "me", ` [1,2]`}} {
 		select {
 		case got := <-calls:
 			if got != want {
@@ -445,6 +448,22 @@ func TestAClientThatStopsReadingIsGivenUp(t *testing.T) {
 	})
 }
 
+// A client that answers no ping, and sends its own, is there.
+func TestAClientsPingsShowThatItIsThere(t *testing.T) {
+	t.Parallel()
+	const wait = 2 * time.Second // for it to be heard of
+	s := start(t, web.Config{PingInterval: wait / 2, PongWait: wait / 2}, echo)
+	c := s.dialV2(t)
+	c.SetPingHandler(func(string) error { return nil })
+	for begin := time.Now(); time.Since(begin) < 2*wait; time.Sleep(wait / 100) {
+		if err := c.WriteControl(websocket.PingMessage, nil, time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.send(`{"action":"unsubscribe","ref":1,"body":{"entity":"items","id":"1"}}`)
+	c.wantFrame("ack 1")
+}
+
 func TestASilentClientIsGivenUpAndAnAnsweringOneIsNot(t *testing.T) {
 	s := start(t, web.Config{PingInterval: 50 * time.Millisecond, PongWait: 200 * time.Millisecond}, echo)
 	silent, lively := s.dial(t), s.dial(t)
@@ -561,7 +580,7 @@ func TestClientsThatComeAndGoLeaveNothing(t *testing.T) {
 	})
 }
 
-func containsCanary(s string) bool { return strings.Contains(s, "canary-7ed1") }
+func containsCanary(s string) bool { return strings.Contains(s, mark) }
 
 // muffled is a bus that does not hear while it is told so.
 type muffled struct {

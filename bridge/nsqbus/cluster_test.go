@@ -3,7 +3,6 @@ package nsqbus
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,7 +14,7 @@ import (
 // newCluster returns a bus that asks nobody, and a subscription that runs nowhere.
 func newCluster(t *testing.T, given ...string) (*Bus, *subscription) {
 	t.Helper()
-	b, err := New(Config{Addrs: given, LookupAddrs: []string{"lookupd:4161"}, Logger: slog.New(slog.DiscardHandler)})
+	b, err := New(Config{Addrs: given, LookupAddrs: []string{"lookupd:4161"}})
 	if err != nil {
 		t.Fatal(err)
 	}

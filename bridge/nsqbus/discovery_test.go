@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/entity-sync/entity-sync/bridge/nsqbus"
+	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -213,12 +214,12 @@ func openWith(t *testing.T, c nsqbus.Config) *nsqbus.Bus {
 		c.LookupInterval = interval
 	}
 	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
+		c.Logger = canary.Logger(canary.Output(t))
 	}
 	if c.Reconnect == 0 {
 		c.Reconnect = 50 * time.Millisecond
 	}
-	c.Heartbeat = time.Minute
+	c.Heartbeat, c.AuthSecret = time.Minute, canary.Mark
 	b, err := nsqbus.New(c)
 	if err != nil {
 		t.Fatal(err)
@@ -343,7 +344,7 @@ type record struct {
 
 func (r *record) Enabled(context.Context, slog.Level) bool { return true }
 
-func (r *record) Handle(_ context.Context, line slog.Record) error {
+func (r *record) Handle(ctx context.Context, line slog.Record) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.seen == nil {
@@ -358,7 +359,7 @@ func (r *record) Handle(_ context.Context, line slog.Record) error {
 		}
 		return true
 	})
-	return nil
+	return slog.Default().Handler().Handle(ctx, line)
 }
 
 // values returns the numbers logged as key, in order.

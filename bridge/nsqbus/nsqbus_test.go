@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -19,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/entity-sync/entity-sync/bridge/nsqbus"
+	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -162,7 +162,7 @@ func TestWithoutTheTLSAskedForNothingIsSaid(t *testing.T) {
 		said <- rest
 	})
 	b, err := nsqbus.New(nsqbus.Config{
-		Addrs: []string{fake}, TLS: &tls.Config{}, AuthSecret: "open sesame", Logger: slog.New(slog.DiscardHandler),
+		Addrs: []string{fake}, TLS: &tls.Config{}, AuthSecret: canary.Mark,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -196,7 +196,7 @@ func TestPublishFailsOver(t *testing.T) {
 			frame(c, 0, "OK")
 		}
 	})
-	b, err := nsqbus.New(nsqbus.Config{Addrs: []string{dead, good}, Logger: slog.New(slog.DiscardHandler)})
+	b, err := nsqbus.New(nsqbus.Config{Addrs: []string{dead, good}, AuthSecret: canary.Mark})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +218,7 @@ func TestPublishFailsOver(t *testing.T) {
 func open(t *testing.T, addr, prefix string) *nsqbus.Bus {
 	t.Helper()
 	b, err := nsqbus.New(nsqbus.Config{
-		Addrs: []string{addr}, Prefix: prefix, Reconnect: 50 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
+		Addrs: []string{addr}, Prefix: prefix, Reconnect: 50 * time.Millisecond, AuthSecret: canary.Mark, Logger: canary.Logger(canary.Output(t)),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -237,7 +237,9 @@ func publish(t *testing.T, b *nsqbus.Bus, within time.Duration) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()
-	return b.Publish(ctx, "items", []byte("x"))
+	err := b.Publish(ctx, "items", []byte("x"))
+	t.Log(err) // an output like any other
+	return err
 }
 
 // silent is a listener that tells of losses only.

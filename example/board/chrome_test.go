@@ -14,6 +14,8 @@ import (
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+
+	"github.com/entity-sync/entity-sync/internal/canary"
 )
 
 // startBrowser starts Chromium with a fresh profile, and ends it with the test.
@@ -23,6 +25,8 @@ func startBrowser(t *testing.T) context.Context {
 	options = append(options,
 		chromedp.ExecPath(findChromium(t)),
 		chromedp.UserDataDir(t.TempDir()),
+		chromedp.CombinedOutput(t.Output()),
+		chromedp.Flag("enable-logging", "stderr"), // what pages write to the console, too
 		chromedp.DisableGPU,
 		chromedp.Flag("disable-quic", true),
 		chromedp.Flag("disable-component-update", true),
@@ -80,6 +84,7 @@ func openTab(t *testing.T, browser context.Context, n *Node, role Role) *tab {
 		command(runtime.Enable, cdp.Empty{}),
 		chromedp.EmulateViewport(1100, 900),
 		chromedp.Navigate(n.URL()+"?as="+string(role)),
+		chromedp.Evaluate[chromedp.Void](fmt.Sprintf("console.log(%q)", canary.Decoy(canary.Browser))),
 	)
 	b.until("the page is live and shows rows",
 		`document.querySelector("#light").dataset.state === "live" && document.querySelectorAll("#rows tr").length > 0`)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -13,6 +12,8 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/entity-sync/entity-sync/internal/canary"
 )
 
 // patience bounds every wait of these tests. Nothing takes nearly as long.
@@ -23,7 +24,7 @@ func startDemo(t *testing.T, c Config) *Demo {
 	t.Helper()
 	c.Addrs = [2]string{"127.0.0.1:0", "127.0.0.1:0"}
 	if c.Logger == nil {
-		c.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
+		c.Logger = canary.Logger(canary.Output(t))
 	}
 	d, err := StartDemo(t.Context(), c)
 	if err != nil {
@@ -51,7 +52,7 @@ func restartNode(t *testing.T, d *Demo, i int, addr string) {
 	listeners[i] = l
 	node, err := startNode(nodeConfig{
 		name: nodeName(i), listener: l, page: pageOf(i, listeners),
-		store: d.Store, nsqAddr: d.Broker.Addr(), log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		store: d.Store, nsqAddr: d.Broker.Addr(), log: canary.Logger(canary.Output(t)),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -17,6 +18,8 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/entity-sync/entity-sync/internal/canary"
 )
 
 // process is the program as a person starts it.
@@ -50,7 +53,7 @@ func boardCommand(program, temp string, env []string, args ...string) *exec.Cmd 
 func startBoard(t *testing.T, cmd *exec.Cmd) *process {
 	t.Helper()
 	p := &process{cmd: cmd, rest: make(chan string, 1)}
-	cmd.Stderr = &p.stderr
+	cmd.Stderr = io.MultiWriter(&p.stderr, t.Output())
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -61,13 +64,14 @@ func startBoard(t *testing.T, cmd *exec.Cmd) *process {
 	t.Cleanup(func() {
 		if cmd.ProcessState == nil {
 			_ = cmd.Process.Kill()
+			<-p.rest
 			_ = cmd.Wait()
 		}
 	})
 	watchdog := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() }) // ends the scan too
 	defer watchdog.Stop()
 	url := regexp.MustCompile(`http://[^?\s]+`)
-	scanner := bufio.NewScanner(out)
+	scanner := bufio.NewScanner(io.TeeReader(out, t.Output()))
 	for scanner.Scan() {
 		if u := url.FindString(scanner.Text()); u != "" {
 			p.urls = append(p.urls, u)
@@ -147,7 +151,7 @@ func TestProcessEndsCleanly(t *testing.T) {
 func failure(t *testing.T, cmd *exec.Cmd) string {
 	t.Helper()
 	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
+	cmd.Stderr = io.MultiWriter(&stderr, t.Output())
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() != 1 {
@@ -186,12 +190,12 @@ func TestProcessDatabaseUnreachable(t *testing.T) {
 	l.Close() // nobody is there
 	program := buildBoard(t)
 	for name, url := range map[string]string{
-		"nobody there": "postgres://me:hunter2@" + addr + "/board",
-		"no address":   "postgres://me:hunter2@[::bad/board",
+		"nobody there": "postgres://me:" + canary.Mark + "@" + addr + "/board",
+		"no address":   "postgres://me:" + canary.Mark + "@[::bad/board",
 	} {
 		t.Run(name, func(t *testing.T) {
 			said := failure(t, boardCommand(program, temp, []string{"DATABASE_URL=" + url}, "-node1", "127.0.0.1:0", "-node2", "127.0.0.1:0"))
-			if !strings.Contains(said, "DATABASE_URL") || strings.Contains(said, "hunter2") {
+			if !strings.Contains(said, "DATABASE_URL") || strings.Contains(said, canary.Mark) {
 				t.Errorf("the program said %q, want something about DATABASE_URL without the password", said)
 			}
 			if files, err := os.ReadDir(temp); err != nil || len(files) > 0 {

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/entity-sync/entity-sync/internal/canary"
 )
 
 const patience = 20 * time.Second
@@ -34,7 +36,7 @@ func TestMinimalAndWatch(t *testing.T) {
 	first := serve()
 	post(t, addr, "100", "Green tea")
 
-	watch := exec.Command(watcher, "-url", "ws://"+addr+"/ws/entity-sync/", "-secret", "me", "items/100", "items/101")
+	watch := exec.Command(watcher, "-url", "ws://"+addr+"/ws/entity-sync/", "-secret", canary.Mark, "items/100", "items/101")
 	out, err := watch.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -94,6 +96,9 @@ func build(t *testing.T, dir, name, pkg string) string {
 func start(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
 	cmd.Stderr = t.Output()
+	if cmd.Stdout == nil {
+		cmd.Stdout = t.Output()
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -163,10 +168,10 @@ func expect(t *testing.T, lines <-chan string, want string) {
 			if !ok {
 				t.Fatalf("the program ended before it printed %s", want)
 			}
+			t.Logf("printed %s", line)
 			if line == want {
 				return
 			}
-			t.Logf("printed %s", line)
 		case <-late:
 			t.Fatalf("the program never printed %s", want)
 		}

@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/entity-sync/entity-sync/internal/canary"
 )
 
 // patience is how long the server may take to start or to stop.
@@ -197,7 +199,8 @@ type Database struct {
 	Name   string
 }
 
-// NewDatabase makes a database and runs the statements in it.
+// NewDatabase makes a database and runs the statements in it. A server that is the
+// test's own must not be closed before the test's cleanups.
 func (s *Server) NewDatabase(t testing.TB, statements ...string) *Database {
 	t.Helper()
 	s.mu.Lock()
@@ -205,10 +208,29 @@ func (s *Server) NewDatabase(t testing.TB, statements ...string) *Database {
 	d := &Database{s, fmt.Sprintf("test%d", s.databases)}
 	s.mu.Unlock()
 	(&Database{s, "postgres"}).Exec(t, "create database "+d.Name)
+	s.keepLog(t, d)
 	for _, sql := range statements {
 		d.Exec(t, sql)
 	}
 	return d
+}
+
+// keepLog has the server's log searched for secrets, with what else the test leaves.
+func (s *Server) keepLog(t testing.TB, d *Database) {
+	t.Helper()
+	if _, err := d.Connect(t).Exec(context.Background(), fmt.Sprintf("select 1/0 as %q", canary.Decoy(canary.Database))); err == nil {
+		t.Error("dividing by zero works")
+	}
+	kept := filepath.Join(t.ArtifactDir(), "postgres.log")
+	t.Cleanup(func() {
+		log, err := os.ReadFile(s.LogFile())
+		if err == nil {
+			err = os.WriteFile(kept, log, 0o600)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // URL says how to connect as the owner of the cluster.

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -100,7 +101,7 @@ func TestTheLogIsSearched(t *testing.T) {
 		"WARNING: DATA RACE":                          "DATA RACE",
 		"panic: runtime error":                        "panic:",
 		"fatal error: all goroutines are asleep":      "fatal error:",
-		"level=INFO secret=" + secretOf("ann.0"):      canary,
+		"level=INFO secret=" + secretOf("ann.0"):      canary.Mark,
 	} {
 		found := strings.Join(searchLog(text), "\n")
 		if (want == "") != (found == "") || !strings.Contains(found, want) {

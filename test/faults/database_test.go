@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/entity-sync/entity-sync/internal/canary"
 )
 
 // The database crashes and comes back. Nobody storms it: not while it is down,
@@ -196,4 +198,13 @@ func TestF15SmallPool(t *testing.T) {
 	b.undisturbed(before, 2*time.Second)
 	b.end()
 	w.settle()
+}
+
+// PostgreSQL's log, which quotes the statements that fail, is searched for secrets.
+func TestTheDatabasesLogIsSearched(t *testing.T) {
+	conn := connect(t, sharedPostgres(t).address("postgres"))
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(t.Context(), fmt.Sprintf("select 1/0 as %q", canary.Decoy(canary.Database))); err == nil {
+		t.Error("the statement has not failed")
+	}
 }

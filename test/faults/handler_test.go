@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -13,7 +14,7 @@ import (
 // after another. It recovers, and nobody else notices.
 func TestF14SickHandler(t *testing.T) {
 	w := newWorld(t, shape{nsqds: 1, nodes: 2, node: nodeConfig{FetchTimeout: sized(500*time.Millisecond, 5*time.Second)}})
-	sickKeys := w.keysOf(sick, "sick", 8)
+	sickKeys := w.keysOf(sick, canary.Decoy(canary.Node), 8) // the nodes log some of these keys
 	w.crowd(sized(30, 300), 3, append(w.keysOf(items, "item", 20), sickKeys...))
 	b := w.addBystander(items, "bystander", w.nodes[0], w.nodes[1])
 	w.warm()

@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/entity-sync/entity-sync/internal/canary"
 )
 
 // node is a node's process, as the tests see it.
@@ -39,7 +41,7 @@ type node struct {
 func startNode(t testing.TB, c nodeConfig) *node {
 	t.Helper()
 	n := &node{
-		Addr: c.Addr, config: c, log: filepath.Join(t.TempDir(), c.Name),
+		Addr: c.Addr, config: c, log: filepath.Join(t.ArtifactDir(), c.Name+".log"),
 		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}, Timeout: 2 * time.Minute},
 	}
 	n.start(t)
@@ -58,7 +60,6 @@ func (n *node) start(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer log.Close()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), nodeVariable+"="+string(what),
 		"GORACE=atexit_sleep_ms=0") // or the race detector sleeps for a second at the end
@@ -73,18 +74,21 @@ func (n *node) start(t testing.TB) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	line, err := bufio.NewReader(out).ReadString('\n')
+	said := bufio.NewReader(out)
+	line, err := said.ReadString('\n')
 	if err != nil {
 		t.Fatalf("starting node %s: %v", n.config.Name, errors.Join(err, cmd.Wait()))
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.Addr, n.cmd, n.ended, n.failure, n.wanted = strings.TrimSpace(line), cmd, make(chan struct{}), nil, false
-	go n.wait(cmd, n.ended) // end waits for it
+	go n.wait(cmd, said, log, n.ended) // end waits for it
 }
 
-func (n *node) wait(cmd *exec.Cmd, ended chan struct{}) {
-	err := cmd.Wait()
+// wait adds to the log what the process says, and notes how it ends.
+func (n *node) wait(cmd *exec.Cmd, said io.Reader, log *os.File, ended chan struct{}) {
+	_, err := io.Copy(log, said)
+	err = firstError(err, cmd.Wait(), log.Close())
 	n.mu.Lock()
 	n.failure = err
 	n.mu.Unlock()
@@ -204,7 +208,7 @@ func (n *node) stats(t testing.TB) nodeStats {
 // searchLog returns what must not be in a node's output.
 func searchLog(text string) (found []string) {
 	for line := range strings.Lines(text) {
-		for _, bad := range []string{"DATA RACE", "panic:", "fatal error:", canary} {
+		for _, bad := range []string{"DATA RACE", "panic:", "fatal error:", canary.Mark} {
 			if strings.Contains(line, bad) {
 				found = append(found, fmt.Sprintf("%s, in: %.300s", bad, line))
 			}

@@ -44,6 +44,13 @@ func sharedPostgres(t testing.TB) *postgres {
 	if errPostgres != nil {
 		t.Fatalf("starting PostgreSQL: %v", errPostgres)
 	}
+	kept := filepath.Join(t.ArtifactDir(), "postgres.log")
+	t.Cleanup(func() {
+		log, err := os.ReadFile(thePostgres.log())
+		if err = firstError(err, os.WriteFile(kept, log, 0o600)); err != nil {
+			t.Error(err)
+		}
+	})
 	return thePostgres
 }
 
@@ -94,6 +101,8 @@ func (p *postgres) create(initdb string) (err error) {
 
 func (p *postgres) data() string { return filepath.Join(p.dir, "data") }
 
+func (p *postgres) log() string { return filepath.Join(p.dir, "log") }
+
 func freePort() (int, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -105,7 +114,7 @@ func freePort() (int, error) {
 
 // start starts the server, also after stop, and waits until it takes connections.
 func (p *postgres) start() error {
-	log, err := os.OpenFile(filepath.Join(p.dir, "log"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	log, err := os.OpenFile(p.log(), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -46,16 +47,12 @@ func (r row) sameState(s row) bool { return r.Nonce == s.Nonce && r.Rev == s.Rev
 
 func (r row) state() string { return fmt.Sprintf("life %d revision %d", r.Nonce, r.Rev) }
 
-// canary is in every secret of a client and nowhere else, so that a secret can
-// be found wherever it got to.
-const canary = "canary-6b1f9e"
-
 // An identity is who a secret stands for: a user, a dot, and a number that makes
 // each secret of a user another one. No row and no log line needs a secret.
-func secretOf(identity string) string { return canary + ":" + identity }
+func secretOf(identity string) string { return canary.Mark + ":" + identity }
 
 func identityOf(secret string) string {
-	identity, _ := strings.CutPrefix(secret, canary+":")
+	identity, _ := strings.CutPrefix(secret, canary.Mark+":")
 	return identity
 }
 

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"log"
 	"os"
 	"os/signal"
 	"syscall"
@@ -91,7 +92,7 @@ func (c child) nsqd() (daemon, string, error) {
 	o.HTTPSAddress = ""
 	o.BroadcastAddress = "127.0.0.1"
 	o.DataPath = c.Data
-	o.Logger = quiet{}
+	o.Logger = log.New(os.Stderr, "", log.Lmicroseconds)
 	o.AuthHTTPAddresses = c.Options.AuthAddrs
 	o.NSQLookupdTCPAddresses = c.Options.LookupAddrs
 	if n := c.Options.MaxReadyCount; n > 0 {
@@ -115,14 +116,10 @@ func (c child) nsqd() (daemon, string, error) {
 func (c child) nsqlookupd() (daemon, string, error) {
 	o := nsqlookupd.NewOptions()
 	o.TCPAddress, o.HTTPAddress, o.BroadcastAddress = c.Addr, c.HTTPAddr, "127.0.0.1"
-	o.Logger = quiet{}
+	o.Logger = log.New(os.Stderr, "", log.Lmicroseconds)
 	d, err := nsqlookupd.New(o)
 	if err != nil {
 		return nil, "", err
 	}
 	return d, fmt.Sprint(d.RealTCPAddr(), " ", d.RealHTTPAddr()), nil
 }
-
-type quiet struct{}
-
-func (quiet) Output(int, string) error { return nil }

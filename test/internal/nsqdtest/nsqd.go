@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -48,7 +49,7 @@ func StartLookupd(t testing.TB) *Daemon {
 
 func run(t testing.TB, d *Daemon) *Daemon {
 	t.Helper()
-	d.Addr, d.HTTPAddr, d.dir = cmp.Or(d.options.Host, "127.0.0.1")+":0", "127.0.0.1:0", t.TempDir()
+	d.Addr, d.HTTPAddr, d.dir = cmp.Or(d.options.Host, "127.0.0.1")+":0", "127.0.0.1:0", t.ArtifactDir()
 	d.Start(t)
 	t.Cleanup(func() { d.Kill(t) })
 	return d
@@ -59,14 +60,14 @@ func (d *Daemon) Start(t testing.TB) {
 	t.Helper()
 	var err error
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if err = d.start(); err == nil {
+		if err = d.start(t.Output()); err == nil {
 			return
 		}
 	}
 	t.Fatalf("starting a daemon at %s: %v", d.Addr, err)
 }
 
-func (d *Daemon) start() error {
+func (d *Daemon) start(log io.Writer) error {
 	// A folder for each start: a killed nsqd leaves its own as it was.
 	data, err := os.MkdirTemp(d.dir, "nsqd")
 	if err != nil {
@@ -84,7 +85,7 @@ func (d *Daemon) start() error {
 		// In a test binary with the race detector nsqd has it too. What it finds in
 		// nsqd when that ends is not what is tested here.
 		"GORACE=exitcode=0 log_path="+filepath.Join(d.dir, "race"))
-	cmd.Stderr = os.Stderr
+	cmd.Stderr = log
 	if _, err := cmd.StdinPipe(); err != nil { // held open: the child ends when it closes
 		return err
 	}

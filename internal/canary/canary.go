@@ -1,0 +1,72 @@
+// Package canary is for tests. It marks their secrets, so that one which gets out
+// is found in whatever the tests wrote: `make test` keeps all of that (command
+// gotest) and searches it (command search).
+package canary
+
+import (
+	"io"
+	"log/slog"
+	"testing"
+)
+
+// Mark is in every secret of a test. It survives every way of quoting a text.
+const Mark = "canary-6b1f9ed03c"
+
+// marks are what a search looks for. The board's own secrets are known to its
+// page, so they are as they are.
+var marks = []string{Mark, "guest-secret", "manager-secret"}
+
+// Place is where tests write.
+type Place string
+
+// The places, each of which a decoy must be found in: a search in which one is missing
+// has not searched everything.
+const (
+	TestLog       Place = "test-log"
+	DefaultLogger Place = "default-logger"
+	BridgeLogger  Place = "bridge-logger"
+	WebLogger     Place = "web-logger"
+	Bus           Place = "bus"         // within a process
+	NSQ           Place = "nsq"         // on a real nsqd
+	NSQLog        Place = "nsq-log"     // what nsqd itself says
+	NSQData       Place = "nsq-data"    // nsqd's files
+	Node          Place = "node"        // a node's process
+	Database      Place = "database-pg" // PostgreSQL's log
+	Browser       Place = "browser"     // a page's console
+)
+
+var places = []Place{
+	TestLog, DefaultLogger, BridgeLogger, WebLogger, Bus, NSQ, NSQLog, NSQData, Node, Database, Browser,
+}
+
+// Decoy is a text to be written to a place, as a secret that gets out would be.
+func Decoy(p Place) string { return "decoy-" + string(p) + "-a71c" }
+
+// Tests that leave Config.Logger out log to the default one.
+func init() { slog.SetLogLoggerLevel(slog.LevelDebug) }
+
+// Logger returns one that writes everything there is, to all of them.
+func Logger(to ...io.Writer) *slog.Logger {
+	return slog.New(slog.NewTextHandler(io.MultiWriter(to...), &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// Output is the test's. A benchmark has none: it would be among the figures.
+func Output(t testing.TB) io.Writer {
+	if _, ok := t.(*testing.B); ok {
+		return io.Discard
+	}
+	return t.Output()
+}
+
+// Watch is for a test that writes too much to be kept: what it writes is searched at
+// once, and a secret in it fails the test. Each write is a line.
+func Watch(t testing.TB) io.Writer { return watcher{t} }
+
+type watcher struct{ t testing.TB }
+
+func (w watcher) Write(line []byte) (int, error) {
+	if shows(line) {
+		w.t.Errorf("a secret got out: %s", line)
+	}
+	return len(line), nil
+}

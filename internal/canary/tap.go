@@ -1,0 +1,29 @@
+package canary
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// Tap returns a bus that writes what is published on it to w as well.
+func Tap(w io.Writer, b bridge.Bus) bridge.Bus {
+	if w == io.Discard { // a benchmark is not to measure this
+		return b
+	}
+	return tapped{b, w}
+}
+
+type tapped struct {
+	bridge.Bus
+	w io.Writer
+}
+
+// Publish implements bridge.Bus.
+func (b tapped) Publish(ctx context.Context, entity shared.EntityType, body []byte) error {
+	_, _ = fmt.Fprintf(b.w, "published on %s: %s\n", entity, body)
+	return b.Bus.Publish(ctx, entity, body)
+}
