@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/entity-sync/entity-sync/db"
+	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -81,10 +82,10 @@ func TestClaims(t *testing.T) {
 		case "root":
 			return map[string]string{"role": "owner"}, nil
 		}
-		return map[string]string{"app.viewer": strings.TrimPrefix(secret, "token of "), "app.tenant": "7"}, nil
+		return map[string]string{"app.viewer": strings.TrimPrefix(secret, canary.Mark+" of "), "app.tenant": "7"}, nil
 	})
 	var requests []shared.Request
-	for _, secret := range []string{"token of ann", "out", "down", "root", "token of ann"} {
+	for _, secret := range []string{canary.Mark+" of ann", "out", "down", "root", canary.Mark+" of ann"} {
 		requests = append(requests, shared.Request{Key: idOf("1"), Secret: shared.NewSecret(secret)})
 	}
 	results := q.FetchBatch(t.Context(), requests)
@@ -97,8 +98,8 @@ func TestClaims(t *testing.T) {
 	if err := results[3].Err; err == nil || !strings.Contains(err.Error(), "has no dot") {
 		t.Errorf("a claim that is a setting of PostgreSQL's own: %v", err)
 	}
-	if asked["token of ann"] != 1 {
-		t.Errorf("claims were asked for %d times, want once for a batch", asked["token of ann"])
+	if asked[canary.Mark+" of ann"] != 1 {
+		t.Errorf("claims were asked for %d times, want once for a batch", asked[canary.Mark+" of ann"])
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/db"
 	"github.com/entity-sync/entity-sync/es"
+	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -229,8 +229,8 @@ func TestAnErrorOfAPolicyDoesNotShowTheSecret(t *testing.T) {
 		create policy own on items using (owner = current_setting('app.viewer', true)::int);
 		create role es_reader login; grant select on items to es_reader`)
 	t.Cleanup(func() { d.Exec(t, "drop owned by es_reader cascade; drop role es_reader") })
-	var log strings.Builder
-	s, err := es.New(es.Config{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	log := &strings.Builder{}
+	s, err := es.New(es.Config{Logger: canary.Logger(log, canary.Output(t))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,7 +239,7 @@ func TestAnErrorOfAPolicyDoesNotShowTheSecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := newPage(t, s)
-	if err := p.ws.WriteJSON(map[string]any{"action": "secret", "body": "canary-of-a-policy"}); err != nil {
+	if err := p.ws.WriteJSON(map[string]any{"action": "secret", "body": canary.Mark}); err != nil {
 		t.Fatal(err)
 	}
 	p.subscribe(shared.EntityKey{Entity: "items", ID: "1"})
@@ -249,7 +249,7 @@ func TestAnErrorOfAPolicyDoesNotShowTheSecret(t *testing.T) {
 	if err := s.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if text := log.String(); !strings.Contains(text, "invalid input syntax") || strings.Contains(text, "canary") {
+	if text := log.String(); !strings.Contains(text, "invalid input syntax") || strings.Contains(text, canary.Mark) {
 		t.Errorf("the log is %s", text)
 	}
 }

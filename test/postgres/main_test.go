@@ -9,7 +9,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"log/slog"
 	"net/http/httptest"
 	"os"
 	"strings"
@@ -22,6 +21,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/db"
 	"github.com/entity-sync/entity-sync/es"
+	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
@@ -80,7 +80,7 @@ type node struct {
 
 func startNode(t testing.TB, nsqd *nsqdtest.Daemon) *node {
 	t.Helper()
-	s, err := es.New(es.Config{NSQAddr: nsqd.Addr, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	s, err := es.New(es.Config{NSQAddr: nsqd.Addr, Logger: canary.Logger(canary.Output(t))})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/db"
 	"github.com/entity-sync/entity-sync/es"
+	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
@@ -26,7 +27,7 @@ type note struct {
 }
 
 // marker is in every secret, and in no row and no log.
-const marker = "secret-of-"
+const marker = canary.Mark + " of "
 
 func claims(_ context.Context, secret string) (map[string]string, error) {
 	if len(secret) < len(marker) {
