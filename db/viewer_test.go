@@ -85,7 +85,7 @@ func TestClaims(t *testing.T) {
 		return map[string]string{"app.viewer": strings.TrimPrefix(secret, canary.Mark+" of "), "app.tenant": "7"}, nil
 	})
 	var requests []shared.Request
-	for _, secret := range []string{canary.Mark+" of ann", "out", "down", "root", canary.Mark+" of ann"} {
+	for _, secret := range []string{canary.Mark + " of ann", "out", "down", "root", canary.Mark + " of ann"} {
 		requests = append(requests, shared.Request{Key: idOf("1"), Secret: shared.NewSecret(secret)})
 	}
 	results := q.FetchBatch(t.Context(), requests)
