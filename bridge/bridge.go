@@ -222,6 +222,18 @@ func (b *Bridge) registered() []*entity {
 	return ents
 }
 
+// EntityTypes returns the entity types that are registered, in no order.
+func (b *Bridge) EntityTypes() []shared.EntityType {
+	ents := b.registered()
+	names := make([]shared.EntityType, 0, len(ents))
+	for _, ent := range ents {
+		if ent.listeners() == nil { // topics are none
+			names = append(names, ent.name)
+		}
+	}
+	return names
+}
+
 // Notify announces that the rows of keys changed. Call it after the write is
 // committed. When it returns nil, every client of every node that stays
 // subscribed to one of the keys ends up with rows from a fetch begun after this

@@ -15,6 +15,7 @@ import (
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/bridge/nsqbus"
+	"github.com/entity-sync/entity-sync/db"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
 )
@@ -52,6 +53,11 @@ type Config struct {
 	// Bus carries notifications in place of NSQ. NSQAddr, NSQLookupAddr and
 	// QueuePrefix must then be empty.
 	Bus bridge.Bus
+
+	// Outbox, if given, has this node announce what db.NotifyTx and db.Track write to
+	// the outbox of a database, for the entity types that it registers. A node
+	// without it may write there all the same, as long as another one announces.
+	Outbox *db.Outbox
 
 	// Mux, if given, gets the WebSocket handler at Path. Otherwise serve the
 	// EntitySync itself, which is an http.Handler.

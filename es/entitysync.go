@@ -26,6 +26,7 @@ type EntitySync struct {
 	DatabaseHub *db.DatabaseHub
 
 	handler *web.Handler
+	relay   *db.Relay // nil without Config.Outbox
 	closing *atomic.Bool
 	log     *slog.Logger
 	limits  *sync.Map // *bridge.Limit, for each *pgxpool.Pool that is fetched from
@@ -49,8 +50,8 @@ func New(c Config) (*EntitySync, error) {
 	if s.Bridge, err = bridge.New(c.bridge(bus, s.DatabaseHub.Fetch)); err != nil {
 		return nil, fmt.Errorf("es: Config: %w", err)
 	}
-	if err := s.serve(c); err != nil {
-		_ = s.Bridge.Close(context.Background()) // of what has only just begun
+	if err := errors.Join(s.startRelay(c), s.serve(c)); err != nil {
+		_ = errors.Join(s.closeRelay(context.Background()), s.Bridge.Close(context.Background())) // of what has only just begun
 		return nil, fmt.Errorf("es: Config: %w", err)
 	}
 	if c.Bus == nil && !c.usesNSQ() {
@@ -105,12 +106,12 @@ func (s *EntitySync) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *EntitySync) Ready() bool { return !s.closing.Load() && s.Bridge.Ready() }
 
 // Close sends the clients away (close code 1012, "service restart"), leaves the
-// bus and waits for fetch handlers under way, no longer than ctx allows. Call it
+// outbox to other nodes, leaves the bus and waits for fetch handlers under way, no longer than ctx allows. Call it
 // before http.Server's Shutdown, which does not know of upgraded connections.
 // It may be called again.
 func (s *EntitySync) Close(ctx context.Context) error {
 	s.closing.Store(true)
-	return errors.Join(s.sendAway(ctx), s.Bridge.Close(ctx))
+	return errors.Join(s.sendAway(ctx), s.closeRelay(ctx), s.Bridge.Close(ctx))
 }
 
 // sendAway leaves a quarter of the time for what follows: clients that do not

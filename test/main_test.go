@@ -1,13 +1,16 @@
-// Package test runs Entity Sync with real parts: nsqd, sockets, several nodes,
-// and classic programs as processes of their own.
+// Package test runs Entity Sync with real parts: nsqd, PostgreSQL, sockets, several
+// nodes, and programs as processes of their own.
 package test
 
 import (
+	"fmt"
+	"os"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
+	"github.com/entity-sync/entity-sync/internal/pgtest"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
 
@@ -16,5 +19,14 @@ const patience = 20 * time.Second
 
 func TestMain(m *testing.M) {
 	nsqdtest.Main()
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*conn).serve")) // ends a moment after its server
+	writerMain()
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction("net/http.(*conn).serve"), // ends a moment after its server
+		goleak.Cleanup(func(code int) {
+			if err := pgtest.End(); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				code = 1
+			}
+			os.Exit(code)
+		}))
 }

@@ -1,0 +1,134 @@
+package db
+
+import (
+	"context"
+	"database/sql"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// OutboxSchema is the SQL that makes the outbox, for a migration of your own or for
+// psql: several statements, which belong in one transaction. It goes into the
+// first schema of the search path, and running it again changes nothing. It is
+// made for PostgreSQL 13 and later.
+//
+// The owner of what it makes needs no grants. Others need
+//
+//   - to write with NotifyTx: insert on entity_sync_outbox;
+//   - to relay: select, update and delete on it (SELECT FOR UPDATE asks for the
+//     second);
+//   - to install with Track: execute on the functions entity_sync_track,
+//     entity_sync_untrack and entity_sync_announce, and what the database asks of
+//     who makes a trigger;
+//   - to write a table that is tracked: nothing.
+//
+//go:embed outbox.sql
+var OutboxSchema string
+
+// outboxVersion is the version of OutboxSchema, which its comment on the table ends
+// with.
+const outboxVersion = 1
+
+// Beginner is a *pgx.Conn, a *pgxpool.Pool, or a pgx.Tx for what is to be part of a
+// larger transaction.
+type Beginner interface {
+	Begin(ctx context.Context) (pgx.Tx, error)
+}
+
+// EnsureSchema runs OutboxSchema if the outbox is missing or of an older version.
+// Otherwise it only looks, and needs no rights to create anything. Any number of
+// nodes may call it at once.
+func EnsureSchema(ctx context.Context, conn Beginner) error {
+	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		var version int
+		err := tx.QueryRow(ctx, `select coalesce(substring(
+			obj_description(to_regclass('entity_sync_outbox'), 'pg_class') from '\(schema (\d+)\)$')::int, 0)`).Scan(&version)
+		if err != nil || version >= outboxVersion {
+			return err
+		}
+		_, err = tx.Exec(ctx, OutboxSchema)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("db: making the outbox: %w", err)
+	}
+	return nil
+}
+
+// notifySQL takes the keys as one text, so that it is the same for every driver.
+const notifySQL = `insert into entity_sync_outbox (entity, id)
+	select entity, id from json_to_recordset($1::text::json) as keys (entity text, id text)`
+
+// NotifyTx has keys announced once tx has committed, and not at all if it is rolled
+// back: it writes them to the outbox, in one statement, from where the Relay of any
+// node takes them. A key named several times is announced once.
+//
+// A key that is malformed is an error wrapping shared.ErrBadKey, before anything
+// is written. After an error of the database the transaction can only be rolled
+// back.
+func NotifyTx(ctx context.Context, tx pgx.Tx, keys ...shared.EntityKey) error {
+	return notify(keys, func(encoded string) error {
+		_, err := tx.Exec(ctx, notifySQL, encoded)
+		return err
+	})
+}
+
+// SQLTx is a *sql.Tx, or what wraps one.
+type SQLTx interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	Commit() error // so that a *sql.DB, which would commit the keys by themselves, is none
+}
+
+// NotifySQLTx is NotifyTx for database/sql, with any driver of PostgreSQL.
+func NotifySQLTx(ctx context.Context, tx SQLTx, keys ...shared.EntityKey) error {
+	return notify(keys, func(encoded string) error {
+		_, err := tx.ExecContext(ctx, notifySQL, encoded)
+		return err
+	})
+}
+
+func notify(keys []shared.EntityKey, write func(encoded string) error) error {
+	once := make(map[shared.EntityKey]struct{}, len(keys))
+	distinct := make([]shared.EntityKey, 0, len(keys))
+	for _, key := range keys {
+		if err := key.Validate(); err != nil {
+			return fmt.Errorf("db: notifying of a change of %.80q: %w", string(key.Entity), err)
+		}
+		if _, double := once[key]; !double {
+			once[key] = struct{}{}
+			distinct = append(distinct, key)
+		}
+	}
+	if len(distinct) == 0 {
+		return nil
+	}
+	encoded, err := json.Marshal(distinct)
+	if err == nil {
+		err = write(string(encoded))
+	}
+	if err != nil {
+		return fmt.Errorf("db: writing to the outbox: %w", withRemedy(err))
+	}
+	return nil
+}
+
+// withRemedy adds to an error of the database what can be done about it.
+func withRemedy(err error) error {
+	var database interface{ SQLState() string } // of pgx and of other drivers
+	if !errors.As(err, &database) {
+		return err
+	}
+	switch database.SQLState() {
+	case "42P01", "42883": // undefined_table, undefined_function
+		return fmt.Errorf("%w: db.EnsureSchema, or the SQL in db.OutboxSchema, makes the outbox, in the first schema of the search path", err)
+	case "42501": // insufficient_privilege
+		return fmt.Errorf("%w: db.OutboxSchema says what to grant", err)
+	}
+	return err
+}

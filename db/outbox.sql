@@ -1,0 +1,158 @@
+-- The outbox of Entity Sync: the keys that are to be announced when the
+-- transaction that wrote them has committed. It goes into the first schema of
+-- the search path. Running it again changes nothing. It is several statements,
+-- which belong in one transaction.
+
+-- Many nodes start at once, and "if not exists" alone is no match for that.
+do $$ begin perform pg_advisory_xact_lock(7311416104537220975); end $$;
+
+create table if not exists entity_sync_outbox (
+	entity  text collate "C" not null,
+	id      text not null,
+	written timestamptz not null default clock_timestamp(),
+	entry   bigint generated always as identity,
+	-- By entity first: what nobody takes is not in the way of what somebody does.
+	primary key (entity, entry)
+) with (
+	-- A queue is all dead rows: clean up early, at full speed, and without
+	-- the exclusive lock that giving the space back to the system would take.
+	autovacuum_vacuum_scale_factor = 0,
+	autovacuum_vacuum_threshold = 1000,
+	autovacuum_vacuum_cost_delay = 0,
+	autovacuum_analyze_scale_factor = 0,
+	autovacuum_analyze_threshold = 10000,
+	vacuum_truncate = off
+);
+
+comment on table entity_sync_outbox is 'Entity Sync: keys to announce (schema 1)';
+
+-- entity_sync_announce is the trigger that entity_sync_track puts on a table. Its
+-- arguments are the entity type and the columns of the id. It writes with the
+-- rights of its owner, so that who writes the table needs none on the outbox.
+create or replace function entity_sync_announce() returns trigger
+language plpgsql security definer
+-- An id is the same text whoever writes it. Rows that a policy hides from the
+-- owner are an error, not left out.
+set datestyle = 'ISO' set timezone = 'UTC' set row_security = off
+as $$
+declare
+	key  text;
+	keys text;
+	stmt text;
+begin
+	for i in 1 .. tg_nargs - 1 loop
+		key := concat_ws('||''/''||', key, format('%I::text', tg_argv[i]));
+	end loop;
+	keys := case tg_op
+		when 'INSERT' then 'select distinct $1, %1$s from new_rows where %1$s is not null'
+		when 'DELETE' then 'select distinct $1, %1$s from old_rows where %1$s is not null'
+		when 'UPDATE' then 'select $1, %1$s from old_rows where %1$s is not null union select $1, %1$s from new_rows where %1$s is not null'
+		else 'select distinct $1, %1$s from ' || replace(tg_relid::regclass::text, '%', '%%') || ' where %1$s is not null'
+	end;
+	-- What is no valid id the relay sorts out: planning this is most of its cost.
+	stmt := 'insert into entity_sync_outbox (entity, id) ' || format(keys, key);
+	if tg_op <> 'TRUNCATE' then
+		execute stmt using tg_argv[0];
+		return null;
+	end if;
+	begin
+		execute stmt using tg_argv[0];
+	exception when insufficient_privilege then
+		raise warning 'Entity Sync: the rows of % are not announced as gone: %', tg_relid::regclass, sqlerrm
+			using hint = format('The owner of the function entity_sync_announce, %s, must be able to read the whole table.', current_user);
+	end;
+	return null;
+end $$;
+
+-- entity_sync_trigger names the trigger for an operation and an entity type, which
+-- may be longer than a name can be.
+create or replace function entity_sync_trigger(operation text, entity text) returns name
+language sql immutable
+as $$ select format('entity_sync_%s_%s', operation, md5(entity))::name $$;
+
+-- entity_sync_track has writes to a table announced: db.Track.
+create or replace function entity_sync_track(target regclass, entity text, variadic id_columns text[]) returns void
+language plpgsql
+as $$
+declare
+	operations constant text[] := array['insert', 'update', 'delete', 'truncate'];
+	tables constant text[] := array[
+		'referencing new table as new_rows', 'referencing old table as old_rows new table as new_rows',
+		'referencing old table as old_rows', ''];
+	literals text := quote_literal(entity);
+	wanted bytea := convert_to(entity, getdatabaseencoding()) || '\x00';
+	parts text[];
+	col name;
+begin
+	if entity is null or entity !~ '^[-._a-zA-Z0-9]{1,64}$' then
+		raise exception 'bad entity type %: want 1 to 64 letters, digits, ".", "_" and "-"', quote_nullable(entity)
+			using errcode = 'invalid_parameter_value';
+	end if;
+	if not exists (select from pg_class where oid = target and relkind in ('r', 'p')) then
+		raise exception '% is not a table', target using errcode = 'wrong_object_type';
+	end if;
+	if coalesce(cardinality(id_columns), 0) = 0 then
+		raise exception 'no columns for the id' using errcode = 'invalid_parameter_value';
+	end if;
+	for i in 1 .. cardinality(id_columns) loop
+		parts := parse_ident(id_columns[i]);
+		select attname into col from pg_attribute
+			where attrelid = target and attname = parts[1]::name and attnum > 0 and not attisdropped;
+		if col is null or cardinality(parts) <> 1 then
+			raise exception 'table % has no column %', target, id_columns[i] using errcode = 'undefined_column';
+		end if;
+		literals := literals || ', ' || quote_literal(col);
+		wanted := wanted || convert_to(col::text, getdatabaseencoding()) || '\x00';
+	end loop;
+
+	-- Looking takes no lock. The second look is for another node that was quicker.
+	for look in 1 .. 2 loop
+		if 4 = (select count(*) from pg_trigger
+			where tgrelid = target and tgfoid = 'entity_sync_announce'::regproc and tgargs = wanted and tgenabled <> 'D'
+				and tgname = any (select entity_sync_trigger(op, entity) from unnest(operations) op))
+		then
+			return;
+		end if;
+		perform pg_advisory_xact_lock(7311416104537220975);
+	end loop;
+	perform entity_sync_untrack(target, entity);
+	for i in 1 .. 4 loop
+		execute format('create trigger %I %s %s on %s %s for each statement execute function entity_sync_announce(%s)',
+			entity_sync_trigger(operations[i], entity), case operations[i] when 'truncate' then 'before' else 'after' end,
+			operations[i], target, tables[i], literals);
+	end loop;
+end $$;
+
+-- entity_sync_untrack takes that back: db.Untrack.
+create or replace function entity_sync_untrack(target regclass, entity text) returns void
+language plpgsql
+as $$
+declare
+	trigger name;
+begin
+	for trigger in select tgname from pg_trigger
+		where tgrelid = target and tgfoid = 'entity_sync_announce'::regproc
+			and tgname = any (select entity_sync_trigger(op, entity) from unnest(array['insert', 'update', 'delete', 'truncate']) op)
+	loop
+		execute format('drop trigger %I on %s', trigger, target);
+	end loop;
+end $$;
+
+-- entity_sync_wake_up tells relays that listen: db.EnableWakeUp.
+create or replace function entity_sync_wake_up() returns trigger
+language plpgsql
+as $$ begin
+	perform pg_notify('entity_sync_outbox', '');
+	return null;
+end $$;
+
+do $$
+declare
+	signature text;
+begin
+	foreach signature in array array['entity_sync_announce()', 'entity_sync_track(regclass, text, text[])', 'entity_sync_untrack(regclass, text)'] loop
+		execute format('alter function %s set search_path = pg_catalog, %I, pg_temp', signature, current_schema());
+		-- Who may use them could announce anything: it is for you to grant.
+		execute format('revoke execute on function %s from public', signature);
+	end loop;
+end $$;

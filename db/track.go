@@ -1,0 +1,62 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// Track has every write to a table announced once it is committed, whoever makes
+// it: this program, another one, a migration, psql. Triggers write to the outbox,
+// which EnsureSchema has made before, one row for each distinct key of a statement.
+// A row that moves to another key announces both, and TRUNCATE every key of the
+// table.
+//
+// table and the columns of the id are written as in SQL: "items", "shop.items",
+// `"Odd Name"`. Several columns make an id with "/" between them; a NULL among them
+// makes none. What is no valid id, such as a text of more than 255 bytes, nobody can
+// watch: the write goes on, and the relay drops it (OutboxStats.Bad).
+//
+// A call that changes nothing takes no lock. The first, and one with other columns
+// than before, takes the table's SHARE ROW EXCLUSIVE lock, and replacing the ACCESS
+// EXCLUSIVE lock, for a moment: it waits for transactions that have written the
+// table, and others wait for it. A table may be tracked for several entity types,
+// such as a line for its order.
+//
+// Not announced are writes that name a partition rather than the partitioned table
+// (track the partition as well), and those made with session_replication_role =
+// replica, as logical replication does. If the columns are renamed, writes fail
+// until Track is called with the new names: do both in one transaction.
+func Track(ctx context.Context, conn Beginner, table string, entity shared.EntityType, idColumns ...string) error {
+	if err := entity.Validate(); err != nil {
+		return fmt.Errorf("db: tracking %s: %w", table, err)
+	}
+	return inTx(ctx, conn, "tracking "+table, "select entity_sync_track($1::text::regclass, $2, variadic $3)", table, string(entity), idColumns)
+}
+
+// Untrack removes what Track has installed, if it has. It takes the table's ACCESS
+// EXCLUSIVE lock for a moment.
+func Untrack(ctx context.Context, conn Beginner, table string, entity shared.EntityType) error {
+	return inTx(ctx, conn, "no longer tracking "+table, "select entity_sync_untrack($1::text::regclass, $2)", table, string(entity))
+}
+
+// inTx runs one statement in a transaction.
+func inTx(ctx context.Context, conn Beginner, what, sql string, args ...any) error {
+	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, sql, args...)
+		return err
+	})
+	if err == nil {
+		return nil
+	}
+	var database *pgconn.PgError
+	if !errors.As(err, &database) || database.Code != "42P01" { // that is the application's own table, not the outbox
+		err = withRemedy(err)
+	}
+	return fmt.Errorf("db: %s: %w", what, err)
+}

@@ -1,0 +1,121 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+
+	"github.com/entity-sync/entity-sync/internal/backoff"
+)
+
+// EnableWakeUp has every write to the outbox wake the relays that listen (see
+// Outbox.Listen), with a trigger that issues NOTIFY. Doing it again changes nothing.
+//
+// It has a price, which everybody pays who writes to the outbox: PostgreSQL takes
+// one lock for the whole cluster of databases when a transaction that has issued
+// NOTIFY commits, so that such commits go one after another.
+func EnableWakeUp(ctx context.Context, conn Beginner) error {
+	return inTx(ctx, conn, "enabling the wake-up", `do $$ begin
+		if not `+wakesUp+` then
+			perform pg_advisory_xact_lock(7311416104537220975);
+			drop trigger if exists entity_sync_wake_up on entity_sync_outbox;
+			create trigger entity_sync_wake_up after insert on entity_sync_outbox
+				for each statement execute function entity_sync_wake_up();
+		end if;
+	end $$`)
+}
+
+// DisableWakeUp takes EnableWakeUp back.
+func DisableWakeUp(ctx context.Context, conn Beginner) error {
+	return inTx(ctx, conn, "disabling the wake-up", `do $$ begin
+		if `+wakesUp+` then
+			drop trigger entity_sync_wake_up on entity_sync_outbox;
+		end if;
+	end $$`)
+}
+
+const wakesUp = `exists (select from pg_trigger
+	where tgrelid = 'entity_sync_outbox'::regclass and tgname = 'entity_sync_wake_up' and tgenabled <> 'D')`
+
+// listenerPatience is how long a connection may be silent before it is asked
+// whether it is still there.
+const listenerPatience = 30 * time.Second
+
+// listen wakes the relay whenever the outbox is written to. Whatever it misses, the
+// relay's interval brings.
+func (r *Relay) listen() {
+	policy := backoff.Policy{Min: 100 * time.Millisecond, Max: 30 * time.Second}
+	for failures := 1; ; failures++ {
+		heard, err := r.hear()
+		if r.stopping.Err() != nil {
+			return
+		}
+		if heard {
+			failures = 1
+		}
+		if worthSaying(failures) {
+			r.log.Warn("listening to the outbox failed", slog.Int("in_a_row", failures), slog.Any("error", err))
+		}
+		select {
+		case <-time.After(policy.Delay(failures)):
+		case <-r.stopping.Done():
+			return
+		}
+	}
+}
+
+// hear listens on a connection of its own until that breaks. It reports whether it
+// came to listening.
+func (r *Relay) hear() (heard bool, err error) {
+	conn, err := r.connect()
+	if err != nil {
+		return false, err
+	}
+	defer conn.Close(context.Background())
+	if err := r.ask(conn, "listen entity_sync_outbox"); err != nil {
+		return false, err
+	}
+	for {
+		r.Wake() // at first for what was written before
+		ctx, cancel := context.WithTimeout(r.stopping, listenerPatience)
+		_, err := conn.WaitForNotification(ctx)
+		silent := err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded)
+		cancel()
+		if silent {
+			err = r.ask(conn, "")
+		}
+		if err != nil {
+			return true, err
+		}
+	}
+}
+
+// connect opens a connection as those of the pool are, beside them.
+func (r *Relay) connect() (*pgx.Conn, error) {
+	ctx, cancel := context.WithTimeout(r.stopping, roundTimeout)
+	defer cancel()
+	c := r.config.Pool.Config()
+	if c.BeforeConnect != nil {
+		if err := c.BeforeConnect(ctx, c.ConnConfig); err != nil {
+			return nil, err
+		}
+	}
+	// Waiting is cut short without a word to the server, which would come too late
+	// and hit what is asked next.
+	c.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.DeadlineContextWatcherHandler{Conn: conn.Conn()}
+	}
+	return pgx.ConnectConfig(ctx, c.ConnConfig)
+}
+
+func (r *Relay) ask(conn *pgx.Conn, sql string) error {
+	ctx, cancel := context.WithTimeout(r.stopping, roundTimeout)
+	defer cancel()
+	_, err := conn.Exec(ctx, sql)
+	return err
+}

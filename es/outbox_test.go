@@ -1,0 +1,69 @@
+package es_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/entity-sync/entity-sync/db"
+	"github.com/entity-sync/entity-sync/es"
+	"github.com/entity-sync/entity-sync/internal/pgtest"
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+func TestANodeAnnouncesWhatIsInTheOutbox(t *testing.T) {
+	d := pgtest.Shared(t).NewDatabase(t)
+	pool, err := db.Open(t.Context(), d.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	if err := db.EnsureSchema(t.Context(), pool); err != nil {
+		t.Fatal(err)
+	}
+	write := func(key shared.EntityKey) {
+		t.Helper()
+		if err := pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error { return db.NotifyTx(t.Context(), tx, key) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := newSync(t, es.Config{Outbox: &db.Outbox{Pool: pool, Interval: time.Hour}})
+	write(shared.EntityKey{Entity: "items", ID: "1"})
+	s.Outbox().Wake()
+	fetch := func(context.Context, shared.EntityKey, string) (string, error) { return "a row", nil }
+	if err := es.Register(s, "items", fetch); err != nil { // later than the relay has begun
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(time.Minute); s.Bridge.Stats().Notified != 1; time.Sleep(time.Millisecond) {
+		s.Outbox().Wake()
+		if time.Now().After(end) {
+			t.Fatal("nothing was announced")
+		}
+	}
+	if err := s.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Outbox().Stats().Published; got != 1 {
+		t.Errorf("%d rows were announced, want 1", got)
+	}
+	write(shared.EntityKey{Entity: "items", ID: "2"}) // for another node
+	s.Outbox().Wake()
+	var waiting int
+	if err := pool.QueryRow(t.Context(), "select count(*) from entity_sync_outbox").Scan(&waiting); err != nil || waiting != 1 {
+		t.Errorf("%d rows wait, %v", waiting, err)
+	}
+}
+
+func TestANodeWithoutAnOutbox(t *testing.T) {
+	s := newSync(t, es.Config{})
+	s.Outbox().Wake()
+	if s.Outbox() != nil || s.Outbox().Stats() != (db.OutboxStats{}) {
+		t.Error("there is an outbox")
+	}
+	if _, err := es.New(es.Config{Outbox: &db.Outbox{}}); err == nil || !strings.Contains(err.Error(), "Outbox: Pool") {
+		t.Errorf("New returned %v", err)
+	}
+}
