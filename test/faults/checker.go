@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -15,6 +16,9 @@ type checker struct {
 	breaches []string
 	more     int // breaches beyond those that are kept
 	watchers map[string]*watcher
+	ignored  map[shared.EntityKey]bool // nobody can be up to date with these
+	written  map[shared.EntityKey]*history
+	doubts   []*doubt // that have begun and not ended
 }
 
 // watcher is one client: what it is to end up with.
@@ -36,12 +40,16 @@ type session struct {
 	former map[string]bool
 	last   map[shared.EntityKey]row
 	got    map[shared.EntityKey]int // rows
+
+	v2 *v2Session // nil on the classic wire
 }
 
 // maxBreaches is how many are shown: a broken promise is broken many times.
 const maxBreaches = 20
 
-func newChecker() *checker { return &checker{watchers: make(map[string]*watcher)} }
+func newChecker() *checker {
+	return &checker{watchers: make(map[string]*watcher), ignored: make(map[shared.EntityKey]bool), written: make(map[shared.EntityKey]*history)}
+}
 
 // watch says that a client is to watch keys from now on.
 func (c *checker) watch(name string, keys []shared.EntityKey) *watcher {
@@ -62,10 +70,21 @@ func (c *checker) forget(w *watcher) {
 	delete(c.watchers, w.name)
 }
 
+// ignore says whether a row is left out of what clients are to end up with.
+func (c *checker) ignore(k shared.EntityKey, ignore bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ignored[k] = ignore
+}
+
 // open says that a client has connected and said who it is.
 func (c *checker) open(w *watcher, identity string) *session {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.openLocked(w, identity)
+}
+
+func (c *checker) openLocked(w *watcher, identity string) *session {
 	w.opened++
 	w.session = &session{
 		checker: c, watcher: w, number: w.opened, identity: identity, former: make(map[string]bool),
@@ -78,6 +97,9 @@ func (c *checker) open(w *watcher, identity string) *session {
 func (s *session) close() {
 	s.checker.mu.Lock()
 	defer s.checker.mu.Unlock()
+	if s.v2 != nil {
+		s.v2.closed = time.Now()
+	}
 	if s.watcher.session == s {
 		s.watcher.session = nil
 	}
@@ -95,7 +117,7 @@ func (s *session) become(identity string) {
 func (s *session) settled() bool {
 	s.checker.mu.Lock()
 	defer s.checker.mu.Unlock()
-	return len(s.former) == 0 && len(s.last) > 0
+	return len(s.former) == 0 && len(s.last) > 0 && (s.v2 == nil || len(s.v2.pending) == 0)
 }
 
 // saw says that the client got a row.
@@ -115,6 +137,12 @@ func (s *session) saw(r row) {
 	default:
 		s.breach("INV3 or INV4", "is %s and got a row of %s that was fetched for %s", s.identity, k.Hash(), r.For)
 	}
+	s.take(r)
+}
+
+// take notes a row, on either wire.
+func (s *session) take(r row) {
+	k := r.key()
 	if r.Owner != "" && r.Owner != userOf(r.For) {
 		s.breach("INV3", "is %s and got %s, which is for %s alone", s.identity, k.Hash(), r.Owner)
 	}
@@ -167,6 +195,9 @@ func (c *checker) behind(truth map[shared.EntityKey]row) (differences []string) 
 			differences = append(differences, fmt.Sprintf("client %s is not connected", w.name))
 			continue
 		}
+		if s.v2 != nil && s.v2.stale && !c.inDoubtLocked(s) {
+			differences = append(differences, fmt.Sprintf("client %s, connection %d: was told that its rows may be out of date, and nothing since", w.name, s.number))
+		}
 		for k := range w.keys {
 			if d := s.difference(k, truth); d != "" {
 				differences = append(differences, fmt.Sprintf("client %s, connection %d: %s", w.name, s.number, d))
@@ -177,7 +208,15 @@ func (c *checker) behind(truth map[shared.EntityKey]row) (differences []string) 
 }
 
 func (s *session) difference(k shared.EntityKey, truth map[shared.EntityKey]row) string {
+	if s.checker.ignored[k] {
+		return ""
+	}
 	there, exists := truth[k]
+	if s.v2 != nil {
+		if d, known := s.differenceV2(k, there, exists); known {
+			return d
+		}
+	}
 	if !exists {
 		return "" // the classic wire does not say that a row is gone
 	}

@@ -3,9 +3,13 @@ package faults
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/http"
+	"regexp"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -13,13 +17,29 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web"
+)
+
+// wire is what a client speaks. A world's clients take turns unless they are told.
+type wire int
+
+const (
+	anyWire wire = iota
+	classicWire
+	v2Wire
 )
 
 // options say what a client does.
 type options struct {
-	dial   func() (addr string) // where to connect next
-	dialer *websocket.Dialer    // how; nil for as usual
-	onRow  func(row)            // may be nil
+	dial     func() (addr string) // where to connect next
+	dialer   *websocket.Dialer    // how; nil for as usual
+	wire     wire
+	identity string // which it always says; empty for a new one each time
+
+	// What is told of what happens, from the goroutine that reads; each may be nil.
+	onRow      func(row)
+	onEnd      func(error) // why a connection ended, or could not be made
+	onExpiring func()      // its secret will not do any more soon; v2 alone
 }
 
 // client is a WebSocket client that watches some keys and reports what it gets.
@@ -35,9 +55,12 @@ type client struct {
 	stop     context.CancelFunc
 	ended    chan struct{}
 
+	has memory // of the goroutine that reads
+
 	mu       sync.Mutex // guards what follows
 	user     string
 	secrets  int // said so far: each is another identity
+	refs     int // requests so far, on the v2 wire
 	conn     *websocket.Conn
 	session  *session
 	failures int // connections that came to nothing, or ended
@@ -68,39 +91,69 @@ func (c *client) leave() {
 func (c *client) run() {
 	defer close(c.ended)
 	for c.stopping.Err() == nil {
-		c.connect()
-		// A short random wait, as the wire's description asks for.
+		err := c.connect()
+		if c.stopping.Err() != nil {
+			return
+		}
+		c.failed()
+		if c.onEnd != nil {
+			c.onEnd(err)
+		}
+		wait, again := c.comeBack(err)
+		if !again {
+			return
+		}
 		select {
 		case <-c.stopping.Done():
-		case <-time.After(time.Duration(20+c.random.IntN(200)) * time.Millisecond):
+		case <-time.After(wait):
 		}
 	}
 }
 
-// connect connects and reads until the connection ends.
-func (c *client) connect() {
+var retryHint = regexp.MustCompile(`retry in (\d+) ms$`)
+
+// comeBack says after how long to connect again, if at all, as the wires'
+// description asks for.
+func (c *client) comeBack(err error) (wait time.Duration, again bool) {
+	var closed *websocket.CloseError
+	if errors.As(err, &closed) {
+		if closed.Code >= 4500 && closed.Code <= 4599 {
+			return 0, false
+		}
+		if hint := retryHint.FindStringSubmatch(closed.Text); hint != nil {
+			if ms, err := strconv.Atoi(hint[1]); err == nil {
+				return time.Duration(ms) * time.Millisecond, true
+			}
+		}
+	}
+	return time.Duration(20+c.random.IntN(200)) * time.Millisecond, true
+}
+
+// connect connects and reads until the connection ends, and returns why.
+func (c *client) connect() error {
 	ctx, cancel := context.WithTimeout(c.stopping, patience)
-	conn, _, err := c.dialer.DialContext(ctx, "ws://"+c.dial()+"/ws/entity-sync/", nil)
+	addr := c.dial()
+	conn, err := dialWire(ctx, c.dialer, addr, c.wire)
 	cancel()
 	if err != nil {
-		c.failed()
-		return
+		return err
 	}
 	defer conn.Close()
 	defer context.AfterFunc(c.stopping, func() { conn.Close() })()
+	if c.wire == v2Wire {
+		return c.speakV2(conn, addr)
+	}
 	session := c.begin(conn)
 	defer session.close()
 	for _, k := range c.keys {
 		if err := c.send("subscribe", subscription{k, true}); err != nil {
-			c.failed()
-			return
+			return err
 		}
 	}
 	for {
 		_, message, err := conn.ReadMessage()
 		if err != nil {
-			c.failed()
-			return
+			return err
 		}
 		var r row
 		if err := json.Unmarshal(message, &r); err != nil {
@@ -112,6 +165,21 @@ func (c *client) connect() {
 			c.onRow(r)
 		}
 	}
+}
+
+func dialWire(ctx context.Context, dialer *websocket.Dialer, addr string, w wire) (*websocket.Conn, error) {
+	var header http.Header
+	if w == v2Wire {
+		header = http.Header{"Sec-WebSocket-Protocol": {web.SubprotocolV2}}
+	}
+	conn, response, err := dialer.DialContext(ctx, "ws://"+addr+"/ws/entity-sync/", header)
+	if err != nil {
+		if response != nil {
+			err = fmt.Errorf("%w: %s", err, response.Status)
+		}
+		return nil, err
+	}
+	return conn, nil
 }
 
 // subscription is the body of a subscribe message.
@@ -132,6 +200,9 @@ func (c *client) begin(conn *websocket.Conn) *session {
 }
 
 func (c *client) nextLocked() string {
+	if c.identity != "" {
+		return c.identity
+	}
 	c.secrets++
 	return fmt.Sprintf("%s.%s.%d", c.user, c.name, c.secrets)
 }
@@ -145,6 +216,13 @@ func (c *client) become(user string, again bool) {
 		return
 	}
 	c.user = user
+	if c.wire == v2Wire {
+		c.sayV2Locked()
+		if again {
+			_ = c.subscribeV2Locked(c.keys, nil)
+		}
+		return
+	}
 	identity := c.nextLocked()
 	c.session.become(identity)
 	// The reader notices a connection that is gone.
@@ -187,9 +265,6 @@ func sendTo(conn *websocket.Conn, action string, body any) error {
 }
 
 func (c *client) failed() {
-	if c.stopping.Err() != nil {
-		return
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.failures++
@@ -215,7 +290,7 @@ func slowDialer() *websocket.Dialer {
 
 // dialAs connects, says a secret and subscribes; reading is up to the caller.
 func dialAs(ctx context.Context, dialer *websocket.Dialer, addr, identity string, keys ...shared.EntityKey) (*websocket.Conn, error) {
-	conn, _, err := dialer.DialContext(ctx, "ws://"+addr+"/ws/entity-sync/", nil)
+	conn, err := dialWire(ctx, dialer, addr, classicWire)
 	if err != nil {
 		return nil, err
 	}

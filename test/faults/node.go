@@ -28,6 +28,7 @@ type node struct {
 	config nodeConfig
 	log    string // the file that all its output goes to
 	http   *http.Client
+	wrote  func(writeRequest, written) // is told of every write; may be nil
 
 	mu      sync.Mutex // guards what follows
 	cmd     *exec.Cmd
@@ -177,7 +178,11 @@ func ask[A any](ctx context.Context, n *node, path string, q any) (a A, err erro
 }
 
 func (n *node) write(ctx context.Context, q writeRequest) (written, error) {
-	return ask[written](ctx, n, "/write", q)
+	a, err := ask[written](ctx, n, "/write", q)
+	if err == nil && n.wrote != nil {
+		n.wrote(q, a)
+	}
+	return a, err
 }
 
 func (n *node) storm(t testing.TB, q stormRequest) stormed {

@@ -2,7 +2,6 @@ package faults
 
 import (
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"os"
 	"strings"
@@ -43,8 +42,8 @@ type world struct {
 
 	mu      sync.Mutex // guards what follows
 	clients []*client
-	moving  map[shared.EntityKey]bool // rows that are being written all the time
-	choice  *rand.Rand                // of nodes to connect to
+	joins   int        // clients so far that took turns
+	choice  *rand.Rand // of nodes to connect to
 }
 
 // newWorld starts one until the test ends, and then looks for what must never
@@ -52,7 +51,7 @@ type world struct {
 func newWorld(t testing.TB, s shape) *world {
 	t.Helper()
 	random := randomFor(t)
-	w := &world{t: t, random: random, choice: fork(random), check: newChecker(), moving: make(map[shared.EntityKey]bool), db: newDatabase(t, sharedPostgres(t))}
+	w := &world{t: t, random: random, choice: fork(random), check: newChecker(), db: newDatabase(t, sharedPostgres(t))}
 	w.nsqds = s.daemons
 	if w.nsqds == nil {
 		for range max(s.nsqds, 1) {
@@ -80,11 +79,34 @@ func newWorld(t testing.TB, s shape) *world {
 			s.change(w, &c)
 		}
 		n := startNode(t, c)
+		n.wrote = w.check.wrote
 		w.nodes = append(w.nodes, n)
 		t.Cleanup(func() { w.end(n) })
 	}
 	t.Cleanup(w.leave)
+	t.Cleanup(w.listen())
 	return w
+}
+
+// listen looks now and then for clients that are behind and were not told, until
+// the function that it returns is called.
+func (w *world) listen() (end func()) {
+	stop, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(500 * time.Millisecond):
+				w.check.listen()
+			}
+		}
+	}()
+	return func() {
+		close(stop)
+		<-ended
+	}
 }
 
 // end stops a node and looks at what it has left.
@@ -160,9 +182,14 @@ func (w *world) join(user string, dial func() string, keys ...shared.EntityKey) 
 	return w.joinWith(user, options{dial: dial}, keys)
 }
 
+// joinWith is join; clients that are not told which wire to speak take turns.
 func (w *world) joinWith(user string, o options, keys []shared.EntityKey) *client {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if o.wire == anyWire {
+		o.wire = []wire{classicWire, v2Wire}[w.joins%2]
+		w.joins++
+	}
 	c := startClient(w.check, fork(w.choice), user, o, keys)
 	w.clients = append(w.clients, c)
 	return c
@@ -199,20 +226,12 @@ func (w *world) leave() {
 
 // move says whether a row is being written all the time, so that nobody can be
 // up to date with it.
-func (w *world) move(k shared.EntityKey, moves bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.moving[k] = moves
-}
+func (w *world) move(k shared.EntityKey, moves bool) { w.check.ignore(k, moves) }
 
-// truth is what all clients are to end up with, but for rows that move.
+// truth is what all clients are to end up with.
 func (w *world) truth() map[shared.EntityKey]row {
 	w.t.Helper()
-	rows := w.db.rows(w.t)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	maps.DeleteFunc(rows, func(k shared.EntityKey, _ row) bool { return w.moving[k] })
-	return rows
+	return w.db.rows(w.t)
 }
 
 // settle checks that everybody ends up with the newest rows, and that nothing

@@ -1,0 +1,149 @@
+package faults
+
+import (
+	"encoding/json"
+	"slices"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// memory is what a v2 client keeps over a reconnect.
+type memory struct {
+	identity string // whose rows these are
+	rows     map[shared.EntityKey]row
+	versions map[shared.EntityKey]string
+}
+
+// listOf is how many keys a client subscribes to at once.
+const listOf = 200
+
+// speakV2 is a connection on the v2 wire, until it ends.
+func (c *client) speakV2(conn *websocket.Conn, addr string) error {
+	session := c.beginV2(conn, addr)
+	defer session.close()
+	for {
+		_, message, err := conn.ReadMessage()
+		if err != nil {
+			return err
+		}
+		var f frame
+		if err := json.Unmarshal(message, &f); err != nil {
+			c.check.breach("client %s got what is no frame: %.100q", c.name, message)
+			continue
+		}
+		session.hears(f, c.hadVersion(f))
+		c.act(f)
+	}
+}
+
+// hadVersion returns what the client has of a frame's key, if it is of the version
+// that the frame says.
+func (c *client) hadVersion(f frame) row {
+	if k := f.Body.EntityKey; c.has.versions[k] == f.Body.Version && f.Body.Version != "" {
+		return c.has.rows[k]
+	}
+	return row{}
+}
+
+func (c *client) act(f frame) {
+	k := f.Body.EntityKey
+	switch f.Action {
+	case "update":
+		var r row
+		if len(f.Body.Rows) != 1 || json.Unmarshal(f.Body.Rows[0], &r) != nil {
+			return // the checker has said so
+		}
+		if r.For != c.has.identity {
+			c.has = memory{r.For, make(map[shared.EntityKey]row), make(map[shared.EntityKey]string)}
+		}
+		c.has.rows[k], c.has.versions[k] = r, f.Body.Version
+		if c.onRow != nil {
+			c.onRow(r)
+		}
+	case "delete", "unsubscribed":
+		delete(c.has.rows, k)
+		delete(c.has.versions, k)
+	case "expiring":
+		if c.onExpiring != nil {
+			c.onExpiring()
+		}
+	}
+}
+
+// beginV2 says who the client is, every other time who it was before, and
+// subscribes to all it watches.
+func (c *client) beginV2(conn *websocket.Conn, addr string) *session {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.conn = conn
+	c.session = c.check.openV2(c.watcher, addr)
+	var versions map[shared.EntityKey]string
+	if c.has.identity != "" && userOf(c.has.identity) == c.user && c.random.IntN(2) == 0 {
+		versions = c.has.versions
+		c.sayAsV2Locked(c.has.identity)
+	} else {
+		c.sayV2Locked()
+	}
+	_ = c.subscribeV2Locked(c.keys, versions) // what fails here fails again at once
+	return c.session
+}
+
+func (c *client) sayV2Locked() { c.sayAsV2Locked(c.nextLocked()) }
+
+func (c *client) sayAsV2Locked(identity string) {
+	_ = c.requestLocked(&request{action: shared.ActionSecret, identity: identity}, secretOf(identity))
+}
+
+// subscribeV2Locked subscribes to keys, a list at a time; versions are those of
+// what the client has.
+func (c *client) subscribeV2Locked(keys []shared.EntityKey, versions map[shared.EntityKey]string) (err error) {
+	for some := range slices.Chunk(keys, listOf) {
+		err = firstError(err, c.keysLocked(shared.ActionSubscribe, some, versions))
+	}
+	return err
+}
+
+// unsubscribe ends the subscription to some keys on the v2 wire, and subscribe
+// begins it again.
+func (c *client) unsubscribe(keys ...shared.EntityKey) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.keysLocked(shared.ActionUnSubscribe, keys, nil)
+}
+
+func (c *client) subscribe(keys ...shared.EntityKey) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.keysLocked(shared.ActionSubscribe, keys, nil)
+}
+
+func (c *client) keysLocked(action shared.Action, keys []shared.EntityKey, versions map[shared.EntityKey]string) error {
+	type named struct {
+		shared.EntityKey
+		Version string `json:"version,omitempty"`
+	}
+	r := &request{action: action, keys: make(map[shared.EntityKey]string, len(keys))}
+	var list []named
+	for _, k := range keys {
+		list = append(list, named{k, versions[k]})
+		r.keys[k] = versions[k]
+	}
+	return c.requestLocked(r, list)
+}
+
+// requestLocked sends a request, of which the checker hears first.
+func (c *client) requestLocked(r *request, body any) error {
+	if c.session == nil {
+		return nil
+	}
+	c.refs++
+	r.ref = c.refs
+	c.session.asks(r)
+	return c.conn.WriteJSON(struct {
+		Action shared.Action `json:"action"`
+		Ref    int           `json:"ref"`
+		Body   any           `json:"body"`
+	}{r.action, r.ref, body})
+}
