@@ -315,6 +315,7 @@ func (b *Bridge) Close(ctx context.Context) error {
 	for _, ent := range b.registered() {
 		ent.audit.close()
 		ent.queue.close()
+		ent.overdue.close()
 	}
 	err := wait.For(ctx, &b.announcing)
 	b.lastBeat(ctx)

@@ -35,8 +35,8 @@
 // # Locks
 //
 // In this order: a client's, an index shard's, a view's; then an entity type's
-// queue and after it its admission, or its backlog, or a client's freshness and
-// after it the client's sink. The Bridge's own comes after a queue's and before
-// the admission's. None is held across a call of the application, of the bus, or
-// of a socket.
+// queue and after it its admission, or its backlog, or its overdue, or a client's
+// freshness and after it the client's sink. The Bridge's own comes after a queue's
+// and before the admission's. None is held across a call of the application, of
+// the bus, or of a socket.
 package bridge

@@ -128,6 +128,7 @@ type entity struct {
 	topics   atomic.Pointer[[]Topic] // who listens, where it has no views but texts; replaced, never changed
 	queue    fetchQueue
 	backlog  backlog
+	overdue  overdue
 	publish  publisher
 	audit    auditor
 	live     atomic.Bool   // subscribed on the bus

@@ -8,7 +8,8 @@ import (
 // FreshnessSink is a Sink that is told whether the node can vouch for what it has
 // sent the client: not while it may have missed a notification of something that
 // the client watches (the bus is lost, or came back and the rows have not been
-// looked at again), nor while fetching it fails. A client begins fresh.
+// looked at again), nor while fetching it fails, nor while a change that it has heard
+// of waits to be fetched for longer than a moment. A client begins fresh.
 //
 // Fresh is called as the methods of Sink are. When it is called with true, every
 // update that it waited for has been pushed.
@@ -24,6 +25,7 @@ const (
 	doubtBus     doubt = 1 << iota // the bus is lost
 	doubtMissed                    // notifications may have been missed, and it was not fetched since
 	doubtFailing                   // the last fetch failed
+	doubtLate                      // it has changed, and was not fetched for a while
 )
 
 // freshness counts how many of a client's subscriptions are in doubt, and tells

@@ -127,6 +127,60 @@ func TestFailingFetchesAreNotHidden(t *testing.T) {
 	})
 }
 
+// A change that cannot be fetched, because fetches hang or wait for others that do,
+// is not hidden until one has failed.
+func TestAChangeThatWaitsIsNotHidden(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n, gate := newNode(t, &membus.Broker{}), newGate()
+		n.register(t, gate.fetch, bridge.EntityOptions{Workers: 1, Timeout: time.Minute})
+		s, other := newScreen(n, "me"), newScreen(n, "other")
+		s.subscribe(t, key, bridge.SubscribeOptions{})
+		behind := shared.EntityKey{Entity: items, ID: "behind"}
+		other.subscribe(t, behind, bridge.SubscribeOptions{})
+
+		n.notify(t, key)
+		time.Sleep(time.Second)
+		gate.release <- row("1")
+		time.Sleep(time.Minute)
+		wantStory(t, s, "fetched within a second", "row 1")
+
+		n.notify(t, key)
+		n.notify(t, behind)
+		time.Sleep(1900 * time.Millisecond)
+		wantStory(t, s, "the fetch has hung for a while")
+		time.Sleep(200 * time.Millisecond)
+		wantStory(t, s, "for longer", "stale")
+		wantStory(t, other, "waiting for it", "stale")
+		n.notify(t, key) // to be fetched once more
+		gate.release <- row("2")
+		wantStory(t, s, "a row at last", "row 2", "fresh")
+		gate.release <- row("3")
+		wantStory(t, other, "its turn", "row 3", "fresh")
+		gate.release <- row("4")
+		synctest.Wait()
+		time.Sleep(time.Minute)
+		wantStory(t, s, "once more, soon", "row 4")
+
+		n.notify(t, key)
+		time.Sleep(time.Second)
+		n.notify(t, key)
+		time.Sleep(900 * time.Millisecond)
+		gate.release <- row("5")
+		wantStory(t, s, "changed again meanwhile", "row 5")
+		time.Sleep(2100 * time.Millisecond)
+		wantStory(t, s, "which takes long as well", "stale")
+		s.Unsubscribe(key)
+		wantStory(t, s, "nothing is watched", "fresh")
+		gate.release <- row("6")
+		synctest.Wait()
+		time.Sleep(time.Minute)
+		wantStory(t, s, "nor told")
+		if got := n.Stats().Stale; got != 0 {
+			t.Errorf("%d clients are stale, want none", got)
+		}
+	})
+}
+
 // A client that comes back says what it had. Nothing changed: it is told so,
 // without the rows, unless it may not see them any more.
 func TestAClientThatComesBackWithItsVersion(t *testing.T) {

@@ -57,6 +57,9 @@ type view struct {
 	// Where it waits for another attempt; guarded by the backlog's lock.
 	failed conflate.Slot[*view]
 
+	// Where it waits to be handed out once it has changed; guarded by overdue's lock.
+	late conflate.Slot[overdueView]
+
 	mu       sync.Mutex // taken after the shard's lock, before an entity's queue and a client's outbox
 	members  []*subscription
 	state    viewState
@@ -64,6 +67,7 @@ type view struct {
 	fetch    uint64 // number of the fetch in flight, or of the last one
 	forAll   uint64 // number of the last one whose result goes to every member it is news to; at first that of the view
 	revision int64  // of the newest result handed out, if it had one
+	changed  bool   // announced as changed, and nothing fetched since was handed out
 	doubt    doubt  // why the node cannot vouch for what its members were sent
 	failures int    // fetches failed in a row
 	retry    *time.Timer
@@ -141,6 +145,9 @@ func (v *view) markLocked(c cause, client uint64) {
 		v.entity.bridge.counts.coalesced.Add(1)
 	}
 	v.owed |= c
+	if c&causeNotified != 0 {
+		v.noteChangeLocked(true, false)
+	}
 	switch v.state {
 	case idle, queued:
 		v.queueLocked(client)
@@ -256,6 +263,7 @@ func (v *view) abandon() bool {
 // forgetLocked ends what the view waits for, where there is nobody left to fetch for.
 func (v *view) forgetLocked() {
 	v.state, v.owed = idle, 0
+	v.noteChangeLocked(false, false)
 	v.setDoubtLocked(v.doubt & doubtBus)
 }
 
@@ -314,6 +322,7 @@ func (v *view) finish(job fetchJob, u *Update) (ok bool) {
 		return true
 	}
 	v.state = idle
+	v.noteChangeLocked(v.owed&causeNotified != 0, true)
 	// A member that moved here meanwhile may have brought a doubt along, which ends
 	// with the fetch that it is owed.
 	if v.owed&(causeMissed|causeJoined) == 0 {

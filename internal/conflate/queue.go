@@ -71,5 +71,13 @@ func (q *Queue[V]) Pop() (s *Slot[V], v V, ok bool) {
 	return s, v, true
 }
 
+// Peek returns the value that Pop would.
+func (q *Queue[V]) Peek() (v V, ok bool) {
+	if q.head == nil {
+		return v, false
+	}
+	return q.head.value, true
+}
+
 // Len returns how many values are waiting.
 func (q *Queue[V]) Len() int { return q.length }

@@ -39,7 +39,11 @@ func TestQueueAgainstModel(t *testing.T) {
 				order = slices.DeleteFunc(order, func(o int) bool { return o == i })
 			},
 			"pop": func(t *rapid.T) {
+				first, _ := q.Peek()
 				slot, got, ok := q.Pop()
+				if first != got {
+					t.Fatalf("Peek() = %d, and Pop() = %d", first, got)
+				}
 				if len(order) == 0 {
 					if ok || slot != nil {
 						t.Fatalf("Pop() = %d of an empty queue", got)
