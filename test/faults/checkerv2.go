@@ -92,9 +92,7 @@ func (s *session) hears(f frame, had row) {
 		s.acked(f.Ref)
 	case "error":
 		v.refused[f.Body.Code]++
-		if len(v.pending) > 0 && v.pending[0].ref == f.Ref && f.Body.Entity != "" {
-			delete(v.pending[0].keys, k)
-		}
+		s.refused(f)
 	case "update":
 		var r row
 		if len(f.Body.Rows) != 1 || json.Unmarshal(f.Body.Rows[0], &r) != nil || r.key() != k {
@@ -167,6 +165,23 @@ func (s *session) acked(ref int) {
 		for k := range r.keys {
 			delete(v.live, k)
 		}
+	}
+}
+
+// refused takes an error that answers a request, or is about one of its keys.
+func (s *session) refused(f frame) {
+	v := s.v2
+	if len(v.pending) == 0 || f.Ref == 0 || v.pending[0].ref != f.Ref {
+		return
+	}
+	r := v.pending[0]
+	if f.Body.Entity != "" {
+		delete(r.keys, f.Body.EntityKey)
+		return
+	}
+	v.pending = v.pending[1:]
+	if r.action == shared.ActionSecret && s.identity == r.identity {
+		s.identity = v.acked
 	}
 }
 

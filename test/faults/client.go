@@ -117,8 +117,11 @@ var retryHint = regexp.MustCompile(`retry in (\d+) ms$`)
 func (c *client) comeBack(err error) (wait time.Duration, again bool) {
 	var closed *websocket.CloseError
 	if errors.As(err, &closed) {
-		if closed.Code >= 4500 && closed.Code <= 4599 {
+		switch {
+		case closed.Code >= 4500 && closed.Code <= 4599:
 			return 0, false
+		case closed.Code == web.CloseExpired:
+			c.has = memory{}
 		}
 		if hint := retryHint.FindStringSubmatch(closed.Text); hint != nil {
 			if ms, err := strconv.Atoi(hint[1]); err == nil {

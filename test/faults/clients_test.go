@@ -48,7 +48,7 @@ func TestF17SlowReaders(t *testing.T) {
 	w.settle()
 	var last int64
 	for range writes {
-		a, err := w.nodes[0].write(t.Context(), writeRequest{update, hot})
+		a, err := w.nodes[0].write(t.Context(), writeRequest{Do: update, Key: hot})
 		if err != nil || a.Error != "" {
 			t.Fatal(err, a.Error)
 		}

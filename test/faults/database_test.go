@@ -28,10 +28,11 @@ func TestF12DatabaseDown(t *testing.T) {
 	w.sleep(down / 2)
 	// News of every key comes while nothing can be fetched.
 	for _, k := range keys {
-		if a, err := w.someNode().write(t.Context(), writeRequest{announce, k}); err != nil || a.Error != "" {
+		if a, err := w.someNode().write(t.Context(), writeRequest{Do: announce, Key: k}); err != nil || a.Error != "" {
 			t.Errorf("announcing while the database is down: %v %s", err, a.Error)
 		}
 	}
+	back := w.doubt("the database is down, and every key has changed")
 	w.sleep(down / 2)
 	for _, n := range w.nodes {
 		s, was := n.stats(t), before[n]
@@ -52,6 +53,7 @@ func TestF12DatabaseDown(t *testing.T) {
 		before[n] = s
 	}
 	l.end() // so that what is fetched from now on is what had failed
+	back()
 	if err := w.db.server.start(); err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +132,7 @@ func TestF13LockedTable(t *testing.T) {
 	}
 	hold := time.Now().Add(sized(4*time.Second, 20*time.Second))
 	for i := 0; time.Now().Before(hold); i++ {
-		if _, err := w.nodes[i%2].write(t.Context(), writeRequest{announce, locked[i%len(locked)]}); err != nil {
+		if _, err := w.nodes[i%2].write(t.Context(), writeRequest{Do: announce, Key: locked[i%len(locked)]}); err != nil {
 			t.Fatal(err)
 		}
 		w.sleep(20 * time.Millisecond)
@@ -151,7 +153,7 @@ func TestF13LockedTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, k := range locked {
-		if a, err := w.nodes[0].write(t.Context(), writeRequest{announce, k}); err != nil || a.Error != "" {
+		if a, err := w.nodes[0].write(t.Context(), writeRequest{Do: announce, Key: k}); err != nil || a.Error != "" {
 			t.Fatal(err, a.Error)
 		}
 	}

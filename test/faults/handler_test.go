@@ -77,7 +77,7 @@ func TestF16LaggingReplica(t *testing.T) {
 	// What was fetched last may be what the replica had, as documented. Now it
 	// has caught up, and says so.
 	for _, k := range keys {
-		if a, err := w.nodes[0].write(t.Context(), writeRequest{announce, k}); err != nil || a.Error != "" {
+		if a, err := w.nodes[0].write(t.Context(), writeRequest{Do: announce, Key: k}); err != nil || a.Error != "" {
 			t.Fatal(err, a.Error)
 		}
 	}
@@ -101,7 +101,7 @@ func TestF25WriteDuringFetch(t *testing.T) {
 	var longest time.Duration
 	for range bursts {
 		for range 1 + w.random.IntN(6) {
-			a, err := w.nodes[w.random.IntN(2)].write(t.Context(), writeRequest{update, keys[w.random.IntN(len(keys))]})
+			a, err := w.nodes[w.random.IntN(2)].write(t.Context(), writeRequest{Do: update, Key: keys[w.random.IntN(len(keys))]})
 			if err != nil || a.Error != "" {
 				t.Fatal(err, a.Error)
 			}
@@ -184,7 +184,7 @@ func TestF29DeletedAndCreatedAgain(t *testing.T) {
 	// Each of the rows is created for the last time, after all that was before.
 	for _, k := range keys {
 		for _, do := range []string{remove, update, update} {
-			if a, err := w.nodes[w.random.IntN(2)].write(t.Context(), writeRequest{do, k}); err != nil || a.Error != "" {
+			if a, err := w.nodes[w.random.IntN(2)].write(t.Context(), writeRequest{Do: do, Key: k}); err != nil || a.Error != "" {
 				t.Fatal(err, a.Error)
 			}
 		}

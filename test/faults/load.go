@@ -62,7 +62,7 @@ func (l *load) write(ctx context.Context, random *rand.Rand, k shared.EntityKey)
 	if n == nil {
 		return
 	}
-	q := writeRequest{update, k}
+	q := writeRequest{Do: update, Key: k}
 	if l.deletions && random.IntN(4) == 0 {
 		q.Do = remove
 	}
@@ -109,7 +109,7 @@ func (l *load) announce() {
 	l.world.t.Helper()
 	for k := range l.owed {
 		l.world.until("it is announced that "+k.Hash()+" has changed", func() bool {
-			a, err := l.world.someNode().write(l.world.t.Context(), writeRequest{announce, k})
+			a, err := l.world.someNode().write(l.world.t.Context(), writeRequest{Do: announce, Key: k})
 			return err == nil && a.Error == ""
 		})
 	}
@@ -215,7 +215,7 @@ func (b *bystander) sample(ctx context.Context) {
 // so; that counts, and so does the time it takes.
 func (b *bystander) write(ctx context.Context) (written, error) {
 	for {
-		a, err := b.via.write(context.WithoutCancel(ctx), writeRequest{update, b.key})
+		a, err := b.via.write(context.WithoutCancel(ctx), writeRequest{Do: update, Key: b.key})
 		if err != nil || a.Error == "" || b.mayFail || ctx.Err() != nil {
 			return a, err
 		}

@@ -57,6 +57,72 @@ func farNSQD(t *testing.T) (d *nsqdtest.Daemon, cut, heal func()) {
 	return &proxied, p.freeze, p.thaw
 }
 
+// A node is cut off from every nsqd, and then from the database: its clients are
+// told both times, and the other node's are not.
+func TestPartitionOfANode(t *testing.T) {
+	onlyFull(t)
+	w, l, proxies := cutOff(t)
+	for range sized(1, 3) {
+		heal := w.doubt("cut off from every nsqd", w.nodes[0])
+		for _, p := range proxies[:2] {
+			p.freeze()
+		}
+		w.sleep(sized(6*time.Second, 12*time.Second))
+		others := w.nodes[1].stats(t).Stale
+		heal()
+		for _, p := range proxies[:2] {
+			p.thaw()
+		}
+		l.end()
+		t.Logf("all is well %v after it healed", round(w.settle()))
+		if others > 0 {
+			t.Errorf("%d clients of the other node were told too", others)
+		}
+
+		// Everything changes, and this node cannot look.
+		proxies[2].freeze()
+		for _, k := range l.keys {
+			a, err := w.nodes[1].write(t.Context(), writeRequest{Do: update, Key: k})
+			if err != nil || a.Error != "" {
+				t.Fatal(err, a.Error)
+			}
+		}
+		heal = w.doubt("cut off from the database, and every key has changed", w.nodes[0])
+		w.sleep(sized(6*time.Second, 25*time.Second))
+		heal()
+		proxies[2].thaw()
+		t.Logf("all is well %v after the database is there again", round(w.settle()))
+		l = w.startLoad(l.writers, l.pause, l.keys)
+	}
+	l.end()
+	l.announce()
+	w.settle()
+}
+
+// cutOff starts a world whose first node alone has everything behind proxies: two
+// nsqds, and the database.
+func cutOff(t *testing.T) (*world, *load, []*proxy) {
+	t.Helper()
+	daemons := []*nsqdtest.Daemon{nsqdtest.Start(t), nsqdtest.Start(t)}
+	random := randomFor(t)
+	proxies := []*proxy{newProxy(t, random, daemons[0].Addr), newProxy(t, random, daemons[1].Addr), newProxy(t, random, sharedPostgres(t).host())}
+	direct := ""
+	w := newWorld(t, shape{daemons: daemons, change: func(w *world, c *nodeConfig) {
+		if len(w.nodes) == 0 {
+			direct = c.NSQ
+			c.NSQ = proxies[0].Addr + "," + proxies[1].Addr
+			c.Database = postgresAddress(proxies[2].Addr, w.db.name)
+			return
+		}
+		c.NSQ, c.Database = direct, w.db.address()
+	}})
+	keys := append(w.keysOf(items, "item", 40), w.keysOf(batch, "batch", 40)...)
+	w.crowd(sized(60, 500), 4, keys)
+	w.untilReady()
+	w.settle()
+	return w, w.startLoad(3, 10*time.Millisecond, keys), proxies
+}
+
 // All connections between the nodes and nsqd are reset, again and again, and
 // those between the nodes and the database.
 func TestResets(t *testing.T) {

@@ -194,6 +194,25 @@ func (n *node) storm(t testing.TB, q stormRequest) stormed {
 	return a
 }
 
+// ready asks it what a load balancer would.
+func (n *node) ready(ctx context.Context) (bool, error) {
+	return ask[bool](ctx, n, "/ready", struct{}{})
+}
+
+// order has it end the sessions of an identity on all nodes.
+func (n *node) order(ctx context.Context, q orderRequest) error {
+	_, err := ask[struct{}](ctx, n, "/order", q)
+	return err
+}
+
+// withdraw makes its application refuse an identity from now on.
+func (n *node) withdraw(t testing.TB, identity string) {
+	t.Helper()
+	if _, err := ask[struct{}](t.Context(), n, "/withdraw", identity); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func (n *node) suffer(t testing.TB, s sickness, seed uint64) {
 	t.Helper()
 	if _, err := ask[struct{}](t.Context(), n, "/sick", prescription{s, seed}); err != nil {

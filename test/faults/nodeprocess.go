@@ -40,6 +40,9 @@ type nodeConfig struct {
 
 	PingInterval, PongWait, WriteTimeout time.Duration
 	FetchTimeout                         time.Duration
+
+	Verify bool          // secrets are checked, and needed
+	Life   time.Duration // of the secret of a user whose name begins with "mortal"
 }
 
 // nodeMain must be called early in TestMain. In a child process it is a node and
@@ -102,6 +105,7 @@ type process struct {
 	pools  map[shared.EntityType]*pgxpool.Pool // to fetch with: a locked table holds up its own type alone
 	writes *pgxpool.Pool
 	doctor doctor
+	guard  guard
 
 	mu       sync.Mutex
 	fetching map[shared.Request]bool
@@ -121,10 +125,15 @@ func newProcess(c nodeConfig) (*process, error) {
 			return nil, err
 		}
 	}
-	p.sync, err = es.New(es.Config{
+	config := es.Config{
 		NSQAddr: c.NSQ, Logger: logger,
 		PingInterval: c.PingInterval, PongWait: c.PongWait, WriteTimeout: c.WriteTimeout,
-	})
+	}
+	if c.Verify {
+		p.guard.life = c.Life
+		config.VerifySecret, config.RequireSecret = p.guard.verify, true
+	}
+	p.sync, err = es.New(config)
 	if err != nil {
 		return nil, err
 	}
@@ -158,6 +167,9 @@ func (p *process) routes() http.Handler {
 	mux.HandleFunc("POST /write", answer(p.write))
 	mux.HandleFunc("POST /storm", answer(p.storm))
 	mux.HandleFunc("POST /sick", answer(p.doctor.prescribe))
+	mux.HandleFunc("POST /ready", answer(func(context.Context, struct{}) (bool, error) { return p.sync.Ready(), nil }))
+	mux.HandleFunc("POST /order", answer(p.order))
+	mux.HandleFunc("POST /withdraw", answer(p.guard.withdraw))
 	mux.HandleFunc("POST /stats", answer(p.stats))
 	mux.HandleFunc("POST /stacks", answer(stacks))
 	return mux
@@ -246,6 +258,9 @@ func (p *process) fetchItem(ctx context.Context, key shared.EntityKey, secret st
 }
 
 func (p *process) read(ctx context.Context, key shared.EntityKey, secret string) (row, error) {
+	if p.guard.refuses(identityOf(secret)) {
+		return row{}, shared.ErrForbidden
+	}
 	rows, err := p.readAll(ctx, key.Entity, []string{key.ID})
 	if err != nil {
 		return row{}, err
@@ -297,6 +312,8 @@ func (p *process) fetchBatch(ctx context.Context, requests []shared.Request) []s
 		switch {
 		case err != nil:
 			results[i].Err = err
+		case p.guard.refuses(identityOf(r.Secret.Reveal())):
+			results[i].Err = shared.ErrForbidden
 		case !ok:
 			results[i].Err = shared.ErrNotFound
 		default:

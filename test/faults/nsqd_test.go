@@ -96,7 +96,7 @@ func busyWithLoss(t *testing.T) (*world, *load, func(*load, int) time.Duration) 
 			p.freeze()
 		}
 		for _, i := range w.random.Perm(len(l.keys))[:20] {
-			if a, err := w.nodes[0].write(t.Context(), writeRequest{update, l.keys[i]}); err != nil || a.Error != "" {
+			if a, err := w.nodes[0].write(t.Context(), writeRequest{Do: update, Key: l.keys[i]}); err != nil || a.Error != "" {
 				t.Fatal(err, a.Error)
 			}
 		}
@@ -143,22 +143,22 @@ func TestF02LoseNSQD(t *testing.T) {
 	}
 }
 
-// Every nsqd is down when the nodes start, and later again.
+// Every nsqd is down when the nodes start; later all are killed, and frozen with
+// their connections open.
 func TestF03NoNSQDAtAll(t *testing.T) {
-	onlyFull(t)
 	daemons := []*nsqdtest.Daemon{nsqdtest.Start(t), nsqdtest.Start(t)}
 	for _, d := range daemons {
 		d.Stop(t)
 	}
 	w := newWorld(t, shape{daemons: daemons})
+	end := w.doubt("no nsqd at the start")
 	keys := append(w.keysOf(items, "item", 20), w.keysOf(batch, "batch", 20)...)
 	w.crowd(sized(50, 1000), 4, keys)
 	t.Logf("without any nsqd everybody has a first row after %v", round(w.settle()))
-	for range 2 {
+	heal := (*nsqdtest.Daemon).Start
+	for _, next := range sized([]string{"killed"}, []string{"killed", "frozen", "killed", "frozen"}) {
 		for _, n := range w.nodes {
-			if n.stats(t).Ready {
-				t.Errorf("node %s is ready without any nsqd", n.config.Name)
-			}
+			w.until("it notices that no nsqd is there", func() bool { return !n.stats(t).Ready })
 		}
 		l := w.startLoad(2, 10*time.Millisecond, keys)
 		w.sleep(sized(2*time.Second, 10*time.Second))
@@ -171,16 +171,26 @@ func TestF03NoNSQDAtAll(t *testing.T) {
 			t.Errorf("Notify took %v, want about half a second", l.slowest)
 		}
 		// Nobody announces these writes again: the nodes look when the bus is back.
+		end()
 		for _, d := range daemons {
-			d.Start(t)
+			heal(d, t)
 		}
 		t.Logf("all is well %v after the nsqds are back", round(w.settle()))
 		w.untilReady()
+		end = w.doubt("all nsqds " + next)
 		for _, d := range daemons {
-			d.Kill(t)
+			if next == "frozen" {
+				d.Freeze(t)
+			} else {
+				d.Kill(t)
+			}
 		}
-		w.until("the nodes notice", func() bool { return !w.nodes[0].stats(t).Ready && !w.nodes[1].stats(t).Ready })
+		if heal = (*nsqdtest.Daemon).Start; next == "frozen" {
+			heal = (*nsqdtest.Daemon).Thaw
+		}
 	}
+	w.until("the nodes notice", func() bool { return !w.nodes[0].stats(t).Ready && !w.nodes[1].stats(t).Ready })
+	end()
 }
 
 // Each nsqd in turn is stopped as an operator does, and started again.

@@ -314,7 +314,7 @@ func (w *world) warm() {
 	w.untilReady()
 	for _, n := range w.nodes {
 		for _, entity := range entityTypes {
-			a, err := n.write(w.t.Context(), writeRequest{announce, key(entity, "nobody's")})
+			a, err := n.write(w.t.Context(), writeRequest{Do: announce, Key: key(entity, "nobody's")})
 			if err != nil || a.Error != "" {
 				w.t.Fatalf("a first announcement: %v %s", err, a.Error)
 			}

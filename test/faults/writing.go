@@ -15,6 +15,7 @@ import (
 const (
 	update   = "update" // or create, where there is none
 	remove   = "remove"
+	give     = "give"     // to somebody who alone may see it from now on
 	announce = "announce" // nothing: somebody else wrote
 )
 
@@ -22,6 +23,7 @@ const (
 type writeRequest struct {
 	Do  string
 	Key shared.EntityKey
+	To  string // the user whom it is given to; empty for everybody
 }
 
 // written says what came of it. Error is Notify's; the write itself is committed.
@@ -56,6 +58,9 @@ func (p *process) change(ctx context.Context, q writeRequest) (w written, err er
 	case update:
 		err = tx.QueryRow(ctx, fmt.Sprintf(`insert into %s as r (id, owner, nonce, rev) values ($1, '', nextval('lives'), 1)
 			on conflict (id) do update set rev = r.rev + 1 returning nonce, rev`, q.Key.Entity), q.Key.ID).Scan(&w.Nonce, &w.Rev)
+	case give:
+		err = tx.QueryRow(ctx, fmt.Sprintf("update %s set owner = $2, rev = rev + 1 where id = $1 returning nonce, rev", q.Key.Entity),
+			q.Key.ID, q.To).Scan(&w.Nonce, &w.Rev)
 	case remove:
 		_, err = tx.Exec(ctx, fmt.Sprintf("delete from %s where id = $1", q.Key.Entity), q.Key.ID)
 	default:
@@ -97,7 +102,7 @@ func (p *process) storm(ctx context.Context, q stormRequest) (stormed, error) {
 					keys[i] = key(q.Entity, q.Prefix+strconv.Itoa(n))
 				}
 				if q.Every > 0 && call%int64(q.Every) == 0 {
-					if _, err := p.change(ctx, writeRequest{update, keys[0]}); err != nil {
+					if _, err := p.change(ctx, writeRequest{Do: update, Key: keys[0]}); err != nil {
 						errs.Add(1)
 						continue
 					}
