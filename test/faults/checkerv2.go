@@ -225,6 +225,26 @@ func (s *session) differenceV2(k shared.EntityKey, there row, exists bool) (d st
 	return "", false
 }
 
+// watchingWrongly returns how many v2 clients are still subscribed to a key that
+// they may not see.
+func (c *checker) watchingWrongly(k shared.EntityKey, truth map[shared.EntityKey]row) (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, w := range c.watchers {
+		s := w.session
+		if s == nil || s.v2 == nil || !s.v2.live[k] {
+			continue
+		}
+		if _, gone := s.v2.gone[k]; gone {
+			continue
+		}
+		if _, err := truth[k].seenBy(s.identity); err != nil {
+			n++
+		}
+	}
+	return n
+}
+
 // errorsOf returns how often a client was refused something for a reason.
 func (c *checker) errorsOf(w *watcher, code string) int {
 	c.mu.Lock()

@@ -148,10 +148,8 @@ func (c *client) connect() error {
 	}
 	session := c.begin(conn)
 	defer session.close()
-	for _, k := range c.keys {
-		if err := c.send("subscribe", subscription{k, true}); err != nil {
-			return err
-		}
+	if err := c.subscribe(); err != nil {
+		return err
 	}
 	for {
 		_, message, err := conn.ReadMessage()
@@ -219,23 +217,34 @@ func (c *client) become(user string, again bool) {
 		return
 	}
 	c.user = user
+	// The reader notices a connection that is gone.
 	if c.wire == v2Wire {
 		c.sayV2Locked()
-		if again {
-			_ = c.subscribeV2Locked(c.keys, nil)
-		}
-		return
+	} else {
+		identity := c.nextLocked()
+		c.session.become(identity)
+		_ = sendTo(c.conn, "secret", secretOf(identity))
 	}
-	identity := c.nextLocked()
-	c.session.become(identity)
-	// The reader notices a connection that is gone.
-	_ = sendTo(c.conn, "secret", secretOf(identity))
-	if !again {
-		return
+	if again {
+		_ = c.subscribeLocked()
+	}
+}
+
+// subscribe subscribes to all that it watches, also where it has.
+func (c *client) subscribe() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.subscribeLocked()
+}
+
+func (c *client) subscribeLocked() (err error) {
+	if c.wire == v2Wire {
+		return c.subscribeV2Locked(nil)
 	}
 	for _, k := range c.keys {
-		_ = sendTo(c.conn, "subscribe", subscription{k, true})
+		err = firstError(err, sendTo(c.conn, "subscribe", subscription{k, true}))
 	}
+	return err
 }
 
 // hangUp ends its connection, so that it connects again.
@@ -252,12 +261,6 @@ func (c *client) settled() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.session != nil && c.session.settled()
-}
-
-func (c *client) send(action string, body any) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return sendTo(c.conn, action, body)
 }
 
 func sendTo(conn *websocket.Conn, action string, body any) error {

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -374,6 +375,11 @@ func TestF31NoMoreFiles(t *testing.T) {
 		t.Errorf("%d connections ended because others could not be made", n)
 	}
 	must(t, unix.Prlimit(pid, unix.RLIMIT_NOFILE, &normal, nil))
+	text, err := os.ReadFile(node.log)
+	must(t, err)
+	if refused := strings.Count(string(text), "too many open files"); refused == 0 {
+		t.Error("the node could open all the files that it wanted")
+	}
 	b.end()
 	t.Logf("all are in, and all is well, %v after there are files again", round(w.settle()))
 }

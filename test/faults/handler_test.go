@@ -116,7 +116,7 @@ func TestF25WriteDuringFetch(t *testing.T) {
 	t.Logf("after each of %d bursts of writes everybody had the last within %v", bursts, round(longest))
 }
 
-// Clients say another secret while fetches with the one before are under way.
+// Clients say another secret, and let keys go, while fetches are under way.
 func TestF26SecretsChange(t *testing.T) {
 	w := newWorld(t, shape{nsqds: 1, nodes: 2})
 	keys := append(w.keysOf(sick, "sick", 24), w.keysOf(items, "item", 8)...)
@@ -139,7 +139,7 @@ func TestF26SecretsChange(t *testing.T) {
 	w.untilReady()
 	l := w.startLoad(3, 5*time.Millisecond, keys)
 	wideLoad := w.startLoad(4, time.Millisecond, wideKeys)
-	switches, settled := 0, 0
+	switches, settled, left := 0, 0, 0
 	for end := time.Now().Add(sized(4*time.Second, 60*time.Second)); time.Now().Before(end); w.sleep(2 * time.Millisecond) {
 		c := w.clients[w.random.IntN(len(w.clients))]
 		if w.random.IntN(10) == 0 {
@@ -149,6 +149,10 @@ func TestF26SecretsChange(t *testing.T) {
 			settled++
 		} else if w.random.IntN(4) > 0 {
 			continue // mostly the new secret's rows are waited for, which is when the old one's may come no more
+		}
+		if c.wire == v2Wire && w.random.IntN(4) == 0 {
+			_ = c.unsubscribe(c.keys[:1+w.random.IntN(len(c.keys))]...) // the reader notices a connection that is gone
+			left++
 		}
 		c.become(fmt.Sprintf("user%d", w.random.IntN(20)), w.random.IntN(2) == 0)
 		switches++
@@ -160,7 +164,8 @@ func TestF26SecretsChange(t *testing.T) {
 	for _, c := range w.clients {
 		c.become(fmt.Sprintf("user%d", w.random.IntN(20)), true)
 	}
-	t.Logf("%d changes of a secret, %d of them after rows of the one before had come; all is well after %v", switches, settled, round(w.settle()))
+	t.Logf("%d changes of a secret, %d of them after rows of the one before had come, %d of them right after keys were let go; all is well after %v",
+		switches, settled, left, round(w.settle()))
 	l.report()
 	if settled < 50 {
 		t.Errorf("only %d changes of a secret that had rows: too few to show anything", settled)

@@ -241,6 +241,13 @@ func (b *bystander) take() (samples []time.Duration, lost int) {
 	return samples, lost
 }
 
+// count returns how many samples there are since take was called last.
+func (b *bystander) count() (samples, lost int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.samples), b.lost
+}
+
 func p99(sorted []time.Duration) time.Duration {
 	if len(sorted) == 0 {
 		return 0

@@ -86,7 +86,7 @@ func (c *client) beginV2(conn *websocket.Conn, addr string) *session {
 	} else {
 		c.sayV2Locked()
 	}
-	_ = c.subscribeV2Locked(c.keys, versions) // what fails here fails again at once
+	_ = c.subscribeV2Locked(versions) // what fails here fails again at once
 	return c.session
 }
 
@@ -96,27 +96,20 @@ func (c *client) sayAsV2Locked(identity string) {
 	_ = c.requestLocked(&request{action: shared.ActionSecret, identity: identity}, secretOf(identity))
 }
 
-// subscribeV2Locked subscribes to keys, a list at a time; versions are those of
+// subscribeV2Locked subscribes to all keys, a list at a time; versions are those of
 // what the client has.
-func (c *client) subscribeV2Locked(keys []shared.EntityKey, versions map[shared.EntityKey]string) (err error) {
-	for some := range slices.Chunk(keys, listOf) {
+func (c *client) subscribeV2Locked(versions map[shared.EntityKey]string) (err error) {
+	for some := range slices.Chunk(c.keys, listOf) {
 		err = firstError(err, c.keysLocked(shared.ActionSubscribe, some, versions))
 	}
 	return err
 }
 
-// unsubscribe ends the subscription to some keys on the v2 wire, and subscribe
-// begins it again.
+// unsubscribe ends the subscription to some keys on the v2 wire.
 func (c *client) unsubscribe(keys ...shared.EntityKey) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.keysLocked(shared.ActionUnSubscribe, keys, nil)
-}
-
-func (c *client) subscribe(keys ...shared.EntityKey) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.keysLocked(shared.ActionSubscribe, keys, nil)
 }
 
 func (c *client) keysLocked(action shared.Action, keys []shared.EntityKey, versions map[shared.EntityKey]string) error {
