@@ -12,21 +12,22 @@ import (
 type v2Session struct {
 	addr    string // of the node
 	pending []*request
-	live    map[shared.EntityKey]bool // between the ack of the subscription and its end
+	live    map[shared.EntityKey]time.Time // when the subscription was acknowledged, until it ends
 	gone    map[shared.EntityKey]time.Time
 	version map[shared.EntityKey]string // of the last row
 	acked   string                      // the identity that rows are for
 	ackedAt time.Time
 
-	stale   bool
-	news    []news                      // all that was said of that
-	owed    map[shared.EntityKey]row    // what it must have when it is told that it is fresh
-	silent  map[shared.EntityKey]bool   // what a breach was noted of already
-	first   time.Time                   // when its first subscription was acknowledged
-	closed  time.Time                   // zero while it is open
-	refused map[string]int              // errors by code
-	ended   map[shared.EntityKey]string // subscriptions that the node ended, with its reason
+	stale  bool
+	news   []news                      // all that was said of that
+	owed   map[shared.EntityKey]row    // what it must have when it is told that it is fresh
+	silent map[shared.EntityKey]bool   // what a breach was noted of already
+	first  time.Time                   // when its first subscription was acknowledged
+	closed time.Time                   // zero while it is open
+	ended  map[shared.EntityKey]string // subscriptions that the node ended, with its reason
 }
+
+func (v *v2Session) subscribed(k shared.EntityKey) bool { return !v.live[k].IsZero() }
 
 // news is what a client was told of how far it can trust its rows.
 type news struct {
@@ -61,9 +62,9 @@ func (c *checker) openV2(w *watcher, addr string) *session {
 	defer c.mu.Unlock()
 	s := c.openLocked(w, "")
 	s.v2 = &v2Session{
-		addr: addr, live: make(map[shared.EntityKey]bool), gone: make(map[shared.EntityKey]time.Time),
+		addr: addr, live: make(map[shared.EntityKey]time.Time), gone: make(map[shared.EntityKey]time.Time),
 		version: make(map[shared.EntityKey]string), silent: make(map[shared.EntityKey]bool),
-		refused: make(map[string]int), ended: make(map[shared.EntityKey]string),
+		ended: make(map[shared.EntityKey]string),
 	}
 	for _, d := range c.doubts {
 		d.note(s)
@@ -91,7 +92,6 @@ func (s *session) hears(f frame, had row) {
 	case "ack":
 		s.acked(f.Ref)
 	case "error":
-		v.refused[f.Body.Code]++
 		s.refused(f)
 	case "update":
 		var r row
@@ -134,7 +134,7 @@ func (s *session) mayHear(k shared.EntityKey, what string) bool {
 		s.breach("INV3", "got %s of %s, which it does not watch", what, k.Hash())
 		return false
 	}
-	if !s.v2.live[k] {
+	if !s.v2.subscribed(k) {
 		s.breach("INV4", "got %s of %s, to which it is not subscribed", what, k.Hash())
 		return false
 	}
@@ -158,7 +158,9 @@ func (s *session) acked(ref int) {
 			v.first = time.Now()
 		}
 		for k := range r.keys {
-			v.live[k] = true
+			if !v.subscribed(k) {
+				v.live[k] = time.Now()
+			}
 			delete(v.ended, k)
 		}
 	case shared.ActionUnSubscribe:
@@ -209,11 +211,11 @@ func (s *session) differenceV2(k shared.EntityKey, there row, exists bool) (d st
 		exists = err == nil
 	}
 	switch {
-	case forbidden && v.live[k]:
+	case forbidden && v.subscribed(k):
 		return fmt.Sprintf("may not see %s and was not told", k.Hash()), true
 	case forbidden:
 		return "", true
-	case !v.live[k]:
+	case !v.subscribed(k):
 		return fmt.Sprintf("is not subscribed to %s any more (%s)", k.Hash(), v.ended[k]), true
 	case !exists && !gone:
 		return fmt.Sprintf("has %s, which is gone, and was not told", k.Hash()), true
@@ -232,7 +234,7 @@ func (c *checker) watchingWrongly(k shared.EntityKey, truth map[shared.EntityKey
 	defer c.mu.Unlock()
 	for _, w := range c.watchers {
 		s := w.session
-		if s == nil || s.v2 == nil || !s.v2.live[k] {
+		if s == nil || s.v2 == nil || !s.v2.subscribed(k) {
 			continue
 		}
 		if _, gone := s.v2.gone[k]; gone {
@@ -243,14 +245,4 @@ func (c *checker) watchingWrongly(k shared.EntityKey, truth map[shared.EntityKey
 		}
 	}
 	return n
-}
-
-// errorsOf returns how often a client was refused something for a reason.
-func (c *checker) errorsOf(w *watcher, code string) int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if w.session == nil || w.session.v2 == nil {
-		return 0
-	}
-	return w.session.v2.refused[code]
 }

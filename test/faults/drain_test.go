@@ -145,8 +145,8 @@ func (w *world) slowReaders(n *node, count int) (conns []*websocket.Conn) {
 	return conns
 }
 
-// wideRows is more than the kernel holds for a client.
-const wideRows = 14
+// wideRows is more than the kernel holds for a client and the node writes at once.
+const wideRows = 30
 
 // readToTheEnd reads what waits, which must be all there is and then a goodbye.
 func (w *world) readToTheEnd(conn *websocket.Conn) {

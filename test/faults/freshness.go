@@ -76,7 +76,7 @@ func (s *session) told(stale bool) {
 	for k, want := range v.owed {
 		has, any := s.last[k]
 		_, gone := v.gone[k]
-		if any && !gone && v.live[k] && has.before(want) {
+		if any && !gone && v.subscribed(k) && has.before(want) {
 			s.breach("INV5", "was told that it is up to date with %s of %s, while %s was there before the fault ended", has.state(), k.Hash(), want.state())
 		}
 	}
@@ -91,7 +91,10 @@ func (s *session) listen(now time.Time) {
 	if v.stale || now.Sub(v.ackedAt) < noticeWithin {
 		return
 	}
-	for k := range v.live {
+	for k, since := range v.live {
+		if now.Sub(since) < noticeWithin {
+			continue // it may have nothing but what it had before
+		}
 		has, any := s.last[k]
 		h := s.checker.written[k]
 		if !any || h == nil || v.silent[k] || len(h.announced) == 0 || !has.before(h.announced[len(h.announced)-1].row) {

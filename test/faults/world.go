@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -39,6 +40,8 @@ type world struct {
 	check  *checker
 	nsqds  []*nsqdtest.Daemon
 	nodes  []*node
+
+	shown int // breaches of which the test was told
 
 	mu      sync.Mutex // guards what follows
 	clients []*client
@@ -84,6 +87,7 @@ func newWorld(t testing.TB, s shape) *world {
 		t.Cleanup(func() { w.end(n) })
 	}
 	t.Cleanup(w.leave)
+	t.Cleanup(w.report)
 	t.Cleanup(w.listen())
 	return w
 }
@@ -252,9 +256,7 @@ func (w *world) settle() time.Duration {
 		time.Sleep(10 * time.Millisecond)
 	}
 	took := time.Since(begin)
-	if found := w.check.found(); len(found) > 0 {
-		w.t.Errorf("promises broken:\n%s", some(found))
-	}
+	w.report()
 	for _, n := range w.nodes {
 		if err := n.died(); err != nil {
 			w.t.Fatalf("INV8: node %s: %v", n.config.Name, err)
@@ -266,6 +268,16 @@ func (w *world) settle() time.Duration {
 		}
 	}
 	return took
+}
+
+// report fails the test for breaches that it was not told of yet.
+func (w *world) report() {
+	w.t.Helper()
+	found := w.check.found()
+	if len(found) > w.shown {
+		w.t.Errorf("promises broken:\n%s", some(slices.Clone(found[w.shown:])))
+	}
+	w.shown = len(found)
 }
 
 // keysOf makes rows and returns their keys: a part of them belongs to some of
