@@ -27,7 +27,7 @@ func TestF27AccessWithdrawn(t *testing.T) {
 	l := w.startLoad(3, 5*time.Millisecond, keys)
 	var longest time.Duration
 	given := 0
-	for end := time.Now().Add(sized(1500*time.Millisecond, 20*time.Second)); time.Now().Before(end); given++ {
+	for end := time.Now().Add(sized(time.Second, 20*time.Second)); time.Now().Before(end); given++ {
 		k := keys[w.random.IntN(len(keys))]
 		a, err := w.nodes[w.random.IntN(2)].write(t.Context(), writeRequest{Do: give, Key: k, To: fmt.Sprintf("user%d", w.random.IntN(20))})
 		if err != nil || a.Error != "" {
@@ -219,7 +219,7 @@ func (w *world) dismiss(c *client) {
 // Secrets expire. Whoever says a new one in time stays, and everybody else is sent
 // away then, with nothing coming after.
 func TestF27Expiry(t *testing.T) {
-	life := sized(1500*time.Millisecond, 5*time.Second)
+	life := sized(time.Second, 5*time.Second)
 	w := newWorld(t, shape{nsqds: 1, nodes: 2, node: nodeConfig{Verify: true, Life: life}})
 	keys := w.keysOf(items, "item", 8)[:1]
 	w.untilReady()

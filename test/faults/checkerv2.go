@@ -39,8 +39,8 @@ type news struct {
 type request struct {
 	ref      int
 	action   shared.Action
-	identity string                      // that is said
-	keys     map[shared.EntityKey]string // with the version that the client has
+	identity string // that is said
+	keys     map[shared.EntityKey]bool
 }
 
 // frame is what comes on the v2 wire.

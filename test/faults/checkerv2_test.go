@@ -20,7 +20,7 @@ type dialogue struct {
 // ask sends a request and does not get its ack.
 func (d *dialogue) ask(action shared.Action, identity string) {
 	d.refs++
-	d.asks(&request{ref: d.refs, action: action, identity: identity, keys: map[shared.EntityKey]string{key(items, "1"): ""}})
+	d.asks(&request{ref: d.refs, action: action, identity: identity, keys: map[shared.EntityKey]bool{key(items, "1"): true}})
 }
 
 func (d *dialogue) say(action string, about string) {

@@ -1,7 +1,6 @@
 package faults
 
 import (
-	"fmt"
 	"maps"
 	"time"
 
@@ -128,7 +127,7 @@ func (c *checker) listen() {
 // doubt is a time in which nodes cannot vouch for the rows of their clients.
 type doubt struct {
 	checker  *checker
-	nodes    map[string]bool // by address; all where it is nil
+	nodes    map[string]bool // by address
 	began    time.Time
 	sessions []*session // that there were in it
 }
@@ -237,7 +236,8 @@ func (s *session) toldSince(began, ended time.Time) (after time.Duration, told b
 }
 
 // doubt says that from now on nodes, or all where none are given, cannot vouch for
-// anything; the function that it returns says that this is about to end.
+// anything; the function that it returns says that this is about to end. what is
+// for the figures.
 func (w *world) doubt(what string, nodes ...*node) (end func()) {
 	w.t.Helper()
 	if len(nodes) == 0 {
@@ -253,7 +253,7 @@ func (w *world) doubt(what string, nodes ...*node) (end func()) {
 		told, slowest := d.end()
 		w.t.Logf("%s: %d clients were told, the last after %v", what, told, round(slowest))
 		if told == 0 {
-			w.check.breach("INV5: %s: nobody was told that rows may be out of date", fmt.Sprint(what))
+			w.check.breach("INV5: %s: nobody was told that rows may be out of date", what)
 		}
 	}
 }

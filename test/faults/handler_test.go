@@ -65,7 +65,7 @@ func TestF16LaggingReplica(t *testing.T) {
 		n.suffer(t, outdated, w.random.Uint64())
 	}
 	l := w.startLoad(3, 10*time.Millisecond, append(unordered, keys...))
-	w.sleep(sized(3*time.Second, 60*time.Second))
+	w.sleep(sized(2*time.Second, 60*time.Second))
 	l.end()
 	for _, n := range w.nodes {
 		n.suffer(t, well, 0)
@@ -182,7 +182,7 @@ func TestF29DeletedAndCreatedAgain(t *testing.T) {
 	w.crowd(sized(60, 500), 4, keys)
 	w.untilReady()
 	l := w.startLoadWith(3, 5*time.Millisecond, keys, true)
-	w.sleep(sized(3*time.Second, 60*time.Second))
+	w.sleep(sized(2*time.Second, 60*time.Second))
 	l.end()
 	t.Logf("all is well after %v", round(w.settle()))
 	l.report()

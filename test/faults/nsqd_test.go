@@ -161,7 +161,7 @@ func TestF03NoNSQDAtAll(t *testing.T) {
 			w.until("it notices that no nsqd is there", func() bool { return !n.stats(t).Ready })
 		}
 		l := w.startLoad(2, 10*time.Millisecond, keys)
-		w.sleep(sized(2*time.Second, 10*time.Second))
+		w.sleep(sized(time.Second, 10*time.Second))
 		l.end()
 		l.report()
 		if len(l.errors) == 0 {

@@ -117,11 +117,11 @@ func (c *client) keysLocked(action shared.Action, keys []shared.EntityKey, versi
 		shared.EntityKey
 		Version string `json:"version,omitempty"`
 	}
-	r := &request{action: action, keys: make(map[shared.EntityKey]string, len(keys))}
+	r := &request{action: action, keys: make(map[shared.EntityKey]bool, len(keys))}
 	var list []named
 	for _, k := range keys {
 		list = append(list, named{k, versions[k]})
-		r.keys[k] = versions[k]
+		r.keys[k] = true
 	}
 	return c.requestLocked(r, list)
 }
