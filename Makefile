@@ -26,7 +26,7 @@ test: ## everything: vet and all tests of every module with the race detector, r
 	@cd test && echo "== vet and test: test" && $(GO) vet ./... && $(GOTEST) -count 1 -race -p 1 -timeout 10m ./...
 	@echo "== what all of them wrote is searched for secrets" && bin/search $(KEPT)
 
-faults: ## every fault at its full size, some twenty minutes; SEED=n repeats a run
+faults: ## every fault at its full size, some half an hour; SEED=n repeats a run
 	@./.ci/dependencies
 	@cd test && $(GO) test -count 1 -timeout 60m -v ./faults -faults.full -faults.seed=$${SEED:-0}
 
