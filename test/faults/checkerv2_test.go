@@ -182,10 +182,27 @@ func TestTheCheckerFindsWhoIsLeftInTheDark(t *testing.T) {
 		"one that is taken back too early": {func(c *checker, d *dialogue) {
 			doubt := c.doubt("node")
 			d.say("stale", "")
-			time.Sleep(time.Second)
+			time.Sleep(tellWithin + time.Second)
 			d.say("fresh", "")
 			doubt.end()
 		}, "INV5"},
+		"one that is taken back at once, for good": {func(c *checker, d *dialogue) {
+			d.say("stale", "")
+			doubt := c.doubt("node")
+			time.Sleep(time.Second)
+			d.say("fresh", "")
+			time.Sleep(tellWithin)
+			doubt.end()
+		}, "INV5"},
+		"one that begins before the node knows": {func(c *checker, d *dialogue) {
+			d.say("stale", "")
+			doubt := c.doubt("node")
+			time.Sleep(time.Second)
+			d.say("fresh", "")
+			d.say("stale", "")
+			time.Sleep(time.Minute)
+			doubt.end()
+		}, ""},
 		"fresh after it, with what was written in it": {func(c *checker, d *dialogue) {
 			doubt := c.doubt("node")
 			d.say("stale", "")

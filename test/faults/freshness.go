@@ -215,8 +215,8 @@ func (s *session) toldSince(began, ended time.Time) (after time.Duration, told b
 		case n.at.After(ended):
 		case n.stale && at.IsZero():
 			at = n.at
-		case !n.stale && n.at.Before(began):
-			at = time.Time{}
+		case !n.stale && n.at.Sub(began) < tellWithin:
+			at = time.Time{} // the node did not know yet
 		case !n.stale && !at.IsZero():
 			s.breach("INV5", "was told that it is up to date %v after its node could not know", round(n.at.Sub(began)))
 			return 0, false
