@@ -99,13 +99,13 @@ func TestF27Revoke(t *testing.T) {
 		w.db.create(t, k.Entity, "", k.ID)
 	}
 	w.untilReady()
-	w.crowd(sized(40, 400), 4, keys)
-	l := w.startLoad(4, 5*time.Millisecond, keys)
+	w.crowd(sized(40, 200), 4, keys)
+	l := w.startLoad(2, 20*time.Millisecond, keys)
 	var slowest time.Duration
 	for round := range sized(2, 20) {
 		ann := fmt.Sprintf("ann.%d", round)
-		revoked := w.hold(ann, sized(12, 100), keys)
-		asked := w.hold(fmt.Sprintf("bob.%d", round), sized(12, 100), keys)
+		revoked := w.hold(ann, sized(12, 60), keys)
+		asked := w.hold(fmt.Sprintf("bob.%d", round), sized(12, 60), keys)
 		w.until("they have rows", func() bool { return w.allHaveRows(revoked) && w.allHaveRows(asked) })
 		from := w.nodes[round%2]
 
@@ -148,11 +148,11 @@ func TestF27Revoke(t *testing.T) {
 
 // allHaveRows reports whether all are connected and have a row of each key.
 func (w *world) allHaveRows(holders []*holder) bool {
+	w.check.mu.Lock()
+	defer w.check.mu.Unlock()
 	for _, h := range holders {
-		for _, k := range h.keys {
-			if n, _ := w.check.rows(h.watcher, k); n == 0 {
-				return false
-			}
+		if s := h.watcher.session; s == nil || len(s.last) < len(h.keys) {
+			return false
 		}
 	}
 	return true
