@@ -71,7 +71,7 @@ func (b *batch) read(ctx context.Context, ids []string) error {
 		return err
 	}
 	if len(ids) == 1 {
-		return nil
+		return nil //nolint:nilerr // it just has no rows
 	}
 	for _, half := range [][]string{ids[:len(ids)/2], ids[len(ids)/2:]} {
 		if err := b.read(ctx, half); err != nil {
