@@ -71,7 +71,7 @@ func (b *batch) read(ctx context.Context, ids []string) error {
 		return err
 	}
 	if len(ids) == 1 {
-		return nil //nolint:nilerr // it just has no rows
+		return nil
 	}
 	for _, half := range [][]string{ids[:len(ids)/2], ids[len(ids)/2:]} {
 		if err := b.read(ctx, half); err != nil {
@@ -93,9 +93,6 @@ func (b *batch) add(row pgx.CollectableRow) error {
 	}
 	b.matched = true
 	f := b.found[*id]
-	if f.err != nil {
-		return nil
-	}
 	if f.size += len(text); f.size > b.fetch.query.maxBytes {
 		f.rows, f.err = nil, fmt.Errorf("the rows come to more than %d bytes", b.fetch.query.maxBytes)
 		return nil
