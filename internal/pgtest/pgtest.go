@@ -184,11 +184,9 @@ func (s *Server) LogFile() string { return filepath.Join(s.dir, "log") }
 func (s *Server) Addr() string { return fmt.Sprintf("127.0.0.1:%d", s.port) }
 
 // URL says how to connect to a database as a role.
-func (s *Server) URL(role, database string) string { return URL(s.Addr(), role, database) }
+func (s *Server) URL(role, database string) string { return urlOf(s.Addr(), role, database) }
 
-// URL says how to connect to a database as a role where the server is reached at
-// another address, such as a proxy's.
-func URL(addr, role, database string) string {
+func urlOf(addr, role, database string) string {
 	u := url.URL{Scheme: "postgres", User: url.User(role), Host: addr, Path: "/" + database, RawQuery: "sslmode=disable"}
 	return u.String()
 }
@@ -235,6 +233,9 @@ func (s *Server) keepLog(t testing.TB, d *Database) {
 
 // URL says how to connect as the owner of the cluster.
 func (d *Database) URL() string { return d.Server.URL(superuser, d.Name) }
+
+// URLAt is URL where the server is reached at another address, such as a proxy's.
+func (d *Database) URLAt(addr string) string { return urlOf(addr, superuser, d.Name) }
 
 // URLAs says how to connect as a role of the test's.
 func (d *Database) URLAs(role string) string { return d.Server.URL(role, d.Name) }

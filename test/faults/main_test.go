@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/entity-sync/entity-sync/internal/pgtest"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
 
@@ -17,7 +18,7 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	fmt.Printf("faults.seed=%d\n", theSeed())
 	code := m.Run()
-	if err := endPostgres(); err != nil {
+	if err := pgtest.End(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}

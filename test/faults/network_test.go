@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/entity-sync/entity-sync/internal/pgtest"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
 
@@ -105,16 +106,16 @@ func cutOff(t *testing.T) (*world, *load, []*proxy) {
 	t.Helper()
 	daemons := []*nsqdtest.Daemon{nsqdtest.Start(t), nsqdtest.Start(t)}
 	random := randomFor(t)
-	proxies := []*proxy{newProxy(t, random, daemons[0].Addr), newProxy(t, random, daemons[1].Addr), newProxy(t, random, sharedPostgres(t).host())}
+	proxies := []*proxy{newProxy(t, random, daemons[0].Addr), newProxy(t, random, daemons[1].Addr), newProxy(t, random, pgtest.Shared(t).Addr())}
 	direct := ""
 	w := newWorld(t, shape{daemons: daemons, change: func(w *world, c *nodeConfig) {
 		if len(w.nodes) == 0 {
 			direct = c.NSQ
 			c.NSQ = proxies[0].Addr + "," + proxies[1].Addr
-			c.Database = postgresAddress(proxies[2].Addr, w.db.name)
+			c.Database = w.db.URLAt(proxies[2].Addr)
 			return
 		}
-		c.NSQ, c.Database = direct, w.db.address()
+		c.NSQ, c.Database = direct, w.db.URL()
 	}})
 	keys := append(w.keysOf(items, "item", 40), w.keysOf(batch, "batch", 40)...)
 	w.crowd(sized(60, 500), 4, keys)
@@ -180,11 +181,11 @@ func behindProxies(t *testing.T) (*world, []*proxy) {
 		p := newProxy(t, random, d.Addr)
 		proxies, addrs = append(proxies, p), append(addrs, p.Addr)
 	}
-	database := newProxy(t, random, sharedPostgres(t).host())
+	database := newProxy(t, random, pgtest.Shared(t).Addr())
 	proxies = append(proxies, database)
 	w := newWorld(t, shape{daemons: daemons, change: func(w *world, c *nodeConfig) {
 		c.NSQ = addrs[0] + "," + addrs[1]
-		c.Database = postgresAddress(database.Addr, w.db.name)
+		c.Database = w.db.URLAt(database.Addr)
 	}})
 	return w, proxies
 }

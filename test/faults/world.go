@@ -54,7 +54,7 @@ type world struct {
 func newWorld(t testing.TB, s shape) *world {
 	t.Helper()
 	random := randomFor(t)
-	w := &world{t: t, random: random, choice: fork(random), check: newChecker(), db: newDatabase(t, sharedPostgres(t))}
+	w := &world{t: t, random: random, choice: fork(random), check: newChecker(), db: newDatabase(t)}
 	w.nsqds = s.daemons
 	if w.nsqds == nil {
 		for range max(s.nsqds, 1) {
@@ -68,7 +68,7 @@ func newWorld(t testing.TB, s shape) *world {
 	}
 	c.NSQ = strings.Join(addrs, ",")
 	if c.Database == "" {
-		c.Database = w.db.address()
+		c.Database = w.db.URL()
 	}
 	if c.Pool == 0 {
 		c.Pool = 8
@@ -77,7 +77,7 @@ func newWorld(t testing.TB, s shape) *world {
 		s.nodes = 2
 	}
 	for i := range s.nodes {
-		c.Name, c.Addr = fmt.Sprintf("%s-node%d", w.db.name, i), "127.0.0.1:0"
+		c.Name, c.Addr = fmt.Sprintf("%s-node%d", w.db.Name, i), "127.0.0.1:0"
 		if s.change != nil {
 			s.change(w, &c)
 		}
