@@ -395,6 +395,9 @@ func (s *session) take() (messages [][]byte) {
 	c := s.client
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.session != s {
+		return nil // it has ended: the next connection asks
+	}
 	var keys [][]byte
 	for _, e := range s.left {
 		if len(e.subs) > 0 || !e.asked || c.entries[e.key] != e { // somebody wants it after all, or it has ended by itself
