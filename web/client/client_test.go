@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -464,6 +466,30 @@ func TestLatest(t *testing.T) {
 			t.Fatalf("waited in vain; it is %+v", u)
 		}
 	}
+}
+
+func TestOverTLS(t *testing.T) {
+	w := start(t, es.Config{})
+	secure := httptest.NewUnstartedServer(w.EntitySync)
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	secure.StartTLS()
+	defer secure.Close()
+	w.table.write("1")
+	if _, err := client.Dial(t.Context(), secure.URL, w.options(client.Options{})); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("a server that nobody vouches for: %v", err)
+	}
+	o := w.options(client.Options{})
+	o.Dialer.TLSClientConfig = secure.Client().Transport.(*http.Transport).TLSClientConfig
+	c, err := client.Dial(t.Context(), secure.URL, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	v := watch(t, c, "1")
+	v.untilRev(1)
+	w.line.cut()
+	w.change(t, "1")
+	v.untilRev(2)
 }
 
 func TestStatesHaveNames(t *testing.T) {

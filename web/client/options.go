@@ -29,8 +29,8 @@ type Options struct {
 	// Authorization. It is for servers that look there (Config.Authenticate).
 	Header func(ctx context.Context) (http.Header, error)
 
-	// OnMessage gets each message that is the server application's own, in order.
-	// Nothing is received meanwhile. It must not call Close.
+	// OnMessage gets each message that is the server application's own, in order: what
+	// is no frame of the protocol. Nothing is received meanwhile. It must not call Close.
 	OnMessage func(message []byte)
 
 	// Dialer connects: TLS, proxy. Nil means websocket.DefaultDialer.

@@ -400,12 +400,14 @@ func (s *session) take() (messages [][]byte) {
 	}
 	var keys [][]byte
 	for _, e := range s.left {
-		if len(e.subs) > 0 || !e.asked || c.entries[e.key] != e { // somebody wants it after all, or it has ended by itself
+		if len(e.subs) > 0 || c.entries[e.key] != e { // somebody wants it after all
 			continue
 		}
 		delete(c.entries, e.key)
-		e.disconnect()
-		keys = append(keys, encode(e.key))
+		if e.asked { // and it has not ended by itself
+			e.disconnect()
+			keys = append(keys, encode(e.key))
+		}
 	}
 	s.left = nil
 	if len(keys) > 0 {
