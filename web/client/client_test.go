@@ -69,8 +69,7 @@ func TestWatchAndGet(t *testing.T) {
 		switch len(seen) {
 		case 1:
 			w.line.cut() // of which a watcher of rows sees nothing
-			untilStatus(t, c, client.Connecting)
-			untilStatus(t, c, client.Live)
+			until(t, "it is back", func() bool { return w.line.dials.Load() == 2 })
 			w.change(t, "1")
 		case 2:
 			w.table.remove("1")

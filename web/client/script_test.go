@@ -79,7 +79,8 @@ func update(id string, rev int) string {
 // What the server says of a subscription that has ended is not taken for something
 // about the next one of the same key.
 func TestFramesOfAnEarlierSubscription(t *testing.T) {
-	c, server := dialScript(t, client.Options{})
+	heard := make(chan struct{}, 1)
+	c, server := dialScript(t, client.Options{OnMessage: func([]byte) { heard <- struct{}{} }})
 	first := watch(t, c, "1")
 	server.hears(fmt.Sprintf(subscribe, 1, "1", ""))
 	server.says(ack(1), update("1", 1))
@@ -88,9 +89,16 @@ func TestFramesOfAnEarlierSubscription(t *testing.T) {
 	server.hears(fmt.Sprintf(unsubscribe, 2, "1"))
 	second := watch(t, c, "1")
 	server.hears(fmt.Sprintf(subscribe, 3, "1", ""))
-	server.says( // the first had ended by itself before it was given up
-		update("1", 2), `{"action":"unsubscribed","body":{"entity":"items","id":"1","code":"forbidden","message":""}}`,
-		ack(2), ack(3), update("1", 3))
+	for _, late := range []string{ // the first had ended by itself before it was given up
+		update("1", 2), `{"action":"unsubscribed","body":{"entity":"items","id":"1","code":"forbidden","message":""}}`, ack(2),
+	} {
+		server.says(late, "the application's")
+		<-heard
+		if u, _ := second.sub.Latest(); u.State != client.Connecting {
+			t.Errorf("after %s it is %s", late, u.State)
+		}
+	}
+	server.says(ack(3), update("1", 3))
 	second.untilRev(3)
 	if got := second.String(); got != "live(3)" {
 		t.Errorf("shown %s", got)
