@@ -154,16 +154,20 @@ func follow(ctx context.Context, keys int, updates <-chan client.Update, print p
 
 func sameContent(a, b client.Update) bool { return a.Version == b.Version && a.Deleted == b.Deleted }
 
-// messages go to whoever sits at the terminal.
+// messages go to whoever sits at the terminal. What was just said is not repeated.
 type messages struct {
-	mu  sync.Mutex
-	out io.Writer
+	mu   sync.Mutex
+	out  io.Writer
+	last string
 }
 
 func (m *messages) line(format string, args ...any) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	fmt.Fprintf(m.out, "watch: "+format+"\n", args...)
+	if line := fmt.Sprintf("watch: "+format+"\n", args...); line != m.last {
+		m.last = line
+		_, _ = io.WriteString(m.out, line) // there is nowhere else to say so
+	}
 }
 
 func (m *messages) connection(s client.Status) {

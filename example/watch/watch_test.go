@@ -242,3 +242,14 @@ func TestDiffOfLines(t *testing.T) {
 		t.Errorf("of a long text %d lines are shown", len(got))
 	}
 }
+
+func TestMessagesAreNotRepeated(t *testing.T) {
+	var out bytes.Buffer
+	m := messages{out: &out}
+	for _, s := range []client.Status{{State: client.Live}, {State: client.Offline, Err: context.Canceled}, {State: client.Offline, Err: context.Canceled}, {State: client.Live}} {
+		m.connection(s)
+	}
+	if want := "watch: live\nwatch: offline: context canceled\nwatch: live\n"; out.String() != want {
+		t.Errorf("said %q, want %q", &out, want)
+	}
+}
