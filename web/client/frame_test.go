@@ -155,3 +155,15 @@ func FuzzDecode(f *testing.F) {
 		e.about(frame)
 	})
 }
+
+func TestOnlyTheVersionThereIsIsCurrent(t *testing.T) {
+	e := &entry{key: shared.EntityKey{Entity: "items", ID: "1"}}
+	e.about(frame{action: actionUpdate, version: "one", rows: []json.RawMessage{[]byte("1")}})
+	for version, want := range map[string]bool{"one": true, "two": false, "": false} {
+		e.disconnect()
+		e.about(frame{action: actionCurrent, version: version})
+		if e.answered != want {
+			t.Errorf("the version %q confirms what is known: %v", version, e.answered)
+		}
+	}
+}
