@@ -156,6 +156,28 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
+// What is announced and has not changed is no news; whatever the server cannot tell
+// apart is.
+func TestWhatIsNews(t *testing.T) {
+	e := &entry{key: shared.EntityKey{Entity: "items", ID: "1"}}
+	update := func(version string) frame {
+		return frame{action: actionUpdate, version: version, rows: []json.RawMessage{[]byte(version)}}
+	}
+	for i, step := range []struct {
+		frame frame
+		news  bool
+	}{
+		{update("1"), true}, {update("1"), false}, {update("2"), true}, {frame{action: actionCurrent, version: "2"}, false},
+		{frame{action: actionDelete}, true}, {frame{action: actionDelete}, false}, {update("2"), true}, {update(""), true}, {update(""), true},
+	} {
+		before := e.known.change
+		e.about(step.frame)
+		if news := e.known.change != before; news != step.news || !e.answered {
+			t.Errorf("step %d, %s %s: news %v, want %v", i+1, step.frame.action, step.frame.version, news, step.news)
+		}
+	}
+}
+
 func TestOnlyTheVersionThereIsIsCurrent(t *testing.T) {
 	e := &entry{key: shared.EntityKey{Entity: "items", ID: "1"}}
 	e.about(frame{action: actionUpdate, version: "one", rows: []json.RawMessage{[]byte("1")}})
