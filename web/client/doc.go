@@ -19,6 +19,6 @@
 // until the server has confirmed or replaced them. Since it is told which version
 // the client has, a reconnect without changes brings no rows.
 //
-// A Client has two goroutines while it is connected, and one while it tries to be,
+// A Client has three goroutines while it is connected, one while it tries to be, and
 // one more while it asks for a new secret. Close waits for all of them.
 package client

@@ -311,7 +311,7 @@ func (v *view) all() []client.Update {
 	return append([]client.Update(nil), v.seen...)
 }
 
-// until waits for an update that is as wanted, among those after the first from.
+// until waits until the newest update is as wanted.
 func (v *view) until(what string, wanted func(client.Update) bool) client.Update {
 	v.t.Helper()
 	late := time.After(patience)

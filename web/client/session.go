@@ -18,7 +18,8 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// session is one connection. One goroutine reads, one writes.
+// session is one connection. One goroutine reads, one writes, and one waits for the
+// client to be closed.
 type session struct {
 	client *Client
 	conn   *websocket.Conn
