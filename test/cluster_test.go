@@ -44,6 +44,12 @@ func (d *database) write(id string) (rev int) {
 	return d.rev[id]
 }
 
+func (d *database) now(id string) (rev int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.rev[id]
+}
+
 func (d *database) fetch(_ context.Context, key shared.EntityKey, secret string) (row, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -122,26 +128,26 @@ func untilReady(t testing.TB, nodes ...*node) {
 	}
 }
 
-// client is a WebSocket client that has said who it is.
-type client struct {
+// conn is a WebSocket client of the classic wire that has said who it is.
+type conn struct {
 	*websocket.Conn
 	t testing.TB
 }
 
 // dial connects a client whose secret is the mark and name.
-func (n *node) dial(t testing.TB, name string) *client {
+func (n *node) dial(t testing.TB, name string) *conn {
 	t.Helper()
 	ws, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(n.server.URL, "http"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { ws.Close() })
-	c := &client{ws, t}
+	c := &conn{ws, t}
 	c.send(`{"action":"secret","body":%q}`, mark+name)
 	return c
 }
 
-func (c *client) send(format string, args ...any) {
+func (c *conn) send(format string, args ...any) {
 	c.t.Helper()
 	if err := c.WriteMessage(websocket.TextMessage, fmt.Appendf(nil, format, args...)); err != nil {
 		c.t.Fatal(err)
@@ -149,13 +155,13 @@ func (c *client) send(format string, args ...any) {
 }
 
 // watch subscribes, with a snapshot, which also shows that the subscription is live.
-func (c *client) watch(id string) row {
+func (c *conn) watch(id string) row {
 	c.t.Helper()
 	c.send(`{"action":"subscribe","body":{"entity":"items","id":%q,"snapshot":true}}`, id)
 	return c.read()
 }
 
-func (c *client) read() (r row) {
+func (c *conn) read() (r row) {
 	c.t.Helper()
 	c.SetReadDeadline(time.Now().Add(patience))
 	if err := c.ReadJSON(&r); err != nil {
@@ -165,7 +171,7 @@ func (c *client) read() (r row) {
 }
 
 // readUntil reads until revision rev or a later one arrives.
-func (c *client) readUntil(rev int) row {
+func (c *conn) readUntil(rev int) row {
 	c.t.Helper()
 	for {
 		if r := c.read(); r.Rev >= rev {

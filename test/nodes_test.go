@@ -22,7 +22,7 @@ func TestAChangeOnAnyNodeReachesTheClientsOfAll(t *testing.T) {
 	nsqd := nsqdtest.Start(t)
 	var db database
 	var nodes []*node
-	var clients []*client
+	var clients []*conn
 	for i := range 3 {
 		n := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr})
 		nodes = append(nodes, n)
@@ -51,7 +51,7 @@ func TestEachNodeFetchesOnceForEqualScopes(t *testing.T) {
 		startNode(t, &db, es.Config{NSQAddr: nsqd.Addr}, es.WithScope(role)),
 	}
 	untilReady(t, nodes...)
-	var clients []*client
+	var clients []*conn
 	for _, n := range nodes {
 		for _, secret := range []string{"guest 1", "guest 2", "boss 1", "boss 2"} {
 			c := n.dial(t, secret)
@@ -130,7 +130,7 @@ func TestNSQGoesAwayAndComesBack(t *testing.T) {
 			var db database
 			nodes := []*node{startNode(t, &db, es.Config{NSQAddr: nsqd.Addr}), startNode(t, &db, es.Config{NSQAddr: nsqd.Addr})}
 			untilReady(t, nodes...)
-			var clients []*client
+			var clients []*conn
 			for _, n := range nodes {
 				c := n.dial(t, "me")
 				c.watch("100")
@@ -364,7 +364,7 @@ func TestManyChangesFromManyNodesEndRight(t *testing.T) {
 	}
 	untilReady(t, nodes...)
 	const keys, writes = 5, 300
-	var clients []*client
+	var clients []*conn
 	for _, n := range nodes {
 		c := n.dial(t, "me")
 		for k := range keys {

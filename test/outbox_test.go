@@ -87,7 +87,7 @@ type newest struct {
 }
 
 // follow reads what a client gets until its connection ends.
-func follow(c *client) *newest {
+func follow(c *conn) *newest {
 	c.SetReadDeadline(time.Time{}) // there may be nothing to read for long
 	n := &newest{rev: make(map[string]int), ended: make(chan struct{})}
 	go func() { // ends with the connection, which the test closes; stop waits for it
@@ -155,7 +155,7 @@ func TestAWriterIsKilledBetweenCommitAndAnnouncement(t *testing.T) {
 	var clients []*newest
 	for i, n := range nodes {
 		for range 2 {
-			c := n.dial(t, fmt.Sprint(canary.Mark, i))
+			c := n.dial(t, fmt.Sprint("user", i))
 			c.watch(ghost)
 			for id := range outboxItems {
 				c.watch(fmt.Sprint(id))
@@ -234,7 +234,7 @@ func TestManyWritersOverTheOutboxEndRight(t *testing.T) {
 	}
 	untilReady(t, nodes...)
 	for i, n := range nodes {
-		c := n.dial(t, fmt.Sprint(canary.Mark, i))
+		c := n.dial(t, fmt.Sprint("user", i))
 		for id := range outboxItems {
 			c.watch(fmt.Sprint(id))
 		}

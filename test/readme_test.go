@@ -37,6 +37,7 @@ func TestLinksInTheDocsLeadSomewhere(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		text = regexp.MustCompile("(?s)```.*?```|`[^`]*`").ReplaceAll(text, nil) // f[T](x) is no link
 		for _, link := range regexp.MustCompile(`\]\(([^)#]+)[^)]*\)`).FindAllSubmatch(text, -1) {
 			target := string(link[1])
 			if strings.Contains(target, "://") {
@@ -77,5 +78,21 @@ func TestTheDocsNameTestsThatExist(t *testing.T) {
 				t.Errorf("%s names %s, which is no test", page, name)
 			}
 		}
+	}
+}
+
+// The Go client's page shows the example that is run.
+func TestTheDocsShowTheClientsExample(t *testing.T) {
+	page, err := os.ReadFile("../docs/clients-go.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples, err := os.ReadFile("../web/client/example_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := regexp.MustCompile("(?s)```go\n(.*?)```").FindSubmatch(page)
+	if shown == nil || !strings.Contains(string(examples), string(shown[1])) {
+		t.Error("the program in docs/clients-go.md is not ExampleWatch")
 	}
 }

@@ -1,18 +1,12 @@
 package test
 
 import (
-	"encoding/json"
-	"fmt"
-	"net/http"
-	"strings"
 	"testing"
 	"time"
 
-	"github.com/gorilla/websocket"
-
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
-	"github.com/entity-sync/entity-sync/web"
+	"github.com/entity-sync/entity-sync/web/client"
 )
 
 // A client on the v2 wire knows when nsqd is gone, dead or frozen, and when what it
@@ -29,47 +23,22 @@ func TestClientsAreToldWhileNSQIsGone(t *testing.T) {
 			var db database
 			n := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr})
 			untilReady(t, n)
-			ws, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(n.server.URL, "http"), http.Header{"Sec-WebSocket-Protocol": {web.SubprotocolV2}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer ws.Close()
-			want := func(want string) {
-				t.Helper()
-				var f struct {
-					Action string
-					Body   struct{ Rows []row }
-				}
-				ws.SetReadDeadline(time.Now().Add(patience))
-				_, b, err := ws.ReadMessage()
-				if err != nil {
-					t.Fatalf("waiting for %q: %v", want, err)
-				}
-				if err := json.Unmarshal(b, &f); err != nil {
-					t.Fatal(err)
-				}
-				got := f.Action
-				for _, r := range f.Body.Rows {
-					got += fmt.Sprint(" ", r.Rev)
-				}
-				if got != want {
-					t.Fatalf("told %q, want %q", got, want)
-				}
-			}
 			rev := db.write("100")
-			if err := ws.WriteMessage(websocket.TextMessage, []byte(`{"action":"subscribe","body":{"entity":"items","id":"100"}}`)); err != nil {
-				t.Fatal(err)
-			}
-			want("ack")
-			want(fmt.Sprint("update ", rev))
+			s := watchOn(t, n.server.URL, "me").shows(t, "100")
+			s.until(client.Live, rev)
 			begin := time.Now()
 			fault.begin(nsqd, t)
-			want("stale")
+			s.until(client.Stale, rev)
 			t.Logf("told after %v", time.Since(begin).Round(time.Millisecond))
-			rev = db.write("100")
+			told := len(s.seen)
+			then := db.write("100")
 			fault.end(nsqd, t)
-			want(fmt.Sprint("update ", rev))
-			want("fresh")
+			s.until(client.Live, then) // nobody announced it: the node looked
+			for _, u := range s.seen[told:] {
+				if u.State == client.Live && revOf(u) == rev {
+					t.Error("what was missed was said to be fresh")
+				}
+			}
 		})
 	}
 }

@@ -1,7 +1,7 @@
 // Command minimal is the smallest program that keeps front ends current:
 //
 //	go run ./example/minimal
-//	go run ./example/minimal/watch -secret me items/100
+//	go run ./example/watch items/100
 //	curl -d 'name=Green tea' http://127.0.0.1:8080/items/100
 package main
 

@@ -1,4 +1,5 @@
-// Package conflate is a queue that keeps only the newest value of each slot.
+// Package conflate keeps only the newest: of each slot of a queue, or of one value
+// with many readers.
 package conflate
 
 // Slot is one place in a Queue. The zero value is empty. A slot waits in at most

@@ -1,0 +1,139 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"log/slog"
+	"net/url"
+	"sync"
+
+	"github.com/entity-sync/entity-sync/internal/backoff"
+	"github.com/entity-sync/entity-sync/internal/conflate"
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// Client is a connection to an Entity Sync server that is made again whenever it
+// is lost. Its methods may be called from any goroutine.
+type Client struct {
+	url     *url.URL
+	options Options // without the secret
+	secret  shared.Secret
+	retry   backoff.Policy
+	log     *slog.Logger
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+	first  chan error // what the first attempt came to
+	status conflate.Value[Status]
+
+	mu       sync.Mutex // guards what follows, and every entry; taken before a Value's own
+	state    State
+	session  *session // that has been let in
+	entries  map[shared.EntityKey]*entry
+	numbered uint64
+	denied   error // why the server was given up
+	ended    bool  // nothing follows: it was given up or closed
+}
+
+// New returns a Client that connects by itself, also where the server is not there
+// yet. Its errors are those of the URL (ws, wss, http or https) and the Options.
+func New(url string, o Options) (*Client, error) {
+	u, err := parseURL(url)
+	if err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	if err := o.validate(); err != nil {
+		return nil, fmt.Errorf("client: Options: %w", err)
+	}
+	c := &Client{url: u, secret: shared.NewSecret(o.Secret), first: make(chan error, 1), entries: make(map[shared.EntityKey]*entry)}
+	c.options = o.withDefaults()
+	c.options.Secret = ""
+	c.retry = backoff.Policy{Min: c.options.RetryMin, Max: c.options.RetryMax}
+	c.log = c.options.Logger.With(slog.String("server", u.Host))
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.status.Put(Status{})
+	c.work.Go(c.run)
+	return c, nil
+}
+
+// Dial is New for who wants to know at once: it waits for the first attempt, no
+// longer than ctx allows, and returns its error if it fails, such as that nobody
+// is there or that the secret was refused. Once it has returned a Client, ctx
+// means nothing to it, and it comes back by itself when the connection is lost.
+func Dial(ctx context.Context, url string, o Options) (*Client, error) {
+	c, err := New(url, o)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case err = <-c.first:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if err != nil {
+		c.Close()
+		return nil, fmt.Errorf("client: connecting to %s: %w", c.url.Host, err)
+	}
+	return c, nil
+}
+
+// Status returns the state of the connection, and a channel that is closed as soon
+// as it is another, or nothing follows.
+func (c *Client) Status() (s Status, changed <-chan struct{}) { return c.status.Newest() }
+
+// Statuses yields the state of the connection and each change of it that the
+// caller is quick enough to see. It ends with ctx, Close, and after Denied.
+func (c *Client) Statuses(ctx context.Context) iter.Seq[Status] { return c.status.All(ctx) }
+
+// Close says goodbye to the server and waits for the Client's goroutines, which
+// takes a second where the server does not answer, and else as long as SecretFunc,
+// Header and OnMessage take to return. Every loop over updates ends. It may be
+// called again.
+func (c *Client) Close() {
+	c.cancel()
+	c.work.Wait()
+}
+
+// end says that nothing follows.
+func (c *Client) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = true
+	if c.denied == nil {
+		c.setStateLocked(Status{Offline, shared.ErrClosed})
+	}
+	c.status.End()
+	for _, e := range c.entries {
+		for s := range e.subs {
+			s.updates.End()
+		}
+	}
+}
+
+// setStateLocked changes the state of the connection, and with it that of the keys.
+func (c *Client) setStateLocked(s Status) {
+	c.state = s.State
+	c.status.Put(s)
+	for _, e := range c.entries {
+		c.publishLocked(e)
+	}
+}
+
+func (c *Client) setState(s Status) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.setStateLocked(s)
+}
+
+// giveUp notes that the server refuses the client for good.
+func (c *Client) giveUp(why error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.denied = why
+	for _, e := range c.entries {
+		e.deny(why)
+	}
+	c.setStateLocked(Status{Denied, why})
+}

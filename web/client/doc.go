@@ -1,0 +1,24 @@
+// Package client keeps a Go program's copy of entities current: it subscribes to
+// keys of an Entity Sync server, on the v2 wire, and comes back by itself whenever
+// the connection is lost.
+//
+//	c, err := client.Dial(ctx, "wss://example.org/ws/entity-sync/", client.Options{Secret: token})
+//	if err != nil {
+//		return err
+//	}
+//	defer c.Close()
+//	for item, err := range client.Watch[Item](ctx, c, shared.EntityKey{Entity: "items", ID: "100"}) {
+//		…
+//	}
+//
+// What it says of a key is state, not a list of events: whoever reads slowly sees
+// the newest rows and misses those between, never goes back to older ones, and
+// holds up nobody else. However many watch a key, the server is asked once.
+//
+// Rows stay when the connection is lost, and are marked: [Stale] or [Offline]
+// until the server has confirmed or replaced them. Since it is told which version
+// the client has, a reconnect without changes brings no rows.
+//
+// A Client has three goroutines while it is connected, one while it tries to be, and
+// one more while it asks for a new secret. Close waits for all of them.
+package client

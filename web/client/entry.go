@@ -1,0 +1,163 @@
+package client
+
+import (
+	"errors"
+
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// entry is a key that somebody watches, and what is known of it. All of it is
+// guarded by the Client's mutex.
+type entry struct {
+	key    shared.EntityKey
+	number uint64 // in the order in which they were first wanted
+	subs   map[*Subscription]struct{}
+
+	known Update // without its state
+	told  Update // to subs
+
+	// Of the connection there is.
+	asked     bool // it was subscribed to, and has not ended
+	confirmed bool // the server has acknowledged that: what it says of the key is about this subscription
+	answered  bool // what is known is what the server says
+}
+
+// disconnect forgets what was of a connection.
+func (e *entry) disconnect() { e.asked, e.confirmed, e.answered = false, false, false }
+
+// learn notes what the server says of the key.
+func (e *entry) learn(u Update) {
+	u.Key, u.change = e.key, e.known.change+1
+	e.known = u
+}
+
+// deny notes that the key is refused. What is known of it goes: it may be no
+// business of the client's any more.
+func (e *entry) deny(err error) {
+	e.disconnect()
+	var old, now *Error
+	if errors.As(e.known.Err, &old) && errors.As(err, &now) && *old == *now {
+		return // no news
+	}
+	e.learn(Update{Err: err})
+}
+
+// isKnown reports whether there is something to show.
+func (e *entry) isKnown() bool { return e.known.Deleted || e.known.Rows != nil }
+
+// about acts on a frame about the key.
+func (e *entry) about(f frame) {
+	switch f.action {
+	case actionUpdate:
+		// Of what was announced and has not changed there is nothing to tell.
+		if !e.isKnown() || e.known.Deleted || f.version == "" || f.version != e.known.Version {
+			e.learn(Update{Rows: f.rows, Version: f.version})
+		}
+		e.answered = true
+	case actionCurrent:
+		e.answered = f.version != "" && f.version == e.known.Version
+	case actionDelete:
+		if !e.known.Deleted {
+			e.learn(Update{Deleted: true})
+		}
+		e.answered = true
+	}
+}
+
+// stateLocked returns the state of a key.
+func (c *Client) stateLocked(e *entry) State {
+	switch {
+	case e.known.Err != nil:
+		return Denied
+	case c.state == Offline:
+		return Offline
+	case !e.isKnown():
+		return Connecting
+	case c.state == Live && e.answered:
+		return Live
+	default:
+		return Stale
+	}
+}
+
+// publishLocked tells those who watch a key what is new.
+func (c *Client) publishLocked(e *entry) {
+	u := e.known
+	u.State = c.stateLocked(e)
+	if u.State == e.told.State && u.change == e.told.change {
+		return
+	}
+	e.told = u
+	for s := range e.subs {
+		s.updates.Put(u)
+	}
+}
+
+// Subscribe asks for a key. However many do, the server is asked once; a key that
+// was denied is asked for again. A key that is malformed is Denied. Close the
+// Subscription when it is not needed any more.
+func (c *Client) Subscribe(key shared.EntityKey) *Subscription {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.entries[key]
+	if e == nil {
+		c.numbered++
+		e = &entry{key: key, number: c.numbered, subs: make(map[*Subscription]struct{})}
+		e.known.Key, e.told.Key = key, key
+		c.entries[key] = e
+		c.askLocked(e)
+	} else if e.known.Err != nil {
+		e.known.Err = nil
+		c.askLocked(e)
+	}
+	s := &Subscription{client: c, entry: e}
+	e.subs[s] = struct{}{}
+	c.publishLocked(e)
+	if e.told.State != Connecting || e.told.change > 0 {
+		s.updates.Put(e.told)
+	}
+	if c.ended {
+		s.updates.End()
+	}
+	return s
+}
+
+// askLocked has the server asked for a key, now or when there is a connection.
+func (c *Client) askLocked(e *entry) {
+	switch err := e.key.Validate(); {
+	case err != nil:
+		if e.known.Err == nil {
+			e.deny(err)
+		}
+	case c.denied != nil:
+		e.deny(c.denied)
+	case c.session != nil && !e.asked:
+		c.session.queue = append(c.session.queue, e)
+		c.session.wakeUp()
+	}
+}
+
+// releaseLocked lets go of a key that nobody watches any more. Where the server
+// has to be told, that is done by the writer, so that whoever subscribes again
+// at once finds it as it was.
+func (c *Client) releaseLocked(e *entry) {
+	if c.session == nil || !e.asked {
+		delete(c.entries, e.key)
+		return
+	}
+	c.session.left = append(c.session.left, e)
+	c.session.wakeUp()
+}
+
+// reviveLocked asks for keys again that were denied, where that could make a
+// difference now.
+func (c *Client) reviveLocked(why func(error) bool) {
+	for _, e := range c.entries {
+		if e.known.Err != nil && !e.asked && why(e.known.Err) {
+			c.askLocked(e)
+		}
+	}
+}
+
+func isTooMany(err error) bool { return errors.Is(err, shared.ErrTooManySubscriptions) }
+func isAny(error) bool         { return true }

@@ -1,0 +1,149 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+var (
+	// ErrBadRequest says that the server could not make sense of a message.
+	ErrBadRequest = errors.New("bad request")
+
+	// ErrUnavailable says that the server cannot do it now. It is tried again.
+	ErrUnavailable = errors.New("unavailable")
+
+	// ErrRateLimited says that the client sends faster than the server takes.
+	ErrRateLimited = errors.New("rate limited")
+
+	// ErrRevoked says that the server's application has withdrawn the secret.
+	ErrRevoked = errors.New("secret revoked")
+
+	// ErrExpired says that the secret has expired.
+	ErrExpired = errors.New("secret expired")
+
+	// ErrOffline is returned by Send while there is no connection.
+	ErrOffline = errors.New("not connected")
+
+	// ErrPending says that nothing is known of a key yet.
+	ErrPending = errors.New("nothing known yet")
+)
+
+// Error is a refusal in the server's words. errors.Is finds what the code stands
+// for:
+//
+//	forbidden               shared.ErrForbidden
+//	unauthenticated         shared.ErrUnauthenticated
+//	unknown_entity          shared.ErrUnknownEntity
+//	bad_key                 shared.ErrBadKey
+//	too_many_subscriptions  shared.ErrTooManySubscriptions
+//	unavailable             ErrUnavailable
+//	rate_limited            ErrRateLimited
+//	bad_json, bad_message,
+//	unknown_action          ErrBadRequest
+type Error struct {
+	Code    string // see docs/protocol.md
+	Message string
+}
+
+// Error implements error.
+func (e *Error) Error() string { return e.Code + ": " + e.Message }
+
+// Unwrap returns what the code stands for, nil of one that is not known.
+func (e *Error) Unwrap() error { return meanings[e.Code] }
+
+const codeUnavailable = "unavailable"
+
+var meanings = map[string]error{
+	"forbidden":              shared.ErrForbidden,
+	"unauthenticated":        shared.ErrUnauthenticated,
+	"unknown_entity":         shared.ErrUnknownEntity,
+	"bad_key":                shared.ErrBadKey,
+	"too_many_subscriptions": shared.ErrTooManySubscriptions,
+	codeUnavailable:          ErrUnavailable,
+	"rate_limited":           ErrRateLimited,
+	"bad_json":               ErrBadRequest,
+	"bad_message":            ErrBadRequest,
+	"unknown_action":         ErrBadRequest,
+}
+
+var (
+	errSecretTooLong = fmt.Errorf("the secret has more than %d bytes", maxSecretBytes)
+	errNotV2         = fmt.Errorf("the server does not speak %s", subprotocol)
+)
+
+// refusedSecret says that the server did not take the secret after a connect.
+type refusedSecret struct{ why *Error }
+
+func (e refusedSecret) Error() string { return "the secret was refused: " + e.why.Error() }
+func (e refusedSecret) Unwrap() error { return e.why }
+
+// refusedUpgrade says how the server answered the request in place of an upgrade.
+type refusedUpgrade struct {
+	status     int
+	retryAfter time.Duration
+}
+
+func (e *refusedUpgrade) Error() string {
+	return fmt.Sprintf("the server answered %d %s", e.status, http.StatusText(e.status))
+}
+
+func (e *refusedUpgrade) Unwrap() error {
+	switch e.status {
+	case http.StatusUnauthorized:
+		return shared.ErrUnauthenticated
+	case http.StatusForbidden:
+		return shared.ErrForbidden
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		return ErrUnavailable
+	default:
+		return nil
+	}
+}
+
+// farewell says with which close code the server ended the connection.
+type farewell struct{ *websocket.CloseError }
+
+func (e farewell) Error() string {
+	if e.Text == "" {
+		return fmt.Sprintf("the server closed the connection with code %d", e.Code)
+	}
+	return fmt.Sprintf("the server closed the connection with code %d: %s", e.Code, e.Text)
+}
+
+func (e farewell) Unwrap() []error {
+	switch e.Code {
+	case closeRevoked:
+		return []error{ErrRevoked, e.CloseError}
+	case closeExpired:
+		return []error{ErrExpired, e.CloseError}
+	case closeUnauthenticated:
+		return []error{shared.ErrUnauthenticated, e.CloseError}
+	default:
+		return []error{e.CloseError}
+	}
+}
+
+// callbackError is an error of SecretFunc or Header.
+type callbackError struct {
+	name string
+	err  error
+}
+
+func (e *callbackError) Error() string { return e.name + ": " + e.err.Error() }
+func (e *callbackError) Unwrap() error { return e.err }
+
+// loggable returns err as it may stand in a log: an error of the application's own
+// may quote a secret.
+func loggable(err error) error {
+	var own *callbackError
+	if errors.As(err, &own) {
+		return fmt.Errorf("%s failed with a %T", own.name, own.err)
+	}
+	return err
+}

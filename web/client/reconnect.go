@@ -1,0 +1,202 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// stableAfter is how long a connection must have lasted for the next attempt to
+// count as the first: a server that lets everybody in and then sends them away
+// must not be stormed.
+const stableAfter = 5 * time.Second
+
+// maxHint bounds what the server can make the client wait.
+const maxHint = 5 * time.Minute
+
+// run connects, again and again, until Close or until the server refuses for good.
+func (c *Client) run() {
+	defer c.end()
+	for failures := 1; ; failures++ {
+		lasted, err := c.connect()
+		if c.ctx.Err() != nil {
+			return
+		}
+		c.report(err)
+		if c.isFinal(err) {
+			c.log.Warn("the server refuses; giving up", slog.Any("error", loggable(err)))
+			c.giveUp(err)
+			return
+		}
+		if lasted >= stableAfter {
+			failures = 1
+		}
+		state := Offline
+		if lasted > 0 {
+			state = Connecting
+		}
+		c.setState(Status{state, err})
+		pause := c.pause(err, failures)
+		if failures&(failures-1) == 0 { // 1st, 2nd, 4th, 8th …
+			c.log.Warn("not connected; trying again", slog.Any("error", loggable(err)), slog.Duration("in", pause), slog.Int("failures", failures))
+		}
+		select {
+		case <-c.ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+	}
+}
+
+// report says what the first attempt came to, to whoever has called Dial.
+func (c *Client) report(err error) {
+	select {
+	case c.first <- err:
+	default:
+	}
+}
+
+// pause is how long to wait before the next attempt.
+func (c *Client) pause(err error, failures int) time.Duration {
+	delay := c.retry.Delay(failures)
+	var upgrade *refusedUpgrade
+	if errors.As(err, &upgrade) { // everybody is told the same, so not all at once
+		return min(upgrade.retryAfter, maxHint) + delay
+	}
+	var bye farewell
+	if errors.As(err, &bye) {
+		if hint, ok := retryHint(bye.CloseError); ok {
+			if failures == 1 { // it is random already
+				return hint
+			}
+			return max(hint, delay)
+		}
+	}
+	return delay
+}
+
+// retryHint returns what a server that restarts says about when to come back.
+func retryHint(e *websocket.CloseError) (time.Duration, bool) {
+	var ms int64
+	if e.Code != websocket.CloseServiceRestart {
+		return 0, false
+	}
+	if _, err := fmt.Sscanf(e.Text, "restarting; retry in %d ms", &ms); err != nil || ms < 0 {
+		return 0, false
+	}
+	return time.Duration(min(ms, maxHint.Milliseconds())) * time.Millisecond, true
+}
+
+// isFinalCode reports whether a close code says not to come back.
+func isFinalCode(code int) bool {
+	switch code {
+	case websocket.CloseProtocolError, websocket.CloseUnsupportedData, websocket.CloseInvalidFramePayloadData, websocket.CloseMessageTooBig:
+		return true
+	default:
+		return code >= 4500 && code < 4600
+	}
+}
+
+// connect connects, and serves the connection until it ends. It returns for how
+// long the server had let the client in, more than zero if it had.
+func (c *Client) connect() (lasted time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(c.ctx, c.options.ConnectTimeout)
+	defer cancel()
+	secret, err := c.askSecret(ctx)
+	if err != nil {
+		return 0, err
+	}
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return 0, err
+	}
+	deadline, _ := ctx.Deadline()
+	s := newSession(c, conn)
+	err = s.run(secret, deadline)
+	if s.letIn.IsZero() {
+		return 0, err
+	}
+	return max(time.Since(s.letIn), 1), err
+}
+
+// dial makes the connection, with ctx's deadline on it.
+func (c *Client) dial(ctx context.Context) (*websocket.Conn, error) {
+	header, err := c.askHeader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	dialer, release := c.dialer(ctx)
+	conn, response, err := dialer.DialContext(ctx, c.url.String(), header)
+	release()
+	switch {
+	case errors.Is(err, websocket.ErrBadHandshake) && response != nil:
+		_ = response.Body.Close()
+		if response.StatusCode == http.StatusSwitchingProtocols {
+			return nil, err
+		}
+		return nil, &refusedUpgrade{response.StatusCode, retryAfter(response.Header.Get("Retry-After"))}
+	case err != nil:
+		return nil, err
+	case c.ctx.Err() != nil: // its connection is closed already
+		_ = conn.Close()
+		return nil, c.ctx.Err()
+	case conn.Subprotocol() != subprotocol:
+		_ = conn.Close()
+		return nil, errNotV2
+	}
+	return conn, nil
+}
+
+// dialer returns the application's dialer for v2. What it opens is closed if ctx
+// is cancelled before release: gorilla waits for an answer until the deadline.
+func (c *Client) dialer(ctx context.Context) (d websocket.Dialer, release func()) {
+	d = *c.options.Dialer
+	d.Subprotocols = []string{subprotocol}
+	var stops []func() bool
+	guard := func(dial func(context.Context, string, string) (net.Conn, error)) func(context.Context, string, string) (net.Conn, error) {
+		return func(dialCtx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := dial(dialCtx, network, addr)
+			if err == nil {
+				stops = append(stops, context.AfterFunc(ctx, func() { _ = conn.Close() }))
+			}
+			return conn, err
+		}
+	}
+	plain := d.NetDialContext
+	if plain == nil && d.NetDial != nil {
+		plain = func(_ context.Context, network, addr string) (net.Conn, error) {
+			return c.options.Dialer.NetDial(network, addr)
+		}
+	}
+	if plain == nil {
+		plain = new(net.Dialer).DialContext
+	}
+	d.NetDial, d.NetDialContext = nil, guard(plain)
+	if d.NetDialTLSContext != nil {
+		d.NetDialTLSContext = guard(d.NetDialTLSContext)
+	}
+	return d, func() {
+		for _, stop := range stops {
+			stop()
+		}
+	}
+}
+
+// retryAfter reads a Retry-After header: seconds, or a date.
+func retryAfter(text string) time.Duration {
+	if seconds, err := strconv.ParseInt(text, 10, 64); err == nil {
+		return time.Duration(max(0, min(seconds, math.MaxInt64/int64(time.Second)))) * time.Second
+	}
+	if at, err := http.ParseTime(text); err == nil {
+		return max(0, time.Until(at))
+	}
+	return 0
+}

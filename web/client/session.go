@@ -1,0 +1,469 @@
+package client
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/entity-sync/entity-sync/internal/backoff"
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// session is one connection. One goroutine reads, one writes, and one waits for the
+// client to be closed.
+type session struct {
+	client *Client
+	conn   *websocket.Conn
+	ctx    context.Context // ends with the connection
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+	wake   chan struct{} // there is something in queue, left or later
+	out    chan outgoing
+	failed error // of the writer; for when it has ended
+
+	// Of the reading goroutine.
+	letIn time.Time // when the server took the client; zero before
+
+	// Guarded by the client's mutex.
+	stale    bool     // the server says so
+	queue    []*entry // to be subscribed to
+	left     []*entry // nobody watches them any more
+	later    []*entry // were refused for now
+	requests map[int]request
+	refs     int
+	renewing bool
+}
+
+// request is what was sent and not answered yet.
+type request struct {
+	secret bool
+	keys   []*entry // subscribed to
+}
+
+// outgoing is a message to be written.
+type outgoing struct {
+	message []byte
+	done    chan error // has room for one
+}
+
+func newSession(c *Client, conn *websocket.Conn) *session {
+	s := &session{client: c, conn: conn, wake: make(chan struct{}, 1), out: make(chan outgoing), requests: make(map[int]request)}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	conn.SetReadLimit(c.options.MaxUpdateBytes)
+	answer := conn.PingHandler()
+	conn.SetPingHandler(func(data string) error {
+		s.heard()
+		return answer(data)
+	})
+	conn.SetPongHandler(func(string) error {
+		s.heard()
+		return nil
+	})
+	return s
+}
+
+// run serves the connection until it ends, and returns why. The server must have
+// taken the secret before the deadline.
+func (s *session) run(secret shared.Secret, deadline time.Time) error {
+	s.work.Go(s.sayGoodbye)
+	s.work.Go(s.write)
+	err := s.conn.SetReadDeadline(deadline)
+	if err == nil {
+		err = s.begin(secret)
+	}
+	for err == nil {
+		err = s.receive()
+	}
+	s.leave()
+	s.cancel()
+	_ = s.conn.Close()
+	s.work.Wait()
+	var (
+		closed  *websocket.CloseError
+		refused refusedSecret
+	)
+	switch {
+	case errors.As(err, &refused):
+		return refused
+	case errors.As(err, &closed) && closed.Code != websocket.CloseAbnormalClosure:
+		return farewell{closed}
+	case s.failed != nil:
+		return s.failed
+	default:
+		return fmt.Errorf("the connection broke: %w", err)
+	}
+}
+
+// begin says who the client is, if it does that at all.
+func (s *session) begin(secret shared.Secret) error {
+	if !s.client.saysSecret() {
+		return s.enter()
+	}
+	s.say(secret)
+	return nil
+}
+
+// say says a secret.
+func (s *session) say(secret shared.Secret) {
+	c := s.client
+	c.mu.Lock()
+	s.refs++
+	ref := s.refs
+	s.requests[ref] = request{secret: true}
+	c.mu.Unlock()
+	select {
+	case s.out <- outgoing{secretRequest(ref, secret), make(chan error, 1)}:
+	case <-s.ctx.Done():
+	}
+}
+
+// enter notes that the server has taken the client: now it is asked for the keys.
+func (s *session) enter() error {
+	s.letIn = time.Now()
+	c := s.client
+	c.mu.Lock()
+	c.session = s
+	for _, e := range c.entries {
+		c.askLocked(e)
+	}
+	s.freshnessLocked()
+	c.mu.Unlock()
+	c.report(nil)
+	c.log.Debug("connected")
+	s.heard()
+	return nil
+}
+
+// freshnessLocked makes the state of the connection what the server says of it.
+func (s *session) freshnessLocked() {
+	switch {
+	case s.client.session != s: // not let in yet
+	case s.stale:
+		s.client.setStateLocked(Status{State: Stale})
+	default:
+		s.client.setStateLocked(Status{State: Live})
+	}
+}
+
+// leave notes that there is no connection any more.
+func (s *session) leave() {
+	c := s.client
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.session != s {
+		return
+	}
+	c.session = nil
+	for key, e := range c.entries {
+		e.disconnect()
+		if len(e.subs) == 0 {
+			delete(c.entries, key)
+		}
+	}
+}
+
+// heard gives the server until after the next ping to be heard of again.
+func (s *session) heard() {
+	if !s.letIn.IsZero() { // before, there is a deadline for all of it
+		_ = s.conn.SetReadDeadline(time.Now().Add(s.client.options.PingInterval + s.client.options.PongWait)) // if it fails so does the next read
+	}
+}
+
+// attentive hears the server in every part of a long message.
+type attentive struct {
+	io.Reader
+	session *session
+}
+
+func (a attentive) Read(b []byte) (int, error) {
+	n, err := a.Reader.Read(b)
+	if n > 0 {
+		a.session.heard()
+	}
+	return n, err
+}
+
+// receive reads one message and acts on it. An error ends the connection.
+func (s *session) receive() error {
+	kind, r, err := s.conn.NextReader()
+	if err != nil {
+		return err
+	}
+	s.heard()
+	var message bytes.Buffer
+	if _, err := message.ReadFrom(attentive{r, s}); err != nil {
+		return err
+	}
+	if kind != websocket.TextMessage {
+		return nil // nothing of the protocol
+	}
+	if f, ok := decode(message.Bytes()); ok {
+		return s.act(f)
+	}
+	if s.client.options.OnMessage != nil {
+		s.client.options.OnMessage(message.Bytes())
+	}
+	return nil
+}
+
+// act acts on what the server says.
+func (s *session) act(f frame) error {
+	c := s.client
+	switch f.action {
+	case actionAck, actionError:
+		return s.answered(f)
+	case actionExpiring:
+		s.expiring()
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch f.action {
+	case actionStale, actionFresh:
+		s.stale = f.action == actionStale
+		s.freshnessLocked()
+	default:
+		e := c.entries[f.key]
+		if e == nil || !e.confirmed {
+			return nil // of a subscription that has ended since
+		}
+		if f.action == actionUnsubscribed {
+			s.refuseLocked(e, f.err)
+		} else {
+			e.about(f)
+		}
+		c.publishLocked(e)
+	}
+	return nil
+}
+
+// answered acts on the answer to a request.
+func (s *session) answered(f frame) error {
+	c := s.client
+	c.mu.Lock()
+	r, ours := s.requests[f.ref]
+	switch {
+	case !ours:
+		if f.action == actionError {
+			c.log.Warn("the server complains", slog.Any("error", f.err))
+		}
+	case r.secret:
+		delete(s.requests, f.ref)
+		if s.letIn.IsZero() {
+			c.mu.Unlock()
+			if f.action == actionError {
+				return refusedSecret{f.err}
+			}
+			return s.enter()
+		}
+		s.renewed(f.err)
+	case f.action == actionError:
+		all := f.key == shared.EntityKey{} // it does not say which
+		if all {
+			delete(s.requests, f.ref)
+		}
+		for _, e := range r.keys {
+			if e.asked && (all || f.key == e.key) {
+				s.refuseLocked(e, f.err)
+				c.publishLocked(e)
+			}
+		}
+	default:
+		delete(s.requests, f.ref)
+		for _, e := range r.keys {
+			e.confirmed = e.asked
+		}
+	}
+	c.mu.Unlock()
+	return nil
+}
+
+// refuseLocked notes that a key is not subscribed to.
+func (s *session) refuseLocked(e *entry, why *Error) {
+	if why.Code != codeUnavailable {
+		e.deny(why)
+		return
+	}
+	e.disconnect()
+	s.later = append(s.later, e)
+	s.wakeUp()
+}
+
+// expiring sees to a new secret.
+func (s *session) expiring() {
+	c := s.client
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.options.SecretFunc == nil {
+		c.log.Warn("the credentials expire soon")
+		return
+	}
+	if !s.renewing {
+		s.renewing = true
+		s.work.Go(s.renew)
+	}
+}
+
+// wakeUp has the writer look for something to do.
+func (s *session) wakeUp() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// askAgain is for keys that the server cannot serve now.
+var askAgain = backoff.Policy{Min: time.Second, Max: 30 * time.Second}
+
+// write writes what there is to say until the connection ends. It is the only one
+// that does, except for control frames.
+func (s *session) write() {
+	ping := time.NewTicker(s.client.options.PingInterval)
+	defer ping.Stop()
+	var again <-chan time.Time
+	for failures := 0; ; {
+		var err error
+		select {
+		case <-s.ctx.Done():
+			return
+		case o := <-s.out:
+			err = s.send(websocket.TextMessage, o.message)
+			o.done <- err
+		case <-ping.C:
+			err = s.send(websocket.PingMessage, nil)
+		case <-s.wake:
+			if again == nil && s.hasLater() {
+				failures++
+				again = time.After(askAgain.Delay(failures))
+			}
+			err = s.request()
+		case <-again:
+			again = nil
+			s.askLater()
+		}
+		if err != nil {
+			s.failed = fmt.Errorf("writing: %w", err)
+			s.cancel()
+			_ = s.conn.Close() // which ends reading
+			return
+		}
+	}
+}
+
+func (s *session) send(kind int, message []byte) error {
+	if err := s.conn.SetWriteDeadline(time.Now().Add(s.client.options.WriteTimeout)); err != nil {
+		return err
+	}
+	return s.conn.WriteMessage(kind, message)
+}
+
+func (s *session) hasLater() bool {
+	s.client.mu.Lock()
+	defer s.client.mu.Unlock()
+	return len(s.later) > 0
+}
+
+// askLater asks again for what was refused for now.
+func (s *session) askLater() {
+	s.client.mu.Lock()
+	defer s.client.mu.Unlock()
+	s.queue = append(s.queue, s.later...)
+	s.later = nil
+	s.wakeUp()
+}
+
+// request says what is not wanted any more, and asks for what is.
+func (s *session) request() error {
+	for _, message := range s.take() {
+		if err := s.send(websocket.TextMessage, message); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// take returns the messages that ask for what was queued.
+func (s *session) take() (messages [][]byte) {
+	c := s.client
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.session != s {
+		return nil // it has ended: the next connection asks
+	}
+	var keys [][]byte
+	for _, e := range s.left {
+		if len(e.subs) > 0 || c.entries[e.key] != e { // somebody wants it after all
+			continue
+		}
+		delete(c.entries, e.key)
+		if e.asked { // and it has not ended by itself
+			e.disconnect()
+			keys = append(keys, encode(e.key))
+		}
+	}
+	s.left = nil
+	if len(keys) > 0 {
+		c.reviveLocked(isTooMany)
+	}
+	for len(keys) > 0 {
+		n := fitting(keys, c.options.MaxMessageBytes)
+		s.refs++
+		messages = append(messages, keysRequest(shared.ActionUnSubscribe, s.refs, keys[:n]))
+		keys = keys[n:]
+	}
+
+	entries := s.wantedLocked()
+	for _, e := range entries {
+		keys = append(keys, encode(keyBody{e.key, e.known.Version}))
+	}
+	for len(keys) > 0 {
+		n := fitting(keys, c.options.MaxMessageBytes)
+		s.refs++
+		s.requests[s.refs] = request{keys: entries[:n]}
+		messages = append(messages, keysRequest(shared.ActionSubscribe, s.refs, keys[:n]))
+		keys, entries = keys[n:], entries[n:]
+	}
+	return messages
+}
+
+// wantedLocked empties the queue and returns what of it is still to be asked for,
+// as asked, in the order in which it was first wanted.
+func (s *session) wantedLocked() (entries []*entry) {
+	for _, e := range s.queue {
+		if len(e.subs) > 0 && !e.asked && s.client.entries[e.key] == e {
+			e.asked = true
+			entries = append(entries, e)
+		}
+	}
+	s.queue = nil
+	slices.SortFunc(entries, func(a, b *entry) int { return cmp.Compare(a.number, b.number) })
+	return entries
+}
+
+// goodbyeWait is how long a server may take to answer a goodbye.
+const goodbyeWait = time.Second
+
+// sayGoodbye ends the connection when the client is closed.
+func (s *session) sayGoodbye() {
+	select {
+	case <-s.ctx.Done():
+		return
+	case <-s.client.ctx.Done():
+	}
+	bye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
+	_ = s.conn.WriteControl(websocket.CloseMessage, bye, time.Now().Add(goodbyeWait))
+	select {
+	case <-s.ctx.Done():
+	case <-time.After(goodbyeWait):
+	}
+	_ = s.conn.Close()
+}
