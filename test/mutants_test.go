@@ -17,7 +17,7 @@ type edit struct{ file, old, new string }
 // not being there.
 var mutants = map[string][]edit{
 	"the dirty flag is skipped: a mark during a fetch is forgotten": {
-		{"view.go", "	v.owed |= c\n	switch v.state {", "	if v.state != fetching && v.state != settling {\n		v.owed |= c\n	}\n	switch v.state {"},
+		{"view.go", "	v.owed |= c\n", "	if v.state != fetching && v.state != settling {\n		v.owed |= c\n	}\n"},
 	},
 	"pushed without the generation check: to who was a member when the fetch began": {
 		{"fetch.go", "	secret shared.Secret\n}", "	secret shared.Secret\n	members []*subscription\n}"},

@@ -25,6 +25,7 @@ var fuzzed = map[string]string{
 	"FuzzParseOrder":            "orders about sessions, there and back",
 	"FuzzTopic":                 "names of topics, there and back",
 	"FuzzParseNodes":            "answers of nsqlookupd",
+	"FuzzDecode":                "frames of a server, which the Go client reads",
 }
 
 // Every parser has a fuzz target, make test runs them all, and the document names
