@@ -45,7 +45,8 @@ type Config struct {
 	// the connection is taken: with what secret its rows are fetched, and when
 	// that expires (zero for never). An error that is shared.ErrUnauthenticated is
 	// answered with status 401, shared.ErrForbidden with 403, any other with 503.
-	// Clients may then not say another secret, unless VerifySecret allows it.
+	// Clients may then not say another secret, unless VerifySecret allows it. With
+	// RequireSecret, who connects with the empty secret has still to say one.
 	Authenticate func(r *http.Request) (secret string, expires time.Time, err error)
 
 	// VerifySecret checks a secret that a client says in a message, and says when

@@ -45,7 +45,7 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request) (id ident
 	case err == nil && expired(expires):
 		http.Error(w, "expired", http.StatusUnauthorized)
 	case err == nil:
-		return identity{secret: shared.NewSecret(secret), expires: expires, known: true, since: begin}, true
+		return identity{secret: shared.NewSecret(secret), expires: expires, known: secret != "", since: begin}, true
 	case errors.Is(err, shared.ErrForbidden):
 		http.Error(w, "forbidden", http.StatusForbidden)
 	case errors.Is(err, shared.ErrUnauthenticated):
@@ -95,7 +95,7 @@ func expired(at time.Time) bool { return !at.IsZero() && !time.Now().Before(at) 
 type identity struct {
 	secret  shared.Secret
 	expires time.Time // zero for never
-	known   bool      // it was said, at the upgrade or in a message
+	known   bool      // it was said in a message, or at the upgrade and is not empty
 	since   time.Time // when the application was asked
 }
 

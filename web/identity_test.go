@@ -149,6 +149,25 @@ func TestRequireSecret(t *testing.T) {
 	c.wantFrame("ack") // still here
 }
 
+// A cookie says who it is, and who has none says so in a message: RequireSecret
+// holds for them.
+func TestRequireSecretOfWhoIsNobodyAtTheUpgrade(t *testing.T) {
+	s := start(t, web.Config{
+		RequireSecret: true, SecretTimeout: 300 * time.Millisecond,
+		Authenticate: func(*http.Request) (string, time.Time, error) { return "", time.Time{}, nil },
+		VerifySecret: func(context.Context, string) (time.Time, error) { return time.Time{}, nil },
+	}, echo)
+	silent, c := s.dialV2(t), s.dialV2(t)
+	c.send(`{"action":"subscribe","ref":1,"body":{"entity":"items","id":"1"}}`)
+	c.wantFrame("error 1 items 1 unauthenticated")
+	c.wantFrame("ack 1")
+	c.send(`{"action":"secret","body":"` + mark + `"}`)
+	c.wantFrame("ack")
+	silent.wantClose(web.CloseUnauthenticated)
+	c.send(`{"action":"unsubscribe","body":{"entity":"items","id":"1"}}`)
+	c.wantFrame("ack") // still here
+}
+
 func TestAuthorize(t *testing.T) {
 	var mu sync.Mutex
 	var attempts []shared.Attempt
