@@ -1,10 +1,81 @@
-/**
- * Connects to the node at url, and stays connected until it is closed.
- *
- * @param {string | URL} url  ws:, wss:, http: or https:, or relative to the page
- * @param {Options} [options]
- */
-export function connect(url: string | URL, options?: Options): Sync;
+export type State = "connecting" | "live" | "stale" | "offline" | "denied";
+export type Update<Row = any> = {
+    entity: string;
+    id: string;
+    /**
+     * all rows of the key; none if it was
+     * deleted, undefined while they are not known. They are shared: do not change them
+     */
+    rows: readonly Row[] | undefined;
+    /**
+     * the first of them
+     */
+    row: Row | undefined;
+    /**
+     * says which rows these are
+     */
+    version: string | undefined;
+    state: State;
+    /**
+     * why it is denied, or why it takes so long
+     */
+    error: SyncError | undefined;
+};
+export type Secret = string | null | undefined;
+export type Options = {
+    /**
+     * who the page is. A
+     * function is asked at every connection, and when the secret is about to expire.
+     * Without a secret the node goes by the request's cookie, or takes anybody
+     */
+    secret?: Secret | (() => Secret | Promise<Secret>);
+    /**
+     * gets what the application's server
+     * sends besides rows: JSON as the value it is, any other text as a string
+     */
+    onMessage?: (message: any) => void;
+    /**
+     * is told that the secret expires,
+     * where `secret` is no function that could be asked for another
+     */
+    onExpiring?: (seconds: number) => void;
+    /**
+     * gets what no caller can be told: what
+     * a callback threw, or a SyncError that is about no key. Default: console.error
+     */
+    onError?: (error: unknown) => void;
+    /**
+     * closes the client
+     */
+    signal?: AbortSignal;
+    /**
+     * for how many milliseconds a key that nobody watches any
+     * more is kept, in case somebody comes back. Default: 1,000
+     */
+    linger?: number;
+    /**
+     * after how many milliseconds without an answer the
+     * connection is given up. Default: 15,000
+     */
+    timeout?: number;
+    /**
+     * how many milliseconds to wait before
+     * connecting anew: up to min at first, doubled up to max, at random within that.
+     * Default: 500 and 30,000
+     */
+    retry?: {
+        min?: number;
+        max?: number;
+    };
+    /**
+     * what the node takes as one message. Default: 32,768
+     */
+    maxMessageBytes?: number;
+    /**
+     * where there is no global one
+     */
+    WebSocket?: new (url: string, protocol: string) => any;
+};
 /**
  * What a connection, or a key, is like:
  *
@@ -56,7 +127,13 @@ export function connect(url: string | URL, options?: Options): Sync;
  * @property {new (url: string, protocol: string) => any} [WebSocket]  where there is no global one
  */
 /** Why something was refused. `code` is one of the codes in docs/protocol.md. */
-export class SyncError extends Error {
+export declare class SyncError extends Error {
+    code: string;
+    entity: string | undefined;
+    id: string | undefined;
+    /** The WebSocket's close code, where it was closed. */
+    closeCode: number | undefined;
+    name: string;
     /**
      * @param {string} code  one of docs/protocol.md's; or `revoked` or `closed` where the
      *   connection was closed for good
@@ -68,14 +145,17 @@ export class SyncError extends Error {
         id?: string;
         closeCode?: number;
     });
-    code: string;
-    entity: string | undefined;
-    id: string | undefined;
-    /** The WebSocket's close code, where it was closed. */
-    closeCode: number | undefined;
 }
+/**
+ * Connects to the node at url, and stays connected until it is closed.
+ *
+ * @param {string | URL} url  ws:, wss:, http: or https:, or relative to the page
+ * @param {Options} [options]
+ */
+export declare function connect(url: string | URL, options?: Options): Sync;
 /** A connection to Entity Sync. */
-export class Sync {
+export declare class Sync {
+    #private;
     /** @param {string | URL} url @param {Options} options */
     constructor(url: string | URL, options: Options);
     /** What the connection is like. @returns {State} */
@@ -147,95 +227,4 @@ export class Sync {
     renew(secret?: Options["secret"]): Promise<void>;
     /** Ends everything. Nobody is called back any more. */
     close(): void;
-    #private;
 }
-/**
- * What a connection, or a key, is like:
- *
- * - `connecting`: nothing is known yet, and is on its way.
- * - `live`: what is shown is current, and changes arrive.
- * - `stale`: connected, but what is shown may be out of date.
- * - `offline`: not connected, trying again. What is shown is what was known last.
- * - `denied`: refused, and nothing is shown. `error` says why.
- */
-export type State = "connecting" | "live" | "stale" | "offline" | "denied";
-/**
- * What is known of a key. It is never changed: news are another object.
- */
-export type Update<Row = any> = {
-    entity: string;
-    id: string;
-    /**
-     * all rows of the key; none if it was
-     * deleted, undefined while they are not known. They are shared: do not change them
-     */
-    rows: readonly Row[] | undefined;
-    /**
-     * the first of them
-     */
-    row: Row | undefined;
-    /**
-     * says which rows these are
-     */
-    version: string | undefined;
-    state: State;
-    /**
-     * why it is denied, or why it takes so long
-     */
-    error: SyncError | undefined;
-};
-export type Secret = string | null | undefined;
-export type Options = {
-    /**
-     * who the page is. A
-     * function is asked at every connection, and when the secret is about to expire.
-     * Without a secret the node goes by the request's cookie, or takes anybody
-     */
-    secret?: Secret | (() => Secret | Promise<Secret>);
-    /**
-     * gets what the application's server
-     * sends besides rows: JSON as the value it is, any other text as a string
-     */
-    onMessage?: ((message: any) => void) | undefined;
-    /**
-     * is told that the secret expires,
-     * where `secret` is no function that could be asked for another
-     */
-    onExpiring?: ((seconds: number) => void) | undefined;
-    /**
-     * gets what no caller can be told: what
-     * a callback threw, or a SyncError that is about no key. Default: console.error
-     */
-    onError?: ((error: unknown) => void) | undefined;
-    /**
-     * closes the client
-     */
-    signal?: AbortSignal | undefined;
-    /**
-     * for how many milliseconds a key that nobody watches any
-     * more is kept, in case somebody comes back. Default: 1,000
-     */
-    linger?: number | undefined;
-    /**
-     * after how many milliseconds without an answer the
-     * connection is given up. Default: 15,000
-     */
-    timeout?: number | undefined;
-    /**
-     * how many milliseconds to wait before
-     * connecting anew: up to min at first, doubled up to max, at random within that.
-     * Default: 500 and 30,000
-     */
-    retry?: {
-        min?: number;
-        max?: number;
-    } | undefined;
-    /**
-     * what the node takes as one message. Default: 32,768
-     */
-    maxMessageBytes?: number | undefined;
-    /**
-     * where there is no global one
-     */
-    WebSocket?: (new (url: string, protocol: string) => any) | undefined;
-};
