@@ -13,10 +13,11 @@ help: ## print the targets
 run: ## start the demo: two nodes, an nsqd and a database in one process; FLAGS="-h" lists its flags
 	@$(GO) build -o bin/board ./example/board && exec bin/board $(FLAGS)
 
-test: ## everything: vet and all tests of every module with the race detector, real nsqd, PostgreSQL and Chromium
+test: ## everything: vet and all tests of every module with the race detector, real nsqd, PostgreSQL, Node and Chromium
 	@./.ci/dependencies
 	@for m in . example; do (cd $$m && echo "== vet and test: $$m" && $(GO) vet ./... && $(GO) test -race -timeout 10m ./...) || exit 1; done
 	@echo "== the promises under 100,000 random schedules" && $(GO) test -count 1 -timeout 10m -run Promises ./bridge -rapid.checks=50000
+	@echo "== the browser client" && ./.ci/javascript
 	@cd test && echo "== vet and test: test" && $(GO) vet ./... && $(GO) test -race -p 1 -timeout 10m ./...
 
 faults: ## every fault at its full size, some twenty minutes; SEED=n repeats a run

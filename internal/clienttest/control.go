@@ -37,6 +37,7 @@ var orders = map[string]func(context.Context, *World, order) (any, error){
 	"sick":        func(_ context.Context, w *World, o order) (any, error) { w.Sick(o.On); return nil, nil },
 	"bus":         func(_ context.Context, w *World, o order) (any, error) { w.broker.SetDown(!o.On); return nil, nil },
 	"cut":         func(_ context.Context, w *World, _ order) (any, error) { w.Front.Cut(); return nil, nil },
+	"abandon":     func(_ context.Context, w *World, _ order) (any, error) { w.Front.Abandon(); return nil, nil },
 	"freeze":      func(_ context.Context, w *World, o order) (any, error) { w.Front.Freeze(o.On); return nil, nil },
 	"shut":        func(_ context.Context, w *World, o order) (any, error) { w.Front.Shut(o.On); return nil, nil },
 	"slow": func(_ context.Context, w *World, o order) (any, error) {

@@ -1,7 +1,6 @@
 package clienttest
 
 import (
-	"io"
 	"net"
 	"sync"
 	"time"
@@ -17,9 +16,9 @@ type Front struct {
 	thaw    *sync.Cond // of mu
 	targets []string
 	next    int
-	conns   map[net.Conn]struct{}
-	frozen  bool // nothing passes, and nobody is told
-	closed  bool // new connections are reset
+	conns   map[net.Conn]bool // true where nothing passes any more, and nobody is told
+	frozen  bool              // so is all
+	closed  bool              // new connections are reset
 	ended   bool
 	delay   time.Duration // of what the nodes say
 	taken   int
@@ -30,7 +29,7 @@ func newFront(addr string) (*Front, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Front{listener: l, conns: make(map[net.Conn]struct{})}
+	f := &Front{listener: l, conns: make(map[net.Conn]bool)}
 	f.thaw = sync.NewCond(&f.mu)
 	f.work.Go(f.accept)
 	return f, nil
@@ -57,7 +56,18 @@ func (f *Front) change(how func()) {
 func (f *Front) Cut() {
 	f.change(func() {
 		for conn := range f.conns {
+			f.conns[conn] = false
 			hangUp(conn)
+		}
+	})
+}
+
+// Abandon passes nothing on any more through the connections there are, which stay
+// open: as where a machine has slept, or moved to another network.
+func (f *Front) Abandon() {
+	f.change(func() {
+		for conn := range f.conns {
+			f.conns[conn] = true
 		}
 	})
 }
@@ -155,16 +165,16 @@ func (f *Front) keep(client, node net.Conn) bool {
 		return false
 	}
 	f.taken++
-	f.conns[client], f.conns[node] = struct{}{}, struct{}{}
+	f.conns[client], f.conns[node] = false, false
 	return true
 }
 
-func (f *Front) pass(from io.Reader, to io.Writer, late bool) {
+func (f *Front) pass(from, to net.Conn, late bool) {
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
 		if n > 0 {
-			time.Sleep(f.wait(late))
+			time.Sleep(f.wait(from, late))
 			if _, err := to.Write(buffer[:n]); err != nil {
 				return
 			}
@@ -176,10 +186,10 @@ func (f *Front) pass(from io.Reader, to io.Writer, late bool) {
 }
 
 // wait returns when something may pass, with how late it is to be.
-func (f *Front) wait(late bool) time.Duration {
+func (f *Front) wait(from net.Conn, late bool) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for f.frozen {
+	for f.frozen || f.conns[from] {
 		f.thaw.Wait()
 	}
 	if !late {

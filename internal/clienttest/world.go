@@ -37,6 +37,9 @@ type Options struct {
 	// Verify refuses secrets that were revoked, and all subscriptions without one.
 	Verify bool `json:"verify"`
 
+	// Lifetime is how long secrets last from when they are said first.
+	Lifetime map[string]time.Duration `json:"-"`
+
 	// MaxSubscriptions and SubscribeRate are those of es.Config.
 	MaxSubscriptions int `json:"maxSubscriptions"`
 	SubscribeRate    int `json:"subscribeRate"`
@@ -294,6 +297,9 @@ func (w *World) verify(_ context.Context, secret string) (expires time.Time, err
 	defer w.mu.Unlock()
 	if w.revoked[secret] {
 		return time.Time{}, shared.ErrUnauthenticated
+	}
+	if lifetime, ok := w.options.Lifetime[secret]; ok && w.expires[secret].IsZero() {
+		w.expires[secret] = time.Now().Add(lifetime)
 	}
 	return w.expires[secret], nil
 }

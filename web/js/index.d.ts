@@ -55,7 +55,7 @@ export type Options = {
     linger?: number;
     /**
      * after how many milliseconds without an answer the
-     * connection is given up. Default: 15,000
+     * connection is given up. Default: 10,000
      */
     timeout?: number;
     /**
@@ -119,7 +119,7 @@ export type Options = {
  * @property {number} [linger]  for how many milliseconds a key that nobody watches any
  *   more is kept, in case somebody comes back. Default: 1,000
  * @property {number} [timeout]  after how many milliseconds without an answer the
- *   connection is given up. Default: 15,000
+ *   connection is given up. Default: 10,000
  * @property {{min?: number, max?: number}} [retry]  how many milliseconds to wait before
  *   connecting anew: up to min at first, doubled up to max, at random within that.
  *   Default: 500 and 30,000

@@ -11,7 +11,7 @@ const HOPELESS = [1002, 1003, 1007, 1009];
 
 const LOST = 1006; // the connection broke, and nobody said why
 const TICK = 5_000; // how often to look whether the machine has slept, and the node is there
-const IDLE = 30_000; // how long the node may be silent before it is asked whether it is there
+const IDLE = 25_000; // how long the node may be silent before it is asked whether it is there
 const STEADY = 5_000; // a connection that lasted so long was not a failed attempt
 const LONGEST_HINT = 60_000; // that a node gives when to come back
 const EVENTS = ["online", "offline", "pageshow", "pagehide", "visibilitychange"];
@@ -62,7 +62,7 @@ const EVENTS = ["online", "offline", "pageshow", "pagehide", "visibilitychange"]
  * @property {number} [linger]  for how many milliseconds a key that nobody watches any
  *   more is kept, in case somebody comes back. Default: 1,000
  * @property {number} [timeout]  after how many milliseconds without an answer the
- *   connection is given up. Default: 15,000
+ *   connection is given up. Default: 10,000
  * @property {{min?: number, max?: number}} [retry]  how many milliseconds to wait before
  *   connecting anew: up to min at first, doubled up to max, at random within that.
  *   Default: 500 and 30,000
@@ -211,7 +211,7 @@ export class Sync {
     if (!this.#WebSocket) {
       throw new TypeError("there is no WebSocket here: give one in the options");
     }
-    this.#options = { linger: 1_000, timeout: 15_000, maxMessageBytes: 32_768, ...options };
+    this.#options = { linger: 1_000, timeout: 10_000, maxMessageBytes: 32_768, ...options };
     this.#secret = options.secret;
     if (options.signal?.aborted) {
       this.#closed = true;
@@ -742,8 +742,8 @@ export class Sync {
   #tick() {
     const now = Date.now();
     if (now - this.#tickedAt > 3 * TICK) { // the machine has slept
-      this.#probe(this.#options.timeout / 3);
-    } else if (this.#phase === "live" && now - this.#heardAt > IDLE) {
+      this.#probe(this.#options.timeout / 2);
+    } else if (this.#phase === "live" && now - this.#heardAt > (globalThis.navigator?.onLine === false ? 0 : IDLE)) {
       this.#probe(this.#options.timeout);
     }
     this.#tickedAt = now;
@@ -757,7 +757,7 @@ export class Sync {
         clearTimeout(this.#retry); // pageshow goes on
       }
     } else if (type !== "visibilitychange" || !globalThis.document?.hidden) {
-      this.#probe(this.#options.timeout / 3);
+      this.#probe(this.#options.timeout / 2);
     }
   }
 
