@@ -162,6 +162,8 @@ export declare class Sync {
     get state(): State;
     /** Why the connection is denied. */
     get error(): SyncError | undefined;
+    /** Whether close was called. */
+    get closed(): boolean;
     /**
      * Calls back whenever the connection's state changes.
      *
@@ -194,6 +196,16 @@ export declare class Sync {
      * @returns {Update<Row> | undefined}
      */
     get<Row = any>(entity: string, id: string | number): Update<Row> | undefined;
+    /**
+     * What subscribe would begin with: what is known of a key if somebody watches it,
+     * or else that nothing is.
+     *
+     * @template [Row=any]
+     * @param {string} entity
+     * @param {string | number} id
+     * @returns {Update<Row>}
+     */
+    peek<Row = any>(entity: string, id: string | number): Update<Row>;
     /**
      * Watches a key in a for-await loop, which ends quietly when the signal aborts or
      * the client is closed. One who is slow skips what was replaced meanwhile.

@@ -102,6 +102,9 @@ class Listener {
   }
 }
 
+/** @type {any} */
+const NOTHING = {}; // which any update differs from
+
 /** What is known of one key, for all who watch it. */
 class Entry {
   /** @type {Set<Listener>} */
@@ -120,19 +123,12 @@ class Entry {
   /** @type {any} */
   timer = undefined; // lingering
   /** @type {Update} */
-  update;
+  update = NOTHING;
 
   /** @param {string} entity @param {string} id */
   constructor(entity, id) {
     this.entity = entity;
     this.id = id;
-    this.update = this.snapshot("connecting");
-  }
-
-  /** @param {State} state @param {SyncError} [error] @returns {Update} */
-  snapshot(state, error) {
-    const { entity, id, rows, version } = this;
-    return Object.freeze({ entity, id, rows, row: rows?.[0], version, state, error });
   }
 }
 
@@ -236,6 +232,11 @@ export class Sync {
     return this.#error;
   }
 
+  /** Whether close was called. */
+  get closed() {
+    return this.#closed;
+  }
+
   /**
    * Calls back whenever the connection's state changes.
    *
@@ -276,6 +277,19 @@ export class Sync {
    */
   get(entity, id) {
     return this.#entries.get(nameOf(entity, String(id)))?.update;
+  }
+
+  /**
+   * What subscribe would begin with: what is known of a key if somebody watches it,
+   * or else that nothing is.
+   *
+   * @template [Row=any]
+   * @param {string} entity
+   * @param {string | number} id
+   * @returns {Update<Row>}
+   */
+  peek(entity, id) {
+    return this.get(entity, id) ?? this.#snapshot(new Entry(entity, String(id)));
   }
 
   /**
@@ -470,14 +484,19 @@ export class Sync {
     return this.state;
   }
 
+  /** @param {Entry} entry @returns {Update} */
+  #snapshot(entry) {
+    const { entity, id, rows, version } = entry;
+    return Object.freeze({ entity, id, rows, row: rows?.[0], version, state: this.#stateOf(entry), error: entry.error ?? this.#error });
+  }
+
   // Tells those who watch a key, if there is anything new.
   /** @param {Entry} entry */
   #emit(entry) {
-    const state = this.#stateOf(entry);
-    const error = entry.error ?? this.#error;
     const { update } = entry;
-    if (update.state !== state || update.rows !== entry.rows || update.version !== entry.version || update.error?.code !== error?.code) {
-      entry.update = entry.snapshot(state, error);
+    const next = this.#snapshot(entry);
+    if (update.state !== next.state || update.rows !== next.rows || update.version !== next.version || update.error?.code !== next.error?.code) {
+      entry.update = next;
       for (const listener of [...entry.listeners]) {
         this.#deliver(entry, listener);
       }

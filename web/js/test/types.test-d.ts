@@ -1,6 +1,12 @@
 // Compiled, never run: what a program in TypeScript may write, and may not.
 
 import { connect, Sync, SyncError, type Options, type State, type Update } from "entity-sync";
+import { SyncProvider, preload, useEntity, useEntitySuspense, useSync, useSyncState } from "entity-sync/react";
+import { entityStore, stateStore } from "entity-sync/store";
+import { entityQuery, invalidateOn, keepCurrent } from "entity-sync/tanstack-query";
+import { QueryClient, useQuery } from "@tanstack/react-query";
+import { derived, type Readable } from "svelte/store";
+import { createElement } from "react";
 
 interface Item {
   id: string;
@@ -49,3 +55,19 @@ sync.send("text");
 // @ts-expect-error the state is not to be set
 sync.state = "live";
 void wrong;
+
+function Component() {
+  const known: Update<Item> = useEntity<Item>("items", 100);
+  const rows: readonly Item[] = useEntitySuspense<Item>("items", "100").rows;
+  const queried: readonly Item[] | undefined = useQuery(entityQuery<Item>(useSync(), "items", 100)).data;
+  return `${useSyncState()} ${known.row?.name} ${rows.length} ${queried?.length}`;
+}
+createElement(SyncProvider, { sync }, createElement(Component));
+const ready: Promise<void> = preload(sync, "items", 100);
+
+const queries = new QueryClient();
+const ends: (() => void)[] = [keepCurrent(queries, sync), invalidateOn(queries, sync, "items", 100, { queryKey: ["orders"] })];
+
+const item: Readable<Update<Item>> = entityStore<Item>(sync, "items", 100);
+derived([item, stateStore(sync)], ([$item, $state]) => `${$item.row?.name} ${$state}`);
+void [ready, ends];
