@@ -3,11 +3,13 @@
 package browser
 
 import (
+	"bytes"
 	"context"
 	_ "embed"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -52,6 +54,10 @@ func play(t *testing.T, browser context.Context, nsqd *nsqdtest.Daemon, o client
 		mux.HandleFunc("GET /page", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/html; charset=utf-8")
 			_, _ = w.Write(pageHTML)
+		})
+		mux.HandleFunc("GET /quickstart", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/html; charset=utf-8")
+			_, _ = w.Write(quickStart(t))
 		})
 	}
 	world, err := clienttest.New(o)
@@ -130,6 +136,7 @@ func TestClientInChromium(t *testing.T) {
 		"the secret is revoked":           revoked,
 		"a node is drained":               drained,
 		"the page is put away":            putAway,
+		"the quick start":                 quickStarts,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -252,4 +259,28 @@ func putAway(t *testing.T, play player) {
 	s.until("it is back, and was kept", "location.pathname === '/page' && window.persisted")
 	s.showsLive(5)
 	s.wentWell("live offline live")
+}
+
+// quickStart returns the page that docs/clients.md shows.
+func quickStart(t *testing.T) []byte {
+	doc, err := os.ReadFile("../../docs/clients.md")
+	if err != nil {
+		t.Error(err)
+	}
+	_, page, found := bytes.Cut(doc, []byte("```html run\n"))
+	page, _, ended := bytes.Cut(page, []byte("\n```"))
+	if !found || !ended {
+		t.Error("docs/clients.md shows no page")
+	}
+	return page
+}
+
+func quickStarts(t *testing.T, play player) {
+	s := play(t, clienttest.Options{}, "me")
+	s.do(chromedp.Navigate("http://" + s.world.Front.Addr() + "/quickstart"))
+	s.until("there is no row", "document.title === '… (live)'")
+	if err := s.world.Write(t.Context(), 0, "100", json.RawMessage(`{"name":"hammer"}`)); err != nil {
+		t.Fatal(err)
+	}
+	s.until("the row", "document.title === 'hammer (live)'")
 }
