@@ -44,9 +44,9 @@ type scene struct {
 // ids are what the page watches.
 var ids = []string{"1", "2", "3"}
 
-// play opens the page with the given secrets, one after the other, and waits until
-// it shows the rows.
-func play(t *testing.T, browser context.Context, nsqd *nsqdtest.Daemon, o clienttest.Options, secrets ...string) *scene {
+// play opens the page, whose query names its secrets, one after the other, and waits
+// until it shows the rows.
+func play(t *testing.T, browser context.Context, nsqd *nsqdtest.Daemon, o clienttest.Options, query string) *scene {
 	t.Helper()
 	o.NSQAddr = nsqd.Addr
 	o.Handle = func(mux *http.ServeMux) {
@@ -80,7 +80,7 @@ func play(t *testing.T, browser context.Context, nsqd *nsqdtest.Daemon, o client
 	for _, id := range ids {
 		s.write(t, id, 0)
 	}
-	s.tab = openTab(t, browser, "http://"+world.Front.Addr()+"/page?secret="+strings.Join(secrets, "&secret="))
+	s.tab = openTab(t, browser, "http://"+world.Front.Addr()+"/page?"+query)
 	s.showsLive(0)
 	return s
 }
@@ -94,12 +94,12 @@ func (s *scene) write(t *testing.T, id string, n int) {
 	}
 }
 
-// writes counts every row up to n.
-func (s *scene) writes(n int) {
+// writes counts every row from one number to another.
+func (s *scene) writes(from, to int) {
 	s.t.Helper()
-	for i := range n {
+	for n := from; n <= to; n++ {
 		for _, id := range ids {
-			s.write(s.t, id, i+1)
+			s.write(s.t, id, n)
 		}
 	}
 }
@@ -142,7 +142,7 @@ func TestClientInChromium(t *testing.T) {
 			t.Parallel()
 			test(t, func(t *testing.T, o clienttest.Options, secrets ...string) *scene {
 				t.Helper()
-				return play(t, browser, nsqd, o, secrets...)
+				return play(t, browser, nsqd, o, "secret="+strings.Join(secrets, "&secret="))
 			})
 		})
 	}
@@ -154,7 +154,7 @@ func dropped(t *testing.T, play player) {
 	s := play(t, clienttest.Options{}, "me")
 	s.world.Front.Cut()
 	s.until("it is noticed", "states.includes('offline')")
-	s.writes(5)
+	s.writes(1, 5)
 	s.showsLive(5)
 	s.world.Front.Shut(true)
 	s.world.Front.Cut()
@@ -171,7 +171,7 @@ func sleeps(t *testing.T, play player) {
 	s := play(t, clienttest.Options{}, "me")
 	s.do(command(page.SetWebLifecycleState, page.SetWebLifecycleStateParams{State: "frozen"}))
 	s.world.Front.Abandon() // as after an hour: nobody is told
-	s.writes(20)
+	s.writes(1, 20)
 	time.Sleep(17 * time.Second) // longer than two looks at the clock are apart
 	s.do(command(page.SetWebLifecycleState, page.SetWebLifecycleStateParams{State: "active"}))
 	s.showsLive(20)
@@ -207,7 +207,7 @@ func renewed(t *testing.T, play player) {
 	s := play(t, clienttest.Options{Verify: true, Lifetime: map[string]time.Duration{"first": 3 * time.Second}}, "first", "second")
 	s.until("another is asked for", "asked === 2")
 	time.Sleep(3 * time.Second) // until the first is of no use
-	s.writes(3)
+	s.writes(1, 3)
 	s.showsLive(3)
 	s.wentWell("live")
 }
@@ -240,7 +240,7 @@ func drained(t *testing.T, play player) {
 			t.Fatal(err)
 		}
 	}
-	s.writes(20)
+	s.writes(1, 20)
 	s.showsLive(20)
 	if back := s.text("backwards()"); back != "" {
 		s.t.Errorf("a value went backwards: %s", back)
@@ -254,7 +254,7 @@ func putAway(t *testing.T, play player) {
 	s := play(t, clienttest.Options{}, "me")
 	s.do(chromedp.Evaluate[chromedp.Void]("addEventListener('pageshow', (event) => { window.persisted = event.persisted; })"))
 	s.do(chromedp.Navigate("about:blank"))
-	s.writes(5)
+	s.writes(1, 5)
 	s.do(chromedp.Evaluate[chromedp.Void]("void setTimeout(() => history.back(), 10)"))
 	s.until("it is back, and was kept", "location.pathname === '/page' && window.persisted")
 	s.showsLive(5)
