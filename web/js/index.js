@@ -543,6 +543,7 @@ export class Sync {
     const unwanted = [];
     for (const entry of this.#dirty) {
       if (entry.listeners.size === 0) {
+        clearTimeout(entry.timer); // or it would end who comes after it
         this.#entries.delete(nameOf(entry.entity, entry.id));
         if (entry.wired) {
           unwanted.push(entry);
@@ -881,7 +882,7 @@ export class Sync {
         this.#refused(entry, code, message);
       }
     } else if (request.entries) { // one of them, or all: one by one it is known which
-      const some = request.entries.filter((other) => other.ref === ref);
+      const some = request.entries.filter((other) => other.ref === ref && other.listeners.size > 0);
       if (some.length > 1) {
         some.forEach((other) => this.#bulk("subscribe", [other]));
       } else {

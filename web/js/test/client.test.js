@@ -74,6 +74,22 @@ test("who leaves and comes back soon costs nothing", async (t) => {
   assert.deepEqual(actions(world.socket.sent), ["secret", "subscribe", "unsubscribe"]);
 });
 
+test("who comes after one that was about to be let go is not let go with it", async (t) => {
+  const world = await startWorld(t);
+  await world.write("1", 1);
+  const sync = world.connect({ linger: 500 });
+  const first = follow(sync, "1");
+  await until("the row", () => first.n === 1);
+  first.end();
+  await world.tell("cut"); // what nobody watches is not asked for again
+  await until("back", () => world.sockets.length === 2 && sync.state === "live");
+  const second = follow(sync, "1");
+  await until("the row", () => second.n === 1);
+  await new Promise((resolve) => setTimeout(resolve, 600)); // until the first would have gone
+  await world.write("1", 2);
+  await until("the change", () => second.n === 2);
+});
+
 test("leaving and coming back on the wire shows no older subscription's rows", async (t) => {
   const world = await startWorld(t);
   await world.write("1", 1);

@@ -11,8 +11,12 @@ import { actions, neverBackwards, startWorld, until } from "./world.js";
 function render(t, sync, element) {
   const place = document.createElement("div");
   const errors = [];
+  t.mock.method(console, "error", (...args) => errors.push(args.join(" "))); // where React complains
   const root = createRoot(place, { onCaughtError: (error) => errors.push(error), onUncaughtError: (error) => errors.push(error) });
-  t.after(() => root.unmount());
+  t.after(() => {
+    root.unmount();
+    assert.deepEqual(errors.filter((error) => typeof error === "string"), []);
+  });
   const show = (what) => root.render(h(StrictMode, null, h(SyncProvider, { sync }, what)));
   show(element);
   return { show, errors, root, get text() { return place.textContent; } };
@@ -133,6 +137,7 @@ test("what is preloaded is there at once, and what was preloaded for nothing is 
   await world.write("1", 1);
   const sync = world.connect();
   await Promise.all([preload(sync, "items", 1), preload(sync, "items", "1")]);
+  await new Promise((resolve) => setTimeout(resolve, 1_500)); // longer than a key lingers
   const page = render(t, sync, waiting(h(Loaded, { id: "1" })));
   await until("something", () => page.text !== "");
   assert.equal(page.text, "[1: 1 live]");
