@@ -17,12 +17,13 @@ help: ## print the targets
 run: ## start the demo: two nodes, an nsqd and a database in one process; FLAGS="-h" lists its flags
 	@$(GO) build -o bin/board ./example/board && exec bin/board $(FLAGS)
 
-test: ## everything: vet and all tests of every module with the race detector, real nsqd, PostgreSQL and Chromium; no secret in their output
+test: ## everything: vet and all tests of every module with the race detector, real nsqd, PostgreSQL, Node and Chromium; no secret in their output
 	@./.ci/dependencies
 	@rm -rf $(KEPT) && $(GO) build -o bin/ ./internal/canary/gotest ./internal/canary/search
 	@for m in . example; do (cd $$m && echo "== vet and test: $$m" && $(GO) vet ./... && $(GOTEST) -count 1 -race -timeout 10m ./...) || exit 1; done
 	@echo "== the promises under 100,000 random schedules" && $(GO) test -count 1 -timeout 10m -run Promises ./bridge -rapid.checks=50000
 	@echo "== fuzzing, briefly" && ./.ci/fuzz 10000x
+	@echo "== the browser client" && ./.ci/javascript
 	@cd test && echo "== vet and test: test" && $(GO) vet ./... && $(GOTEST) -count 1 -race -p 1 -timeout 10m ./...
 	@echo "== what all of them wrote is searched for secrets" && bin/search $(KEPT)
 

@@ -2,6 +2,8 @@ module github.com/entity-sync/entity-sync
 
 go 1.26.0
 
+ignore ./web/js/node_modules
+
 require (
 	github.com/gorilla/mux v1.8.1
 	github.com/gorilla/websocket v1.5.3

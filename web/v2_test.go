@@ -317,3 +317,14 @@ func TestTheDocumentsRequestsAreTaken(t *testing.T) {
 		}
 	}
 }
+
+// What a client asks that only wants to know whether the node is there.
+func TestV2UnsubscribingNothingIsAcknowledged(t *testing.T) {
+	var db shelf
+	s := start(t, web.Config{}, db.fetch)
+	c := s.dialV2(t)
+	for i, body := range []string{`{"entity":"","id":""}`, `{"entity":"items","id":"1"}`, `[{"entity":"nothing","id":"1"}]`} {
+		c.send(`{"action":"unsubscribe","ref":%d,"body":%s}`, i, body)
+		c.wantFrame(fmt.Sprintf("ack %d", i))
+	}
+}

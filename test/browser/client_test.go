@@ -1,0 +1,286 @@
+// Package browser runs the browser client in real Chromium, against two nodes that
+// share a real nsqd, with the faults that pages live through.
+package browser
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/chromedp"
+	"go.uber.org/goleak"
+
+	"github.com/entity-sync/entity-sync/internal/clienttest"
+	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
+	"github.com/entity-sync/entity-sync/web/js"
+)
+
+// patience is how long a test waits for what must happen.
+const patience = 40 * time.Second
+
+func TestMain(m *testing.M) {
+	nsqdtest.Main()
+	goleak.VerifyTestMain(m)
+}
+
+//go:embed page.html
+var pageHTML []byte
+
+// scene is two nodes with a page open.
+type scene struct {
+	*tab
+	world *clienttest.World
+}
+
+// ids are what the page watches.
+var ids = []string{"1", "2", "3"}
+
+// play opens the page, whose query names its secrets, one after the other, and waits
+// until it shows the rows.
+func play(t *testing.T, browser context.Context, nsqd *nsqdtest.Daemon, o clienttest.Options, query string) *scene {
+	t.Helper()
+	o.NSQAddr = nsqd.Addr
+	o.Handle = func(mux *http.ServeMux) {
+		mux.Handle("/entity-sync/", http.StripPrefix("/entity-sync", js.Handler()))
+		mux.HandleFunc("GET /page", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/html; charset=utf-8")
+			_, _ = w.Write(pageHTML)
+		})
+		mux.HandleFunc("GET /quickstart", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/html; charset=utf-8")
+			_, _ = w.Write(quickStart(t))
+		})
+	}
+	world, err := clienttest.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := world.Close(ctx); err != nil {
+			t.Errorf("closing the nodes: %v", err)
+		}
+	})
+	for end := time.Now().Add(patience); !world.Ready(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the nodes do not become ready")
+		}
+	}
+	s := &scene{world: world}
+	for _, id := range ids {
+		s.write(t, id, 0)
+	}
+	s.tab = openTab(t, browser, "http://"+world.Front.Addr()+"/page?"+query)
+	s.showsLive(0)
+	return s
+}
+
+// write stores the number in the row, and announces it on one node or the other.
+func (s *scene) write(t *testing.T, id string, n int) {
+	t.Helper()
+	row := json.RawMessage(fmt.Sprintf(`{"id":%q,"n":%d}`, id, n))
+	if err := s.world.Write(t.Context(), n, id, row); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// writes counts every row from one number to another.
+func (s *scene) writes(from, to int) {
+	s.t.Helper()
+	for n := from; n <= to; n++ {
+		for _, id := range ids {
+			s.write(s.t, id, n)
+		}
+	}
+}
+
+func (s *scene) showsLive(n int) {
+	s.t.Helper()
+	for _, id := range ids {
+		s.until(fmt.Sprintf("all show %s as %d, live", id, n), fmt.Sprintf("window.show?.(%q, %d, 'live')", id, n))
+	}
+}
+
+// wentWell checks what can be said of every run.
+func (s *scene) wentWell(states string) {
+	s.t.Helper()
+	if back := s.text("backwards()"); back != "" {
+		s.t.Errorf("a value went backwards: %s", back)
+	}
+	if got := s.text("states.join(' ')"); got != states {
+		s.t.Errorf("the connection was %q, want %q", got, states)
+	}
+	if faults := s.text("faults.join()"); faults != "" {
+		s.t.Errorf("complaints: %s", faults)
+	}
+}
+
+func TestClientInChromium(t *testing.T) {
+	nsqd := nsqdtest.Start(t)
+	browser := startBrowser(t)
+	for name, test := range map[string]func(t *testing.T, play func(*testing.T, clienttest.Options, ...string) *scene){
+		"a socket is dropped":             dropped,
+		"the page sleeps":                 sleeps,
+		"offline while 100 writes happen": offline,
+		"the secret is renewed":           renewed,
+		"the secret is revoked":           revoked,
+		"a node is drained":               drained,
+		"the page is put away":            putAway,
+		"the quick start":                 quickStarts,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, func(t *testing.T, o clienttest.Options, secrets ...string) *scene {
+				t.Helper()
+				return play(t, browser, nsqd, o, "secret="+strings.Join(secrets, "&secret="))
+			})
+		})
+	}
+}
+
+type player = func(*testing.T, clienttest.Options, ...string) *scene
+
+func dropped(t *testing.T, play player) {
+	s := play(t, clienttest.Options{}, "me")
+	s.world.Front.Cut()
+	s.until("it is noticed", "states.includes('offline')")
+	s.writes(1, 5)
+	s.showsLive(5)
+	s.world.Front.Shut(true)
+	s.world.Front.Cut()
+	s.until("it is noticed", "sync.state === 'offline'")
+	for _, id := range ids {
+		s.until("the rows stay shown", fmt.Sprintf("show(%q, 5, 'offline')", id))
+	}
+	s.world.Front.Shut(false)
+	s.showsLive(5)
+	s.wentWell("live offline live offline live")
+}
+
+func sleeps(t *testing.T, play player) {
+	s := play(t, clienttest.Options{}, "me")
+	s.do(command(page.SetWebLifecycleState, page.SetWebLifecycleStateParams{State: "frozen"}))
+	s.world.Front.Abandon() // as after an hour: nobody is told
+	s.writes(1, 20)
+	time.Sleep(17 * time.Second) // longer than two looks at the clock are apart
+	s.do(command(page.SetWebLifecycleState, page.SetWebLifecycleStateParams{State: "active"}))
+	s.showsLive(20)
+	s.wentWell("live offline live")
+}
+
+func offline(t *testing.T, play player) {
+	s := play(t, clienttest.Options{}, "me")
+	s.world.Front.Shut(true)
+	s.world.Front.Abandon()
+	s.isOffline(true)
+	for i := range 100 {
+		for _, id := range ids {
+			s.write(t, id, i+1)
+		}
+		time.Sleep(100 * time.Millisecond) // ten seconds in all
+	}
+	s.until("offline", "sync.state === 'offline'")
+	s.world.Front.Shut(false)
+	s.isOffline(false)
+	s.showsLive(100)
+	s.wentWell("live offline live")
+}
+
+// isOffline has the browser tell the page that there is no network, or one again.
+func (s *scene) isOffline(off bool) {
+	s.t.Helper()
+	s.do(command(network.Enable, network.EnableParams{}),
+		command(network.OverrideNetworkState, network.OverrideNetworkStateParams{Offline: off, DownloadThroughput: -1, UploadThroughput: -1}))
+}
+
+func renewed(t *testing.T, play player) {
+	s := play(t, clienttest.Options{Verify: true, Lifetime: map[string]time.Duration{"first": 3 * time.Second}}, "first", "second")
+	s.until("another is asked for", "asked === 2")
+	time.Sleep(3 * time.Second) // until the first is of no use
+	s.writes(1, 3)
+	s.showsLive(3)
+	s.wentWell("live")
+}
+
+func revoked(t *testing.T, play player) {
+	s := play(t, clienttest.Options{Verify: true}, "me")
+	s.world.Withdraw("me")
+	if err := s.world.Node(1).Revoke(t.Context(), "me"); err != nil {
+		t.Fatal(err)
+	}
+	s.until("denied", "sync.state === 'denied' && sync.error.code === 'revoked' && sync.error.closeCode === 4503")
+	for _, id := range ids {
+		s.until("nothing is shown", fmt.Sprintf("show(%q, undefined, 'denied')", id))
+	}
+	taken := s.world.Front.Taken()
+	time.Sleep(2 * time.Second) // longer than the first few waits to come back
+	if now := s.world.Front.Taken(); now != taken {
+		t.Errorf("the client came back")
+	}
+	s.wentWell("live denied")
+}
+
+func drained(t *testing.T, play player) {
+	s := play(t, clienttest.Options{}, "me")
+	for range 2 { // whichever node it is on
+		if err := s.world.StartNode(); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.world.Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.writes(1, 20)
+	s.showsLive(20)
+	if back := s.text("backwards()"); back != "" {
+		s.t.Errorf("a value went backwards: %s", back)
+	}
+	if states := s.text("states.join(' ')"); !strings.HasPrefix(states, "live offline") || !strings.HasSuffix(states, "live") {
+		t.Errorf("the connection was %q", states)
+	}
+}
+
+func putAway(t *testing.T, play player) {
+	s := play(t, clienttest.Options{}, "me")
+	s.do(chromedp.Evaluate[chromedp.Void]("addEventListener('pageshow', (event) => { window.persisted = event.persisted; })"))
+	s.do(chromedp.Navigate("about:blank"))
+	s.writes(1, 5)
+	s.do(chromedp.Evaluate[chromedp.Void]("void setTimeout(() => history.back(), 10)"))
+	s.until("it is back, and was kept", "location.pathname === '/page' && window.persisted")
+	s.showsLive(5)
+	s.wentWell("live offline live")
+}
+
+// quickStart returns the page that docs/clients.md shows.
+func quickStart(t *testing.T) []byte {
+	doc, err := os.ReadFile("../../docs/clients.md")
+	if err != nil {
+		t.Error(err)
+	}
+	_, page, found := bytes.Cut(doc, []byte("```html run\n"))
+	page, _, ended := bytes.Cut(page, []byte("\n```"))
+	if !found || !ended {
+		t.Error("docs/clients.md shows no page")
+	}
+	return page
+}
+
+func quickStarts(t *testing.T, play player) {
+	s := play(t, clienttest.Options{}, "me")
+	s.do(chromedp.Navigate("http://" + s.world.Front.Addr() + "/quickstart"))
+	s.until("there is no row", "document.title === '… (live)'")
+	if err := s.world.Write(t.Context(), 0, "100", json.RawMessage(`{"name":"hammer"}`)); err != nil {
+		t.Fatal(err)
+	}
+	s.until("the row", "document.title === 'hammer (live)'")
+}

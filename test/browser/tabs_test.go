@@ -1,0 +1,131 @@
+package browser
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/chromedp"
+
+	"github.com/entity-sync/entity-sync/internal/clienttest"
+	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
+)
+
+// tabsOf opens the scene's page in tabs that share a connection, one after the
+// other, so that the first one leads.
+func tabsOf(t *testing.T, browser context.Context, nsqd *nsqdtest.Daemon, o clienttest.Options, n int, secrets ...string) (world *clienttest.World, tabs []*scene) {
+	t.Helper()
+	first := play(t, browser, nsqd, o, "tabs&secret="+strings.Join(secrets, "&secret="))
+	tabs = append(tabs, first)
+	for len(tabs) < n {
+		b := openTab(t, browser, first.text("location.href"))
+		s := &scene{tab: b, world: first.world}
+		s.showsLive(0)
+		tabs = append(tabs, s)
+	}
+	if f := first.world.Figures(); f.Clients != 1 || f.Subscriptions != len(ids) {
+		t.Errorf("%d tabs have %d connections and %d subscriptions, want 1 and %d", n, f.Clients, f.Subscriptions, len(ids))
+	}
+	return first.world, tabs
+}
+
+func TestTabsShareAConnection(t *testing.T) {
+	nsqd := nsqdtest.Start(t)
+	browser := startBrowser(t)
+	ready := func(t *testing.T, o clienttest.Options, secrets ...string) (*clienttest.World, []*scene) {
+		t.Helper()
+		return tabsOf(t, browser, nsqd, o, 3, secrets...)
+	}
+	t.Run("and changes reach all", func(t *testing.T) {
+		t.Parallel()
+		world, tabs := ready(t, clienttest.Options{}, "me")
+		tabs[0].writes(1, 5)
+		for _, s := range tabs {
+			s.showsLive(5)
+		}
+		world.Front.Cut()
+		tabs[0].writes(6, 10)
+		for _, s := range tabs {
+			s.showsLive(10)
+			s.wentWell("live offline live")
+		}
+		if f := world.Figures(); f.Clients != 1 {
+			t.Errorf("%d connections", f.Clients)
+		}
+	})
+	t.Run("which is another tab's when the one that leads goes", func(t *testing.T) {
+		t.Parallel()
+		world, tabs := ready(t, clienttest.Options{}, "me")
+		if err := chromedp.Cancel(tabs[0].ctx); err != nil {
+			t.Fatal(err)
+		}
+		tabs[1].writes(1, 5)
+		for _, s := range tabs[1:] {
+			s.showsLive(5)
+			s.wentWell("live offline live")
+		}
+		tabs[1].until("there is one connection", "true")
+		for end := time.Now().Add(patience); world.Figures().Clients != 1; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%d connections", world.Figures().Clients)
+			}
+		}
+	})
+	t.Run("which is another tab's when the one that leads is put to sleep", func(t *testing.T) {
+		t.Parallel()
+		_, tabs := ready(t, clienttest.Options{}, "me")
+		tabs[0].do(command(page.SetWebLifecycleState, page.SetWebLifecycleStateParams{State: "frozen"}))
+		tabs[1].world.Front.Cut()
+		tabs[1].writes(1, 5)
+		for _, s := range tabs[1:] {
+			s.showsLive(5)
+		}
+		tabs[0].do(command(page.SetWebLifecycleState, page.SetWebLifecycleStateParams{State: "active"}))
+		tabs[1].writes(6, 9)
+		for _, s := range tabs {
+			s.showsLive(9)
+			if back := s.text("backwards()"); back != "" {
+				t.Errorf("a value went backwards: %s", back)
+			}
+		}
+	})
+	t.Run("and a tab that goes leaves nothing", func(t *testing.T) {
+		t.Parallel()
+		world, tabs := ready(t, clienttest.Options{}, "me")
+		tabs[1].do(chromedp.Evaluate[chromedp.Void]("sync.close()"))
+		if err := chromedp.Cancel(tabs[2].ctx); err != nil {
+			t.Fatal(err)
+		}
+		tabs[0].writes(1, 3)
+		tabs[0].showsLive(3)
+		tabs[0].do(chromedp.Evaluate[chromedp.Void]("sync.close()"))
+		for end := time.Now().Add(patience); world.Figures().Clients != 0; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%d connections", world.Figures().Clients)
+			}
+		}
+	})
+	t.Run("and its secret, which is renewed and revoked", func(t *testing.T) {
+		t.Parallel()
+		world, tabs := ready(t, clienttest.Options{Verify: true, Lifetime: map[string]time.Duration{"first": 5 * time.Second}}, "first", "second")
+		tabs[0].until("another is asked for", "asked === 2")
+		time.Sleep(5 * time.Second) // until the first is of no use
+		tabs[0].writes(1, 3)
+		for _, s := range tabs {
+			s.showsLive(3)
+			s.wentWell("live")
+		}
+		world.Withdraw("second")
+		if err := world.Node(0).Revoke(t.Context(), "second"); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range tabs {
+			s.until("denied", "sync.state === 'denied' && sync.error.code === 'revoked' && show('1', undefined, 'denied')")
+		}
+		if states := tabs[2].text("states.join(' ')"); !strings.HasSuffix(states, "live denied") {
+			t.Errorf("the connection was %q", states)
+		}
+	})
+}

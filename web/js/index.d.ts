@@ -1,0 +1,242 @@
+export type State = "connecting" | "live" | "stale" | "offline" | "denied";
+export type Update<Row = any> = {
+    entity: string;
+    id: string;
+    /**
+     * all rows of the key; none if it was
+     * deleted, undefined while they are not known. They are shared: do not change them
+     */
+    rows: readonly Row[] | undefined;
+    /**
+     * the first of them
+     */
+    row: Row | undefined;
+    /**
+     * says which rows these are
+     */
+    version: string | undefined;
+    state: State;
+    /**
+     * why it is denied, or why it takes so long
+     */
+    error: SyncError | undefined;
+};
+export type Secret = string | null | undefined;
+export type Options = {
+    /**
+     * who the page is. A
+     * function is asked at every connection, and when the secret is about to expire.
+     * Without a secret the node goes by the request's cookie, or takes anybody
+     */
+    secret?: Secret | (() => Secret | Promise<Secret>);
+    /**
+     * gets what the application's server
+     * sends besides rows: JSON as the value it is, any other text as a string
+     */
+    onMessage?: (message: any) => void;
+    /**
+     * is told that the secret expires,
+     * where `secret` is no function that could be asked for another
+     */
+    onExpiring?: (seconds: number) => void;
+    /**
+     * gets what no caller can be told: what
+     * a callback threw, or a SyncError that is about no key. Default: console.error
+     */
+    onError?: (error: unknown) => void;
+    /**
+     * closes the client
+     */
+    signal?: AbortSignal;
+    /**
+     * for how many milliseconds a key that nobody watches any
+     * more is kept, in case somebody comes back. Default: 1,000
+     */
+    linger?: number;
+    /**
+     * after how many milliseconds without an answer the
+     * connection is given up. Default: 10,000
+     */
+    timeout?: number;
+    /**
+     * how many milliseconds to wait before
+     * connecting anew: up to min at first, doubled up to max, at random within that.
+     * Default: 500 and 30,000
+     */
+    retry?: {
+        min?: number;
+        max?: number;
+    };
+    /**
+     * what the node takes as one message. Default: 32,768
+     */
+    maxMessageBytes?: number;
+    /**
+     * where there is no global one
+     */
+    WebSocket?: new (url: string, protocol: string) => any;
+};
+/**
+ * What a connection, or a key, is like:
+ *
+ * - `connecting`: nothing is known yet, and is on its way.
+ * - `live`: what is shown is current, and changes arrive.
+ * - `stale`: connected, but what is shown may be out of date.
+ * - `offline`: not connected, trying again. What is shown is what was known last.
+ * - `denied`: refused, and nothing is shown. `error` says why.
+ *
+ * @typedef {"connecting" | "live" | "stale" | "offline" | "denied"} State
+ */
+/**
+ * What is known of a key. It is never changed: news are another object.
+ *
+ * @template [Row=any]
+ * @typedef {object} Update
+ * @property {string} entity
+ * @property {string} id
+ * @property {readonly Row[] | undefined} rows  all rows of the key; none if it was
+ *   deleted, undefined while they are not known. They are shared: do not change them
+ * @property {Row | undefined} row  the first of them
+ * @property {string | undefined} version  says which rows these are
+ * @property {State} state
+ * @property {SyncError | undefined} error  why it is denied, or why it takes so long
+ */
+/**
+ * @typedef {string | null | undefined} Secret
+ */
+/**
+ * @typedef {object} Options
+ * @property {Secret | (() => Secret | Promise<Secret>)} [secret]  who the page is. A
+ *   function is asked at every connection, and when the secret is about to expire.
+ *   Without a secret the node goes by the request's cookie, or takes anybody
+ * @property {(message: any) => void} [onMessage]  gets what the application's server
+ *   sends besides rows: JSON as the value it is, any other text as a string
+ * @property {(seconds: number) => void} [onExpiring]  is told that the secret expires,
+ *   where `secret` is no function that could be asked for another
+ * @property {(error: unknown) => void} [onError]  gets what no caller can be told: what
+ *   a callback threw, or a SyncError that is about no key. Default: console.error
+ * @property {AbortSignal} [signal]  closes the client
+ * @property {number} [linger]  for how many milliseconds a key that nobody watches any
+ *   more is kept, in case somebody comes back. Default: 1,000
+ * @property {number} [timeout]  after how many milliseconds without an answer the
+ *   connection is given up. Default: 10,000
+ * @property {{min?: number, max?: number}} [retry]  how many milliseconds to wait before
+ *   connecting anew: up to min at first, doubled up to max, at random within that.
+ *   Default: 500 and 30,000
+ * @property {number} [maxMessageBytes]  what the node takes as one message. Default: 32,768
+ * @property {new (url: string, protocol: string) => any} [WebSocket]  where there is no global one
+ */
+/** Why something was refused. `code` is one of the codes in docs/protocol.md. */
+export declare class SyncError extends Error {
+    code: string;
+    entity: string | undefined;
+    id: string | undefined;
+    /** The WebSocket's close code, where it was closed. */
+    closeCode: number | undefined;
+    name: string;
+    /**
+     * @param {string} code  one of docs/protocol.md's; or `revoked` or `closed` where the
+     *   connection was closed for good
+     * @param {string} [message]
+     * @param {{entity?: string, id?: string, closeCode?: number}} [about]
+     */
+    constructor(code: string, message?: string, about?: {
+        entity?: string;
+        id?: string;
+        closeCode?: number;
+    });
+}
+/**
+ * Connects to the node at url, and stays connected until it is closed.
+ *
+ * @param {string | URL} url  ws:, wss:, http: or https:, or relative to the page
+ * @param {Options} [options]
+ */
+export declare function connect(url: string | URL, options?: Options): Sync;
+/** A connection to Entity Sync. */
+export declare class Sync {
+    #private;
+    /** @param {string | URL} url @param {Options} options */
+    constructor(url: string | URL, options: Options);
+    /** What the connection is like. @returns {State} */
+    get state(): State;
+    /** Why the connection is denied. */
+    get error(): SyncError | undefined;
+    /** Whether close was called. */
+    get closed(): boolean;
+    /**
+     * Calls back whenever the connection's state changes.
+     *
+     * @param {(state: State, error?: SyncError) => void} callback
+     * @returns {() => void} ends that
+     */
+    onState(callback: (state: State, error?: SyncError) => void): () => void;
+    /**
+     * Watches a key. The callback gets what is known of it as soon as there is
+     * something, and whatever is new from then on. Those who watch the same key
+     * share one subscription.
+     *
+     * @template [Row=any]
+     * @param {string} entity
+     * @param {string | number} id
+     * @param {(update: Update<Row>) => void} callback
+     * @param {{signal?: AbortSignal}} [options]
+     * @returns {() => void} ends that; nothing is called back afterwards
+     */
+    subscribe<Row = any>(entity: string, id: string | number, callback: (update: Update<Row>) => void, { signal }?: {
+        signal?: AbortSignal;
+    }): () => void;
+    /**
+     * What is known of a key that somebody watches; undefined if nobody does. The
+     * same object until there are news.
+     *
+     * @template [Row=any]
+     * @param {string} entity
+     * @param {string | number} id
+     * @returns {Update<Row> | undefined}
+     */
+    get<Row = any>(entity: string, id: string | number): Update<Row> | undefined;
+    /**
+     * What subscribe would begin with: what is known of a key if somebody watches it,
+     * or else that nothing is.
+     *
+     * @template [Row=any]
+     * @param {string} entity
+     * @param {string | number} id
+     * @returns {Update<Row>}
+     */
+    peek<Row = any>(entity: string, id: string | number): Update<Row>;
+    /**
+     * Watches a key in a for-await loop, which ends quietly when the signal aborts or
+     * the client is closed. One who is slow skips what was replaced meanwhile.
+     *
+     * @template [Row=any]
+     * @param {string} entity
+     * @param {string | number} id
+     * @param {{signal?: AbortSignal}} [options]
+     * @returns {AsyncGenerator<Update<Row>, void, undefined>}
+     */
+    watch<Row = any>(entity: string, id: string | number, { signal }?: {
+        signal?: AbortSignal;
+    }): AsyncGenerator<Update<Row>, void, undefined>;
+    /**
+     * Sends a message to the application's own handler: an object without an
+     * `action`. What cannot be sent now is not kept.
+     *
+     * @param {Record<string, unknown>} message
+     * @returns {boolean} whether it was sent
+     */
+    send(message: Record<string, unknown>): boolean;
+    /**
+     * Says who the page is anew, in the same connection if there is one: with the
+     * secret given from now on, or what `secret` says when it is asked again. What may
+     * now be seen that was denied is asked for again. For another person rather than
+     * a newer secret of the same, close and connect.
+     *
+     * @param {Options["secret"]} [secret]
+     * @returns {Promise<void>} settles when the node has answered
+     */
+    renew(secret?: Options["secret"]): Promise<void>;
+    /** Ends everything. Nobody is called back any more. */
+    close(): void;
+}

@@ -1,0 +1,937 @@
+// The browser client of Entity Sync: keeps the rows of the keys that a page shows
+// current, over one WebSocket, and comes back by itself when that is lost.
+//
+// It speaks the v2 wire of docs/protocol.md.
+
+const PROTOCOL = "entity-sync.v2";
+
+// Close codes after which the same client would only be closed again, besides
+// those from 4500 to 4599: it broke the protocol, or sent what the node does not take.
+const HOPELESS = [1002, 1003, 1007, 1009];
+
+const LOST = 1006; // the connection broke, and nobody said why
+const TICK = 5_000; // how often to look whether the machine has slept, and the node is there
+const IDLE = 25_000; // how long the node may be silent before it is asked whether it is there
+const STEADY = 5_000; // a connection that lasted so long was not a failed attempt
+const LONGEST_HINT = 60_000; // that a node gives when to come back
+const EVENTS = ["online", "offline", "pageshow", "pagehide", "visibilitychange"];
+
+/**
+ * What a connection, or a key, is like:
+ *
+ * - `connecting`: nothing is known yet, and is on its way.
+ * - `live`: what is shown is current, and changes arrive.
+ * - `stale`: connected, but what is shown may be out of date.
+ * - `offline`: not connected, trying again. What is shown is what was known last.
+ * - `denied`: refused, and nothing is shown. `error` says why.
+ *
+ * @typedef {"connecting" | "live" | "stale" | "offline" | "denied"} State
+ */
+
+/**
+ * What is known of a key. It is never changed: news are another object.
+ *
+ * @template [Row=any]
+ * @typedef {object} Update
+ * @property {string} entity
+ * @property {string} id
+ * @property {readonly Row[] | undefined} rows  all rows of the key; none if it was
+ *   deleted, undefined while they are not known. They are shared: do not change them
+ * @property {Row | undefined} row  the first of them
+ * @property {string | undefined} version  says which rows these are
+ * @property {State} state
+ * @property {SyncError | undefined} error  why it is denied, or why it takes so long
+ */
+
+/**
+ * @typedef {string | null | undefined} Secret
+ */
+
+/**
+ * @typedef {object} Options
+ * @property {Secret | (() => Secret | Promise<Secret>)} [secret]  who the page is. A
+ *   function is asked at every connection, and when the secret is about to expire.
+ *   Without a secret the node goes by the request's cookie, or takes anybody
+ * @property {(message: any) => void} [onMessage]  gets what the application's server
+ *   sends besides rows: JSON as the value it is, any other text as a string
+ * @property {(seconds: number) => void} [onExpiring]  is told that the secret expires,
+ *   where `secret` is no function that could be asked for another
+ * @property {(error: unknown) => void} [onError]  gets what no caller can be told: what
+ *   a callback threw, or a SyncError that is about no key. Default: console.error
+ * @property {AbortSignal} [signal]  closes the client
+ * @property {number} [linger]  for how many milliseconds a key that nobody watches any
+ *   more is kept, in case somebody comes back. Default: 1,000
+ * @property {number} [timeout]  after how many milliseconds without an answer the
+ *   connection is given up. Default: 10,000
+ * @property {{min?: number, max?: number}} [retry]  how many milliseconds to wait before
+ *   connecting anew: up to min at first, doubled up to max, at random within that.
+ *   Default: 500 and 30,000
+ * @property {number} [maxMessageBytes]  what the node takes as one message. Default: 32,768
+ * @property {new (url: string, protocol: string) => any} [WebSocket]  where there is no global one
+ */
+
+/** Why something was refused. `code` is one of the codes in docs/protocol.md. */
+export class SyncError extends Error {
+  name = "SyncError";
+
+  /**
+   * @param {string} code  one of docs/protocol.md's; or `revoked` or `closed` where the
+   *   connection was closed for good
+   * @param {string} [message]
+   * @param {{entity?: string, id?: string, closeCode?: number}} [about]
+   */
+  constructor(code, message, about = {}) {
+    super(message || code);
+    this.code = code;
+    this.entity = about.entity;
+    this.id = about.id;
+    /** The WebSocket's close code, where it was closed. */
+    this.closeCode = about.closeCode;
+  }
+}
+
+/** One who watches a key. */
+class Listener {
+  /** @type {Update | undefined} */
+  seen = undefined;
+
+  /** @param {(update: Update) => void} callback @param {() => void} [ended] */
+  constructor(callback, ended) {
+    this.callback = callback;
+    this.ended = ended;
+  }
+}
+
+/** @type {any} */
+const NOTHING = {}; // which any update differs from
+
+/** What is known of one key, for all who watch it. */
+class Entry {
+  /** @type {Set<Listener>} */
+  listeners = new Set();
+  /** @type {readonly any[] | undefined} */
+  rows = undefined;
+  /** @type {string | undefined} */
+  version = undefined;
+  /** @type {SyncError | undefined} */
+  error = undefined;
+  denied = false;
+  wired = false; // subscribed to in this connection, as far as we said
+  ref = 0; // of the subscription that is not acknowledged yet
+  confirmed = false; // the rows are current, by what this connection has brought
+  attempts = 0; // that were refused as unavailable
+  /** @type {any} */
+  timer = undefined; // lingering
+  /** @type {Update} */
+  update = NOTHING;
+
+  /** @param {string} entity @param {string} id */
+  constructor(entity, id) {
+    this.entity = entity;
+    this.id = id;
+  }
+}
+
+/** @param {string} entity @param {string} id */
+const nameOf = (entity, id) => JSON.stringify([entity, id]);
+
+/** @param {string} text */
+const bytesOf = (text) => new TextEncoder().encode(text).length;
+
+// As the node judges it; so a key that is refused is always one that was named.
+/** @param {Entry} entry */
+const isKey = ({ entity, id }) =>
+  /^[\w.-]{1,64}$/.test(entity) && id !== "" && !/[\0-\x1f\x7f\ud800-\udfff]/u.test(id) && bytesOf(id) <= 255;
+
+/**
+ * Connects to the node at url, and stays connected until it is closed.
+ *
+ * @param {string | URL} url  ws:, wss:, http: or https:, or relative to the page
+ * @param {Options} [options]
+ */
+export function connect(url, options = {}) {
+  return new Sync(url, options);
+}
+
+/** A connection to Entity Sync. */
+export class Sync {
+  #url;
+  #WebSocket;
+  #options;
+  #secret;
+  /** @type {Map<string, Entry>} */
+  #entries = new Map();
+  /** @type {Set<Entry>} */
+  #dirty = new Set(); // whose subscription may not be what it should be
+  /** @type {Set<(state: State, error?: SyncError) => void>} */
+  #watchers = new Set();
+  #unlisten = new AbortController();
+
+  // Of the connection.
+  /** @type {"connecting" | "live" | "offline" | "denied"} */
+  #phase = "connecting";
+  /** @type {State} */
+  #told = "connecting";
+  #stale = false; // the node cannot vouch for what it has sent
+  /** @type {SyncError | undefined} */
+  #error;
+  /** @type {any} */
+  #socket;
+  #ref = 0;
+  /** @type {Map<number, {entries?: Entry[], secret?: boolean, first?: boolean}>} */
+  #requests = new Map();
+  #turn = 0; // of asking for the secret: what an earlier one brings is of no use
+  /** @type {{resolve: () => void, reject: (error: unknown) => void}[]} */
+  #renewals = [];
+
+  // Time.
+  #failures = 0;
+  #liveSince = Infinity;
+  #heardAt = 0;
+  #tickedAt = Date.now();
+  #waiting = false; // for the time to connect again
+  /** @type {any} */
+  #retry;
+  /** @type {any} */
+  #deadline; // by when the node must be heard
+  /** @type {any} */
+  #again; // when to ask for what was unavailable
+  /** @type {any} */
+  #ticker;
+  #closed = false;
+
+  /** @param {string | URL} url @param {Options} options */
+  constructor(url, options) {
+    this.#url = new URL(url, globalThis.location?.href).href.replace(/^http/, "ws");
+    this.#WebSocket = options.WebSocket ?? globalThis.WebSocket;
+    if (!this.#WebSocket) {
+      throw new TypeError("there is no WebSocket here: give one in the options");
+    }
+    this.#options = { linger: 1_000, timeout: 10_000, maxMessageBytes: 32_768, ...options };
+    this.#secret = options.secret;
+    if (options.signal?.aborted) {
+      this.#closed = true;
+      this.#phase = "offline";
+      return;
+    }
+    options.signal?.addEventListener("abort", () => this.close(), { signal: this.#unlisten.signal });
+    for (const type of EVENTS) {
+      globalThis.addEventListener?.(type, (event) => this.#happened(event), { signal: this.#unlisten.signal });
+    }
+    this.#ticker = setInterval(() => this.#tick(), TICK);
+    this.#open();
+  }
+
+  /** What the connection is like. @returns {State} */
+  get state() {
+    return this.#phase === "live" && this.#stale ? "stale" : this.#phase;
+  }
+
+  /** Why the connection is denied. */
+  get error() {
+    return this.#error;
+  }
+
+  /** Whether close was called. */
+  get closed() {
+    return this.#closed;
+  }
+
+  /**
+   * Calls back whenever the connection's state changes.
+   *
+   * @param {(state: State, error?: SyncError) => void} callback
+   * @returns {() => void} ends that
+   */
+  onState(callback) {
+    /** @type {typeof callback} */
+    const watcher = (state, error) => callback(state, error);
+    this.#watchers.add(watcher);
+    return () => void this.#watchers.delete(watcher);
+  }
+
+  /**
+   * Watches a key. The callback gets what is known of it as soon as there is
+   * something, and whatever is new from then on. Those who watch the same key
+   * share one subscription.
+   *
+   * @template [Row=any]
+   * @param {string} entity
+   * @param {string | number} id
+   * @param {(update: Update<Row>) => void} callback
+   * @param {{signal?: AbortSignal}} [options]
+   * @returns {() => void} ends that; nothing is called back afterwards
+   */
+  subscribe(entity, id, callback, { signal } = {}) {
+    return this.#add(entity, id, new Listener(callback), signal);
+  }
+
+  /**
+   * What is known of a key that somebody watches; undefined if nobody does. The
+   * same object until there are news.
+   *
+   * @template [Row=any]
+   * @param {string} entity
+   * @param {string | number} id
+   * @returns {Update<Row> | undefined}
+   */
+  get(entity, id) {
+    return this.#entries.get(nameOf(entity, String(id)))?.update;
+  }
+
+  /**
+   * What subscribe would begin with: what is known of a key if somebody watches it,
+   * or else that nothing is.
+   *
+   * @template [Row=any]
+   * @param {string} entity
+   * @param {string | number} id
+   * @returns {Update<Row>}
+   */
+  peek(entity, id) {
+    return this.get(entity, id) ?? this.#snapshot(new Entry(entity, String(id)));
+  }
+
+  /**
+   * Watches a key in a for-await loop, which ends quietly when the signal aborts or
+   * the client is closed. One who is slow skips what was replaced meanwhile.
+   *
+   * @template [Row=any]
+   * @param {string} entity
+   * @param {string | number} id
+   * @param {{signal?: AbortSignal}} [options]
+   * @returns {AsyncGenerator<Update<Row>, void, undefined>}
+   */
+  async *watch(entity, id, { signal } = {}) {
+    /** @type {Update | undefined} */
+    let next;
+    let over = false;
+    let wake = () => {};
+    const callback = (/** @type {Update} */ update) => {
+      next = update;
+      wake();
+    };
+    const ended = () => {
+      over = true;
+      wake();
+    };
+    const end = this.#add(entity, id, new Listener(callback, ended), signal);
+    try {
+      while (!over) {
+        if (next) {
+          const update = next;
+          next = undefined;
+          yield update;
+        } else {
+          await new Promise((resolve) => (wake = () => resolve(undefined)));
+        }
+      }
+    } finally {
+      end();
+    }
+  }
+
+  /**
+   * Sends a message to the application's own handler: an object without an
+   * `action`. What cannot be sent now is not kept.
+   *
+   * @param {Record<string, unknown>} message
+   * @returns {boolean} whether it was sent
+   */
+  send(message) {
+    const text = JSON.stringify(message);
+    if (text?.[0] !== "{" || "action" in message) {
+      throw new TypeError("a message of one's own is an object without an action");
+    }
+    if (bytesOf(text) > this.#options.maxMessageBytes) {
+      throw new RangeError("the message is too large");
+    }
+    if (this.#phase !== "live") {
+      return false;
+    }
+    this.#socket.send(text);
+    return true;
+  }
+
+  /**
+   * Says who the page is anew, in the same connection if there is one: with the
+   * secret given from now on, or what `secret` says when it is asked again. What may
+   * now be seen that was denied is asked for again. For another person rather than
+   * a newer secret of the same, close and connect.
+   *
+   * @param {Options["secret"]} [secret]
+   * @returns {Promise<void>} settles when the node has answered
+   */
+  renew(secret = this.#secret) {
+    this.#secret = secret;
+    /** @type {Promise<void>} */
+    const renewed = new Promise((resolve, reject) => this.#renewals.push({ resolve, reject }));
+    renewed.catch(() => {}); // who does not wait for it need not catch it
+    if (this.#closed) {
+      this.#settle(new SyncError("closed", "the client is closed"));
+    } else if (this.#phase === "live") {
+      this.#renew();
+    } else {
+      this.#drop();
+      this.#error = undefined;
+      this.#set(this.#phase === "denied" ? "connecting" : this.#phase);
+      this.#open();
+    }
+    return renewed;
+  }
+
+  /** Ends everything. Nobody is called back any more. */
+  close() {
+    if (this.#closed) {
+      return;
+    }
+    this.#closed = true;
+    this.#unlisten.abort();
+    clearInterval(this.#ticker);
+    clearTimeout(this.#again);
+    this.#drop(1000);
+    this.#phase = "offline";
+    this.#watchers.clear();
+    for (const entry of this.#entries.values()) {
+      clearTimeout(entry.timer);
+      const listeners = [...entry.listeners];
+      entry.listeners.clear();
+      listeners.forEach((listener) => listener.ended?.());
+    }
+    this.#entries.clear();
+    this.#dirty.clear();
+    this.#settle(new SyncError("closed", "the client is closed"));
+  }
+
+  // Who watches what.
+
+  /** @param {string} entity @param {string | number} id @param {Listener} listener @param {AbortSignal} [signal] */
+  #add(entity, id, listener, signal) {
+    const end = () => {
+      signal?.removeEventListener("abort", end);
+      if (entry.listeners.delete(listener)) {
+        this.#abandoned(entry);
+        listener.ended?.();
+      }
+    };
+    const name = nameOf(entity, String(id));
+    const entry = this.#entries.get(name) ?? new Entry(entity, String(id));
+    if (this.#closed || signal?.aborted) {
+      listener.ended?.();
+      return end;
+    }
+    if (!this.#entries.has(name)) {
+      this.#entries.set(name, entry);
+      this.#emit(entry);
+      this.#touch(entry);
+    }
+    clearTimeout(entry.timer);
+    entry.listeners.add(listener);
+    signal?.addEventListener("abort", end);
+    queueMicrotask(() => {
+      if (entry.update.state !== "connecting") {
+        this.#deliver(entry, listener);
+      }
+    });
+    return end;
+  }
+
+  /** @param {Entry} entry */
+  #abandoned(entry) {
+    if (entry.listeners.size === 0) {
+      entry.timer = setTimeout(() => this.#touch(entry), this.#options.linger);
+    }
+  }
+
+  /** @param {Entry} entry @param {Listener} listener */
+  #deliver(entry, listener) {
+    if (listener.seen !== entry.update && entry.listeners.has(listener)) {
+      listener.seen = entry.update;
+      this.#call(listener.callback, entry.update);
+    }
+  }
+
+  // What a callback throws, also later, is its own fault and nobody else's.
+  /** @param {Function | undefined} callback @param {unknown[]} args */
+  async #call(callback, ...args) {
+    try {
+      await callback?.(...args);
+    } catch (error) {
+      this.#report(error);
+    }
+  }
+
+  /** @param {unknown} error */
+  async #report(error) {
+    try {
+      await (this.#options.onError ?? console.error)(error);
+    } catch {
+      // There is nobody left to tell.
+    }
+  }
+
+  /** @param {Entry} entry */
+  #stateOf(entry) {
+    if (entry.denied) {
+      return "denied";
+    }
+    if (this.#phase !== "live") {
+      return this.#phase;
+    }
+    if (!entry.confirmed) {
+      return entry.rows ? "stale" : "connecting";
+    }
+    return this.state;
+  }
+
+  /** @param {Entry} entry @returns {Update} */
+  #snapshot(entry) {
+    const { entity, id, rows, version } = entry;
+    return Object.freeze({ entity, id, rows, row: rows?.[0], version, state: this.#stateOf(entry), error: entry.error ?? this.#error });
+  }
+
+  // Tells those who watch a key, if there is anything new.
+  /** @param {Entry} entry */
+  #emit(entry) {
+    const { update } = entry;
+    const next = this.#snapshot(entry);
+    if (update.state !== next.state || update.rows !== next.rows || update.version !== next.version || update.error?.code !== next.error?.code) {
+      entry.update = next;
+      for (const listener of [...entry.listeners]) {
+        this.#deliver(entry, listener);
+      }
+    }
+  }
+
+  /** @param {"connecting" | "live" | "offline" | "denied"} phase */
+  #set(phase) {
+    this.#phase = phase;
+    for (const entry of [...this.#entries.values()]) {
+      this.#emit(entry);
+    }
+    const { state } = this;
+    if (this.#told !== state) {
+      this.#told = state;
+      for (const watcher of [...this.#watchers]) {
+        this.#call(this.#watchers.has(watcher) ? watcher : undefined, state, this.#error);
+      }
+    }
+  }
+
+  // Subscriptions. What changes in one go is said in one go.
+
+  /** @param {Entry} entry */
+  #touch(entry) {
+    if (this.#dirty.size === 0) {
+      queueMicrotask(() => this.#flush());
+    }
+    this.#dirty.add(entry);
+  }
+
+  /** @param {(entry: Entry) => boolean} which */
+  #touchAll(which) {
+    for (const entry of this.#entries.values()) {
+      if (which(entry)) {
+        this.#touch(entry);
+      }
+    }
+  }
+
+  #flush() {
+    /** @type {Set<Entry>} */
+    const wanted = new Set();
+    const unwanted = [];
+    for (const entry of this.#dirty) {
+      if (entry.listeners.size === 0) {
+        clearTimeout(entry.timer); // or it would end who comes after it
+        this.#entries.delete(nameOf(entry.entity, entry.id));
+        if (entry.wired) {
+          unwanted.push(entry);
+        }
+      } else if (!isKey(entry)) {
+        this.#refused(entry, "bad_key", "the key is malformed");
+      } else if (!entry.wired) {
+        wanted.add(entry);
+      }
+    }
+    this.#dirty.clear();
+    if (this.#socket?.readyState !== 1) {
+      return; // when it is open, everything is looked at
+    }
+    if (unwanted.length > 0) { // there is room for as many that had none
+      this.#bulk("unsubscribe", unwanted);
+      const homeless = [...this.#entries.values()].filter((entry) => !entry.wired && entry.error?.code === "too_many_subscriptions");
+      homeless.slice(0, unwanted.length).forEach((entry) => wanted.add(entry));
+    }
+    this.#bulk("subscribe", [...wanted]);
+  }
+
+  // Says something of many keys, in messages that the node takes.
+  /** @param {"subscribe" | "unsubscribe"} action @param {Entry[]} entries */
+  #bulk(action, entries) {
+    /** @type {Entry[]} */
+    let some = [];
+    let keys = "";
+    let size = 0;
+    const say = () => {
+      if (some.length > 0) {
+        this.#request(action, `[${keys}]`, { entries: some });
+      }
+    };
+    for (const entry of entries) {
+      const { entity, id, version } = entry;
+      const subscribes = action === "subscribe";
+      const key = JSON.stringify({ entity, id, version: subscribes ? version : undefined });
+      const bytes = bytesOf(key) + 1;
+      if (size + bytes > this.#options.maxMessageBytes - 100) { // 100 for what is around them
+        say();
+        some = [];
+        keys = "";
+        size = 0;
+      }
+      keys += (keys && ",") + key;
+      size += bytes;
+      some.push(entry);
+      entry.wired = subscribes;
+    }
+    say();
+  }
+
+  /** @param {string} action @param {string} body @param {{entries?: Entry[], secret?: boolean, first?: boolean}} request */
+  #request(action, body, request) {
+    const ref = ++this.#ref;
+    this.#requests.set(ref, request);
+    for (const entry of request.entries ?? []) {
+      entry.ref = ref;
+    }
+    this.#socket?.send(`{"action":"${action}","ref":${ref},"body":${body}}`);
+  }
+
+  // The node, or we in its place, will not have a key.
+  /** @param {Entry} entry @param {string} code @param {string} message */
+  #refused(entry, code, message) {
+    entry.wired = entry.confirmed = false;
+    entry.ref = 0;
+    entry.error = new SyncError(code, message, entry);
+    if (code === "unavailable") { // which passes
+      this.#again ??= setTimeout(() => {
+        this.#again = undefined;
+        this.#touchAll((other) => other.error?.code === "unavailable" && !other.wired);
+      }, this.#pause(entry.attempts++));
+    } else {
+      entry.denied = true;
+      entry.rows = entry.version = undefined;
+    }
+    this.#emit(entry);
+  }
+
+  // The connection.
+
+  async #open() {
+    const turn = ++this.#turn;
+    clearTimeout(this.#retry);
+    this.#waiting = false;
+    let secret;
+    try {
+      secret = await this.#ask();
+      if (turn === this.#turn) {
+        this.#connect(secret);
+      }
+    } catch (error) {
+      if (turn === this.#turn) {
+        this.#report(error);
+        this.#lost(LOST, "");
+      }
+    }
+  }
+
+  #ask() {
+    return typeof this.#secret === "function" ? this.#secret() : this.#secret;
+  }
+
+  /** @param {Secret} secret */
+  #connect(secret) {
+    const socket = new this.#WebSocket(this.#url, PROTOCOL);
+    this.#socket = socket;
+    this.#expect(this.#options.timeout);
+    socket.onopen = () => {
+      if (secret != null) {
+        this.#request("secret", JSON.stringify(secret), { secret: true, first: true });
+      } else {
+        this.#knock(true);
+      }
+      this.#touchAll(() => true);
+      this.#flush();
+    };
+    socket.onmessage = (/** @type {{data: string}} */ event) => this.#heard(event.data);
+    socket.onclose = (/** @type {{code: number, reason: string}} */ event) => this.#lost(event.code, event.reason);
+    socket.onerror = () => {}; // it is closed, too
+  }
+
+  // Lets go of the connection, whatever it is like, without a word to anybody.
+  /** @param {number} [code] */
+  #drop(code) {
+    clearTimeout(this.#retry);
+    clearTimeout(this.#deadline);
+    this.#deadline = undefined;
+    this.#waiting = false;
+    this.#turn++;
+    const socket = this.#socket;
+    if (socket) {
+      this.#socket = socket.onopen = socket.onmessage = socket.onclose = undefined;
+      socket.close(code);
+    }
+    this.#requests.clear();
+    this.#stale = false;
+    for (const entry of this.#entries.values()) {
+      entry.wired = entry.confirmed = false;
+      entry.ref = 0;
+    }
+  }
+
+  /** @param {number} code @param {string} reason */
+  #lost(code, reason) {
+    this.#drop();
+    if (HOPELESS.includes(code) || (code >= 4500 && code < 4600)) {
+      const name = code === 4503 ? "revoked" : code === 4501 ? "unauthenticated" : "closed";
+      this.#deny(new SyncError(name, reason, { closeCode: code }));
+      return;
+    }
+    if (Date.now() - this.#liveSince > STEADY) {
+      this.#failures = 0;
+    }
+    this.#liveSince = Infinity;
+    const hint = /retry in (\d+) ms/.exec(reason);
+    this.#wait(hint ? Math.min(+hint[1], LONGEST_HINT) : this.#pause(this.#failures));
+    this.#failures++;
+    this.#set("offline");
+  }
+
+  /** @param {SyncError} error */
+  #deny(error) {
+    this.#drop();
+    this.#error = error;
+    for (const entry of this.#entries.values()) {
+      entry.rows = entry.version = undefined;
+    }
+    this.#set("denied");
+    this.#settle(error);
+  }
+
+  get #max() {
+    return this.#options.retry?.max ?? 30_000;
+  }
+
+  // Full jitter, so that those who were lost together do not come back together.
+  /** @param {number} failures */
+  #pause(failures) {
+    return Math.random() * Math.min(this.#max, (this.#options.retry?.min ?? 500) * 2 ** failures);
+  }
+
+  /** @param {number} ms */
+  #wait(ms) {
+    clearTimeout(this.#retry);
+    this.#waiting = true;
+    this.#retry = setTimeout(() => this.#open(), ms);
+  }
+
+  // Something the node answers and does nothing for.
+  #knock(first = false) {
+    this.#request("unsubscribe", `{"entity":"","id":""}`, { first });
+  }
+
+  // Gives the connection up unless the node is heard in time.
+  /** @param {number} ms */
+  #expect(ms) {
+    this.#deadline ??= setTimeout(() => this.#lost(LOST, ""), ms);
+  }
+
+  // Asks whether the node is still there, when there is reason to doubt it; a
+  // connection that leads nowhere looks like any other from here.
+  /** @param {number} ms */
+  #probe(ms) {
+    if (this.#phase === "live" && !this.#deadline) {
+      this.#knock();
+      this.#expect(ms);
+    } else if (this.#waiting) { // and the reason to wait may be over
+      this.#failures = 0;
+      this.#wait(this.#pause(0));
+    }
+  }
+
+  #tick() {
+    const now = Date.now();
+    if (now - this.#tickedAt > 3 * TICK) { // the machine has slept
+      this.#probe(this.#options.timeout / 2);
+    } else if (this.#phase === "live" && now - this.#heardAt > (globalThis.navigator?.onLine === false ? 0 : IDLE)) {
+      this.#probe(this.#options.timeout);
+    }
+    this.#tickedAt = now;
+  }
+
+  /** @param {any} event  one of EVENTS */
+  #happened({ type, persisted }) {
+    if (type === "pagehide") {
+      if (persisted && this.#phase !== "denied") { // a page with a connection is not kept
+        this.#lost(LOST, "");
+        clearTimeout(this.#retry); // pageshow goes on
+      }
+    } else if (type !== "visibilitychange" || !globalThis.document?.hidden) {
+      this.#probe(this.#options.timeout / 2);
+    }
+  }
+
+  // What the node says.
+
+  /** @param {string} text */
+  #heard(text) {
+    this.#heardAt = Date.now();
+    clearTimeout(this.#deadline);
+    this.#deadline = undefined;
+    let message;
+    try {
+      message = JSON.parse(text);
+    } catch {
+      message = text;
+    }
+    const { action, ref, body } = message ?? {};
+    const entry = body && this.#entries.get(nameOf(body.entity, body.id));
+    switch (action) {
+      case "ack":
+        this.#acknowledged(ref);
+        break;
+      case "error":
+        this.#failed(ref, body, entry);
+        break;
+      case "update":
+      case "current":
+      case "delete":
+        // What comes before the answer is of an earlier subscription.
+        if (entry?.wired && !entry.ref) {
+          this.#news(entry, action, body);
+        }
+        break;
+      case "unsubscribed":
+        if (entry?.wired && !entry.ref) {
+          this.#refused(entry, body.code, body.message);
+        }
+        break;
+      case "stale":
+      case "fresh":
+        this.#stale = action === "stale";
+        this.#set(this.#phase);
+        break;
+      case "expiring":
+        if (typeof this.#secret === "function") {
+          this.#renew();
+        } else {
+          this.#call(this.#options.onExpiring, body.seconds);
+        }
+        break;
+      default:
+        this.#call(this.#options.onMessage, message);
+    }
+  }
+
+  /** @param {Entry} entry @param {string} action @param {{version?: string, rows?: any[]}} body */
+  #news(entry, action, body) {
+    if (action === "delete") {
+      entry.rows = entry.rows?.length === 0 ? entry.rows : [];
+      entry.version = undefined;
+    } else if (action === "update" && (!body.version || entry.version !== body.version)) {
+      entry.rows = body.rows ?? [];
+      entry.version = body.version;
+    }
+    entry.confirmed = true;
+    entry.denied = false;
+    entry.error = undefined;
+    entry.attempts = 0;
+    this.#emit(entry);
+  }
+
+  /** @param {number} ref */
+  #acknowledged(ref) {
+    const request = this.#requests.get(ref);
+    this.#requests.delete(ref);
+    for (const entry of request?.entries ?? []) {
+      if (entry.ref === ref) {
+        entry.ref = 0;
+      }
+    }
+    if (request?.first) {
+      this.#liveSince = Date.now();
+      this.#set("live");
+    }
+    if (request?.secret || request?.first) {
+      this.#settle();
+    }
+    if (request?.secret && !request.first) {
+      this.#touchAll((entry) => entry.denied && !entry.wired);
+    }
+  }
+
+  /** @param {number | undefined} ref @param {{code: string, message: string, entity?: string, id?: string}} body @param {Entry} [entry] */
+  #failed(ref, body, entry) {
+    const { code, message } = body;
+    const request = ref === undefined ? undefined : this.#requests.get(ref);
+    const error = new SyncError(code, message, body);
+    if (!request) {
+      this.#report(error);
+    } else if (entry) {
+      if (entry.ref === ref) {
+        this.#refused(entry, code, message);
+      }
+    } else if (request.entries) { // one of them, or all: one by one it is known which
+      const some = request.entries.filter((other) => other.ref === ref && other.listeners.size > 0);
+      if (some.length > 1) {
+        some.forEach((other) => this.#bulk("subscribe", [other]));
+      } else {
+        some.forEach((other) => this.#refused(other, code, message));
+      }
+    } else if (request.first) { // so there is no other secret to go on with
+      if (code === "unavailable") {
+        this.#lost(LOST, "");
+      } else {
+        this.#deny(error); // rather than show what a stranger may see
+      }
+    } else if (request.secret) {
+      this.#settle(error);
+      this.#report(error);
+    }
+  }
+
+  // The secret.
+
+  // Says the secret anew in this connection; or connects anew where there is none
+  // to say, because the request's cookie is what counts.
+  async #renew() {
+    const turn = ++this.#turn;
+    try {
+      const secret = await this.#ask();
+      if (turn !== this.#turn || this.#phase !== "live") {
+        return; // it is said with the next connection
+      }
+      if (secret == null) {
+        this.#drop();
+        this.#set("offline");
+        this.#open();
+      } else {
+        this.#request("secret", JSON.stringify(secret), { secret: true });
+      }
+    } catch (error) {
+      this.#settle(error);
+      this.#report(error);
+    }
+  }
+
+  /** @param {unknown} [error] */
+  #settle(error) {
+    for (const { resolve, reject } of this.#renewals.splice(0)) {
+      if (error) {
+        reject(error);
+      } else {
+        resolve();
+      }
+    }
+  }
+}

@@ -1,0 +1,52 @@
+// Keys and the connection as stores: what Svelte calls a readable store, and Vue and
+// Solid take with a line each.
+
+/**
+ * @template T
+ * @typedef {object} Readable
+ * @property {(run: (value: T) => void) => () => void} subscribe  calls run at once,
+ *   and with every new value until what it returns is called
+ */
+
+/**
+ * What is known of a key, as a store. The key is watched while somebody subscribes.
+ *
+ * @template [Row=any]
+ * @param {import("./index.js").Sync} sync
+ * @param {string} entity
+ * @param {string | number} id
+ * @returns {Readable<import("./index.js").Update<Row>>}
+ */
+export function entityStore(sync, entity, id) {
+  return {
+    subscribe(run) {
+      /** @type {unknown} */
+      let shown;
+      const show = (/** @type {import("./index.js").Update<Row>} */ update) => {
+        if (shown !== update) {
+          shown = update;
+          run(update);
+        }
+      };
+      const end = sync.subscribe(entity, id, show);
+      show(sync.peek(entity, id));
+      return end;
+    },
+  };
+}
+
+/**
+ * What the connection is like, as a store.
+ *
+ * @param {import("./index.js").Sync} sync
+ * @returns {Readable<import("./index.js").State>}
+ */
+export function stateStore(sync) {
+  return {
+    subscribe(run) {
+      const end = sync.onState(run);
+      run(sync.state);
+      return end;
+    },
+  };
+}

@@ -1,0 +1,9 @@
+/**
+ * A WebSocket for the option `WebSocket` of connect, which the tabs of this origin
+ * share. Where a browser cannot do that, it is the ordinary one.
+ *
+ * @param {string} name  of those who may share it: everything that one tab is sent, the
+ *   others could see, so it should name the person that the secret stands for
+ * @returns {new (url: string, protocol: string) => any}
+ */
+export declare function acrossTabs(name: string): new (url: string, protocol: string) => any;

@@ -1,0 +1,163 @@
+import "./dom.js";
+import test from "node:test";
+import assert from "node:assert/strict";
+import { Component, StrictMode, Suspense, createElement as h } from "react";
+import { createRoot } from "react-dom/client";
+import { renderToString } from "react-dom/server";
+import { SyncProvider, preload, useEntity, useEntitySuspense, useSync, useSyncState } from "../react.js";
+import { actions, neverBackwards, startWorld, until } from "./world.js";
+
+/** Renders under StrictMode, and says what is shown. */
+function render(t, sync, element) {
+  const place = document.createElement("div");
+  const errors = [];
+  t.mock.method(console, "error", (...args) => errors.push(args.join(" "))); // where React complains
+  const root = createRoot(place, { onCaughtError: (error) => errors.push(error), onUncaughtError: (error) => errors.push(error) });
+  t.after(() => {
+    root.unmount();
+    assert.deepEqual(errors.filter((error) => typeof error === "string"), []);
+  });
+  const show = (what) => root.render(h(StrictMode, null, h(SyncProvider, { sync }, what)));
+  show(element);
+  return { show, errors, root, get text() { return place.textContent; } };
+}
+
+function Item({ id, seen }) {
+  const update = useEntity("items", id);
+  seen?.push(update);
+  return `[${id}: ${update.row?.n ?? "-"} ${update.state}]`;
+}
+
+test("a component shows what is current, and one subscription serves all", async (t) => {
+  const world = await startWorld(t);
+  await world.write("1", 1);
+  await world.write("2", 7);
+  const sync = world.connect();
+  const seen = [];
+  const page = render(t, sync, [h(Item, { key: "a", id: "1", seen }), h(Item, { key: "b", id: "1" }), h(State, { key: "c" })]);
+  await until("the row", () => page.text === "[1: 1 live][1: 1 live]live");
+  await world.write("1", 2);
+  await until("the change", () => page.text === "[1: 2 live][1: 2 live]live");
+  await world.tell("cut");
+  await until("the reconnect", () => world.sockets.length === 2 && page.text === "[1: 2 live][1: 2 live]live");
+  page.show(h(Item, { id: "2", seen: undefined }));
+  await until("another key", () => page.text === "[2: 7 live]");
+  neverBackwards({ seen });
+  page.root.unmount();
+  await until("nobody watches", async () => (await world.tell("figures")).Subscriptions === 0);
+  assert.deepEqual(actions(world.sockets[0].sent), ["secret", "subscribe"], "StrictMode's double effects cost nothing");
+});
+
+function State() {
+  return useSyncState();
+}
+
+test("a component is rendered no more often than there are news", async (t) => {
+  const world = await startWorld(t);
+  await world.write("1", 1);
+  const sync = world.connect();
+  let renders = 0;
+  const Counting = () => {
+    renders++;
+    return useEntity("items", "1").row?.n;
+  };
+  const page = render(t, sync, h(Counting));
+  await until("the row", () => page.text === "1");
+  const before = renders;
+  await world.tell("notify", { id: "1" }); // the same row again
+  await world.write("2", 1);
+  await world.write("1", 2);
+  await until("the change", () => page.text === "2");
+  assert.equal(renders - before, 2, "once, and once more by StrictMode");
+});
+
+test("a denied key says why", async (t) => {
+  const world = await startWorld(t);
+  await world.write("1", 1);
+  const sync = world.connect();
+  const Denied = () => {
+    const { state, error, row } = useEntity("items", "1");
+    return `${state} ${error?.code} ${row?.n}`;
+  };
+  const page = render(t, sync, h(Denied));
+  await until("the row", () => page.text === "live undefined 1");
+  await world.tell("hide", { id: "1", on: true });
+  await world.tell("notify", { id: "1" });
+  await until("denied", () => page.text === "denied forbidden undefined");
+});
+
+class Boundary extends Component {
+  state = {};
+  static getDerivedStateFromError(error) {
+    return { error };
+  }
+  render() {
+    return this.state.error ? `caught ${this.state.error.code}` : this.props.children;
+  }
+}
+
+function Loaded({ id }) {
+  const { rows: [row], state } = useEntitySuspense("items", id);
+  return `[${id}: ${row?.n} ${state}]`;
+}
+
+const waiting = (...children) => h(Boundary, null, h(Suspense, { fallback: "loading" }, ...children));
+
+for (const linger of [0, 1_000]) {
+  test(`Suspense waits for the first rows, and for those only (linger ${linger})`, async (t) => {
+    const world = await startWorld(t);
+    await world.write("1", 1);
+    await world.write("2", 1);
+    await world.tell("slow", { ms: 100 });
+    const sync = world.connect({ linger });
+    const page = render(t, sync, waiting(h(Loaded, { key: 1, id: "1" }), h(Loaded, { key: 2, id: "2" })));
+    await until("waiting", () => page.text === "loading");
+    await until("the rows", () => page.text === "[1: 1 live][2: 1 live]");
+    await world.tell("shut", { on: true });
+    await world.tell("cut");
+    await until("the rows stay", () => page.text === "[1: 1 offline][2: 1 offline]");
+    await world.write("1", 2);
+    await world.tell("shut", { on: false });
+    await until("the change", () => page.text === "[1: 2 live][2: 1 live]");
+    assert.deepEqual(page.errors, []);
+    const subscribes = world.sockets[0].sent.filter((text) => text.includes('"subscribe"'));
+    assert.ok(subscribes.length <= 2, `subscribed ${subscribes.length} times`);
+  });
+}
+
+test("Suspense hands a denied key to the error boundary", async (t) => {
+  const world = await startWorld(t);
+  await world.tell("hide", { id: "1", on: true });
+  const page = render(t, world.connect(), waiting(h(Loaded, { id: "1" })));
+  await until("caught", () => page.text === "caught forbidden");
+});
+
+test("what is preloaded is there at once, and what was preloaded for nothing is let go", async (t) => {
+  const world = await startWorld(t);
+  await world.write("1", 1);
+  const sync = world.connect();
+  await Promise.all([preload(sync, "items", 1), preload(sync, "items", "1")]);
+  await new Promise((resolve) => setTimeout(resolve, 1_500)); // longer than a key lingers
+  const page = render(t, sync, waiting(h(Loaded, { id: "1" })));
+  await until("something", () => page.text !== "");
+  assert.equal(page.text, "[1: 1 live]");
+  page.root.unmount();
+  await until("nobody watches", async () => (await world.tell("figures")).Subscriptions === 0);
+});
+
+test("a closed client ends what waits for it", async (t) => {
+  const world = await startWorld(t);
+  await world.tell("freeze", { on: true });
+  const sync = world.connect();
+  const page = render(t, sync, waiting(h(Loaded, { id: "1" })));
+  await until("waiting", () => page.text === "loading");
+  sync.close();
+  await until("told", () => page.text === "caught undefined");
+});
+
+test("on a server nothing is known yet; and without a provider it says so", async (t) => {
+  const world = await startWorld(t);
+  const sync = world.connect();
+  assert.equal(renderToString(h(SyncProvider, { sync }, h(Item, { id: "1" }), h(State))), "[1: - connecting]<!-- -->connecting");
+  assert.throws(() => renderToString(h(function Lost() { return useSync().state; })), /SyncProvider/);
+});
