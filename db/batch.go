@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // readBatch runs the statement for the ids of one viewer's requests.
@@ -81,27 +82,40 @@ func (b *batch) read(ctx context.Context, ids []string) error {
 	return nil
 }
 
-func (b *batch) add(row pgx.CollectableRow) error {
-	var id *string
-	var text []byte
-	if err := row.Scan(&id, &text); err != nil {
-		return err
-	}
-	if id == nil || b.found[*id] == nil {
+func (b *batch) add(row pgx.Rows) error {
+	id := row.RawValues()[0]
+	f := b.found[string(id)]
+	if id == nil || f == nil {
 		b.stray = true
 		return nil
 	}
 	b.matched = true
-	f := b.found[*id]
 	if f.err != nil {
 		return nil
 	}
-	if f.size += len(text); f.size > b.fetch.query.maxBytes {
-		f.rows, f.err = nil, fmt.Errorf("the rows come to more than %d bytes", b.fetch.query.maxBytes)
+	text, err := b.fetch.query.encode(withoutID{row})
+	if f.size += len(text); err == nil && f.size > b.fetch.query.maxBytes {
+		err = fmt.Errorf("the rows come to more than %d bytes", b.fetch.query.maxBytes)
+	}
+	if err != nil {
+		f.rows, f.err = nil, err
 		return nil
 	}
 	f.rows = append(f.rows, text)
 	return nil
+}
+
+// withoutID is a row but for the id that was put in front of it.
+type withoutID struct{ pgx.Rows }
+
+func (w withoutID) FieldDescriptions() []pgconn.FieldDescription {
+	return w.Rows.FieldDescriptions()[1:]
+}
+
+// Scan leaves the rows open when a value does not fit: that is one key's trouble,
+// not that of all others.
+func (w withoutID) Scan(dest ...any) error {
+	return pgx.ScanRow(w.Conn().TypeMap(), w.FieldDescriptions(), w.RawValues()[1:], dest...)
 }
 
 // arrayLiteral is ids as PostgreSQL reads an array of any type.
