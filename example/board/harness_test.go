@@ -50,9 +50,9 @@ func restartNode(t *testing.T, d *Demo, i int, addr string) {
 	}
 	listeners := []net.Listener{d.Nodes[0].listener, d.Nodes[1].listener}
 	listeners[i] = l
-	node, err := startNode(nodeConfig{
+	node, err := startNode(t.Context(), nodeConfig{
 		name: nodeName(i), listener: l, page: pageOf(i, listeners),
-		store: d.Store, nsqAddr: d.Broker.Addr(), log: canary.Logger(canary.Output(t)),
+		store: d.Stores[i], nsqAddr: d.Broker.Addr(), log: canary.Logger(canary.Output(t)),
 	})
 	if err != nil {
 		t.Fatal(err)
