@@ -70,8 +70,9 @@ func restartNode(t *testing.T, d *Demo, i int, addr string) {
 	}
 }
 
-// startBroker starts the board's nsqd again, and waits for the nodes. Its port may be somebody's for a
-// moment: the nodes, trying to reach it, connect from ports of the same range.
+// startBroker starts the board's nsqd again, and waits for the nodes. Its port may
+// be somebody's for a moment: the nodes, trying to reach it, connect from ports of
+// the same range.
 func startBroker(t *testing.T, b *Broker, nodes ...*Node) {
 	t.Helper()
 	eventually(t, "nsqd starts again", func() bool {
@@ -174,9 +175,10 @@ type watcher struct {
 	frames []string // all that until has read
 }
 
-func watch(t *testing.T, n *Node, secret string) *watcher {
+// watch is a client of the classic wire, as the page is, unless protocols say otherwise.
+func watch(t *testing.T, n *Node, secret string, protocols ...string) *watcher {
 	t.Helper()
-	conn, _, err := websocket.DefaultDialer.DialContext(t.Context(), "ws"+strings.TrimPrefix(n.URL(), "http")+"ws/entity-sync/", nil)
+	conn, _, err := (&websocket.Dialer{Subprotocols: protocols}).DialContext(t.Context(), "ws"+strings.TrimPrefix(n.URL(), "http")+"ws/entity-sync/", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

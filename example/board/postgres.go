@@ -74,13 +74,16 @@ func migrate(ctx context.Context, config *pgx.ConnConfig) error {
 	}
 	defer conn.Close(ctx)
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		// Of several that start at once, one makes it and the others find it.
+		if _, err := tx.Exec(ctx, `select pg_advisory_xact_lock(hashtext($1))`, postgresSchema); err != nil {
+			return err
+		}
 		if _, err := tx.Exec(ctx, roleSQL); err != nil {
 			return roleError(config, err)
 		}
 		if _, err := tx.Exec(ctx, `create schema if not exists `+postgresSchema); err != nil {
 			return fmt.Errorf("making the schema: %w", err)
 		}
-		// It also makes another node that starts wait until this one is done.
 		if err := db.EnsureSchema(ctx, tx); err != nil {
 			return err
 		}

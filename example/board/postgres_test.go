@@ -173,8 +173,9 @@ func TestPostgreSQLWithoutNSQ(t *testing.T) {
 	if err := d.Nodes[0].closeSync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	conn := database.Connect(t)
 	waiting := func() (n int) {
-		err := database.Connect(t).QueryRow(t.Context(), `select count(*) from entity_sync_board.entity_sync_outbox`).Scan(&n)
+		err := conn.QueryRow(t.Context(), `select count(*) from entity_sync_board.entity_sync_outbox`).Scan(&n)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -186,6 +187,26 @@ func TestPostgreSQLWithoutNSQ(t *testing.T) {
 	startBroker(t, d.Broker, d.Nodes[1])
 	far.until("the change", func(row map[string]any) bool { return row["quantity"] == 77.0 })
 	eventually(t, "the outbox is empty", func() bool { return waiting() == 0 })
+}
+
+func TestPostgreSQLSeveralStartAtOnce(t *testing.T) {
+	url := pgtest.Shared(t).NewDatabase(t).URL()
+	errs := make(chan error)
+	const starts = 5
+	for range starts {
+		go func() {
+			store, err := OpenStore(t.Context(), url, "")
+			if err == nil {
+				err = store.Close()
+			}
+			errs <- err
+		}()
+	}
+	for range starts {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // DATABASE_URL is somebody who may make roles, somebody who was given this one, and

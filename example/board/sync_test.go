@@ -3,6 +3,8 @@ package main
 import (
 	"slices"
 	"testing"
+
+	"github.com/entity-sync/entity-sync/shared"
 )
 
 func isItem(row map[string]any) bool { return row["type"] == "item" }
@@ -65,6 +67,20 @@ func testNobodyGetsNothing(t *testing.T, c Config) {
 		}
 		return true
 	})
+}
+
+func TestNobodyIsRefused(t *testing.T) { onEach(t, testNobodyIsRefused) }
+
+func testNobodyIsRefused(t *testing.T, c Config) {
+	d := startDemo(t, c)
+	w := watch(t, d.Nodes[0], "letmein", "entity-sync.v2")
+	for _, key := range []shared.EntityKey{wholeBoard, itemKey("any")} {
+		w.subscribe(string(key.Entity), key.ID)
+		w.until("that it is forbidden", func(message map[string]any) bool {
+			body, _ := message["body"].(map[string]any)
+			return message["action"] == "unsubscribed" && body["entity"] == string(key.Entity) && body["code"] == "forbidden"
+		})
+	}
 }
 
 func TestListOfItems(t *testing.T) { onEach(t, testListOfItems) }
