@@ -91,17 +91,17 @@ func (b *batch) add(row pgx.Rows) error {
 	}
 	b.matched = true
 	if f.err != nil {
-		return nil
+		return nil //nolint:nilerr // it is that key's alone
 	}
-	text, err := b.fetch.query.encode(withoutID{row})
-	if f.size += len(text); err == nil && f.size > b.fetch.query.maxBytes {
-		err = fmt.Errorf("the rows come to more than %d bytes", b.fetch.query.maxBytes)
-	}
-	if err != nil {
-		f.rows, f.err = nil, err
-		return nil
+	var text []byte
+	text, f.err = b.fetch.query.encode(withoutID{row})
+	if f.size += len(text); f.err == nil && f.size > b.fetch.query.maxBytes {
+		f.err = fmt.Errorf("the rows come to more than %d bytes", b.fetch.query.maxBytes)
 	}
 	f.rows = append(f.rows, text)
+	if f.err != nil {
+		f.rows = nil
+	}
 	return nil
 }
 
@@ -112,10 +112,12 @@ func (w withoutID) FieldDescriptions() []pgconn.FieldDescription {
 	return w.Rows.FieldDescriptions()[1:]
 }
 
+func (w withoutID) RawValues() [][]byte { return w.Rows.RawValues()[1:] }
+
 // Scan leaves the rows open when a value does not fit: that is one key's trouble,
 // not that of all others.
 func (w withoutID) Scan(dest ...any) error {
-	return pgx.ScanRow(w.Conn().TypeMap(), w.FieldDescriptions(), w.RawValues()[1:], dest...)
+	return pgx.ScanRow(w.Conn().TypeMap(), w.FieldDescriptions(), w.RawValues(), dest...)
 }
 
 // arrayLiteral is ids as PostgreSQL reads an array of any type.

@@ -1,6 +1,7 @@
 package db
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -187,9 +188,7 @@ func (q *Query) encode(row pgx.CollectableRow) ([]byte, error) {
 	if q.typed != nil {
 		return q.typed(row)
 	}
-	var b []byte
-	err := row.Scan(&b)
-	return b, err
+	return bytes.Clone(row.RawValues()[0]), nil // JSON, as text
 }
 
 // outcome is what rows and an error mean to the engine.
