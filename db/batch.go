@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // readBatch runs the statement for the ids of one viewer's requests.
@@ -81,24 +82,42 @@ func (b *batch) read(ctx context.Context, ids []string) error {
 	return nil
 }
 
-func (b *batch) add(row pgx.CollectableRow) error {
-	var id *string
-	var text []byte
-	if err := row.Scan(&id, &text); err != nil {
-		return err
-	}
-	if id == nil || b.found[*id] == nil {
+func (b *batch) add(row pgx.Rows) error {
+	id := row.RawValues()[0]
+	f := b.found[string(id)]
+	if id == nil || f == nil {
 		b.stray = true
 		return nil
 	}
 	b.matched = true
-	f := b.found[*id]
-	if f.size += len(text); f.size > b.fetch.query.maxBytes {
-		f.rows, f.err = nil, fmt.Errorf("the rows come to more than %d bytes", b.fetch.query.maxBytes)
-		return nil
+	if f.err != nil {
+		return nil //nolint:nilerr // it is that key's alone
+	}
+	var text []byte
+	text, f.err = b.fetch.query.encode(withoutID{row})
+	if f.size += len(text); f.err == nil && f.size > b.fetch.query.maxBytes {
+		f.err = fmt.Errorf("the rows come to more than %d bytes", b.fetch.query.maxBytes)
 	}
 	f.rows = append(f.rows, text)
+	if f.err != nil {
+		f.rows = nil
+	}
 	return nil
+}
+
+// withoutID is a row but for the id that was put in front of it.
+type withoutID struct{ pgx.Rows }
+
+func (w withoutID) FieldDescriptions() []pgconn.FieldDescription {
+	return w.Rows.FieldDescriptions()[1:]
+}
+
+func (w withoutID) RawValues() [][]byte { return w.Rows.RawValues()[1:] }
+
+// Scan leaves the rows open when a value does not fit: that is one key's trouble,
+// not that of all others.
+func (w withoutID) Scan(dest ...any) error {
+	return pgx.ScanRow(w.Conn().TypeMap(), w.FieldDescriptions(), w.RawValues(), dest...)
 }
 
 // arrayLiteral is ids as PostgreSQL reads an array of any type.

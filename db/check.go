@@ -110,7 +110,11 @@ func (q *Query) prepare(ctx context.Context, tx pgx.Tx, source string) (statemen
 		if !s.id.isArrayOf(first.DataTypeOID) {
 			return statement{}, fmt.Errorf("%w: the first column, %q, cannot be the id that = any($1) takes: their types differ", ErrBadQuery, first.Name)
 		}
-		s.sql = fmt.Sprintf("select r.%s::text, row_to_json(r)::text from (\n%s\n) r", pgx.Identifier{first.Name}.Sanitize(), source)
+		row := "row_to_json(r)::text"
+		if q.typed != nil {
+			row = "r.*"
+		}
+		s.sql = fmt.Sprintf("select r.%s::text, %s from (\n%s\n) r", pgx.Identifier{first.Name}.Sanitize(), row, source)
 	case q.typed == nil:
 		s.sql = fmt.Sprintf("select row_to_json(r)::text from (\n%s\n) r", source)
 	}

@@ -1,6 +1,7 @@
 package db
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,9 +16,9 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// Query fetches the rows of an entity type's keys from PostgreSQL. Rows, RowsOf
-// and Batch make one, es.RegisterQuery registers it. It may be used from any
-// goroutine.
+// Query fetches the rows of an entity type's keys from PostgreSQL. Rows, RowsOf,
+// Batch and BatchOf make one, es.RegisterQuery registers it. It may be used from
+// any goroutine.
 //
 // Its rows are JSON objects as PostgreSQL makes them: the columns' names as they
 // are, in their order, NULL as null. A key without a row is not found, and so is
@@ -63,14 +64,16 @@ func Rows(pool *pgxpool.Pool, statements ...string) *Query {
 // makes it: for names, fields and forms other than the columns'.
 func RowsOf[T any](pool *pgxpool.Pool, statement string) *Query {
 	q := Rows(pool, statement)
-	q.typed = func(row pgx.CollectableRow) ([]byte, error) {
-		v, err := pgx.RowToStructByName[T](row)
-		if err != nil {
-			return nil, err
-		}
-		return json.Marshal(v)
-	}
+	q.typed = encodeAs[T]
 	return q
+}
+
+func encodeAs[T any](row pgx.CollectableRow) ([]byte, error) {
+	v, err := pgx.RowToStructByName[T](row)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(v)
 }
 
 // Batch returns a Query that fetches all keys that changed with one statement. It
@@ -84,6 +87,14 @@ func Batch(pool *pgxpool.Pool, statement string) *Query {
 	return q
 }
 
+// BatchOf is to Batch what RowsOf is to Rows. The id is a column like the others: T
+// has a field for it.
+func BatchOf[T any](pool *pgxpool.Pool, statement string) *Query {
+	q := Batch(pool, statement)
+	q.typed = encodeAs[T]
+	return q
+}
+
 // MaxBytes returns a Query that gives a key up when its rows come to more than n
 // bytes. The default is 1 MiB; es.RegisterQuery sets it to es.WithMaxBytes's.
 func (q *Query) MaxBytes(n int) *Query {
@@ -93,7 +104,7 @@ func (q *Query) MaxBytes(n int) *Query {
 // Pool returns where the Query reads.
 func (q *Query) Pool() *pgxpool.Pool { return q.pool }
 
-// Batches reports whether the Query was made by Batch.
+// Batches reports whether the Query was made by Batch or BatchOf.
 func (q *Query) Batches() bool { return q.batch }
 
 // Fetch reads the rows of one key. It is a shared.Fetcher.
@@ -103,7 +114,7 @@ func (q *Query) Fetch(ctx context.Context, key shared.EntityKey, secret string) 
 }
 
 // FetchBatch answers the requests, those of one viewer together where the Query
-// was made by Batch. It is a shared.BatchFetcher.
+// fetches a batch. It is a shared.BatchFetcher.
 func (q *Query) FetchBatch(ctx context.Context, requests []shared.Request) []shared.Result {
 	results := make([]shared.Result, len(requests))
 	plan, err := q.checked(ctx)
@@ -156,7 +167,7 @@ func (f *fetch) readOne(ctx context.Context, settings []setting, id string) ([][
 	}
 	var rows [][]byte
 	size := 0
-	err := f.query.run(ctx, settings, f.plan, args, func(row pgx.CollectableRow) error {
+	err := f.query.run(ctx, settings, f.plan, args, func(row pgx.Rows) error {
 		b, err := f.query.encode(row)
 		if err != nil {
 			return err
@@ -177,9 +188,7 @@ func (q *Query) encode(row pgx.CollectableRow) ([]byte, error) {
 	if q.typed != nil {
 		return q.typed(row)
 	}
-	var b []byte
-	err := row.Scan(&b)
-	return b, err
+	return bytes.Clone(row.RawValues()[0]), nil // JSON, as text
 }
 
 // outcome is what rows and an error mean to the engine.
@@ -193,10 +202,10 @@ func (q *Query) outcome(rows [][]byte, err error) error {
 // run runs the statements, each with its argument, and calls each for every row.
 // What needs a transaction goes to the server and back in one round trip all the
 // same.
-func (q *Query) run(ctx context.Context, settings []setting, statements []statement, args []string, each func(pgx.CollectableRow) error) error {
+func (q *Query) run(ctx context.Context, settings []setting, statements []statement, args []string, each func(pgx.Rows) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stop := func(row pgx.CollectableRow) error {
+	stop := func(row pgx.Rows) error {
 		err := each(row)
 		if err != nil {
 			cancel() // rather than read what nobody wants, however much it is
@@ -230,7 +239,7 @@ func rollback(ctx context.Context, conn *pgx.Conn) {
 	_, _ = conn.Exec(ctx, "rollback")
 }
 
-func transact(ctx context.Context, conn *pgx.Conn, settings []setting, statements []statement, args []string, each func(pgx.CollectableRow) error) (err error) {
+func transact(ctx context.Context, conn *pgx.Conn, settings []setting, statements []statement, args []string, each func(pgx.Rows) error) (err error) {
 	var batch pgx.Batch
 	batch.Queue(beginSQL(len(statements)))
 	for _, s := range settings {
@@ -272,7 +281,7 @@ func beginSQL(n int) string {
 	return "begin isolation level repeatable read read only"
 }
 
-func forEach(rows pgx.Rows, each func(pgx.CollectableRow) error) error {
+func forEach(rows pgx.Rows, each func(pgx.Rows) error) error {
 	defer rows.Close()
 	for rows.Next() {
 		if err := each(rows); err != nil {

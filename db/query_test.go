@@ -208,6 +208,26 @@ func TestBatch(t *testing.T) {
 	}
 }
 
+// A row that the struct cannot take is its own key's trouble.
+func TestBatchOf(t *testing.T) {
+	d := pgtest.Shared(t).NewDatabase(t, `
+		create table items (id int primary key, price_cents int, cost int);
+		insert into items values (1, 100, 50), (2, null, 60), (3, 300, null)`)
+	type item struct {
+		ID    int  `json:"id"`
+		Price int  `json:"price" db:"price_cents"`
+		Cost  *int `json:"cost,omitempty"`
+	}
+	q := db.BatchOf[item](open(t, d.URL(), 1), "select id, price_cents, cost from items where id = any($1) order by id")
+	results := q.FetchBatch(t.Context(), []shared.Request{{Key: idOf("1")}, {Key: idOf("2")}, {Key: idOf("3")}, {Key: idOf("4")}})
+	want(t, "a row", results[0].Rows, results[0].Err, `{"id":1,"price":100,"cost":50}`)
+	if err := results[1].Err; err == nil || !strings.Contains(err.Error(), "price_cents") {
+		t.Errorf("NULL in an int: %v, want an error that names the column", err)
+	}
+	want(t, "a row with NULL", results[2].Rows, results[2].Err, `{"id":3,"price":300}`)
+	want(t, "no row", results[3].Rows, results[3].Err, notFound)
+}
+
 func TestABatchWhoseFirstColumnIsNotTheID(t *testing.T) {
 	d := pgtest.Shared(t).NewDatabase(t, `create table items (id text primary key, name text); insert into items values ('a', 'b')`)
 	q := db.Batch(open(t, d.URL(), 1), "select name, id from items where id = any($1)")
@@ -320,6 +340,10 @@ func TestQueriesInEveryMode(t *testing.T) {
 			"Rows":  db.Rows(pool, "select text from items where id = $1"),
 			"two":   db.Rows(pool, "select text from items where id = $1", "select text from items where id = $1 and owner = 'bob'"),
 			"Batch": db.Batch(pool, "select id, text from items where id = any($1)"),
+			"BatchOf": db.BatchOf[struct {
+				ID   int    `json:"id"`
+				Text string `json:"text"`
+			}](pool, "select id, text from items where id = any($1)"),
 		} {
 			q = q.AsViewer(db.Setting("app.viewer"))
 			for id, found := range map[string]bool{"1": true, "2": false, "x": false} {

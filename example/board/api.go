@@ -17,7 +17,7 @@ import (
 // JSON, errors as {"error":"…"} in words for the page.
 type API struct {
 	node     string
-	store    *Store
+	store    Store
 	announce func(ctx context.Context, keys ...shared.EntityKey) bool
 	log      *slog.Logger
 }
@@ -90,7 +90,7 @@ func (a *API) add(r *http.Request, role Role) (int, saved, error) {
 	if err := n.Validate(); err != nil {
 		return 0, saved{}, refusal{http.StatusUnprocessableEntity, err.Error()}
 	}
-	id, err := a.store.Add(r.Context(), n, a.stamp())
+	id, err := a.store.Add(r.Context(), n, a.author(role))
 	if err != nil {
 		return 0, saved{}, err
 	}
@@ -109,7 +109,7 @@ func (a *API) change(r *http.Request, role Role) (int, saved, error) {
 		return 0, saved{}, refusal{http.StatusUnprocessableEntity, err.Error()}
 	}
 	id := r.PathValue("id")
-	if err := a.store.Change(r.Context(), id, c, a.stamp()); err != nil {
+	if err := a.store.Change(r.Context(), id, c, a.author(role)); err != nil {
 		return 0, saved{}, err
 	}
 	return http.StatusOK, saved{id, a.announce(r.Context(), itemKey(id))}, nil
@@ -120,13 +120,13 @@ func (a *API) delete(r *http.Request, role Role) (int, saved, error) {
 		return 0, saved{}, errManagerOnly
 	}
 	id := r.PathValue("id")
-	if err := a.store.Delete(r.Context(), id, a.stamp()); err != nil {
+	if err := a.store.Delete(r.Context(), id, a.author(role)); err != nil {
 		return 0, saved{}, err
 	}
 	return http.StatusOK, saved{id, a.announce(r.Context(), itemKey(id), wholeBoard)}, nil
 }
 
-func (a *API) stamp() Stamp { return Stamp{At: time.Now(), Node: a.node} }
+func (a *API) author(role Role) Author { return Author{Role: role, Node: a.node, At: time.Now()} }
 
 // decode reads the one JSON object that a request consists of.
 func decode(r *http.Request, into any) error {

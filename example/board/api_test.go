@@ -77,8 +77,10 @@ func TestAPIBoardIsBounded(t *testing.T) {
 }
 
 // Two nodes add to one row at once; no step is lost.
-func TestAPIStepsAddUp(t *testing.T) {
-	d := startDemo(t, Config{})
+func TestAPIStepsAddUp(t *testing.T) { onEach(t, testAPIStepsAddUp) }
+
+func testAPIStepsAddUp(t *testing.T, c Config) {
+	d := startDemo(t, c)
 	id := addItem(t, d.Nodes[0], "Spoon")
 	const each = 20
 	done := make(chan struct{})

@@ -12,9 +12,9 @@ import (
 
 // twoTabs is the board as its banner suggests it: node 1 as a manager, node 2
 // as a guest, and an item that both show.
-func twoTabs(t *testing.T) (d *Demo, manager, guest *tab, id string) {
+func twoTabs(t *testing.T, c Config) (d *Demo, manager, guest *tab, id string) {
 	t.Helper()
-	d = startDemo(t, Config{})
+	d = startDemo(t, c)
 	id = addItem(t, d.Nodes[0], "Kettle")
 	browser := startBrowser(t)
 	manager, guest = openTab(t, browser, d.Nodes[0], Manager), openTab(t, browser, d.Nodes[1], Guest)
@@ -26,7 +26,7 @@ func twoTabs(t *testing.T) (d *Demo, manager, guest *tab, id string) {
 }
 
 func TestBrowserEditShowsOnTheOtherNode(t *testing.T) {
-	_, manager, guest, id := twoTabs(t)
+	_, manager, guest, id := twoTabs(t, Config{})
 
 	manager.click(row(id, "button[aria-label='One Kettle more']"))
 	guest.until("one more", shows(row(id, ".quantity input"), "11"))
@@ -44,8 +44,10 @@ func TestBrowserEditShowsOnTheOtherNode(t *testing.T) {
 	guest.until("the new price", find(row(id, ".price .text"))+`.textContent === "€12.50"`)
 }
 
-func TestBrowserViewsDiffer(t *testing.T) {
-	d, manager, guest, id := twoTabs(t)
+func TestBrowserViewsDiffer(t *testing.T) { onEach(t, testBrowserViewsDiffer) }
+
+func testBrowserViewsDiffer(t *testing.T, c Config) {
+	d, manager, guest, id := twoTabs(t, c)
 	// A cost that no other number can be taken for.
 	manager.enter(row(id, ".cost input"), "3217.89")
 	manager.until("the cost", shows(row(id, ".cost input"), "3217.89"))
@@ -84,8 +86,10 @@ func TestBrowserViewsDiffer(t *testing.T) {
 	}
 }
 
-func TestBrowserAddAndDelete(t *testing.T) {
-	_, manager, guest, _ := twoTabs(t)
+func TestBrowserAddAndDelete(t *testing.T) { onEach(t, testBrowserAddAndDelete) }
+
+func testBrowserAddAndDelete(t *testing.T, c Config) {
+	_, manager, guest, _ := twoTabs(t, c)
 	manager.typeInto(".add [name=name]", "<b>Saucer</b>")
 	manager.typeInto(".add [name=quantity]", "8")
 	manager.typeInto(".add [name=price]", "4.20")
@@ -104,19 +108,19 @@ func TestBrowserAddAndDelete(t *testing.T) {
 }
 
 func TestBrowserCatchesUpAfterBrokerRestart(t *testing.T) {
-	d, manager, guest, id := twoTabs(t)
+	d, manager, guest, id := twoTabs(t, Config{})
 	if err := d.Broker.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	manager.enter(row(id, ".quantity input"), "77")
 	manager.until("that it is saved", `document.querySelector("#status").textContent.startsWith("Saved.")`)
 	manager.until("the change, on the node that wrote it", shows(row(id, ".quantity input"), "77"))
-	startBroker(t, d)
+	startBroker(t, d.Broker, d.Nodes...)
 	guest.until("the change, once NSQ is back", shows(row(id, ".quantity input"), "77"))
 }
 
 func TestBrowserReconnects(t *testing.T) {
-	d, _, guest, id := twoTabs(t)
+	d, _, guest, id := twoTabs(t, Config{})
 	node := d.Nodes[1]
 	addr := node.listener.Addr().String()
 	if err := node.closeSync(t.Context()); err != nil {
@@ -134,7 +138,7 @@ func TestBrowserReconnects(t *testing.T) {
 }
 
 func TestBrowserTypingIsNotOverwritten(t *testing.T) {
-	d, manager, guest, id := twoTabs(t)
+	d, manager, guest, id := twoTabs(t, Config{})
 	field := row(id, ".quantity input")
 	guest.focus(field)
 	guest.do(chromedp.KeyEvent("42"))
@@ -151,7 +155,7 @@ func TestBrowserTypingIsNotOverwritten(t *testing.T) {
 }
 
 func TestBrowserShowsErrors(t *testing.T) {
-	_, manager, _, id := twoTabs(t)
+	_, manager, _, id := twoTabs(t, Config{})
 	field := row(id, ".quantity input")
 	manager.enter(field, "1000000")
 	manager.until("what the server says", `document.querySelector("#status.error")?.textContent === "Not saved: the quantity must be from 0 to 999999."`)
@@ -164,7 +168,7 @@ func TestBrowserShowsErrors(t *testing.T) {
 
 // Everything can be reached and done with the keyboard alone.
 func TestBrowserKeyboardOnly(t *testing.T) {
-	_, manager, guest, id := twoTabs(t)
+	_, manager, guest, id := twoTabs(t, Config{})
 	focused := func(b *tab, selector string) bool { return b.is("document.activeElement === " + find(selector)) }
 	tabTo := func(b *tab, selector string) {
 		t.Helper()
@@ -202,7 +206,7 @@ func TestBrowserKeyboardOnly(t *testing.T) {
 }
 
 func TestBrowserPhone(t *testing.T) {
-	d, manager, guest, _ := twoTabs(t)
+	d, manager, guest, _ := twoTabs(t, Config{})
 	long := addItem(t, d.Nodes[0], strings.Repeat("W", maxNameRunes))
 	for _, b := range []*tab{manager, guest} {
 		b.until("the item with the long name", find(row(long))+" !== null")
@@ -216,7 +220,7 @@ func TestBrowserPhone(t *testing.T) {
 }
 
 func TestBrowserOtherLink(t *testing.T) {
-	d, manager, _, _ := twoTabs(t)
+	d, manager, _, _ := twoTabs(t, Config{})
 	if got, want := manager.text(`document.querySelector("#other").href`), d.Nodes[1].URL()+"?as=manager"; got != want {
 		t.Errorf("the link leads to %q, want %q", got, want)
 	}

@@ -27,7 +27,7 @@ type Config struct {
 // else in common.
 type Demo struct {
 	Broker *Broker
-	Store  *Store
+	Stores []Store // of one database, one for each node
 	Nodes  []*Node
 
 	dir string // of all its files
@@ -54,16 +54,20 @@ func StartDemo(ctx context.Context, c Config) (_ *Demo, err error) {
 	if d.dir, err = os.MkdirTemp("", "entity-sync-board-"); err != nil {
 		return nil, fmt.Errorf("making a temporary folder: %w", err)
 	}
-	if d.Store, err = OpenStore(ctx, c.DatabaseURL, d.dir); err != nil {
-		return nil, err
+	for range listeners {
+		store, err := OpenStore(ctx, c.DatabaseURL, d.dir)
+		if err != nil {
+			return nil, err
+		}
+		d.Stores = append(d.Stores, store)
 	}
 	if d.Broker, err = StartBroker(d.dir); err != nil {
 		return nil, err
 	}
 	for i, l := range listeners {
-		node, err := startNode(nodeConfig{
+		node, err := startNode(ctx, nodeConfig{
 			name: nodeName(i), listener: l, page: pageOf(i, listeners),
-			store: d.Store, nsqAddr: d.Broker.Addr(), log: c.Logger,
+			store: d.Stores[i], nsqAddr: d.Broker.Addr(), log: c.Logger,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("starting %s: %w", nodeName(i), err)
@@ -126,8 +130,8 @@ func (d *Demo) Close(ctx context.Context) error {
 	if d.Broker != nil {
 		errs = append(errs, d.Broker.Stop())
 	}
-	if d.Store != nil {
-		errs = append(errs, d.Store.Close())
+	for _, s := range d.Stores {
+		errs = append(errs, s.Close())
 	}
 	if d.dir != "" {
 		errs = append(errs, os.RemoveAll(d.dir))

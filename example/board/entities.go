@@ -1,11 +1,6 @@
 package main
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"math"
-
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -24,6 +19,10 @@ func itemKey(id string) shared.EntityKey {
 	return shared.EntityKey{Entity: itemEntity, ID: id}
 }
 
+// byRole has a node fetch once for each role that is looking, however many people
+// are: everybody of one role sees the same.
+var byRole = es.WithScope(func(secret string) string { return string(RoleOf(secret)) })
+
 // itemRow is an item as it goes to a page. Frames hold rows and nothing else,
 // so the row itself says what it is.
 type itemRow struct {
@@ -36,8 +35,15 @@ type itemRow struct {
 
 	// For managers; a guest's row simply has no such fields.
 	CostCents     *int64   `json:"costCents,omitempty"`
-	MarginPercent *float64 `json:"marginPercent,omitempty"`
+	MarginPercent *float64 `json:"marginPercent,omitempty"` // of the price; what is given away has none
 }
+
+// itemSQL reads itemRows. A guest must find no cost to join: SQLite is asked for
+// none, PostgreSQL shows none.
+const itemSQL = `
+	SELECT i.id, 'item' AS type, i.name, i.quantity, i.price_cents, i.written_at / 1000.0 AS written_at, i.written_on,
+		c.cost_cents, round(100.0 * (i.price_cents - c.cost_cents) / nullif(i.price_cents, 0), 1) AS margin_percent
+	FROM items i LEFT JOIN costs c ON c.item = i.id`
 
 // boardRow is the list of items.
 type boardRow struct {
@@ -51,74 +57,4 @@ type boardRow struct {
 type writtenRow struct {
 	WrittenAt float64 `json:"writtenAt"` // ms since 1970
 	WrittenOn string  `json:"writtenOn"`
-}
-
-func newWrittenRow(s Stamp) writtenRow {
-	return writtenRow{WrittenAt: float64(s.At.UnixMicro()) / 1000, WrittenOn: s.Node}
-}
-
-// registerEntities tells a node how to fetch what the page watches. Whatever a
-// person may not see is left out here, where the row is made for them.
-func registerEntities(sync *es.EntitySync, store *Store) error {
-	// Everybody of one role sees the same, so a node fetches once for each role
-	// that is looking, however many people are.
-	byRole := es.WithScope(func(secret string) string { return string(RoleOf(secret)) })
-	return errors.Join(
-		es.Register(sync, itemEntity, fetchItem(store), byRole),
-		es.Register(sync, boardEntity, fetchBoard(store), byRole),
-	)
-}
-
-func fetchItem(store *Store) func(context.Context, shared.EntityKey, string) (itemRow, error) {
-	return func(ctx context.Context, key shared.EntityKey, secret string) (itemRow, error) {
-		role := RoleOf(secret)
-		if role == Nobody {
-			return itemRow{}, shared.ErrForbidden
-		}
-		item, err := store.Item(ctx, key.ID)
-		if err != nil {
-			return itemRow{}, err // shared.ErrNotFound for one that was deleted
-		}
-		return newItemRow(item, role), nil
-	}
-}
-
-func newItemRow(item Item, role Role) itemRow {
-	row := itemRow{
-		Type: "item", ID: item.ID,
-		Name: item.Name, Quantity: item.Quantity, PriceCents: item.PriceCents,
-		writtenRow: newWrittenRow(item.Written),
-	}
-	if role == Manager {
-		row.CostCents = &item.CostCents
-		row.MarginPercent = margin(item)
-	}
-	return row
-}
-
-// margin is the part of the price that is not cost, in percent with one
-// decimal. What is given away has none.
-func margin(item Item) *float64 {
-	if item.PriceCents == 0 {
-		return nil
-	}
-	percent := 100 * float64(item.PriceCents-item.CostCents) / float64(item.PriceCents)
-	percent = math.Round(10*percent) / 10
-	return &percent
-}
-
-func fetchBoard(store *Store) func(context.Context, shared.EntityKey, string) (boardRow, error) {
-	return func(ctx context.Context, key shared.EntityKey, secret string) (boardRow, error) {
-		if RoleOf(secret) == Nobody {
-			return boardRow{}, shared.ErrForbidden
-		}
-		if key != wholeBoard {
-			return boardRow{}, shared.ErrNotFound
-		}
-		ids, written, err := store.List(ctx)
-		if err != nil {
-			return boardRow{}, fmt.Errorf("listing the items: %w", err)
-		}
-		return boardRow{Type: "board", ID: key.ID, Items: ids, writtenRow: newWrittenRow(written)}, nil
-	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/pgtest"
 )
 
 // patience bounds every wait of these tests. Nothing takes nearly as long.
@@ -41,6 +42,12 @@ func startDemo(t *testing.T, c Config) *Demo {
 	return d
 }
 
+// onEach runs a test on each database there can be.
+func onEach(t *testing.T, test func(t *testing.T, c Config)) {
+	t.Run("SQLite", func(t *testing.T) { test(t, Config{}) })
+	t.Run("PostgreSQL", func(t *testing.T) { test(t, Config{DatabaseURL: pgtest.Shared(t).NewDatabase(t).URL()}) })
+}
+
 // restartNode starts a node that was closed again, at its address.
 func restartNode(t *testing.T, d *Demo, i int, addr string) {
 	t.Helper()
@@ -50,9 +57,9 @@ func restartNode(t *testing.T, d *Demo, i int, addr string) {
 	}
 	listeners := []net.Listener{d.Nodes[0].listener, d.Nodes[1].listener}
 	listeners[i] = l
-	node, err := startNode(nodeConfig{
+	node, err := startNode(t.Context(), nodeConfig{
 		name: nodeName(i), listener: l, page: pageOf(i, listeners),
-		store: d.Store, nsqAddr: d.Broker.Addr(), log: canary.Logger(canary.Output(t)),
+		store: d.Stores[i], nsqAddr: d.Broker.Addr(), log: canary.Logger(canary.Output(t)),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -63,18 +70,19 @@ func restartNode(t *testing.T, d *Demo, i int, addr string) {
 	}
 }
 
-// startBroker starts the board's nsqd again. Its port may be somebody's for a
-// moment: the nodes, trying to reach it, connect from ports of the same range.
-func startBroker(t *testing.T, d *Demo) {
+// startBroker starts the board's nsqd again, and waits for the nodes. Its port may
+// be somebody's for a moment: the nodes, trying to reach it, connect from ports of
+// the same range.
+func startBroker(t *testing.T, b *Broker, nodes ...*Node) {
 	t.Helper()
 	eventually(t, "nsqd starts again", func() bool {
-		err := d.Broker.Start()
+		err := b.Start()
 		if err != nil {
 			t.Log(err)
 		}
 		return err == nil
 	})
-	for _, n := range d.Nodes {
+	for _, n := range nodes {
 		if err := n.waitReady(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -162,13 +170,15 @@ func addItem(t *testing.T, n *Node, name string) string {
 
 // watcher is a client without a page: a socket and the frames that came.
 type watcher struct {
-	t    *testing.T
-	conn *websocket.Conn
+	t      *testing.T
+	conn   *websocket.Conn
+	frames []string // all that until has read
 }
 
-func watch(t *testing.T, n *Node, secret string) *watcher {
+// watch is a client of the classic wire, as the page is, unless protocols say otherwise.
+func watch(t *testing.T, n *Node, secret string, protocols ...string) *watcher {
 	t.Helper()
-	conn, _, err := websocket.DefaultDialer.DialContext(t.Context(), "ws"+strings.TrimPrefix(n.URL(), "http")+"ws/entity-sync/", nil)
+	conn, _, err := (&websocket.Dialer{Subprotocols: protocols}).DialContext(t.Context(), "ws"+strings.TrimPrefix(n.URL(), "http")+"ws/entity-sync/", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,6 +211,7 @@ func (w *watcher) until(what string, ok func(row map[string]any) bool) map[strin
 		if err != nil {
 			w.t.Fatalf("waiting for %s: %v", what, err)
 		}
+		w.frames = append(w.frames, string(frame))
 		var row map[string]any
 		d := json.NewDecoder(bytes.NewReader(frame))
 		if err := d.Decode(&row); err != nil {

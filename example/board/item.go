@@ -3,26 +3,9 @@ package main
 import (
 	"fmt"
 	"strings"
-	"time"
 	"unicode"
 	"unicode/utf8"
 )
-
-// Item is one row of the board as the database has it.
-type Item struct {
-	ID         string
-	Name       string
-	Quantity   int64
-	PriceCents int64
-	CostCents  int64 // for managers only
-	Written    Stamp
-}
-
-// Stamp says when and on which node something was last written.
-type Stamp struct {
-	At   time.Time
-	Node string
-}
 
 // NewItem is what the request to add an item says.
 type NewItem struct {

@@ -4,7 +4,8 @@
 //	go run ./example/board
 //
 // It needs nothing installed: NSQ and SQLite are inside. With DATABASE_URL set
-// it keeps its rows in PostgreSQL instead.
+// it keeps its rows in PostgreSQL instead, where policies decide who sees what and
+// an outbox announces every write.
 package main
 
 import (
@@ -82,7 +83,7 @@ func fail(stderr io.Writer, err error) int {
 func greet(stdout io.Writer, d *Demo, c Config) {
 	rows := "SQLite, in a temporary file (set DATABASE_URL for PostgreSQL)"
 	if c.DatabaseURL != "" {
-		rows = "PostgreSQL, in the tables board_items and board_list"
+		rows = "PostgreSQL, in the schema " + postgresSchema
 	}
 	fmt.Fprintf(stdout, `
   Entity Sync: the stock board

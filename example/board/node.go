@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/entity-sync/entity-sync/es"
+	"github.com/entity-sync/entity-sync/shared"
 )
 
 // Node is one server of the board. It shares the database and NSQ with the
@@ -19,7 +20,7 @@ type Node struct {
 
 	listener  net.Listener
 	sync      *es.EntitySync
-	announcer *Announcer
+	announcer *Announcer // nil with an outbox
 	server    *http.Server
 	served    chan struct{} // closed when the server has stopped taking connections
 }
@@ -29,27 +30,30 @@ type nodeConfig struct {
 	name     string
 	listener net.Listener
 	page     pageData
-	store    *Store
+	store    Store
 	nsqAddr  string
 	log      *slog.Logger
 }
 
 // startNode starts a node, which owns c.listener unless there is an error.
-func startNode(c nodeConfig) (*Node, error) {
+func startNode(ctx context.Context, c nodeConfig) (*Node, error) {
 	n := &Node{Name: c.name, listener: c.listener, served: make(chan struct{})}
 	log := c.log.With(slog.String("node", c.name))
 	var err error
-	n.sync, err = es.New(es.Config{NSQAddr: c.nsqAddr, Logger: log})
+	n.sync, err = es.New(es.Config{NSQAddr: c.nsqAddr, Outbox: c.store.Outbox(), Logger: log})
 	if err != nil {
 		return nil, fmt.Errorf("setting up Entity Sync: %w", err)
 	}
-	n.announcer = StartAnnouncer(n.sync, log)
+	announce := n.wakeOutbox
+	if c.store.Outbox() == nil {
+		n.announcer = StartAnnouncer(n.sync, log)
+		announce = n.announcer.Announce
+	}
 	mux := http.NewServeMux()
 	mux.Handle("/ws/entity-sync/", n.sync)
-	(&API{node: c.name, store: c.store, announce: n.announcer.Announce, log: log}).Mount(mux)
-	if err := errors.Join(registerEntities(n.sync, c.store), mountPage(mux, c.page)); err != nil {
-		n.announcer.Stop()
-		return nil, errors.Join(err, n.sync.Close(context.Background()))
+	(&API{node: c.name, store: c.store, announce: announce, log: log}).Mount(mux)
+	if err := errors.Join(c.store.Register(ctx, n.sync), mountPage(mux, c.page)); err != nil {
+		return nil, errors.Join(err, n.closeSync(context.WithoutCancel(ctx)))
 	}
 	n.server = &http.Server{
 		Handler: mux,
@@ -64,6 +68,13 @@ func startNode(c nodeConfig) (*Node, error) {
 	}
 	go n.serve(log)
 	return n, nil
+}
+
+// wakeOutbox is all there is to announcing where the keys were written with the
+// rows: they will be, now rather than in a moment.
+func (n *Node) wakeOutbox(context.Context, ...shared.EntityKey) bool {
+	n.sync.Outbox().Wake()
+	return true
 }
 
 func (n *Node) serve(log *slog.Logger) {
@@ -99,7 +110,9 @@ func (n *Node) URL() string { return "http://" + n.listener.Addr().String() + "/
 
 // closeSync sends the node's WebSocket clients away and leaves NSQ.
 func (n *Node) closeSync(ctx context.Context) error {
-	n.announcer.Stop()
+	if n.announcer != nil {
+		n.announcer.Stop()
+	}
 	return n.sync.Close(ctx)
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/pgtest"
 )
 
 // process is the program as a person starts it.
@@ -108,10 +109,17 @@ func (p *process) stop(t *testing.T, signal os.Signal) time.Duration {
 
 func TestProcessEndsCleanly(t *testing.T) {
 	program := buildBoard(t)
-	for _, signal := range []os.Signal{syscall.SIGTERM, os.Interrupt} {
-		t.Run(signal.String(), func(t *testing.T) {
+	for name, c := range map[string]struct {
+		signal      os.Signal
+		databaseURL string
+	}{
+		"terminated":             {syscall.SIGTERM, ""},
+		"interrupted":            {os.Interrupt, ""},
+		"terminated, PostgreSQL": {syscall.SIGTERM, pgtest.Shared(t).NewDatabase(t).URL()},
+	} {
+		t.Run(name, func(t *testing.T) {
 			temp := t.TempDir()
-			p := startBoard(t, boardCommand(program, temp, nil, "-node1", "127.0.0.1:0", "-node2", "127.0.0.1:0"))
+			p := startBoard(t, boardCommand(program, temp, []string{"DATABASE_URL=" + c.databaseURL}, "-node1", "127.0.0.1:0", "-node2", "127.0.0.1:0"))
 			if len(p.urls) != 2 {
 				t.Fatalf("the banner names %q, want two addresses", p.urls)
 			}
@@ -120,7 +128,7 @@ func TestProcessEndsCleanly(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			w := &watcher{t, conn}
+			w := &watcher{t: t, conn: conn}
 			defer conn.Close()
 			w.say("secret", guestSecret)
 			w.subscribe("board", "all")
@@ -131,7 +139,7 @@ func TestProcessEndsCleanly(t *testing.T) {
 				conn.Close()
 				left <- err
 			}()
-			if took := p.stop(t, signal); took > 5*time.Second {
+			if took := p.stop(t, c.signal); took > 5*time.Second {
 				t.Errorf("ending took %v, want less than 5s", took)
 			}
 			if err := <-left; !websocket.IsCloseError(err, websocket.CloseServiceRestart) {

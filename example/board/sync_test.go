@@ -3,13 +3,17 @@ package main
 import (
 	"slices"
 	"testing"
+
+	"github.com/entity-sync/entity-sync/shared"
 )
 
 func isItem(row map[string]any) bool { return row["type"] == "item" }
 
 // A row arrives on the other node, as each person there may see it.
-func TestRowsByRole(t *testing.T) {
-	d := startDemo(t, Config{})
+func TestRowsByRole(t *testing.T) { onEach(t, testRowsByRole) }
+
+func testRowsByRole(t *testing.T, c Config) {
+	d := startDemo(t, c)
 	id := addItem(t, d.Nodes[0], "Kettle")
 	guest, manager := watch(t, d.Nodes[1], guestSecret), watch(t, d.Nodes[1], managerSecret)
 	for _, w := range []*watcher{guest, manager} {
@@ -32,8 +36,10 @@ func TestRowsByRole(t *testing.T) {
 }
 
 // A new secret in the same socket changes what is seen.
-func TestChangeOfRole(t *testing.T) {
-	d := startDemo(t, Config{})
+func TestChangeOfRole(t *testing.T) { onEach(t, testChangeOfRole) }
+
+func testChangeOfRole(t *testing.T, c Config) {
+	d := startDemo(t, c)
 	id := addItem(t, d.Nodes[0], "Kettle")
 	w := watch(t, d.Nodes[0], guestSecret)
 	w.subscribe("board-items", id)
@@ -47,8 +53,10 @@ func TestChangeOfRole(t *testing.T) {
 }
 
 // Somebody unknown gets nothing; as soon as they are known, they do.
-func TestNobodyGetsNothing(t *testing.T) {
-	d := startDemo(t, Config{})
+func TestNobodyGetsNothing(t *testing.T) { onEach(t, testNobodyGetsNothing) }
+
+func testNobodyGetsNothing(t *testing.T, c Config) {
+	d := startDemo(t, c)
 	w := watch(t, d.Nodes[0], "letmein")
 	w.subscribe("board", "all")
 	w.say("secret", guestSecret)
@@ -61,8 +69,24 @@ func TestNobodyGetsNothing(t *testing.T) {
 	})
 }
 
-func TestListOfItems(t *testing.T) {
-	d := startDemo(t, Config{})
+func TestNobodyIsRefused(t *testing.T) { onEach(t, testNobodyIsRefused) }
+
+func testNobodyIsRefused(t *testing.T, c Config) {
+	d := startDemo(t, c)
+	w := watch(t, d.Nodes[0], "letmein", "entity-sync.v2")
+	for _, key := range []shared.EntityKey{wholeBoard, itemKey("any")} {
+		w.subscribe(string(key.Entity), key.ID)
+		w.until("that it is forbidden", func(message map[string]any) bool {
+			body, _ := message["body"].(map[string]any)
+			return message["action"] == "unsubscribed" && body["entity"] == string(key.Entity) && body["code"] == "forbidden"
+		})
+	}
+}
+
+func TestListOfItems(t *testing.T) { onEach(t, testListOfItems) }
+
+func testListOfItems(t *testing.T, c Config) {
+	d := startDemo(t, c)
 	w := watch(t, d.Nodes[1], guestSecret)
 	w.subscribe("board", "all")
 	has := func(id string) func(map[string]any) bool {
@@ -95,6 +119,6 @@ func TestBrokerRestart(t *testing.T) {
 	}
 	changed := func(row map[string]any) bool { return row["quantity"] == 77.0 }
 	near.until("the change, on the node that wrote it", changed)
-	startBroker(t, d)
+	startBroker(t, d.Broker, d.Nodes...)
 	far.until("the change, once NSQ is back", changed)
 }

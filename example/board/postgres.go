@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/entity-sync/entity-sync/db"
+	"github.com/entity-sync/entity-sync/es"
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+//go:embed postgres.sql
+var postgresSQL string
+
+const (
+	// postgresSchema holds all that the board makes in a database, its outbox too:
+	// it is nobody else's.
+	postgresSchema = "entity_sync_board"
+
+	// postgresRole is who the nodes work as, whoever DATABASE_URL is: policies do
+	// not hold for a superuser, nor for the owner of the tables.
+	postgresRole = "board_app"
+)
+
+// postgres is a Store that sees to it itself: policies decide who sees what, and
+// triggers write to the outbox what is to be announced, whoever writes.
+type postgres struct {
+	tables
+	pool *pgxpool.Pool
+}
+
+func openPostgres(ctx context.Context, url string) (*postgres, error) {
+	config, err := db.ParseConfig(url)
+	if err != nil {
+		return nil, err
+	}
+	config.ConnConfig.RuntimeParams["search_path"] = postgresSchema
+	if err := migrate(ctx, config.ConnConfig); err != nil {
+		return nil, err
+	}
+	config.ConnConfig.RuntimeParams["role"] = postgresRole
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	p := &postgres{tables{stdlib.OpenDBFromPool(pool), `SELECT set_config('board.role', $1, true)`}, pool}
+	if err := pool.Ping(ctx); err != nil {
+		return nil, errors.Join(roleError(config.ConnConfig, err), p.Close())
+	}
+	if err := p.fill(ctx); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	return p, nil
+}
+
+// Close is called after the node was closed that fetches from the Store.
+func (p *postgres) Close() error {
+	err := p.db.Close()
+	p.pool.Close()
+	return err
+}
+
+// migrate makes what is missing, as who DATABASE_URL says: all of it, or nothing.
+func migrate(ctx context.Context, config *pgx.ConnConfig) error {
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return fmt.Errorf("the database cannot be reached: %w", err)
+	}
+	defer conn.Close(ctx)
+	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		// Of several that start at once, one makes it and the others find it.
+		if _, err := tx.Exec(ctx, `select pg_advisory_xact_lock(hashtext($1))`, postgresSchema); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, roleSQL); err != nil {
+			return roleError(config, err)
+		}
+		if _, err := tx.Exec(ctx, `create schema if not exists `+postgresSchema); err != nil {
+			return fmt.Errorf("making the schema: %w", err)
+		}
+		if err := db.EnsureSchema(ctx, tx); err != nil {
+			return err
+		}
+		var made bool
+		if err := tx.QueryRow(ctx, `select to_regclass('items') is not null`).Scan(&made); err != nil {
+			return err
+		}
+		if !made {
+			if _, err := tx.Exec(ctx, tablesSQL+postgresSQL); err != nil {
+				return fmt.Errorf("making the tables: %w", err)
+			}
+		}
+		return track(ctx, tx)
+	})
+}
+
+// track has whatever anybody writes announced: as a change of the item, and of the
+// list that it is in.
+func track(ctx context.Context, tx pgx.Tx) error {
+	return errors.Join(
+		db.Track(ctx, tx, "items", itemEntity, "id"),
+		db.Track(ctx, tx, "costs", itemEntity, "item"),
+		db.Track(ctx, tx, "items", boardEntity, "list"),
+	)
+}
+
+// roleSQL makes the role, which all databases of a server have in common, and lets
+// who makes it take it on.
+const roleSQL = `
+	do $$ begin
+		if to_regrole('` + postgresRole + `') is null then
+			create role ` + postgresRole + ` nologin;
+			grant ` + postgresRole + ` to current_user;
+		end if;
+	exception when duplicate_object or unique_violation then null; -- another was quicker
+	end $$`
+
+// roleError says what to do about the role.
+func roleError(config *pgx.ConnConfig, err error) error {
+	return fmt.Errorf("the nodes cannot work as the role %[1]s, for which policies hold: %[2]w; a superuser can mend it: CREATE ROLE %[1]s NOLOGIN; GRANT %[1]s TO %[3]s",
+		postgresRole, err, pgx.Identifier{config.User}.Sanitize())
+}
+
+func (p *postgres) Outbox() *db.Outbox { return &db.Outbox{Pool: p.pool} }
+
+func (p *postgres) Register(ctx context.Context, node *es.EntitySync) error {
+	items := db.BatchOf[itemRow](p.pool, itemSQL+` WHERE i.id = any($1)`).AsViewer(claims)
+	lists := db.RowsOf[boardRow](p.pool, `
+		SELECT 'board' AS type, id, written_at / 1000.0 AS written_at, written_on,
+			array(SELECT id FROM items WHERE list = lists.id ORDER BY created_at, id) AS items
+		FROM lists WHERE id = $1`).AsViewer(claims)
+	return errors.Join(
+		es.RegisterQuery(ctx, node, itemEntity, items, byRole),
+		// A change of an item is announced as one of its list, which is mostly as it was.
+		es.RegisterQuery(ctx, node, boardEntity, lists, byRole, es.WithOnlyDifferences()),
+	)
+}
+
+// claims says who the holder of a secret is, for the policies to decide.
+func claims(_ context.Context, secret string) (map[string]string, error) {
+	role := RoleOf(secret)
+	if role == Nobody {
+		return nil, shared.ErrForbidden
+	}
+	return map[string]string{"board.role": string(role)}, nil
+}
