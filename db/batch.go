@@ -8,44 +8,21 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/entity-sync/entity-sync/shared"
 )
 
 // readBatch runs the statement for the ids of one viewer's requests.
 func (f *fetch) readBatch(ctx context.Context, v viewer) {
-	b := batch{fetch: f, settings: v.settings, found: make(map[string]*found, len(v.requests))}
+	read := f.readTogether
+	if !f.plan[0].id.isPlain() {
+		read = f.readApart
+	}
+	found := read(ctx, v)
 	for _, i := range v.requests {
-		if id, ok := f.plan[0].id.normal(f.requests[i].Key.ID); ok && b.found[id] == nil {
-			b.found[id] = &found{}
-			b.ids = append(b.ids, id)
-		}
+		r := found[f.requests[i].Key.ID]
+		f.results[i] = shared.Result{Rows: r.rows, Err: f.query.outcome(r.rows, r.err)}
 	}
-	err := b.read(ctx, b.ids)
-	if err == nil && b.stray && !b.matched {
-		err = errStray
-	}
-	for _, i := range v.requests {
-		r := &f.results[i]
-		id, ok := f.plan[0].id.normal(f.requests[i].Key.ID)
-		switch {
-		case !ok:
-			r.Err = f.query.outcome(nil, nil)
-		case err != nil:
-			r.Err = err
-		default:
-			r.Rows, r.Err = b.found[id].rows, b.found[id].err
-			r.Err = f.query.outcome(r.Rows, r.Err)
-		}
-	}
-}
-
-// batch is the keys of one viewer.
-type batch struct {
-	fetch    *fetch
-	settings []setting
-	ids      []string // each once, as PostgreSQL writes them
-	found    map[string]*found
-	matched  bool // a row is of one of them
-	stray    bool // a row is of none
 }
 
 // found is what was read of one id.
@@ -55,54 +32,80 @@ type found struct {
 	err  error
 }
 
-// errStray is for a statement whose first column is not the id. Some rows may
-// well be of ids that are written in another way than they were asked for, where
-// the type does not tell case, say: those are not found.
-var errStray = errors.New("no row belongs to an id that was asked for: the statement's first column must be the id")
-
-// read reads the rows of ids. One that cannot be an id fails the statement for all
-// of them: it is looked for by halves, and then just has no rows.
-func (b *batch) read(ctx context.Context, ids []string) error {
-	if len(ids) == 0 {
-		return nil
-	}
-	f := b.fetch
-	err := f.query.run(ctx, b.settings, f.plan, []string{arrayLiteral(ids)}, b.add)
-	if !isBadID(err) {
-		return err
-	}
-	if len(ids) == 1 {
-		return nil
-	}
-	for _, half := range [][]string{ids[:len(ids)/2], ids[len(ids)/2:]} {
-		if err := b.read(ctx, half); err != nil {
-			return err
+// readApart runs the statement for each id by itself: of types whose equal values
+// may be different texts, as 1.5 and 1.50 are of numeric, and of which only
+// PostgreSQL knows what is none.
+func (f *fetch) readApart(ctx context.Context, v viewer) map[string]found {
+	all := make(map[string]found, len(v.requests))
+	for _, i := range v.requests {
+		id := f.requests[i].Key.ID
+		if _, done := all[id]; !done {
+			rows, err := f.readOne(ctx, v.settings, id)
+			all[id] = found{rows: rows, err: err}
 		}
 	}
-	return nil
+	return all
 }
 
-func (b *batch) add(row pgx.Rows) error {
-	id := row.RawValues()[0]
-	f := b.found[string(id)]
-	if id == nil || f == nil {
-		b.stray = true
+// errStray is for a statement whose first column is not the id.
+var errStray = errors.New("no row belongs to an id that was asked for: the statement's first column must be the id")
+
+// readTogether runs the statement once. Its first column says which id a row
+// belongs to.
+func (f *fetch) readTogether(ctx context.Context, v viewer) map[string]found {
+	normal := make(map[string]*found, len(v.requests)) // by id as PostgreSQL writes it
+	all := make(map[string]found, len(v.requests))
+	var ids []string
+	for _, i := range v.requests {
+		if id, ok := f.plan[0].id.normal(f.requests[i].Key.ID); ok && normal[id] == nil {
+			normal[id] = &found{}
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) == 0 {
+		return all
+	}
+	var matched, stray bool
+	err := f.query.run(ctx, v.settings, f.plan, []string{arrayLiteral(ids)}, func(row pgx.Rows) error {
+		id := row.RawValues()[0]
+		of := normal[string(id)]
+		if id == nil || of == nil {
+			stray = true
+			return nil
+		}
+		matched = true
+		of.add(f.query, row)
 		return nil
+	})
+	if err == nil && stray && !matched {
+		err = errStray
 	}
-	b.matched = true
+	for _, i := range v.requests {
+		id := f.requests[i].Key.ID
+		switch n, ok := f.plan[0].id.normal(id); {
+		case ok && err != nil:
+			all[id] = found{err: err}
+		case ok:
+			all[id] = *normal[n]
+		}
+	}
+	return all
+}
+
+// add takes a row. One that cannot be taken is the trouble of its own key.
+func (f *found) add(q *Query, row pgx.Rows) {
 	if f.err != nil {
-		return nil //nolint:nilerr // it is that key's alone
+		return
 	}
-	var text []byte
-	text, f.err = b.fetch.query.encode(withoutID{row})
-	if f.size += len(text); f.err == nil && f.size > b.fetch.query.maxBytes {
-		f.err = fmt.Errorf("the rows come to more than %d bytes", b.fetch.query.maxBytes)
+	text, err := q.encode(row)
+	if f.size += len(text); err == nil && f.size > q.maxBytes {
+		err = fmt.Errorf("the rows come to more than %d bytes", q.maxBytes)
+	}
+	if err != nil {
+		f.rows, f.err = nil, err
+		return
 	}
 	f.rows = append(f.rows, text)
-	if f.err != nil {
-		f.rows = nil
-	}
-	return nil
 }
 
 // withoutID is a row but for the id that was put in front of it.

@@ -16,11 +16,12 @@ import (
 var ErrBadQuery = errors.New("bad query")
 
 // Check asks the database whether the statements can be run. It returns an error
-// wrapping ErrBadQuery for one that is wrong, that does not take the id as its one
-// parameter, or that has two columns of one name.
+// wrapping ErrBadQuery for one that is wrong or that the pool's role may not run,
+// that does not take the id as its one parameter, or that has two columns of one
+// name.
 //
 // Of a Query made by AsViewer every table with row-level security must be one
-// where it applies to the pool's role, and one such table there must be: it does
+// where it applies to the pool's role, and each statement must read one: it does
 // not apply to superusers, roles with BYPASSRLS, the table's owner unless it is
 // forced, and through views that read with the rights of such an owner. The error
 // says how to mend it.
@@ -58,21 +59,22 @@ func (q *Query) check(ctx context.Context) (plan []statement, err error) {
 		return nil, err
 	}
 	defer conn.Release()
-	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		for i, source := range q.sources {
+	for i, source := range q.sources {
+		err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 			s, err := q.prepare(ctx, tx, strings.TrimRight(source, "; \t\r\n"))
-			if err != nil {
-				return fmt.Errorf("statement %d of %d: %w", i+1, len(q.sources), err)
+			if err == nil && q.claims != nil {
+				// The transaction holds a lock on every table that the statement reads:
+				// that is how they are known.
+				err = protected(ctx, tx)
 			}
 			plan = append(plan, s)
+			return err
+		})
+		if err != nil {
+			err = fmt.Errorf("statement %d of %d: %w", i+1, len(q.sources), err)
+			break
 		}
-		if q.claims != nil {
-			// The transaction holds a lock on every table that the statements read:
-			// that is how they are known.
-			return protected(ctx, tx)
-		}
-		return nil
-	})
+	}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && isMistake(pgErr) {
 		err = fmt.Errorf("%w: %w", ErrBadQuery, err)
 	}
@@ -104,6 +106,16 @@ func (q *Query) prepare(ctx context.Context, tx pgx.Tx, source string) (statemen
 		names[field.Name] = true
 	}
 	s := statement{sql: source, id: idType(described.ParamOIDs[0])}
+	var array bool
+	if err := tx.QueryRow(ctx, "select typcategory = 'A' from pg_type where oid = $1", uint32(s.id)).Scan(&array); err != nil {
+		return statement{}, err
+	}
+	switch {
+	case array && !q.batch:
+		return statement{}, fmt.Errorf("%w: $1 is an array, want one id: = any($1) is for Batch", ErrBadQuery)
+	case !array && q.batch:
+		return statement{}, fmt.Errorf("%w: $1 is not an array of ids: a batch wants = any($1)", ErrBadQuery)
+	}
 	first := described.Fields[0]
 	switch {
 	case q.batch:
@@ -118,11 +130,16 @@ func (q *Query) prepare(ctx context.Context, tx pgx.Tx, source string) (statemen
 	case q.typed == nil:
 		s.sql = fmt.Sprintf("select row_to_json(r)::text from (\n%s\n) r", source)
 	}
-	_, err = tx.Conn().PgConn().Prepare(ctx, "", s.sql, nil)
+	if _, err = tx.Conn().PgConn().Prepare(ctx, "", s.sql, nil); err != nil {
+		return statement{}, err
+	}
+	// The rights to the tables are looked at when it is run.
+	nobody := fmt.Sprintf("select from (\n%s\n) r limit 0", source)
+	err = tx.Conn().PgConn().ExecParams(ctx, nobody, [][]byte{nil}, described.ParamOIDs, nil, nil).Read().Err
 	return s, err
 }
 
-// isArrayOf reports whether t may be an array of the type. It is certain only of
+// isArrayOf reports whether an array, t, may be of the type. It is certain only of
 // types that it knows.
 func (t idType) isArrayOf(element uint32) bool {
 	switch t {
@@ -130,8 +147,6 @@ func (t idType) isArrayOf(element uint32) bool {
 		return element == pgtype.Int2OID || element == pgtype.Int4OID || element == pgtype.Int8OID
 	case pgtype.UUIDArrayOID:
 		return element == pgtype.UUIDOID
-	case pgtype.Int2OID, pgtype.Int4OID, pgtype.Int8OID, pgtype.UUIDOID, pgtype.TextOID, pgtype.VarcharOID:
-		return false
 	default:
 		return true
 	}

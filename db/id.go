@@ -1,6 +1,7 @@
 package db
 
 import (
+	"context"
 	"errors"
 	"strconv"
 	"strings"
@@ -38,11 +39,41 @@ func normalInt(id string, bits int) (string, bool) {
 	return strconv.FormatInt(n, 10), err == nil
 }
 
-// isBadID reports whether PostgreSQL could not take an id for what the statement
-// compares it with, rather than something in a row.
-func isBadID(err error) bool {
+// isPlain reports whether normal tells what cannot be an id, and equal ids are then
+// the same text.
+func (t idType) isPlain() bool {
+	switch t {
+	case pgtype.Int2OID, pgtype.Int2ArrayOID, pgtype.Int4OID, pgtype.Int4ArrayOID, pgtype.Int8OID, pgtype.Int8ArrayOID,
+		pgtype.UUIDOID, pgtype.UUIDArrayOID, pgtype.TextOID, pgtype.TextArrayOID, pgtype.VarcharOID, pgtype.VarcharArrayOID:
+		return true
+	default:
+		return false
+	}
+}
+
+// takes reports whether PostgreSQL takes the text for a value of the type. Only that
+// tells an id that cannot be one from a row in disorder, which must not be taken
+// for gone.
+func (q *Query) takes(ctx context.Context, t idType, text string) (bool, error) {
+	if t.isPlain() {
+		return true, nil
+	}
+	conn, err := q.pool.Acquire(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer conn.Release()
+	err = conn.Conn().PgConn().ExecParams(ctx, "select $1 is null", [][]byte{[]byte(text)}, []uint32{uint32(t)}, nil, nil).Read().Err
+	if isDataException(err) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// isDataException reports whether PostgreSQL could not take a text for what it
+// should be: an id, or something in a row.
+func isDataException(err error) bool {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
-	// Whatever the language of its messages, the server says which parameter it
-	// could not read. Class 22 is "data exception".
-	return ok && strings.HasPrefix(pgErr.Code, "22") && strings.Contains(pgErr.Where, "$1")
+	// Class 22 is "data exception", 23514 what the check of a domain says.
+	return ok && (strings.HasPrefix(pgErr.Code, "22") || pgErr.Code == "23514")
 }

@@ -164,6 +164,9 @@ func (f *fetch) readOne(ctx context.Context, settings []setting, id string) ([][
 		if args[i], ok = s.id.normal(id); !ok {
 			return nil, nil
 		}
+		if f.query.batch {
+			args[i] = arrayLiteral(args[i : i+1])
+		}
 	}
 	var rows [][]byte
 	size := 0
@@ -178,13 +181,20 @@ func (f *fetch) readOne(ctx context.Context, settings []setting, id string) ([][
 		rows = append(rows, b)
 		return nil
 	})
-	if isBadID(err) {
-		return nil, nil
+	if isDataException(err) {
+		for i, s := range f.plan {
+			if takes, probed := f.query.takes(ctx, s.id, args[i]); probed != nil || !takes {
+				return nil, probed
+			}
+		}
 	}
 	return rows, err
 }
 
-func (q *Query) encode(row pgx.CollectableRow) ([]byte, error) {
+func (q *Query) encode(row pgx.Rows) ([]byte, error) {
+	if q.batch {
+		row = withoutID{row}
+	}
 	if q.typed != nil {
 		return q.typed(row)
 	}

@@ -214,11 +214,16 @@ func TestCheckRefusesARoleThatBypassesPolicies(t *testing.T) {
 		t.Errorf("with another table that has none: %v", err)
 	}
 	refused(check(pool, "people"), "no table that is read has row-level security")
+	refused(db.Rows(pool, "select id from items where id = $1", "select id from people where id = $1").AsViewer(db.Setting("app.viewer")).Check(t.Context()),
+		"statement 2 of 2: bad query: no table that is read has row-level security")
 	refused(check(pool, "listed"), "run ALTER VIEW listed SET (security_invoker = true)")
 	d.Exec(t, "alter view listed set (security_invoker = true)")
 	if err := check(pool, "listed"); err != nil {
 		t.Errorf("with a view that reads with the rights of who asks: %v", err)
 	}
+	d.Exec(t, "revoke select on people from "+role)
+	refused(check(pool, "items natural join people"), "permission denied for table people")
+	d.Exec(t, "grant select on people to "+role)
 	d.Exec(t, "alter table items owner to "+role)
 	refused(check(pool, "items"), "run ALTER TABLE items FORCE ROW LEVEL SECURITY")
 	refused(check(pool, "items natural join people"), "run ALTER TABLE items FORCE ROW LEVEL SECURITY")
