@@ -75,7 +75,8 @@ func (q *Query) check(ctx context.Context) (plan []statement, err error) {
 			break
 		}
 	}
-	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && isMistake(pgErr) {
+	// No row has been looked at yet: what is no value of its type stands in a statement.
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && (isMistake(pgErr) || isDataException(pgErr)) {
 		err = fmt.Errorf("%w: %w", ErrBadQuery, err)
 	}
 	return plan, err
@@ -122,13 +123,13 @@ func (q *Query) prepare(ctx context.Context, tx pgx.Tx, source string) (statemen
 		if !s.id.isArrayOf(first.DataTypeOID) {
 			return statement{}, fmt.Errorf("%w: the first column, %q, cannot be the id that = any($1) takes: their types differ", ErrBadQuery, first.Name)
 		}
-		row := "row_to_json(r)::text"
+		row := "row_to_json(r.*)::text"
 		if q.typed != nil {
 			row = "r.*"
 		}
 		s.sql = fmt.Sprintf("select r.%s::text, %s from (\n%s\n) r", pgx.Identifier{first.Name}.Sanitize(), row, source)
 	case q.typed == nil:
-		s.sql = fmt.Sprintf("select row_to_json(r)::text from (\n%s\n) r", source)
+		s.sql = fmt.Sprintf("select row_to_json(r.*)::text from (\n%s\n) r", source)
 	}
 	if _, err = tx.Conn().PgConn().Prepare(ctx, "", s.sql, nil); err != nil {
 		return statement{}, err

@@ -43,7 +43,7 @@ var notFound = shared.ErrNotFound.Error()
 
 func TestRows(t *testing.T) {
 	d := pgtest.Shared(t).NewDatabase(t, `
-		create table items (id bigint primary key, "Full Name" text, price numeric(10,2), tags text[], at timestamptz, gone int);
+		create table items (id bigint primary key, "Full Name" text, price numeric(10,2), tags text[], at timestamptz, r int);
 		insert into items values (7, 'A "pot"', 12.50, '{a,b}', '2026-01-02 03:04:05+00', null)`)
 	pool := open(t, d.URL(), 2)
 	q := db.Rows(pool, `
@@ -57,7 +57,7 @@ func TestRows(t *testing.T) {
 		with found as (select * from items where id = $1)
 		select * from found -- all of it`)
 	rows, err := q.Fetch(t.Context(), idOf("7"), "")
-	want(t, "a row", rows, err, `{"id":7,"Full Name":"A \"pot\"","price":12.50,"tags":["a","b"],"at":"2026-01-02T03:04:05+00:00","gone":null}`)
+	want(t, "a row", rows, err, `{"id":7,"Full Name":"A \"pot\"","price":12.50,"tags":["a","b"],"at":"2026-01-02T03:04:05+00:00","r":null}`)
 	for _, id := range []string{"8", "x", "7.0", "99999999999999999999", "7; drop table items"} {
 		rows, err := q.Fetch(t.Context(), idOf(id), "")
 		want(t, id, rows, err, notFound)
@@ -271,7 +271,7 @@ func TestTooManyBytes(t *testing.T) {
 }
 
 func TestQueriesThatCannotBeRun(t *testing.T) {
-	d := pgtest.Shared(t).NewDatabase(t, `create table items (id int primary key, name text)`)
+	d := pgtest.Shared(t).NewDatabase(t, `create type size as enum ('small'); create table items (id int primary key, name text, kind size)`)
 	pool := open(t, d.URL(), 1)
 	for what, q := range map[string]*db.Query{
 		"has 0 parameters":              db.Rows(pool, "select * from items"),
@@ -280,6 +280,7 @@ func TestQueriesThatCannotBeRun(t *testing.T) {
 		"returns no columns":            db.Rows(pool, "delete from items where id = $1"),
 		"there is no statement":         db.Rows(pool),
 		"no_such_table":                 db.Rows(pool, "select * from no_such_table where id = $1"),
+		"invalid input value":           db.Rows(pool, "select * from items where id = $1 and kind = 'smal'"),
 		"syntax error":                  db.Rows(pool, "delete from items where id = $1 returning id"),
 		"statement 2 of 2":              db.Rows(pool, "select * from items where id = $1", "select nothing"),
 		"= any($1) is for Batch":        db.Rows(pool, "select * from items where id = any($1)"),
