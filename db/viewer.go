@@ -6,14 +6,15 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/entity-sync/entity-sync/shared"
 )
 
 // Claims says who the holder of a secret is, as settings that policies read with
 // current_setting: {"app.viewer": "42", "app.tenant": "7"}. Their names hold a dot.
-// An error that is shared.ErrForbidden ends the client's subscription, any other
-// is tried again. It is called once for each secret of a fetch.
+// An error that is shared.ErrForbidden ends the client's subscription, and so does a
+// value with NUL or what is not UTF-8; any other error is tried again. It is called once for each secret of a fetch.
 type Claims func(ctx context.Context, secret string) (map[string]string, error)
 
 // Setting is Claims for policies that look the secret up themselves: it is the
@@ -90,6 +91,11 @@ func (q *Query) settings(ctx context.Context, secret shared.Secret) ([]setting, 
 		// Without a dot it is one of PostgreSQL's own, such as role.
 		if !strings.Contains(name, ".") {
 			return nil, fmt.Errorf("db: the claim %q cannot be a setting of an application: its name has no dot", name)
+		}
+		// No policy can know it: it is not for PostgreSQL to fail for ever on what a
+		// client has made up.
+		if v := claims[name]; !utf8.ValidString(v) || strings.Contains(v, "\x00") {
+			return nil, fmt.Errorf("db: the claim %q is no text of PostgreSQL's: %w", name, shared.ErrForbidden)
 		}
 		settings = append(settings, setting{name, claims[name]})
 	}

@@ -103,6 +103,17 @@ func TestClaims(t *testing.T) {
 	}
 }
 
+// What a client makes up as its secret ends its subscription, and fails nothing.
+func TestASecretThatIsNoText(t *testing.T) {
+	_, pool := newViewed(t, 1)
+	q := db.Rows(pool, "select text from items where id = $1").AsViewer(db.Setting("app.viewer"))
+	for _, secret := range []string{"a\x00b", "\xff"} {
+		if rows, err := q.Fetch(t.Context(), idOf("1"), secret); !errors.Is(err, shared.ErrForbidden) {
+			t.Errorf("%q gets %q, %v", secret, rows, err)
+		}
+	}
+}
+
 // Whatever becomes of a fetch, the next user of its connection is nobody.
 func TestNothingOfAViewerStaysOnAConnection(t *testing.T) {
 	d, pool := newViewed(t, 1)
