@@ -3,6 +3,7 @@ package db
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -43,7 +44,8 @@ func ParseConfig(connString string) (*pgxpool.Config, error) {
 		"statement_timeout":                   statementTimeout,
 		"idle_in_transaction_session_timeout": idleInTransactionTimeout,
 	} {
-		if _, set := c.ConnConfig.RuntimeParams[name]; !set {
+		// In options, "-c name=value", it would lose against what is set here.
+		if _, set := c.ConnConfig.RuntimeParams[name]; !set && !strings.Contains(c.ConnConfig.RuntimeParams["options"], name) {
 			c.ConnConfig.RuntimeParams[name] = fmt.Sprint(d.Milliseconds())
 		}
 	}

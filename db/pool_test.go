@@ -108,3 +108,17 @@ func TestParseConfigLeavesWhatIsSaid(t *testing.T) {
 		t.Error("a bad connection string was taken")
 	}
 }
+
+func TestTimeoutsOfTheConnectionString(t *testing.T) {
+	d := pgtest.Shared(t).NewDatabase(t)
+	for what, c := range map[string]struct{ suffix, want string }{
+		"nothing":     {"", "30s"},
+		"a parameter": {"&statement_timeout=5000", "5s"},
+		"options":     {"&options=-c%20statement_timeout%3D5s", "5s"},
+	} {
+		var got string
+		if err := open(t, d.URL()+c.suffix, 1).QueryRow(t.Context(), "show statement_timeout").Scan(&got); err != nil || got != c.want {
+			t.Errorf("with %s: %s, %v, want %s", what, got, err, c.want)
+		}
+	}
+}
