@@ -46,7 +46,7 @@ func BenchmarkFetch(b *testing.B) {
 				}
 			}
 			parts := [][]shared.Request{requests}
-			if !c.query.Batches() {
+			if c.query.BatchSize() == 1 {
 				parts = nil
 				for i := range workers {
 					parts = append(parts, requests[i*keys/workers:(i+1)*keys/workers])

@@ -104,8 +104,23 @@ func (q *Query) MaxBytes(n int) *Query {
 // Pool returns where the Query reads.
 func (q *Query) Pool() *pgxpool.Pool { return q.pool }
 
-// Batches reports whether the Query was made by Batch or BatchOf.
-func (q *Query) Batches() bool { return q.batch }
+// viewersAtOnce bounds what one batch of AsViewer waits for: each viewer of it may
+// be a transaction, one after another, within the time of one fetch.
+const viewersAtOnce = 100
+
+// BatchSize is how many requests FetchBatch does well with: one at a time unless the
+// Query was made by Batch or BatchOf, 100 where each may be another viewer's, and zero for no
+// bound.
+func (q *Query) BatchSize() int {
+	switch {
+	case !q.batch:
+		return 1
+	case q.claims != nil:
+		return viewersAtOnce
+	default:
+		return 0
+	}
+}
 
 // Fetch reads the rows of one key. It is a shared.Fetcher.
 func (q *Query) Fetch(ctx context.Context, key shared.EntityKey, secret string) ([][]byte, error) {

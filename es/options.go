@@ -63,7 +63,7 @@ func WithMaxBytes(n int) Option {
 }
 
 // WithBatchSize bounds how many requests a handler given to RegisterBatch gets
-// at once. The default is 10,000.
+// at once. The default is 10,000. See RegisterQuery for its own.
 func WithBatchSize(n int) Option {
 	return func(s *settings) { s.BatchSize = n }
 }

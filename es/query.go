@@ -21,6 +21,9 @@ import (
 // wrapping db.ErrBadQuery where they cannot. A database that cannot be reached
 // before ctx ends is no error: the statements are then checked by the first fetch.
 //
+// WithBatchSize is for db.Batch. Its default is 100 for a query that is AsViewer,
+// whose viewers are read one after another, within WithTimeout.
+//
 // The entity types of one pool share three quarters of its connections, see
 // WithPool.
 func RegisterQuery(ctx context.Context, s *EntitySync, entity shared.EntityType, query *db.Query, opts ...Option) error {
@@ -31,8 +34,8 @@ func RegisterQuery(ctx context.Context, s *EntitySync, entity shared.EntityType,
 	if set.version != nil || set.revision != nil {
 		return fmt.Errorf("es: registering %q: WithVersion and WithRevision are not for queries", entity)
 	}
-	if !query.Batches() {
-		set.BatchSize = 1
+	if n := query.BatchSize(); n == 1 || set.BatchSize == 0 {
+		set.BatchSize = n
 	}
 	if set.MaxBytes > 0 {
 		query = query.MaxBytes(set.MaxBytes)

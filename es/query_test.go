@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -251,5 +252,53 @@ func TestAnErrorOfAPolicyDoesNotShowTheSecret(t *testing.T) {
 	}
 	if text := log.String(); !strings.Contains(text, "invalid input syntax") || strings.Contains(text, canary.Mark) {
 		t.Errorf("the log is %s", text)
+	}
+}
+
+// The viewers of a batch are read one after another, in the time of one fetch: many
+// of them must not be one batch.
+func TestABatchHasFewViewers(t *testing.T) {
+	d := pgtest.Shared(t).NewDatabase(t, `
+		create table items (id int primary key, name text); insert into items values (1, 'Tea');
+		alter table items enable row level security;
+		create policy anybody on items using (current_setting('app.viewer', true) <> '');
+		create role es_many login; grant select on items to es_many`)
+	t.Cleanup(func() { d.Exec(t, "drop owned by es_many cascade; drop role es_many") })
+	var mu sync.Mutex
+	viewers := make(map[context.Context]int) // of each fetch
+	q := db.Batch(openPool(t, d.URLAs("es_many"), 2), itemsSQL).AsViewer(func(ctx context.Context, secret string) (map[string]string, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		viewers[ctx]++
+		return map[string]string{"app.viewer": secret}, nil
+	})
+	s := newSync(t, es.Config{})
+	if err := es.RegisterQuery(t.Context(), s, "items", q); err != nil {
+		t.Fatal(err)
+	}
+	key := shared.EntityKey{Entity: "items", ID: "1"}
+	pages := make([]*page, 150)
+	for i := range pages {
+		pages[i] = newPage(t, s)
+		if err := pages[i].ws.WriteJSON(map[string]any{"action": "secret", "body": fmt.Sprint("viewer ", i)}); err != nil {
+			t.Fatal(err)
+		}
+		pages[i].subscribe(key)
+		pages[i].until("update", key)
+	}
+	if err := s.Notify(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range pages {
+		p.until("update", key)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	most := 0
+	for _, n := range viewers {
+		most = max(most, n)
+	}
+	if most != 100 {
+		t.Errorf("a fetch had %d viewers, want 100", most)
 	}
 }
