@@ -40,9 +40,14 @@ declare
 	keys text;
 	stmt text;
 begin
-	for i in 1 .. tg_nargs - 1 loop
-		key := concat_ws('||''/''||', key, format('%I::text', tg_argv[i]));
-	end loop;
+	-- A cast of a type that somebody made may be a function of theirs, which this one's
+	-- owner must not run: what such a type looks like comes from its output function.
+	select string_agg(format(case when coalesce(nullif(t.typbasetype, 0), t.oid, 0) < 16384 then '%1$I::text'
+			else 'case num_nulls(%1$I) when 0 then format(''%%s'', %1$I) end' end, col), '||''/''||' order by n)
+		into key
+		from unnest(tg_argv) with ordinality as args (col, n)
+			left join pg_attribute a on a.attrelid = tg_relid and a.attname = col left join pg_type t on t.oid = a.atttypid
+		where n > 1;
 	keys := case tg_op
 		when 'INSERT' then 'select distinct $1, %1$s from new_rows where %1$s is not null'
 		when 'DELETE' then 'select distinct $1, %1$s from old_rows where %1$s is not null'

@@ -339,3 +339,46 @@ func TestTruncatingWhatTheTriggerMayNotRead(t *testing.T) {
 		t.Errorf("it said %q", said)
 	}
 }
+
+// Whoever owns a tracked table makes the types of its columns, and must not have the
+// outbox's owner run what they wrote.
+func TestATrackedTableRunsNothingAsTheOutboxsOwner(t *testing.T) {
+	d := newOutbox(t)
+	role := newRole(t, d, "grant create, usage on schema public to %[1]s; grant execute on function entity_sync_track, entity_sync_untrack, entity_sync_announce to %[1]s")
+	pool := open(t, d.URLAs(role), 1)
+	for _, sql := range []string{
+		"create type evil as (a text, b text)",
+		"create function evil(evil) returns text language plpgsql as $$ begin raise exception 'run by %', current_user; end $$",
+		"create cast (evil as text) with function evil(evil) as implicit",
+		"create domain disguise as evil",
+		"create table mine (id evil, again disguise, n int)",
+		"select entity_sync_track('mine', 'items', 'id', 'again', 'n')",
+		"insert into mine values (row('x', null), row('y', 'z'), 1), (null, row('y', 'z'), 2)",
+		"update mine set n = 3 where n = 1",
+		"delete from mine where n = 2",
+		"truncate mine",
+	} {
+		if _, err := pool.Exec(t.Context(), sql); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	if got := waiting(t, d); !slices.Equal(got, []string{"items (x,)/(y,z)/1", "items (x,)/(y,z)/1", "items (x,)/(y,z)/3", "items (x,)/(y,z)/3"}) {
+		t.Errorf("announced %q", got)
+	}
+}
+
+// An id looks as it does where rows are fetched by it, whatever its type.
+func TestIDsOfManyTypes(t *testing.T) {
+	d := newOutbox(t, "create type size as enum ('small'); create domain flag as bool; create domain code as char(4)")
+	for i, c := range []struct{ kind, value, want string }{
+		{"bool", "true", "true"}, {"flag", "true", "true"}, {"char(4)", "'ab'", "ab"}, {"code", "'ab'", "ab"},
+		{"size", "'small'", "small"}, {"numeric(4,2)", "1.5", "1.50"}, {"text[]", "'{a,b}'", "{a,b}"}, {"size[]", "'{small}'", "{small}"},
+	} {
+		table := fmt.Sprint("table", i)
+		d.Exec(t, fmt.Sprintf("create table %s (id %s)", table, c.kind))
+		track(t, d, table, "items", "id")
+		if got := announced(t, d, fmt.Sprintf("insert into %s values (%s), (null)", table, c.value)); !slices.Equal(got, []string{c.want}) {
+			t.Errorf("an id of type %s: %q, want %q", c.kind, got, c.want)
+		}
+	}
+}
