@@ -55,7 +55,7 @@ begin
 		else 'select distinct $1, %1$s from ' || replace(tg_relid::regclass::text, '%', '%%') || ' where %1$s is not null'
 	end;
 	-- What is no valid id the relay sorts out: planning this is most of its cost.
-	stmt := 'insert into entity_sync_outbox (entity, id) ' || format(keys, key);
+	stmt := format('insert into %I.entity_sync_outbox (entity, id) ', current_setting('entity_sync.schema')) || format(keys, key);
 	if tg_op <> 'TRUNCATE' then
 		execute stmt using tg_argv[0];
 		return null;
@@ -73,7 +73,7 @@ end $$;
 -- may be longer than a name can be.
 create or replace function entity_sync_trigger(operation text, entity text) returns name
 language sql immutable
-as $$ select format('entity_sync_%s_%s', operation, md5(entity))::name $$;
+as $$ select pg_catalog.format('entity_sync_%s_%s', operation, md5(entity))::name $$;
 
 -- entity_sync_track has writes to a table announced: db.Track.
 create or replace function entity_sync_track(target regclass, entity text, variadic id_columns text[]) returns void
@@ -96,14 +96,14 @@ begin
 	if not exists (select from pg_class where oid = target and relkind in ('r', 'p')) then
 		raise exception '% is not a table', target using errcode = 'wrong_object_type';
 	end if;
-	if coalesce(cardinality(id_columns), 0) = 0 then
+	if coalesce(pg_catalog.cardinality(id_columns), 0) = 0 then
 		raise exception 'no columns for the id' using errcode = 'invalid_parameter_value';
 	end if;
-	for i in 1 .. cardinality(id_columns) loop
+	for i in 1 .. pg_catalog.cardinality(id_columns) loop
 		parts := parse_ident(id_columns[i]);
 		select attname into col from pg_attribute
 			where attrelid = target and attname = parts[1]::name and attnum > 0 and not attisdropped;
-		if col is null or cardinality(parts) <> 1 then
+		if col is null or pg_catalog.cardinality(parts) <> 1 then
 			raise exception 'table % has no column %', target, id_columns[i] using errcode = 'undefined_column';
 		end if;
 		literals := literals || ', ' || quote_literal(col);
@@ -114,7 +114,7 @@ begin
 	for look in 1 .. 2 loop
 		if 4 = (select count(*) from pg_trigger
 			where tgrelid = target and tgfoid = 'entity_sync_announce'::regproc and tgargs = wanted and tgenabled <> 'D'
-				and tgname = any (select entity_sync_trigger(op, entity) from unnest(operations) op))
+				and tgname = any (select entity_sync_trigger(op, entity) from pg_catalog.unnest(operations) op))
 		then
 			return;
 		end if;
@@ -122,7 +122,7 @@ begin
 	end loop;
 	perform entity_sync_untrack(target, entity);
 	for i in 1 .. 4 loop
-		execute format('create trigger %I %s %s on %s %s for each statement execute function entity_sync_announce(%s)',
+		execute pg_catalog.format('create trigger %I %s %s on %s %s for each statement execute function entity_sync_announce(%s)',
 			entity_sync_trigger(operations[i], entity), case operations[i] when 'truncate' then 'before' else 'after' end,
 			operations[i], target, tables[i], literals);
 	end loop;
@@ -137,9 +137,9 @@ declare
 begin
 	for trigger in select tgname from pg_trigger
 		where tgrelid = target and tgfoid = 'entity_sync_announce'::regproc
-			and tgname = any (select entity_sync_trigger(op, entity) from unnest(array['insert', 'update', 'delete', 'truncate']) op)
+			and tgname = any (select entity_sync_trigger(op, entity) from pg_catalog.unnest(array['insert', 'update', 'delete', 'truncate']) op)
 	loop
-		execute format('drop trigger %I on %s', trigger, target);
+		execute pg_catalog.format('drop trigger %I on %s', trigger, target);
 	end loop;
 end $$;
 
@@ -155,8 +155,14 @@ do $$
 declare
 	signature text;
 begin
-	foreach signature in array array['entity_sync_announce()', 'entity_sync_track(regclass, text, text[])', 'entity_sync_untrack(regclass, text)'] loop
+	-- The one that has its owner's rights finds nothing by name but PostgreSQL's own:
+	-- others may make functions in this schema that suit a call better.
+	alter function entity_sync_announce() set search_path = pg_catalog, pg_temp;
+	execute format('alter function entity_sync_announce() set entity_sync.schema = %L', current_schema());
+	foreach signature in array array['entity_sync_track(regclass, text, text[])', 'entity_sync_untrack(regclass, text)'] loop
 		execute format('alter function %s set search_path = pg_catalog, %I, pg_temp', signature, current_schema());
+	end loop;
+	foreach signature in array array['entity_sync_announce()', 'entity_sync_track(regclass, text, text[])', 'entity_sync_untrack(regclass, text)'] loop
 		-- Who may use them could announce anything: it is for you to grant.
 		execute format('revoke execute on function %s from public', signature);
 	end loop;

@@ -351,6 +351,13 @@ func TestATrackedTableRunsNothingAsTheOutboxsOwner(t *testing.T) {
 		"create function evil(evil) returns text language plpgsql as $$ begin raise exception 'run by %', current_user; end $$",
 		"create cast (evil as text) with function evil(evil) as implicit",
 		"create domain disguise as evil",
+		// Nearer to how they are called than PostgreSQL's own, which take any type.
+		"create function public.format(text, text) returns text language sql as $$ select evil(null) $$",
+		"create function public.format(text, name) returns text language sql as $$ select evil(null) $$",
+		"create function public.format(text, evil) returns text language sql as $$ select evil(null) $$",
+		"create function public.num_nulls(evil) returns int language sql as $$ select length(evil(null)) $$",
+		"create function public.unnest(text[]) returns setof text language sql as $$ select evil(null) $$",
+		"create function public.concat_ws(text, text, text) returns text language sql as $$ select evil(null) $$",
 		"create table mine (id evil, again disguise, n int)",
 		"select entity_sync_track('mine', 'items', 'id', 'again', 'n')",
 		"insert into mine values (row('x', null), row('y', 'z'), 1), (null, row('y', 'z'), 2)",
