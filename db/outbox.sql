@@ -34,20 +34,25 @@ language plpgsql security definer
 -- An id is the same text whoever writes it. Rows that a policy hides from the
 -- owner are an error, not left out.
 set datestyle = 'ISO' set timezone = 'UTC' set row_security = off
+-- Functions are called by their full names: who may make some in this schema could
+-- make one that suits a call better, and have the owner run it.
 as $$
 declare
+	kind oid;
 	key  text;
 	keys text;
 	stmt text;
 begin
-	-- A cast of a type that somebody made may be a function of theirs, which this one's
-	-- owner must not run: what such a type looks like comes from its output function.
-	select string_agg(format(case when coalesce(nullif(t.typbasetype, 0), t.oid, 0) < 16384 then '%1$I::text'
-			else 'case num_nulls(%1$I) when 0 then format(''%%s'', %1$I) end' end, col), '||''/''||' order by n)
-		into key
-		from unnest(tg_argv) with ordinality as args (col, n)
-			left join pg_attribute a on a.attrelid = tg_relid and a.attname = col left join pg_type t on t.oid = a.atttypid
-		where n > 1;
+	for i in 1 .. tg_nargs - 1 loop
+		-- A cast of a type that somebody made may be a function of theirs, which the owner
+		-- must not run: what such a type looks like comes from its output function.
+		kind := (select atttypid from pg_attribute where attrelid = tg_relid and attname = tg_argv[i]::name);
+		if kind >= '16384'::oid then
+			kind := (select case typtype when 'd' then typbasetype else oid end from pg_type where oid = kind);
+		end if;
+		key := pg_catalog.concat_ws('||''/''||', key, pg_catalog.format(case when kind >= '16384'::oid
+			then 'case pg_catalog.num_nulls(%1$I) when 0 then pg_catalog.format(''%%s'', %1$I) end' else '%I::text' end, tg_argv[i]));
+	end loop;
 	keys := case tg_op
 		when 'INSERT' then 'select distinct $1, %1$s from new_rows where %1$s is not null'
 		when 'DELETE' then 'select distinct $1, %1$s from old_rows where %1$s is not null'
@@ -55,7 +60,7 @@ begin
 		else 'select distinct $1, %1$s from ' || replace(tg_relid::regclass::text, '%', '%%') || ' where %1$s is not null'
 	end;
 	-- What is no valid id the relay sorts out: planning this is most of its cost.
-	stmt := format('insert into %I.entity_sync_outbox (entity, id) ', current_setting('entity_sync.schema')) || format(keys, key);
+	stmt := 'insert into entity_sync_outbox (entity, id) ' || pg_catalog.format(keys, key);
 	if tg_op <> 'TRUNCATE' then
 		execute stmt using tg_argv[0];
 		return null;
@@ -64,7 +69,7 @@ begin
 		execute stmt using tg_argv[0];
 	exception when insufficient_privilege then
 		raise warning 'Entity Sync: the rows of % are not announced as gone: %', tg_relid::regclass, sqlerrm
-			using hint = format('The owner of the function entity_sync_announce, %s, must be able to read the whole table.', current_user);
+			using hint = pg_catalog.format('The owner of the function entity_sync_announce, %s, must be able to read the whole table.', current_user);
 	end;
 	return null;
 end $$;
@@ -155,14 +160,8 @@ do $$
 declare
 	signature text;
 begin
-	-- The one that has its owner's rights finds nothing by name but PostgreSQL's own:
-	-- others may make functions in this schema that suit a call better.
-	alter function entity_sync_announce() set search_path = pg_catalog, pg_temp;
-	execute format('alter function entity_sync_announce() set entity_sync.schema = %L', current_schema());
-	foreach signature in array array['entity_sync_track(regclass, text, text[])', 'entity_sync_untrack(regclass, text)'] loop
-		execute format('alter function %s set search_path = pg_catalog, %I, pg_temp', signature, current_schema());
-	end loop;
 	foreach signature in array array['entity_sync_announce()', 'entity_sync_track(regclass, text, text[])', 'entity_sync_untrack(regclass, text)'] loop
+		execute format('alter function %s set search_path = pg_catalog, %I, pg_temp', signature, current_schema());
 		-- Who may use them could announce anything: it is for you to grant.
 		execute format('revoke execute on function %s from public', signature);
 	end loop;
