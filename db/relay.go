@@ -119,7 +119,8 @@ type Relay struct {
 
 	// Of the goroutine of relay alone.
 	resting           map[shared.EntityType]rest
-	failures          int // rounds that the database failed, in a row
+	retried           bool // the last round was of those
+	failures          int  // rounds that the database failed, in a row
 	measured          time.Time
 	late, lateForeign lateness
 
@@ -232,8 +233,8 @@ func (r *Relay) round() (again bool, err error) {
 	}
 	if failed := r.announce(ctx, b); failed > 0 {
 		r.countFailure()
-		// All go back, and those that can be announced follow at once, again.
-		return failed < len(b.keys), tx.Rollback(ctx)
+		// All go back, and entity types that can be announced follow at once.
+		return len(r.resting) < len(r.to.EntityTypes()), tx.Rollback(ctx)
 	}
 	if err := tx.Commit(ctx); err != nil {
 		return false, err
@@ -257,10 +258,11 @@ func (r *Relay) begin(ctx context.Context) (pgx.Tx, error) {
 // so that a flood of one does not keep others waiting, and how many rows. Those that
 // could not be announced are tried by themselves, so that no others go back with
 // them, and with half as many rows each time, should it be that they are too many
-// for a bus which is slow.
+// for a bus which is slow. No two rounds in a row are theirs while there are others:
+// an announcement that hangs must not keep those waiting.
 func (r *Relay) turn(now time.Time) (types []string, limit int) {
 	var due []string
-	limit = r.config.BatchSize
+	dueLimit := r.config.BatchSize
 	for _, entity := range r.to.EntityTypes() {
 		rest, failed := r.resting[entity]
 		switch {
@@ -268,11 +270,13 @@ func (r *Relay) turn(now time.Time) (types []string, limit int) {
 			types = append(types, string(entity))
 		case !now.Before(rest.until):
 			due = append(due, string(entity))
-			limit = min(limit, max(1, r.config.BatchSize>>rest.failures))
+			dueLimit = min(dueLimit, max(1, r.config.BatchSize>>rest.failures))
 		}
 	}
-	if len(due) > 0 {
-		types = due
+	limit = r.config.BatchSize
+	r.retried = len(due) > 0 && (len(types) == 0 || !r.retried)
+	if r.retried {
+		types, limit = due, dueLimit
 	}
 	rand.Shuffle(len(types), func(i, j int) { types[i], types[j] = types[j], types[i] }) //nolint:gosec // no secret
 	return types, limit

@@ -298,6 +298,44 @@ func TestARelayThatIsStuckHoldsUpNoOther(t *testing.T) {
 	until(t, "what it had is announced", func() bool { return well.times(itemKey("1")) == 1 })
 }
 
+// slowEar refuses the entity type "slow", and takes its time for it.
+type slowEar struct {
+	*ear
+	attempts atomic.Int64
+	first    func()
+}
+
+func (e *slowEar) Notify(ctx context.Context, keys ...shared.EntityKey) error {
+	if keys[0].Entity != "slow" {
+		return e.ear.Notify(ctx, keys...)
+	}
+	if e.attempts.Add(1) == 1 {
+		e.first()
+	}
+	time.Sleep(300 * time.Millisecond) // for longer than it rests at first
+	return errors.New("nobody answers")
+}
+
+// An entity type whose announcement hangs has no two turns in a row.
+func TestAnEntityTypeThatHangsHoldsUpNoOther(t *testing.T) {
+	d := newOutbox(t, "insert into entity_sync_outbox (entity, id) values ('slow', '1')")
+	pool := newPool(t, d.URL())
+	e := &slowEar{ear: newEar("slow", "items")}
+	e.first = func() { write(t, pool, itemKey("1")) }
+	var attempts int64
+	e.refusing(func([]shared.EntityKey) error {
+		attempts = e.attempts.Load()
+		return nil
+	})
+	startRelay(t, db.Outbox{Pool: pool}, e)
+	until(t, "the other entity type is announced", func() bool { return e.times(itemKey("1")) > 0 })
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if attempts > 2 {
+		t.Errorf("the other entity type had its turn after %d of the one that hangs", attempts)
+	}
+}
+
 // A bus that cannot take many keys at once gets them all the same.
 func TestABusThatCannotTakeABatch(t *testing.T) {
 	d := newOutbox(t, "insert into entity_sync_outbox (entity, id) select 'items', i from generate_series(1, 60) i")
