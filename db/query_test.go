@@ -70,7 +70,7 @@ func TestRows(t *testing.T) {
 
 // Only PostgreSQL knows what an id of these types may be.
 func TestRowsWithOtherTypesOfIDs(t *testing.T) {
-	d := pgtest.Shared(t).NewDatabase(t, `create type colour as enum ('red', 'green')`)
+	d := pgtest.Shared(t).NewDatabase(t, `create type colour as enum ('red', 'green'); create domain odd as int check (value % 2 = 1)`)
 	pool := open(t, d.URL(), 2)
 	for _, c := range []struct{ kind, good, bad string }{
 		{"uuid", "6ba7b810-9dad-11d1-80b4-00c04fd430c8", "x"},
@@ -78,12 +78,13 @@ func TestRowsWithOtherTypesOfIDs(t *testing.T) {
 		{"date", "2026-01-02", "2026-13-02"},
 		{"colour", "red", "blue"},
 		{"smallint", "5", "70000"},
+		{"odd", "5", "2"},
 	} {
 		for name, q := range map[string]*db.Query{
 			"Rows":  db.Rows(pool, fmt.Sprintf("select $1::%s as id", c.kind)),
 			"Batch": db.Batch(pool, fmt.Sprintf("select unnest($1::%s[]) as id", c.kind)),
 		} {
-			results := q.FetchBatch(t.Context(), []shared.Request{{Key: idOf(c.bad)}, {Key: idOf(c.good)}, {Key: idOf(c.bad + "1")}})
+			results := q.FetchBatch(t.Context(), []shared.Request{{Key: idOf(c.bad)}, {Key: idOf(c.good)}, {Key: idOf(c.bad + "0")}})
 			for i, ok := range []bool{false, true, false} {
 				if r := results[i]; ok != (r.Err == nil && len(r.Rows) == 1) || !ok && !errors.Is(r.Err, shared.ErrNotFound) {
 					t.Errorf("%s of the type %s: result %d is %q, %v", name, c.kind, i, r.Rows, r.Err)
@@ -93,13 +94,20 @@ func TestRowsWithOtherTypesOfIDs(t *testing.T) {
 	}
 }
 
-// What fails in a row is no bad id, or a row that is there would be taken for gone.
+// What fails in a row is no bad id, or a row that is there would be taken for gone,
+// however much the server's message says of parameters.
 func TestAFailureInARowIsNotAMissingRow(t *testing.T) {
-	d := pgtest.Shared(t).NewDatabase(t, `create table items (id text primary key, n text); insert into items values ('a', 'x')`)
+	d := pgtest.Shared(t).NewDatabase(t, `
+		create table items (id text primary key, n text); insert into items values ('a', 'x');
+		create function number(text) returns int language plpgsql as
+			'declare n int; begin execute ''select $1::int'' into n using $1; return n; end'`)
+	d.Exec(t, "alter database "+d.Name+" set log_parameter_max_length_on_error = -1")
 	pool := open(t, d.URL(), 2)
 	for name, q := range map[string]*db.Query{
-		"Rows":  db.Rows(pool, "select id, n::int from items where id = $1"),
-		"Batch": db.Batch(pool, "select id, n::int from items where id = any($1)"),
+		"Rows":                   db.Rows(pool, "select id, n::int from items where id = $1"),
+		"Batch":                  db.Batch(pool, "select id, n::int from items where id = any($1)"),
+		"Rows with a function":   db.Rows(pool, "select id, number(n) from items where id = $1"),
+		"Batch with a function ": db.Batch(pool, "select id, number(n) from items where id = any($1)"),
 	} {
 		if _, err := q.Fetch(t.Context(), idOf("a"), ""); err == nil || errors.Is(err, shared.ErrNotFound) {
 			t.Errorf("%s returned %v", name, err)
@@ -236,13 +244,30 @@ func TestABatchWhoseFirstColumnIsNotTheID(t *testing.T) {
 	}
 }
 
-// An id that is equal in another spelling is found, and spoils nobody else's.
+// A row is there for whoever asks for it, whichever way they write its id.
 func TestABatchWithAnIDInAnotherSpelling(t *testing.T) {
-	d := pgtest.Shared(t).NewDatabase(t, `create table items (id numeric primary key); insert into items values (1.50), (2)`)
-	q := db.Batch(open(t, d.URL(), 1), "select id from items where id = any($1)")
-	results := q.FetchBatch(t.Context(), []shared.Request{{Key: idOf("1.5")}, {Key: idOf("2")}})
-	want(t, "1.5", results[0].Rows, results[0].Err, `{"id":1.50}`)
-	want(t, "2", results[1].Rows, results[1].Err, `{"id":2}`)
+	d := pgtest.Shared(t).NewDatabase(t, `
+		create table items (id numeric primary key); insert into items values (1.50), (2);
+		create table coded (code char(4), at timestamptz); insert into coded values ('ab', '2026-01-02 03:00+00')`)
+	pool := open(t, d.URL(), 1)
+	q := db.Batch(pool, "select id from items where id = any($1)")
+	for _, ids := range [][]string{{"1.5", "2", "9"}, {"1.5", "9"}, {"1.5", "1.50", "01.500", "x", "2.00", "9"}} {
+		var requests []shared.Request
+		for _, id := range ids {
+			requests = append(requests, shared.Request{Key: idOf(id)})
+		}
+		for i, r := range q.FetchBatch(t.Context(), requests) {
+			row := map[byte]string{'1': `{"id":1.50}`, '0': `{"id":1.50}`, '2': `{"id":2}`}[ids[i][0]]
+			if row == "" {
+				row = notFound
+			}
+			want(t, fmt.Sprintf("%s of %q", ids[i], ids), r.Rows, r.Err, row)
+		}
+	}
+	rows, err := db.Batch(pool, "select code from coded where code = any($1)").Fetch(t.Context(), idOf("ab  "), "")
+	want(t, "a code with blanks", rows, err, `{"code":"ab  "}`)
+	rows, err = db.Batch(pool, "select at from coded where at = any($1)").Fetch(t.Context(), idOf("2026-01-02T03:00:00Z"), "")
+	want(t, "a time", rows, err, `{"at":"2026-01-02T03:00:00+00:00"}`)
 }
 
 func TestTooManyBytes(t *testing.T) {
