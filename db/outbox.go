@@ -45,7 +45,7 @@ type Beginner interface {
 // Otherwise it only looks, and needs no rights to create anything. Any number of
 // nodes may call it at once.
 func EnsureSchema(ctx context.Context, conn Beginner) error {
-	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+	err := begin(ctx, conn, func(tx pgx.Tx) error {
 		var version int
 		err := tx.QueryRow(ctx, `select coalesce(substring(
 			obj_description(to_regclass('entity_sync_outbox'), 'pg_class') from '\(schema (\d+)\)$')::int, 0)`).Scan(&version)

@@ -33,7 +33,8 @@ create or replace function entity_sync_announce() returns trigger
 language plpgsql security definer
 -- An id is the same text whoever writes it. Rows that a policy hides from the
 -- owner are an error, not left out.
-set datestyle = 'ISO' set timezone = 'UTC' set row_security = off
+set datestyle = 'ISO' set timezone = 'UTC' set intervalstyle = 'postgres'
+set bytea_output = 'hex' set extra_float_digits = 1 set row_security = off
 -- Functions are called by their full names: who may make some in this schema could
 -- make one that suits a call better, and have the owner run it.
 as $$
@@ -64,6 +65,10 @@ begin
 	if tg_op <> 'TRUNCATE' then
 		execute stmt using tg_argv[0];
 		return null;
+	end if;
+	if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+		raise warning 'Entity Sync: rows of % that were written after this transaction had begun are not announced as gone', tg_relid::regclass
+			using hint = 'TRUNCATE removes rows that a transaction above READ COMMITTED cannot see.';
 	end if;
 	begin
 		execute stmt using tg_argv[0];
@@ -138,12 +143,20 @@ create or replace function entity_sync_untrack(target regclass, entity text) ret
 language plpgsql
 as $$
 declare
+	triggers name[];
 	trigger name;
 begin
-	for trigger in select tgname from pg_trigger
-		where tgrelid = target and tgfoid = 'entity_sync_announce'::regproc
-			and tgname = any (select entity_sync_trigger(op, entity) from pg_catalog.unnest(array['insert', 'update', 'delete', 'truncate']) op)
-	loop
+	-- Looking takes no lock. The second look is for another node that was quicker.
+	for look in 1 .. 2 loop
+		triggers := array(select tgname from pg_trigger
+			where tgrelid = target and tgfoid = 'entity_sync_announce'::regproc
+				and tgname = any (select entity_sync_trigger(op, entity) from pg_catalog.unnest(array['insert', 'update', 'delete', 'truncate']) op));
+		if pg_catalog.cardinality(triggers) = 0 then
+			return;
+		end if;
+		perform pg_advisory_xact_lock(7311416104537220975);
+	end loop;
+	foreach trigger in array triggers loop
 		execute pg_catalog.format('drop trigger %I on %s', trigger, target);
 	end loop;
 end $$;

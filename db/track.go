@@ -47,7 +47,7 @@ func Untrack(ctx context.Context, conn Beginner, table string, entity shared.Ent
 
 // inTx runs one statement in a transaction.
 func inTx(ctx context.Context, conn Beginner, what, sql string, args ...any) error {
-	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+	err := begin(ctx, conn, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, sql, args...)
 		return err
 	})
@@ -59,4 +59,17 @@ func inTx(ctx context.Context, conn Beginner, what, sql string, args ...any) err
 		err = withRemedy(err)
 	}
 	return fmt.Errorf("db: %s: %w", what, err)
+}
+
+// begin calls f in a transaction that sees what others have committed while it
+// waited for them, whatever the database's default is. Where conn is a transaction
+// already, its own level stays.
+func begin(ctx context.Context, conn Beginner, f func(pgx.Tx) error) error {
+	outermost, ok := conn.(interface {
+		BeginTx(ctx context.Context, o pgx.TxOptions) (pgx.Tx, error)
+	})
+	if !ok {
+		return pgx.BeginFunc(ctx, conn, f)
+	}
+	return pgx.BeginTxFunc(ctx, outermost, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, f)
 }

@@ -216,23 +216,95 @@ func TestTrackingAgainChangesNothingAndTakesNoLock(t *testing.T) {
 	}
 }
 
-func TestManyNodesTrackAtOnce(t *testing.T) {
-	d := newOutbox(t, "create table items (id int)")
-	var nodes sync.WaitGroup
-	start := make(chan struct{})
-	for range 20 {
-		conn := d.Connect(t)
-		nodes.Go(func() {
-			<-start
-			if err := db.Track(t.Context(), conn, "items", "items", "id"); err != nil {
-				t.Error(err)
+// Whatever the database's default isolation is, of many that want the same some do it
+// and the others find it done.
+func TestManyNodesTrackAndUntrackAtOnce(t *testing.T) {
+	for _, level := range []string{"read committed", "repeatable read", "serializable"} {
+		d := newOutbox(t, "create table items (id int)")
+		d.Exec(t, fmt.Sprintf("alter database %s set default_transaction_isolation = '%s'", d.Name, level))
+		pool := open(t, d.URL(), 20)
+		atOnce := func(what string, do func() error) {
+			var nodes sync.WaitGroup
+			start := make(chan struct{})
+			for range 20 {
+				nodes.Go(func() {
+					<-start
+					if err := do(); err != nil {
+						t.Errorf("%s: %s: %v", level, what, err)
+					}
+				})
 			}
+			close(start)
+			nodes.Wait()
+		}
+		ctx := t.Context()
+		for range 5 {
+			atOnce("Track", func() error { return db.Track(ctx, pool, "items", "items", "id") })
+			atOnce("EnableWakeUp", func() error { return db.EnableWakeUp(ctx, pool) })
+			if got := announced(t, d, "insert into items values (1)"); !slices.Equal(got, []string{"1"}) {
+				t.Errorf("announced %q", got)
+			}
+			atOnce("Untrack", func() error { return db.Untrack(ctx, pool, "items", "items") })
+			atOnce("DisableWakeUp", func() error { return db.DisableWakeUp(ctx, pool) })
+			if got := announced(t, d, "insert into items values (1)"); got != nil {
+				t.Errorf("announced %q", got)
+			}
+		}
+		atOnce("Track and Untrack", func() error {
+			return errors.Join(db.Track(ctx, pool, "items", "items", "id"), db.Untrack(ctx, pool, "items", "items"))
 		})
 	}
-	close(start)
-	nodes.Wait()
-	if got := announced(t, d, "insert into items values (1)"); !slices.Equal(got, []string{"1"}) {
-		t.Errorf("announced %q", got)
+}
+
+// What the writer of a table has set does not change how an id is written.
+func TestAnIDIsTheSameTextWhoeverWritesIt(t *testing.T) {
+	for kind, c := range map[string]struct{ value, id string }{
+		"bytea":       {`'\x00ff'`, `\x00ff`},
+		"float8":      {"0.1234567890123456", "0.1234567890123456"},
+		"interval":    {"'1 day 2 hours'", "1 day 02:00:00"},
+		"timestamptz": {"'2026-01-02 03:04:05+00'", "2026-01-02 03:04:05+00"},
+		"date":        {"'2026-01-02'", "2026-01-02"},
+	} {
+		d := newOutbox(t, "create table items (id "+kind+")")
+		track(t, d, "items", "items", "id")
+		got := announced(t, d, "set bytea_output = 'escape'; set extra_float_digits = -10; set intervalstyle = 'iso_8601'; set datestyle = 'German'; set timezone = 'Asia/Tokyo';"+
+			"insert into items values ("+c.value+")")
+		if !slices.Equal(got, []string{c.id}) {
+			t.Errorf("%s: announced %q, want %q", kind, got, c.id)
+		}
+	}
+}
+
+// TRUNCATE removes rows that a transaction above READ COMMITTED does not see. It
+// announces what it can, and says so.
+func TestTruncatingWhatTheTransactionCannotSee(t *testing.T) {
+	d := newOutbox(t, "create table items (id int); insert into items values (1)")
+	track(t, d, "items", "items", "id")
+	c, err := pgx.ParseConfig(d.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said []string
+	c.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { said = append(said, n.Severity+" "+n.Message) }
+	conn, err := pgx.ConnectConfig(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	for level, want := range map[string][]string{"read committed": {"items 1", "items 2"}, "repeatable read": {"items 1"}, "serializable": {"items 1"}} {
+		d.Exec(t, "truncate items; insert into items values (1)")
+		if _, err := conn.Exec(t.Context(), "begin isolation level "+level+"; select from items"); err != nil {
+			t.Fatal(err)
+		}
+		d.Exec(t, "insert into items values (2); delete from entity_sync_outbox")
+		said = nil
+		if _, err := conn.Exec(t.Context(), "truncate items; commit"); err != nil {
+			t.Fatal(err)
+		}
+		expectWaiting(t, d, want...)
+		if warned := len(said) == 1 && strings.Contains(said[0], "WARNING Entity Sync: rows of items that were written after"); warned != (len(want) == 1) {
+			t.Errorf("%s: it said %q", level, said)
+		}
 	}
 }
 

@@ -34,7 +34,8 @@ func EnableWakeUp(ctx context.Context, conn Beginner) error {
 func DisableWakeUp(ctx context.Context, conn Beginner) error {
 	return inTx(ctx, conn, "disabling the wake-up", `do $$ begin
 		if `+wakesUp+` then
-			drop trigger entity_sync_wake_up on entity_sync_outbox;
+			perform pg_advisory_xact_lock(7311416104537220975);
+			drop trigger if exists entity_sync_wake_up on entity_sync_outbox;
 		end if;
 	end $$`)
 }
