@@ -2,10 +2,14 @@ package db
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 	"unicode/utf8"
 
 	"github.com/entity-sync/entity-sync/shared"
@@ -14,7 +18,9 @@ import (
 // Claims says who the holder of a secret is, as settings that policies read with
 // current_setting: {"app.viewer": "42", "app.tenant": "7"}. Their names hold a dot.
 // An error that is shared.ErrForbidden ends the client's subscription, and so does a
-// value with NUL or what is not UTF-8; any other error is tried again. It is called once for each secret of a fetch.
+// value with NUL or what is not UTF-8; any other error is tried again. It is called
+// once for each secret of a fetch, from several goroutines, and what becomes of one
+// secret is no matter of the others'. It should return soon after ctx ends.
 type Claims func(ctx context.Context, secret string) (map[string]string, error)
 
 // Setting is Claims for policies that look the secret up themselves: it is the
@@ -52,13 +58,10 @@ func (f *fetch) viewers(ctx context.Context) []viewer {
 		return []viewer{{requests: all}}
 	}
 	var viewers []viewer
-	bySettings, bySecret := make(map[string]int), make(map[shared.Secret]claimed)
+	bySettings := make(map[string]int)
+	bySecret := f.claims(ctx)
 	for i, r := range f.requests {
-		c, known := bySecret[r.Secret]
-		if !known {
-			c.settings, c.err = f.query.settings(ctx, r.Secret)
-			bySecret[r.Secret] = c
-		}
+		c := bySecret[r.Secret]
 		if c.err != nil {
 			f.results[i].Err = c.err
 			continue
@@ -75,18 +78,56 @@ func (f *fetch) viewers(ctx context.Context) []viewer {
 	return viewers
 }
 
+// claimsAtOnce is for how many secrets of a fetch the claims are asked at once.
+const claimsAtOnce = 8
+
+// claims asks for the claims of each secret. One that is slow has half of the time
+// that is left at most, so that there is some for the others' rows.
+func (f *fetch) claims(ctx context.Context) map[shared.Secret]*claimed {
+	if end, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Until(end)/2)
+		defer cancel()
+	}
+	bySecret := make(map[shared.Secret]*claimed)
+	var secrets []shared.Secret
+	for _, r := range f.requests {
+		if bySecret[r.Secret] == nil {
+			// Unless it is replaced, the function has ended its goroutine.
+			bySecret[r.Secret] = &claimed{err: errors.New("db: the claims were not given")}
+			secrets = append(secrets, r.Secret)
+		}
+	}
+	var asking sync.WaitGroup
+	places := make(chan struct{}, claimsAtOnce)
+	for _, secret := range secrets {
+		c := bySecret[secret]
+		places <- struct{}{}
+		asking.Go(func() {
+			defer func() { <-places }()
+			c.settings, c.err = f.query.settings(ctx, secret)
+		})
+	}
+	asking.Wait()
+	return bySecret
+}
+
 // claimed is what came of asking for a secret's claims.
 type claimed struct {
 	settings []setting
 	err      error
 }
 
-func (q *Query) settings(ctx context.Context, secret shared.Secret) ([]setting, error) {
+func (q *Query) settings(ctx context.Context, secret shared.Secret) (settings []setting, err error) {
+	defer func() {
+		if r := recover(); r != nil { // not with its value, which may hold the secret
+			settings, err = nil, fmt.Errorf("db: the claims function panicked: a value of type %T\n%s", r, debug.Stack())
+		}
+	}()
 	claims, err := q.claims(ctx, secret.Reveal())
 	if err != nil {
 		return nil, err
 	}
-	var settings []setting
 	for _, name := range slices.Sorted(maps.Keys(claims)) {
 		// Without a dot it is one of PostgreSQL's own, such as role.
 		if !strings.Contains(name, ".") {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -71,9 +72,12 @@ func TestClaims(t *testing.T) {
 	d, pool := newViewed(t, 1)
 	d.Exec(t, "insert into items values (1, 'ann', 'a')")
 	failure := errors.New("the directory is down")
+	var mu sync.Mutex
 	asked := make(map[string]int)
 	q := db.Batch(pool, "select id, text from items where id = any($1)").AsViewer(func(_ context.Context, secret string) (map[string]string, error) {
+		mu.Lock()
 		asked[secret]++
+		mu.Unlock()
 		switch secret {
 		case "out":
 			return nil, shared.ErrForbidden
@@ -110,6 +114,42 @@ func TestASecretThatIsNoText(t *testing.T) {
 	for _, secret := range []string{"a\x00b", "\xff"} {
 		if rows, err := q.Fetch(t.Context(), idOf("1"), secret); !errors.Is(err, shared.ErrForbidden) {
 			t.Errorf("%q gets %q, %v", secret, rows, err)
+		}
+	}
+}
+
+// A secret whose claims cannot be had costs nobody else in the batch their rows.
+func TestClaimsThatMisbehave(t *testing.T) {
+	d, pool := newViewed(t, 1)
+	d.Exec(t, "insert into items values (1, 'ann', 'a')")
+	for name, misbehave := range map[string]func(context.Context){
+		"panic":               func(context.Context) { panic(canary.Mark + " of eve") },
+		"hang":                func(ctx context.Context) { <-ctx.Done() },
+		"end their goroutine": func(context.Context) { runtime.Goexit() },
+	} {
+		q := db.Batch(pool, "select id, text from items where id = any($1)").AsViewer(func(ctx context.Context, secret string) (map[string]string, error) {
+			if strings.HasPrefix(secret, "eve") {
+				misbehave(ctx)
+				return nil, ctx.Err()
+			}
+			return map[string]string{"app.viewer": secret}, nil
+		})
+		var requests []shared.Request
+		for _, secret := range []string{"eve1", "eve2", "ann", "eve3"} {
+			requests = append(requests, shared.Request{Key: idOf("1"), Secret: shared.NewSecret(secret)})
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+		results := q.FetchBatch(ctx, requests)
+		if ctx.Err() != nil {
+			t.Errorf("%s: it took all of the time", name)
+		}
+		cancel()
+		for i, r := range results {
+			if i == 2 {
+				want(t, name, r.Rows, r.Err, `{"id":1,"text":"a"}`)
+			} else if r.Err == nil || errors.Is(r.Err, shared.ErrNotFound) || strings.Contains(r.Err.Error(), canary.Mark) {
+				t.Errorf("%s: %q, %v", name, r.Rows, r.Err)
+			}
 		}
 	}
 }
