@@ -372,7 +372,9 @@ func (v *view) deliver(sub *subscription, c cause, u *Update) bool {
 	case c&causeNotified != 0 && (differs || !v.entity.options.OnlyDifferences):
 	case sub.wants == wantResult, sub.wants != wantNothing && differs:
 	case sub.wants == wantConfirmation:
-		u = u.confirmation()
+		if u.Kind == KindRows { // a version of the client's own making may be that of anything
+			u = u.confirmation()
+		}
 	case c&(causeNotified|causeMissed|causeRefresh) != 0 && differs:
 	case differs && sub.sent != (Version{}): // fetched for another member, but news to this one
 	default:

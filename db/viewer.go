@@ -66,11 +66,10 @@ func (f *fetch) viewers(ctx context.Context) []viewer {
 			f.results[i].Err = c.err
 			continue
 		}
-		who := fmt.Sprintf("%q", c.settings)
-		n, known := bySettings[who]
+		n, known := bySettings[c.who]
 		if !known {
 			n = len(viewers)
-			bySettings[who] = n
+			bySettings[c.who] = n
 			viewers = append(viewers, viewer{settings: c.settings})
 		}
 		viewers[n].requests = append(viewers[n].requests, i)
@@ -106,6 +105,7 @@ func (f *fetch) claims(ctx context.Context) map[shared.Secret]*claimed {
 		asking.Go(func() {
 			defer func() { <-places }()
 			c.settings, c.err = f.query.settings(ctx, secret)
+			c.who = fmt.Sprintf("%q", c.settings)
 		})
 	}
 	asking.Wait()
@@ -115,6 +115,7 @@ func (f *fetch) claims(ctx context.Context) map[shared.Secret]*claimed {
 // claimed is what came of asking for a secret's claims.
 type claimed struct {
 	settings []setting
+	who      string // the same for the same settings
 	err      error
 }
 

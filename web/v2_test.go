@@ -2,14 +2,17 @@ package web_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
 )
@@ -326,5 +329,27 @@ func TestV2UnsubscribingNothingIsAcknowledged(t *testing.T) {
 	for i, body := range []string{`{"entity":"","id":""}`, `{"entity":"items","id":"1"}`, `[{"entity":"nothing","id":"1"}]`} {
 		c.send(`{"action":"unsubscribe","ref":%d,"body":%s}`, i, body)
 		c.wantFrame(fmt.Sprintf("ack %d", i))
+	}
+}
+
+// What is no row's version confirms nothing, though it can be known what the node
+// takes for that of a key without rows, or of one that may not be seen.
+func TestV2ConfirmsRowsOnly(t *testing.T) {
+	var db shelf
+	db.put("1", "forbidden")
+	s := start(t, web.Config{}, db.fetch)
+	c := s.dialV2(t)
+	for _, kind := range []bridge.Kind{bridge.KindDeleted, bridge.KindForbidden} {
+		sum := sha256.Sum256([]byte{byte(kind), 0})
+		version := bridge.Version(sum[:16])
+		c.send(`{"action":"subscribe","ref":1,"body":[{"entity":"items","id":"1","version":%[1]q},{"entity":"items","id":"2","version":%[1]q}]}`, version)
+		c.wantFrame("ack 1")
+		said := []string{c.frame().String(), c.frame().String()}
+		slices.Sort(said)
+		if want := []string{"delete items 2", "unsubscribed items 1 forbidden"}; !slices.Equal(said, want) {
+			t.Errorf("with the version of kind %d: %q, want %q", kind, said, want)
+		}
+		c.send(`{"action":"unsubscribe","ref":2,"body":[{"entity":"items","id":"2"}]}`)
+		c.wantFrame("ack 2")
 	}
 }
