@@ -70,7 +70,7 @@ func (l *lateness) isNews(waited time.Duration, now time.Time) bool {
 }
 
 // lagSQL visits each entity type once, whichever there are, with a look-up in the
-// index for each.
+// index for each. An entry may say that it was written at any time, infinity too.
 const lagSQL = `with recursive types (entity) as (
 		(select entity from entity_sync_outbox order by entity limit 1)
 		union all
@@ -79,7 +79,7 @@ const lagSQL = `with recursive types (entity) as (
 	)
 	select left(entity, 65), counted, age
 	from (select entity from types where entity is not null limit 1000) as waiting cross join lateral (
-		select count(*), extract(epoch from clock_timestamp() - min(written))::float8
+		select count(*), least(greatest(extract(epoch from clock_timestamp())::float8 - extract(epoch from min(written))::float8, 0), 1e9)
 		from (select written from entity_sync_outbox o where o.entity = waiting.entity order by entry limit $1) as first
 	) as figures (counted, age)`
 
