@@ -15,7 +15,7 @@ import (
 // readBatch runs the statement for the ids of one viewer's requests.
 func (f *fetch) readBatch(ctx context.Context, v viewer) {
 	read := f.readTogether
-	if !f.plan[0].id.isPlain() {
+	if !f.plan[0].plain {
 		read = f.readApart
 	}
 	found := read(ctx, v)

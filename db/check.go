@@ -107,6 +107,7 @@ func (q *Query) prepare(ctx context.Context, tx pgx.Tx, source string) (statemen
 		names[field.Name] = true
 	}
 	s := statement{sql: source, id: idType(described.ParamOIDs[0])}
+	s.plain = s.id.isPlain(tx.Conn().PgConn().ParameterStatus("server_encoding") == "UTF8")
 	var array bool
 	if err := tx.QueryRow(ctx, "select typcategory = 'A' from pg_type where oid = $1", uint32(s.id)).Scan(&array); err != nil {
 		return statement{}, err

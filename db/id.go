@@ -39,23 +39,25 @@ func normalInt(id string, bits int) (string, bool) {
 	return strconv.FormatInt(n, 10), err == nil
 }
 
-// isPlain reports whether normal tells what cannot be an id, and equal ids are then
-// the same text.
-func (t idType) isPlain() bool {
+// isPlain reports whether normal tells what can be an id, and equal ids are then the
+// same text. Text of an encoding other than UTF-8 cannot be all that a client says.
+func (t idType) isPlain(utf8 bool) bool {
 	switch t {
 	case pgtype.Int2OID, pgtype.Int2ArrayOID, pgtype.Int4OID, pgtype.Int4ArrayOID, pgtype.Int8OID, pgtype.Int8ArrayOID,
-		pgtype.UUIDOID, pgtype.UUIDArrayOID, pgtype.TextOID, pgtype.TextArrayOID, pgtype.VarcharOID, pgtype.VarcharArrayOID:
+		pgtype.UUIDOID, pgtype.UUIDArrayOID:
 		return true
+	case pgtype.TextOID, pgtype.TextArrayOID, pgtype.VarcharOID, pgtype.VarcharArrayOID:
+		return utf8
 	default:
 		return false
 	}
 }
 
-// takes reports whether PostgreSQL takes the text for a value of the type. Only that
-// tells an id that cannot be one from a row in disorder, which must not be taken
+// takes reports whether PostgreSQL takes the text for what the statement's $1 is.
+// Only that tells an id that cannot be one from a row in disorder, which must not be taken
 // for gone.
-func (q *Query) takes(ctx context.Context, t idType, text string) (bool, error) {
-	if t.isPlain() {
+func (q *Query) takes(ctx context.Context, s statement, text string) (bool, error) {
+	if s.plain {
 		return true, nil
 	}
 	conn, err := q.pool.Acquire(ctx)
@@ -63,7 +65,7 @@ func (q *Query) takes(ctx context.Context, t idType, text string) (bool, error) 
 		return false, err
 	}
 	defer conn.Release()
-	err = conn.Conn().PgConn().ExecParams(ctx, "select $1 is null", [][]byte{[]byte(text)}, []uint32{uint32(t)}, nil, nil).Read().Err
+	err = conn.Conn().PgConn().ExecParams(ctx, "select $1 is null", [][]byte{[]byte(text)}, []uint32{uint32(s.id)}, nil, nil).Read().Err
 	if isDataException(err) {
 		return false, nil
 	}

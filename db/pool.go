@@ -40,6 +40,9 @@ func ParseConfig(connString string) (*pgxpool.Config, error) {
 	c.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: cancelGrace}
 	}
+	if _, set := c.ConnConfig.RuntimeParams["client_encoding"]; !set {
+		c.ConnConfig.RuntimeParams["client_encoding"] = "UTF8" // ids and rows are, whatever the database is
+	}
 	for name, d := range map[string]time.Duration{
 		"statement_timeout":                   statementTimeout,
 		"idle_in_transaction_session_timeout": idleInTransactionTimeout,

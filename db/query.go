@@ -37,8 +37,9 @@ type Query struct {
 
 // statement is one that was checked.
 type statement struct {
-	sql string
-	id  idType
+	sql   string
+	id    idType
+	plain bool // id.normal tells what can be one, and equal ids are then the same text
 }
 
 // rollbackTimeout bounds how long a fetch that failed waits to give its connection
@@ -198,7 +199,7 @@ func (f *fetch) readOne(ctx context.Context, settings []setting, id string) ([][
 	})
 	if isDataException(err) {
 		for i, s := range f.plan {
-			if takes, probed := f.query.takes(ctx, s.id, args[i]); probed != nil || !takes {
+			if takes, probed := f.query.takes(ctx, s, args[i]); probed != nil || !takes {
 				return nil, probed
 			}
 		}

@@ -383,3 +383,48 @@ func TestQueriesInEveryMode(t *testing.T) {
 		pool.Close()
 	}
 }
+
+// The rows' ids are written as the connection's settings say, the keys' as the
+// trigger of Track writes them, or as a client does.
+func TestABatchWithIDsThatSettingsWriteDifferently(t *testing.T) {
+	d := pgtest.Shared(t).NewDatabase(t)
+	d.Exec(t, "alter database "+d.Name+" set timezone = 'Europe/Berlin'")
+	d.Exec(t, "alter database "+d.Name+" set datestyle = 'German'")
+	d.Exec(t, "alter database "+d.Name+" set bytea_output = 'escape'")
+	pool := open(t, d.URL(), 1)
+	for kind, ids := range map[string][]string{
+		"timestamptz": {"2026-01-02 03:04:05+00", "2026-07-02 03:04:05+02"},
+		"date":        {"2026-01-02", "2026-02-01"},
+		"bytea":       {`\x00ff`, `\x61`},
+	} {
+		d.Exec(t, fmt.Sprintf("drop table if exists items; create table items (id %s primary key)", kind))
+		for _, id := range ids {
+			d.Exec(t, fmt.Sprintf("set datestyle = 'ISO'; insert into items values ('%s')", id))
+		}
+		q := db.Batch(pool, "select id from items where id = any($1)")
+		for i, r := range q.FetchBatch(t.Context(), []shared.Request{{Key: idOf(ids[0])}, {Key: idOf("x")}, {Key: idOf(ids[1])}}) {
+			if found := r.Err == nil && len(r.Rows) == 1; found != (i != 1) || !found && !errors.Is(r.Err, shared.ErrNotFound) {
+				t.Errorf("%s: result %d is %q, %v", kind, i, r.Rows, r.Err)
+			}
+		}
+	}
+}
+
+// A database may hold its text in another encoding.
+func TestADatabaseThatIsNotUTF8(t *testing.T) {
+	server := pgtest.Shared(t)
+	admin := server.NewDatabase(t)
+	admin.Exec(t, "create database latin encoding 'LATIN1' template template0")
+	t.Cleanup(func() { admin.Exec(t, "drop database latin with (force)") })
+	d := &pgtest.Database{Server: server, Name: "latin"}
+	d.Exec(t, "create table items (id text primary key); insert into items values (chr(233))")
+	pool := open(t, d.URL(), 1)
+	for name, q := range map[string]*db.Query{
+		"Rows":  db.Rows(pool, "select id from items where id = $1"),
+		"Batch": db.Batch(pool, "select id from items where id = any($1)"),
+	} {
+		results := q.FetchBatch(t.Context(), []shared.Request{{Key: idOf("é")}, {Key: idOf("😀")}})
+		want(t, name, results[0].Rows, results[0].Err, `{"id":"é"}`)
+		want(t, name, results[1].Rows, results[1].Err, notFound)
+	}
+}
