@@ -132,6 +132,9 @@ func (q *Query) prepare(ctx context.Context, tx pgx.Tx, source string) (statemen
 	case q.typed == nil:
 		s.sql = fmt.Sprintf("select row_to_json(r.*)::text from (\n%s\n) r", source)
 	}
+	// A connection keeps what it has prepared by its text: for another type of id it
+	// must prepare anew.
+	s.sql = fmt.Sprintf("/* id %d */ %s", s.id, s.sql)
 	if _, err = tx.Conn().PgConn().Prepare(ctx, "", s.sql, nil); err != nil {
 		return statement{}, err
 	}

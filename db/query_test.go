@@ -330,6 +330,8 @@ func TestAQueryLivesThroughAMigration(t *testing.T) {
 	rows, err := q.Fetch(t.Context(), idOf("1"), "")
 	want(t, "before", rows, err, `{"id":1,"name":"a"}`)
 	for _, c := range []struct{ migration, row string }{
+		{"alter table items alter id type text", `{"id":"1","name":"a"}`},
+		{"alter table items alter id type int using id::int", `{"id":1,"name":"a"}`},
 		{"alter table items add price int", `{"id":1,"name":"a","price":null}`},
 		{"alter table items rename id to number; create view v as select 1; alter table items rename to things; create view items as select number as id, name from things", `{"id":1,"name":"a"}`},
 	} {
