@@ -20,6 +20,7 @@ import (
 	"github.com/entity-sync/entity-sync/db"
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web/js"
 )
 
 var (
@@ -86,6 +87,7 @@ func serve(ctx context.Context, addr, databaseURL, nsqAddr string) error {
 
 	mux := http.NewServeMux()
 	mux.Handle("/ws/entity-sync/", node)
+	mux.Handle("GET /entity-sync/", http.StripPrefix("/entity-sync", js.Handler())) // the browser client
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(page) })
 	mux.HandleFunc("POST /notes", func(w http.ResponseWriter, r *http.Request) {
 		if err := add(r.Context(), pool, r.FormValue("token"), r.FormValue("text")); err != nil {

@@ -71,13 +71,15 @@ func TestNotes(t *testing.T) {
 	d.Exec(t, "delete from notes")
 	ann.until()
 	bob.until()
-	answer, err := http.Get("http://" + addr + "/")
-	if err != nil {
-		t.Fatal(err)
-	}
-	answer.Body.Close()
-	if answer.StatusCode != http.StatusOK {
-		t.Errorf("the page: %s", answer.Status)
+	for _, path := range []string{"/", "/entity-sync/index.js"} {
+		answer, err := http.Get("http://" + addr + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		if answer.StatusCode != http.StatusOK {
+			t.Errorf("%s: %s", path, answer.Status)
+		}
 	}
 	stop()
 	if err := <-served; err != nil {
