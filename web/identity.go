@@ -133,6 +133,9 @@ func (s *session) reauthorize(id identity) {
 	if id.secret == s.who().secret {
 		return
 	}
+	s.mu.Lock()
+	s.renewing = true // until become
+	s.mu.Unlock()
 	for _, key := range s.client.Keys() {
 		if !s.keepPace(&s.subscribes, "subscriptions") {
 			return
@@ -175,6 +178,10 @@ func (s *session) become(id identity) {
 	s.mu.Lock()
 	s.identity = id
 	s.scheduleExpiryLocked()
+	if s.overdue {
+		defer s.out.release()
+	}
+	s.renewing, s.overdue = false, false
 	s.mu.Unlock()
 	// The subscriptions move one after the other: while some have rows of the new
 	// secret already, others still have some of the old one to be taken back.
@@ -226,14 +233,28 @@ func (s *session) warn(id identity) {
 		s.mu.Unlock()
 		return
 	}
-	s.expiry = time.AfterFunc(left, func() {
-		if expired(s.who().expires) {
-			s.goAway(CloseExpired, "the secret has expired")
-		}
-	})
+	s.expiry = time.AfterFunc(left, s.expire)
 	s.mu.Unlock()
 	if frame := s.codec.expiring(left); frame != nil {
 		s.out.sendNotice(frame)
+	}
+}
+
+// expire ends the session of a client whose secret has expired. One that has said
+// another in time, which the application has verified and is still asked about, is
+// sent nothing until it goes by that.
+func (s *session) expire() {
+	s.mu.Lock()
+	switch {
+	case !expired(s.identity.expires):
+		s.mu.Unlock()
+	case s.renewing:
+		s.overdue = true
+		s.out.hold()
+		s.mu.Unlock()
+	default:
+		s.mu.Unlock()
+		s.goAway(CloseExpired, "the secret has expired")
 	}
 }
 

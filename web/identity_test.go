@@ -132,6 +132,40 @@ func TestExpiry(t *testing.T) {
 	lasting.wantFrame("ack") // still here
 }
 
+// Another secret is said in time, and what it may watch takes so long to be asked
+// that the one before it expires: nothing more is sent by that one, and nobody is
+// sent away.
+func TestASecretRenewedInTimeIsNotTooLate(t *testing.T) {
+	asked, release := make(chan bool), make(chan bool)
+	life := map[string]time.Duration{mark + "1": 300 * time.Millisecond, mark + "2": time.Hour}
+	s := start(t, web.Config{
+		VerifySecret: func(_ context.Context, secret string) (time.Time, error) { return time.Now().Add(life[secret]), nil },
+		Authorize: func(_ context.Context, a shared.Attempt) error {
+			if a.Secret == shared.NewSecret(mark+"2") {
+				asked <- true
+				<-release
+			}
+			return nil
+		},
+	}, echo)
+	c := s.dialV2(t)
+	c.send(`{"action":"secret","body":"` + mark + `1"}`)
+	c.wantFrame("ack")
+	said := time.Now()
+	c.send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
+	c.wantFrame("ack")
+	c.wantFrame(`update items 1 {"id":"1","for":"` + mark + `1"}`)
+	c.send(`{"action":"secret","ref":2,"body":"` + mark + `2"}`)
+	<-asked
+	time.Sleep(time.Until(said.Add(2 * life[mark+"1"]))) // it has expired
+	s.notify(t, "1")
+	time.Sleep(50 * time.Millisecond) // in which a row of the expired secret would come
+	release <- true
+	c.wantFrame("expiring")
+	c.wantFrame("ack 2")
+	c.wantFrame(`update items 1 {"id":"1","for":"` + mark + `2"}`)
+}
+
 func TestRequireSecret(t *testing.T) {
 	s := start(t, web.Config{RequireSecret: true, SecretTimeout: 300 * time.Millisecond}, echo)
 	silent, c, classic := s.dialV2(t), s.dialV2(t), s.dial(t)

@@ -35,6 +35,8 @@ type session struct {
 	identity identity
 	ping     *time.Timer
 	expiry   *time.Timer // of the identity
+	renewing bool        // a verified identity is about to follow this one
+	overdue  bool        // and the one before it has expired meanwhile: the outbox is held
 	leaving  bool        // told to go away
 
 	endOfMessage time.Time // when the next part of the message that is being read must be there; zero between two
