@@ -8,8 +8,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-
-	"github.com/entity-sync/entity-sync/shared"
 )
 
 // readBatch runs the statement for the ids of one viewer's requests.
@@ -20,8 +18,11 @@ func (f *fetch) readBatch(ctx context.Context, v viewer) {
 	}
 	found := read(ctx, v)
 	for _, i := range v.requests {
-		r := found[f.requests[i].Key.ID]
-		f.results[i] = shared.Result{Rows: r.rows, Err: f.query.outcome(r.rows, r.err)}
+		r := &f.results[i]
+		if of := found[f.requests[i].Key.ID]; of != nil {
+			r.Rows, r.Err = of.rows, of.err
+		}
+		r.Err = f.query.outcome(r.Rows, r.Err)
 	}
 }
 
@@ -35,13 +36,13 @@ type found struct {
 // readApart runs the statement for each id by itself: of types whose equal values
 // may be different texts, as 1.5 and 1.50 are of numeric, and of which only
 // PostgreSQL knows what is none.
-func (f *fetch) readApart(ctx context.Context, v viewer) map[string]found {
-	all := make(map[string]found, len(v.requests))
+func (f *fetch) readApart(ctx context.Context, v viewer) map[string]*found {
+	all := make(map[string]*found, len(v.requests))
 	for _, i := range v.requests {
 		id := f.requests[i].Key.ID
-		if _, done := all[id]; !done {
+		if all[id] == nil {
 			rows, err := f.readOne(ctx, v.settings, id)
-			all[id] = found{rows: rows, err: err}
+			all[id] = &found{rows: rows, err: err}
 		}
 	}
 	return all
@@ -52,23 +53,22 @@ var errStray = errors.New("no row belongs to an id that was asked for: the state
 
 // readTogether runs the statement once. Its first column says which id a row
 // belongs to.
-func (f *fetch) readTogether(ctx context.Context, v viewer) map[string]found {
-	normal := make(map[string]*found, len(v.requests)) // by id as PostgreSQL writes it
-	all := make(map[string]found, len(v.requests))
+func (f *fetch) readTogether(ctx context.Context, v viewer) map[string]*found {
+	all := make(map[string]*found, len(v.requests))
 	var ids []string
 	for _, i := range v.requests {
-		if id, ok := f.plan[0].id.normal(f.requests[i].Key.ID); ok && normal[id] == nil {
-			normal[id] = &found{}
+		if id := f.requests[i].Key.ID; f.plan[0].id.mayBe(id) && all[id] == nil {
+			all[id] = &found{}
 			ids = append(ids, id)
 		}
 	}
 	if len(ids) == 0 {
-		return all
+		return nil
 	}
 	var matched, stray bool
 	err := f.query.run(ctx, v.settings, f.plan, []string{arrayLiteral(ids)}, func(row pgx.Rows) error {
 		id := row.RawValues()[0]
-		of := normal[string(id)]
+		of := all[string(id)]
 		if id == nil || of == nil {
 			stray = true
 			return nil
@@ -80,13 +80,9 @@ func (f *fetch) readTogether(ctx context.Context, v viewer) map[string]found {
 	if err == nil && stray && !matched {
 		err = errStray
 	}
-	for _, i := range v.requests {
-		id := f.requests[i].Key.ID
-		switch n, ok := f.plan[0].id.normal(id); {
-		case ok && err != nil:
-			all[id] = found{err: err}
-		case ok:
-			all[id] = *normal[n]
+	if err != nil {
+		for _, of := range all {
+			*of = found{err: err}
 		}
 	}
 	return all

@@ -13,33 +13,31 @@ import (
 // idType is what a statement takes for an id.
 type idType uint32 // an OID
 
-// normal returns the id as PostgreSQL writes it, and false where it cannot be
-// one. Of types that this function does not know, only PostgreSQL knows.
-func (t idType) normal(id string) (string, bool) {
+// mayBe reports whether the text is an id as PostgreSQL writes it: a change of 7 is
+// announced as 7, so who asks for 007 would never hear of it. Of types that this
+// function does not know, only PostgreSQL knows.
+func (t idType) mayBe(id string) bool {
 	switch t {
 	case pgtype.Int2OID, pgtype.Int2ArrayOID:
-		return normalInt(id, 16)
+		return isInt(id, 16)
 	case pgtype.Int4OID, pgtype.Int4ArrayOID:
-		return normalInt(id, 32)
+		return isInt(id, 32)
 	case pgtype.Int8OID, pgtype.Int8ArrayOID:
-		return normalInt(id, 64)
+		return isInt(id, 64)
 	case pgtype.UUIDOID, pgtype.UUIDArrayOID:
 		var u pgtype.UUID
-		if err := u.Scan(id); err != nil {
-			return "", false
-		}
-		return u.String(), true
+		return u.Scan(id) == nil && u.String() == id
 	default:
-		return id, true
+		return true
 	}
 }
 
-func normalInt(id string, bits int) (string, bool) {
+func isInt(id string, bits int) bool {
 	n, err := strconv.ParseInt(id, 10, bits)
-	return strconv.FormatInt(n, 10), err == nil
+	return err == nil && strconv.FormatInt(n, 10) == id
 }
 
-// isPlain reports whether normal tells what can be an id, and equal ids are then the
+// isPlain reports whether mayBe tells what can be an id, and equal ids are then the
 // same text. Text of an encoding other than UTF-8 cannot be all that a client says.
 func (t idType) isPlain(utf8 bool) bool {
 	switch t {

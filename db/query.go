@@ -39,7 +39,7 @@ type Query struct {
 type statement struct {
 	sql   string
 	id    idType
-	plain bool // id.normal tells what can be one, and equal ids are then the same text
+	plain bool // see idType.isPlain
 }
 
 // rollbackTimeout bounds how long a fetch that failed waits to give its connection
@@ -176,12 +176,12 @@ func (f *fetch) read(ctx context.Context, v viewer) {
 func (f *fetch) readOne(ctx context.Context, settings []setting, id string) ([][]byte, error) {
 	args := make([]string, len(f.plan))
 	for i, s := range f.plan {
-		var ok bool
-		if args[i], ok = s.id.normal(id); !ok {
+		if !s.id.mayBe(id) {
 			return nil, nil
 		}
+		args[i] = id
 		if f.query.batch {
-			args[i] = arrayLiteral(args[i : i+1])
+			args[i] = arrayLiteral([]string{id})
 		}
 	}
 	var rows [][]byte

@@ -58,13 +58,9 @@ func TestRows(t *testing.T) {
 		select * from found -- all of it`)
 	rows, err := q.Fetch(t.Context(), idOf("7"), "")
 	want(t, "a row", rows, err, `{"id":7,"Full Name":"A \"pot\"","price":12.50,"tags":["a","b"],"at":"2026-01-02T03:04:05+00:00","r":null}`)
-	for _, id := range []string{"8", "x", "7.0", "99999999999999999999", "7; drop table items"} {
+	for _, id := range []string{"8", "x", "7.0", "007", "+7", " 7", "99999999999999999999", "7; drop table items"} {
 		rows, err := q.Fetch(t.Context(), idOf(id), "")
 		want(t, id, rows, err, notFound)
-	}
-	rows, err = q.Fetch(t.Context(), idOf("007"), "")
-	if err != nil || len(rows) != 1 {
-		t.Errorf("the id 007: %q, %v", rows, err)
 	}
 }
 
@@ -210,7 +206,7 @@ func TestBatch(t *testing.T) {
 	results := q.FetchBatch(t.Context(), requests)
 	for i, rows := range [][]string{
 		{`{"item":1,"text":"a"}`, `{"item":1,"text":"b"}`}, {notFound}, {notFound}, {`{"item":2,"text":"c"}`},
-		{`{"item":1,"text":"a"}`, `{"item":1,"text":"b"}`}, {`{"item":2,"text":"c"}`}, {notFound},
+		{`{"item":1,"text":"a"}`, `{"item":1,"text":"b"}`}, {notFound}, {notFound},
 	} {
 		want(t, requests[i].Key.ID, results[i].Rows, results[i].Err, rows...)
 	}
