@@ -133,7 +133,7 @@ func (w *watching) connection(rnd *rand.Rand, url string) error {
 		}
 		switch {
 		case f.Action == "ack" && f.Ref != "":
-			who = next
+			who = f.Ref // there may be another on its way, if it was the same as before
 		case f.Action == "update":
 			var row note
 			if len(f.Body.Rows) != 1 {
