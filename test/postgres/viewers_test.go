@@ -153,7 +153,7 @@ func (w *watching) connection(rnd *rand.Rand, url string) error {
 		default:
 			n++ // no row
 		}
-		if who == next && rnd.IntN(200) == 0 {
+		if who == next && rnd.IntN(20) == 0 {
 			if err := change(); err != nil {
 				return err
 			}
