@@ -15,8 +15,8 @@ type Limit struct {
 // NewLimit returns a Limit of n fetches, 1 at least.
 func NewLimit(n int) *Limit { return &Limit{admission{limit: max(1, n)}} }
 
-// admission bounds the fetches that run at once on the node, of all entity types
-// together that share it. A worker starts once it is admitted; a queue that was refused gets a
+// admission bounds the fetches that run at once, of all entity types together that
+// share it. A worker starts once it is admitted; a queue that was refused gets a
 // place, in its turn, when one is given back.
 //
 // Half of the places are kept for entity types that have few or none, in equal

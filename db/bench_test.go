@@ -23,7 +23,7 @@ func BenchmarkFetch(b *testing.B) {
 		create role es_bench login; grant select on items to es_bench;
 		analyze items`, keys))
 	b.Cleanup(func() { d.Exec(b, "drop owned by es_bench; drop role es_bench") })
-	owner, reader := open(b, d.URL(), 4), open(b, d.URLAs("es_bench"), 4)
+	owner, reader := pgtest.Pool(b, d.URL(), 4), pgtest.Pool(b, d.URLAs("es_bench"), 4)
 	const one, all = "select * from items where id = $1", "select * from items where id = any($1)"
 	viewer := db.Setting("app.viewer")
 	for _, c := range []struct {

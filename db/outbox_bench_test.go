@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/entity-sync/entity-sync/db"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
@@ -29,21 +28,6 @@ func benchServer(b *testing.B, fsync string) *pgtest.Server {
 	return server
 }
 
-func benchPool(b *testing.B, d *pgtest.Database, size int32) *pgxpool.Pool {
-	b.Helper()
-	c, err := db.ParseConfig(d.URL())
-	if err != nil {
-		b.Fatal(err)
-	}
-	c.MaxConns = size
-	pool, err := pgxpool.NewWithConfig(context.Background(), c)
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(pool.Close)
-	return pool
-}
-
 // What announcing costs those who write: 16 writers, each transaction inserts a row
 // and updates another. The ways take turns of 300 ms, while a relay announces what
 // they write.
@@ -58,9 +42,9 @@ func BenchmarkCommit(b *testing.B) {
 				d.Exec(b, fmt.Sprintf("insert into items%d select -i from generate_series(1, 16) i", i))
 			}
 			track(b, d, "items2", "items", "id")
-			pool := benchPool(b, d, writers)
+			pool := pgtest.Pool(b, d.URL(), writers)
 			e := newEar("items")
-			startRelay(b, db.Outbox{Pool: benchPool(b, d, 2)}, e)
+			startRelay(b, db.Outbox{Pool: pgtest.Pool(b, d.URL(), 2)}, e)
 			var ids atomic.Int64
 			commits := make([]float64, len(ways))
 			for b.Loop() {
@@ -125,9 +109,9 @@ func BenchmarkOutboxLag(b *testing.B) {
 				}
 			}
 			e := &clockEar{ear: newEar("items"), at: make(map[shared.EntityKey]time.Time)}
-			o.Pool = benchPool(b, d, 2)
+			o.Pool = pgtest.Pool(b, d.URL(), 2)
 			r := startRelay(b, o, e)
-			pool := benchPool(b, d, 4)
+			pool := pgtest.Pool(b, d.URL(), 4)
 			begin, next := time.Now(), atomic.Int64{}
 			committed := make([]time.Time, b.N)
 			var writers sync.WaitGroup
@@ -180,7 +164,7 @@ func BenchmarkBacklog(b *testing.B) {
 	d := outboxOn(b, benchServer(b, "off"))
 	const rows = 100_000
 	e := newEar("items")
-	pool := benchPool(b, d, 2)
+	pool := pgtest.Pool(b, d.URL(), 2)
 	for b.Loop() {
 		d.Exec(b, fmt.Sprintf("insert into entity_sync_outbox (entity, id) select 'items', i from generate_series(1, %d) i", rows))
 		r, err := db.Outbox{Pool: pool}.Start(e)

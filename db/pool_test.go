@@ -25,7 +25,7 @@ func TestACancelledFetchDoesNotCostTheConnection(t *testing.T) {
 		alter table items enable row level security; create policy all_of_it on items using (true);
 		create role reader login; grant select on items to reader`)
 	t.Cleanup(func() { d.Exec(t, "drop owned by reader; drop role reader") })
-	pool := open(t, d.URLAs("reader"), 1)
+	pool := pgtest.Pool(t, d.URLAs("reader"), 1)
 	one := db.Rows(pool, "select * from items where id = $1")
 	locker := d.Connect(t)
 	for name, q := range map[string]*db.Query{"a statement": one, "a transaction": one.AsViewer(db.Setting("app.viewer"))} {
@@ -65,7 +65,7 @@ func TestAPoolOutlivesItsServer(t *testing.T) {
 		}
 	})
 	d := s.NewDatabase(t, `create table items (id int primary key); insert into items values (1)`)
-	pool := open(t, d.URL(), 4)
+	pool := pgtest.Pool(t, d.URL(), 4)
 	q := db.Rows(pool, "select * from items where id = $1")
 	for what, harm := range map[string]func(){
 		"every backend ended": func() {
@@ -117,7 +117,7 @@ func TestTimeoutsOfTheConnectionString(t *testing.T) {
 		"options":     {"&options=-c%20statement_timeout%3D5s", "5s"},
 	} {
 		var got string
-		if err := open(t, d.URL()+c.suffix, 1).QueryRow(t.Context(), "show statement_timeout").Scan(&got); err != nil || got != c.want {
+		if err := pgtest.Pool(t, d.URL()+c.suffix, 1).QueryRow(t.Context(), "show statement_timeout").Scan(&got); err != nil || got != c.want {
 			t.Errorf("with %s: %s, %v, want %s", what, got, err, c.want)
 		}
 	}

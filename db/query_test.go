@@ -45,7 +45,7 @@ func TestRows(t *testing.T) {
 	d := pgtest.Shared(t).NewDatabase(t, `
 		create table items (id bigint primary key, "Full Name" text, price numeric(10,2), tags text[], at timestamptz, r int);
 		insert into items values (7, 'A "pot"', 12.50, '{a,b}', '2026-01-02 03:04:05+00', null)`)
-	pool := open(t, d.URL(), 2)
+	pool := pgtest.Pool(t, d.URL(), 2)
 	q := db.Rows(pool, `
 		with found as (select * from items where id = $1)
 		select * from found; -- all of it
@@ -67,7 +67,7 @@ func TestRows(t *testing.T) {
 // Only PostgreSQL knows what an id of these types may be.
 func TestRowsWithOtherTypesOfIDs(t *testing.T) {
 	d := pgtest.Shared(t).NewDatabase(t, `create type colour as enum ('red', 'green'); create domain odd as int check (value % 2 = 1)`)
-	pool := open(t, d.URL(), 2)
+	pool := pgtest.Pool(t, d.URL(), 2)
 	for _, c := range []struct{ kind, good, bad string }{
 		{"uuid", "6ba7b810-9dad-11d1-80b4-00c04fd430c8", "x"},
 		{"numeric", "1.5", "x"},
@@ -98,7 +98,7 @@ func TestAFailureInARowIsNotAMissingRow(t *testing.T) {
 		create function number(text) returns int language plpgsql as
 			'declare n int; begin execute ''select $1::int'' into n using $1; return n; end'`)
 	d.Exec(t, "alter database "+d.Name+" set log_parameter_max_length_on_error = -1")
-	pool := open(t, d.URL(), 2)
+	pool := pgtest.Pool(t, d.URL(), 2)
 	for name, q := range map[string]*db.Query{
 		"Rows":                   db.Rows(pool, "select id, n::int from items where id = $1"),
 		"Batch":                  db.Batch(pool, "select id, n::int from items where id = any($1)"),
@@ -114,7 +114,7 @@ func TestAFailureInARowIsNotAMissingRow(t *testing.T) {
 // Any id is an id, whatever is in it, and comes back to its own key.
 func TestIDsAreNotSQL(t *testing.T) {
 	d := pgtest.Shared(t).NewDatabase(t, `create table items (id text primary key)`)
-	pool := open(t, d.URL(), 2)
+	pool := pgtest.Pool(t, d.URL(), 2)
 	one := db.Rows(pool, "select id from items where id = $1")
 	all := db.Batch(pool, "select id from items where id = any($1)")
 	awkward := rapid.SampledFrom([]string{"'", `"`, `\`, "{", "}", ",", "NULL", " ", "$1", "--", "é", "😀"})
@@ -151,7 +151,7 @@ func TestRowsOf(t *testing.T) {
 		Price int `json:"price" db:"price_cents"`
 		Cost  int `json:"-"`
 	}
-	q := db.RowsOf[item](open(t, d.URL(), 1), "select id, price_cents, cost from items where id = $1")
+	q := db.RowsOf[item](pgtest.Pool(t, d.URL(), 1), "select id, price_cents, cost from items where id = $1")
 	rows, err := q.Fetch(t.Context(), idOf("7"), "")
 	want(t, "a row", rows, err, `{"id":7,"price":250}`)
 	rows, err = q.Fetch(t.Context(), idOf("8"), "")
@@ -176,7 +176,7 @@ func TestSeveralStatementsSeeOneSnapshot(t *testing.T) {
 			}
 		}
 	}()
-	q := db.Rows(open(t, d.URL(), 2), "select n from reports where id = $1", "select n from authors where report = $1")
+	q := db.Rows(pgtest.Pool(t, d.URL(), 2), "select n from reports where id = $1", "select n from authors where report = $1")
 	seen := make(map[string]bool)
 	for len(seen) < 100 {
 		rows, err := q.Fetch(t.Context(), idOf("1"), "")
@@ -198,7 +198,7 @@ func TestBatch(t *testing.T) {
 	d := pgtest.Shared(t).NewDatabase(t, `
 		create table lines (item bigint, line int, text text);
 		insert into lines values (1, 2, 'b'), (1, 1, 'a'), (2, 1, 'c')`)
-	q := db.Batch(open(t, d.URL(), 1), "select item, text from lines where item = any($1) order by line")
+	q := db.Batch(pgtest.Pool(t, d.URL(), 1), "select item, text from lines where item = any($1) order by line")
 	var requests []shared.Request
 	for _, id := range []string{"1", "3", "x", "2", "1", "02", ""} {
 		requests = append(requests, shared.Request{Key: idOf(id)})
@@ -222,7 +222,7 @@ func TestBatchOf(t *testing.T) {
 		Price int  `json:"price" db:"price_cents"`
 		Cost  *int `json:"cost,omitempty"`
 	}
-	q := db.BatchOf[item](open(t, d.URL(), 1), "select id, price_cents, cost from items where id = any($1) order by id")
+	q := db.BatchOf[item](pgtest.Pool(t, d.URL(), 1), "select id, price_cents, cost from items where id = any($1) order by id")
 	results := q.FetchBatch(t.Context(), []shared.Request{{Key: idOf("1")}, {Key: idOf("2")}, {Key: idOf("3")}, {Key: idOf("4")}})
 	want(t, "a row", results[0].Rows, results[0].Err, `{"id":1,"price":100,"cost":50}`)
 	if err := results[1].Err; err == nil || !strings.Contains(err.Error(), "price_cents") {
@@ -234,7 +234,7 @@ func TestBatchOf(t *testing.T) {
 
 func TestABatchWhoseFirstColumnIsNotTheID(t *testing.T) {
 	d := pgtest.Shared(t).NewDatabase(t, `create table items (id text primary key, name text); insert into items values ('a', 'b')`)
-	q := db.Batch(open(t, d.URL(), 1), "select name, id from items where id = any($1)")
+	q := db.Batch(pgtest.Pool(t, d.URL(), 1), "select name, id from items where id = any($1)")
 	if _, err := q.Fetch(t.Context(), idOf("a"), ""); err == nil || !strings.Contains(err.Error(), "first column must be the id") {
 		t.Errorf("Fetch returned %v", err)
 	}
@@ -245,7 +245,7 @@ func TestABatchWithAnIDInAnotherSpelling(t *testing.T) {
 	d := pgtest.Shared(t).NewDatabase(t, `
 		create table items (id numeric primary key); insert into items values (1.50), (2);
 		create table coded (code char(4), at timestamptz); insert into coded values ('ab', '2026-01-02 03:00+00')`)
-	pool := open(t, d.URL(), 1)
+	pool := pgtest.Pool(t, d.URL(), 1)
 	q := db.Batch(pool, "select id from items where id = any($1)")
 	for _, ids := range [][]string{{"1.5", "2", "9"}, {"1.5", "9"}, {"1.5", "1.50", "01.500", "x", "2.00", "9"}} {
 		var requests []shared.Request
@@ -268,7 +268,7 @@ func TestABatchWithAnIDInAnotherSpelling(t *testing.T) {
 
 func TestTooManyBytes(t *testing.T) {
 	d := pgtest.Shared(t).NewDatabase(t, `create table items (id int, text text); insert into items select 1, repeat('x', 600) from generate_series(1, 2); insert into items values (2, 'y')`)
-	pool := open(t, d.URL(), 1)
+	pool := pgtest.Pool(t, d.URL(), 1)
 	for name, q := range map[string]*db.Query{
 		"Rows":  db.Rows(pool, "select * from items where id = $1"),
 		"Batch": db.Batch(pool, "select * from items where id = any($1)"),
@@ -293,7 +293,7 @@ func TestTooManyBytes(t *testing.T) {
 
 func TestQueriesThatCannotBeRun(t *testing.T) {
 	d := pgtest.Shared(t).NewDatabase(t, `create type size as enum ('small'); create table items (id int primary key, name text, kind size)`)
-	pool := open(t, d.URL(), 1)
+	pool := pgtest.Pool(t, d.URL(), 1)
 	for what, q := range map[string]*db.Query{
 		"has 0 parameters":              db.Rows(pool, "select * from items"),
 		"has 2 parameters":              db.Rows(pool, "select * from items where id = $1 and name = $2"),
@@ -321,7 +321,7 @@ func TestQueriesThatCannotBeRun(t *testing.T) {
 // A table that is changed under a query in use is looked at again.
 func TestAQueryLivesThroughAMigration(t *testing.T) {
 	d := pgtest.Shared(t).NewDatabase(t, `create table items (id int primary key, name text); insert into items values (1, 'a')`)
-	pool := open(t, d.URL(), 1)
+	pool := pgtest.Pool(t, d.URL(), 1)
 	q := db.Batch(pool, "select * from items where id = any($1)")
 	rows, err := q.Fetch(t.Context(), idOf("1"), "")
 	want(t, "before", rows, err, `{"id":1,"name":"a"}`)
@@ -389,7 +389,7 @@ func TestABatchWithIDsThatSettingsWriteDifferently(t *testing.T) {
 	d.Exec(t, "alter database "+d.Name+" set timezone = 'Europe/Berlin'")
 	d.Exec(t, "alter database "+d.Name+" set datestyle = 'German'")
 	d.Exec(t, "alter database "+d.Name+" set bytea_output = 'escape'")
-	pool := open(t, d.URL(), 1)
+	pool := pgtest.Pool(t, d.URL(), 1)
 	for kind, ids := range map[string][]string{
 		"timestamptz": {"2026-01-02 03:04:05+00", "2026-07-02 03:04:05+02"},
 		"date":        {"2026-01-02", "2026-02-01"},
@@ -416,7 +416,7 @@ func TestADatabaseThatIsNotUTF8(t *testing.T) {
 	t.Cleanup(func() { admin.Exec(t, "drop database latin with (force)") })
 	d := &pgtest.Database{Server: server, Name: "latin"}
 	d.Exec(t, "create table items (id text primary key); insert into items values (chr(233))")
-	pool := open(t, d.URL(), 1)
+	pool := pgtest.Pool(t, d.URL(), 1)
 	for name, q := range map[string]*db.Query{
 		"Rows":  db.Rows(pool, "select id from items where id = $1"),
 		"Batch": db.Batch(pool, "select id from items where id = any($1)"),

@@ -222,7 +222,7 @@ func TestManyNodesTrackAndUntrackAtOnce(t *testing.T) {
 	for _, level := range []string{"read committed", "repeatable read", "serializable"} {
 		d := newOutbox(t, "create table items (id int)")
 		d.Exec(t, fmt.Sprintf("alter database %s set default_transaction_isolation = '%s'", d.Name, level))
-		pool := open(t, d.URL(), 20)
+		pool := pgtest.Pool(t, d.URL(), 20)
 		atOnce := func(what string, do func() error) {
 			var nodes sync.WaitGroup
 			start := make(chan struct{})
@@ -417,7 +417,7 @@ func TestTruncatingWhatTheTriggerMayNotRead(t *testing.T) {
 func TestATrackedTableRunsNothingAsTheOutboxsOwner(t *testing.T) {
 	d := newOutbox(t)
 	role := newRole(t, d, "grant create, usage on schema public to %[1]s; grant execute on function entity_sync_track, entity_sync_untrack, entity_sync_announce to %[1]s")
-	pool := open(t, d.URLAs(role), 1)
+	pool := pgtest.Pool(t, d.URLAs(role), 1)
 	for _, sql := range []string{
 		"create type evil as (a text, b text)",
 		"create function evil(evil) returns text language plpgsql as $$ begin raise exception 'run by %', current_user; end $$",

@@ -27,7 +27,7 @@ func newViewed(t *testing.T, n int32) (*pgtest.Database, *pgxpool.Pool) {
 		create table items (id int, owner text, text text);
 		alter table items enable row level security;
 		create policy own on items using (owner = nullif(current_setting('app.viewer', true), ''))`)
-	return d, open(t, d.URLAs(newRole(t, d, "grant select on items to %s")), n)
+	return d, pgtest.Pool(t, d.URLAs(newRole(t, d, "grant select on items to %s")), n)
 }
 
 // newRole makes a role that may do what the grants say, until the test ends.
@@ -245,7 +245,7 @@ func TestCheckRefusesARoleThatBypassesPolicies(t *testing.T) {
 		create table people (id int);
 		create view listed as select * from items`)
 	role := newRole(t, d, "grant select on items, people, listed to %s")
-	pool := open(t, d.URLAs(role), 2)
+	pool := pgtest.Pool(t, d.URLAs(role), 2)
 	check := func(pool *pgxpool.Pool, table string) error {
 		return db.Rows(pool, "select id from "+table+" where id = $1").AsViewer(db.Setting("app.viewer")).Check(t.Context())
 	}
@@ -255,7 +255,7 @@ func TestCheckRefusesARoleThatBypassesPolicies(t *testing.T) {
 			t.Errorf("Check returned %v, want %q", err, why)
 		}
 	}
-	refused(check(open(t, d.URL(), 1), "items"), `the role "owner" bypasses row-level security`)
+	refused(check(pgtest.Pool(t, d.URL(), 1), "items"), `the role "owner" bypasses row-level security`)
 	refused(check(pool, "items"), "run ALTER TABLE ... ENABLE ROW LEVEL SECURITY")
 	d.Exec(t, "alter table items enable row level security")
 	if err := check(pool, "items"); err != nil {

@@ -106,9 +106,9 @@ func (s *EntitySync) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *EntitySync) Ready() bool { return !s.closing.Load() && s.Bridge.Ready() }
 
 // Close sends the clients away (close code 1012, "service restart"), leaves the
-// outbox to other nodes, leaves the bus and waits for fetch handlers under way, no longer than ctx allows. Call it
-// before http.Server's Shutdown, which does not know of upgraded connections.
-// It may be called again.
+// outbox to other nodes, leaves the bus and waits for fetch handlers under way, no
+// longer than ctx allows. Call it before http.Server's Shutdown, which does not know
+// of upgraded connections. It may be called again.
 func (s *EntitySync) Close(ctx context.Context) error {
 	s.closing.Store(true)
 	return errors.Join(s.sendAway(ctx), s.closeRelay(ctx), s.Bridge.Close(ctx))

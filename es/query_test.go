@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/entity-sync/entity-sync/db"
 	"github.com/entity-sync/entity-sync/es"
@@ -69,27 +68,11 @@ func (p *page) until(action string, key shared.EntityKey) string {
 	}
 }
 
-// openPool returns a pool of at most n connections, until the test ends.
-func openPool(t *testing.T, url string, n int32) *pgxpool.Pool {
-	t.Helper()
-	c, err := db.ParseConfig(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.MaxConns = n
-	pool, err := pgxpool.NewWithConfig(context.Background(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(pool.Close)
-	return pool
-}
-
 const itemSQL, itemsSQL = "select id, name from items where id = $1", "select id, name from items where id = any($1)"
 
 func TestRegisterQuery(t *testing.T) {
 	d := pgtest.Shared(t).NewDatabase(t, `create table items (id int primary key, name text); insert into items values (1, 'Tea')`)
-	pool := openPool(t, d.URL(), 4)
+	pool := pgtest.Pool(t, d.URL(), 4)
 	for name, q := range map[string]*db.Query{"rows": db.Rows(pool, itemSQL), "batch": db.Batch(pool, itemsSQL)} {
 		t.Run(name, func(t *testing.T) {
 			s := newSync(t, es.Config{})
@@ -120,7 +103,7 @@ func TestRegisterQuery(t *testing.T) {
 
 func TestRegisterQueryRefuses(t *testing.T) {
 	d := pgtest.Shared(t).NewDatabase(t, `create table items (id int primary key, name text)`)
-	pool, s := openPool(t, d.URL(), 4), newSync(t, es.Config{})
+	pool, s := pgtest.Pool(t, d.URL(), 4), newSync(t, es.Config{})
 	for want, err := range map[string]error{
 		"is nil":              es.RegisterQuery(t.Context(), s, "items", nil),
 		"nothing":             es.RegisterQuery(t.Context(), s, "items", db.Rows(pool, "select nothing from items where id = $1")),
@@ -148,7 +131,7 @@ func TestRegisterQueryBeforeTheDatabaseIsUp(t *testing.T) {
 	t.Cleanup(func() { server.Close() })
 	d := server.NewDatabase(t, `create table items (id int primary key, name text); insert into items values (1, 'Tea')`)
 	server.Stop()
-	pool, s := openPool(t, d.URL(), 4), newSync(t, es.Config{})
+	pool, s := pgtest.Pool(t, d.URL(), 4), newSync(t, es.Config{})
 	for name, q := range map[shared.EntityType]*db.Query{
 		"items": db.Rows(pool, itemSQL),
 		"bad":   db.Rows(pool, itemSQL).AsViewer(db.Setting("app.viewer")), // by a superuser
@@ -176,7 +159,7 @@ func TestALockedTable(t *testing.T) {
 	d := pgtest.Shared(t).NewDatabase(t, `
 		create table items (id int primary key, name text); insert into items values (1, 'Tea');
 		create table people (id int primary key, name text); insert into people select i, 'Ann' from generate_series(1, 200) i`)
-	pool, s := openPool(t, d.URL(), 4), newSync(t, es.Config{})
+	pool, s := pgtest.Pool(t, d.URL(), 4), newSync(t, es.Config{})
 	for name, sql := range map[shared.EntityType]string{"items": itemSQL, "people": strings.ReplaceAll(itemSQL, "items", "people")} {
 		if err := es.RegisterQuery(t.Context(), s, name, db.Rows(pool, sql)); err != nil {
 			t.Fatal(err)
@@ -236,7 +219,7 @@ func TestAnErrorOfAPolicyDoesNotShowTheSecret(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	q := db.Rows(openPool(t, d.URLAs("es_reader"), 1), itemSQL).AsViewer(db.Setting("app.viewer"))
+	q := db.Rows(pgtest.Pool(t, d.URLAs("es_reader"), 1), itemSQL).AsViewer(db.Setting("app.viewer"))
 	if err := es.RegisterQuery(t.Context(), s, "items", q, es.WithRetry(time.Millisecond, time.Millisecond)); err != nil {
 		t.Fatal(err)
 	}
@@ -267,7 +250,7 @@ func TestABatchHasFewViewers(t *testing.T) {
 	t.Cleanup(func() { d.Exec(t, "drop owned by es_many cascade; drop role es_many") })
 	var mu sync.Mutex
 	viewers := make(map[context.Context]int) // of each fetch
-	q := db.Batch(openPool(t, d.URLAs("es_many"), 2), itemsSQL).AsViewer(func(ctx context.Context, secret string) (map[string]string, error) {
+	q := db.Batch(pgtest.Pool(t, d.URLAs("es_many"), 2), itemsSQL).AsViewer(func(ctx context.Context, secret string) (map[string]string, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		viewers[ctx]++

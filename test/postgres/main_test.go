@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/goleak"
 
 	"github.com/entity-sync/entity-sync/db"
@@ -54,22 +53,6 @@ func newRole(t testing.TB, d *pgtest.Database, grants string) string {
 	t.Cleanup(func() { d.Exec(t, fmt.Sprintf("drop owned by %s cascade; drop role %[1]s", name)) })
 	d.Exec(t, fmt.Sprintf(grants, name))
 	return name
-}
-
-// openPool returns a pool of at most n connections, until the test ends.
-func openPool(t testing.TB, url string, n int32) *pgxpool.Pool {
-	t.Helper()
-	c, err := db.ParseConfig(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.MaxConns = n
-	pool, err := pgxpool.NewWithConfig(context.Background(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(pool.Close)
-	return pool
 }
 
 // node is one of a system.

@@ -60,10 +60,10 @@ func newSystem(t *testing.T, n int32) *system {
 	for _, table := range tables {
 		s.data.Exec(t, fmt.Sprintf("create table %s (id int primary key, rev bigint, written timestamptz); insert into %[1]s select id, 1, now() from generate_series(1, %d) id", table, rowsPerTable))
 	}
-	s.writer = openPool(t, s.data.URL(), 4)
+	s.writer = pgtest.Pool(t, s.data.URL(), 4)
 	nsqd := nsqdtest.Start(t)
 	for range 2 {
-		n, pool := startNode(t, nsqd), openPool(t, s.data.URL(), n)
+		n, pool := startNode(t, nsqd), pgtest.Pool(t, s.data.URL(), n)
 		quick := es.WithRetry(50*time.Millisecond, time.Second)
 		n.register(t, "items", db.Rows(pool, "select * from items where id = $1"), quick, es.WithTimeout(2*time.Second))
 		n.register(t, "people", db.Batch(pool, "select * from people where id = any($1)"), quick)

@@ -53,7 +53,7 @@ func TestNobodySeesAnothersRow(t *testing.T) {
 	nsqd := nsqdtest.Start(t)
 	nodes := []*node{startNode(t, nsqd), startNode(t, nsqd)}
 	for _, n := range nodes {
-		pool := openPool(t, url, 4) // few connections, that many viewers share
+		pool := pgtest.Pool(t, url, 4) // few connections, that many viewers share
 		n.register(t, "one", db.Rows(pool, "select * from notes where id = $1").AsViewer(claims))
 		n.register(t, "many", db.Batch(pool, "select * from notes where id = any($1)").AsViewer(claims))
 		n.register(t, "shared", db.Batch(pool, "select * from notes where id = any($1)").AsViewer(claims), es.WithScope(func(secret string) string { return secret }))
