@@ -104,6 +104,16 @@ func (p *program) untilPrinted(want string) {
 	}
 }
 
+// untilSaid waits for a text on standard error.
+func (p *program) untilSaid(want string) {
+	p.t.Helper()
+	for end := time.Now().Add(patience); !strings.Contains(p.stderr.String(), want); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			p.t.Fatalf("it said\n%s\nwant %q", &p.stderr, want)
+		}
+	}
+}
+
 func (p *program) wantCode(want int) {
 	p.t.Helper()
 	select {
@@ -172,11 +182,9 @@ func TestJSONLines(t *testing.T) {
 	s.rows.Delete("100")
 	s.tell("100")
 	lines(first + `; 1/2 false [7]; 100 true []`)
+	p.untilSaid("watch: live\n") // "connecting" is left out where it was over before anybody looked
 	p.stop()
 	p.wantCode(0)
-	if got := p.stderr.String(); !strings.HasPrefix(got, "watch: connecting\nwatch: live\n") {
-		t.Errorf("it said\n%s", got)
-	}
 }
 
 func TestDiff(t *testing.T) {
