@@ -30,6 +30,7 @@ type Handler struct {
 	leave     context.CancelFunc
 	admission admission
 	orders    orders
+	flusher   *flusher
 	logs      *rate.Limiter // of what clients decide how often it is logged
 
 	mu       sync.Mutex
@@ -66,6 +67,7 @@ func newHandler(c Config, connect func(*session) client) (*Handler, error) {
 		return nil, fmt.Errorf("web: Config: %w", err)
 	}
 	h := &Handler{config: c.withDefaults(), connect: connect, sessions: make(map[*session]struct{})}
+	h.flusher = newFlusher(&h.work)
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.leaving, h.leave = context.WithCancel(h.ctx)
 	h.logs = rate.NewLimiter(logsPerSecond, logBurst)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/entity-sync/entity-sync/bridge"
@@ -27,10 +28,13 @@ const (
 
 // outbox is what waits to be written to one client: the newest update of each
 // key, in the order in which the keys first had one. It is the Sink of the
-// session's client. A writer is alive only while something waits.
+// session's client. While something waits, either the handler's flusher sees to it
+// or a writer of the outbox's own is alive.
 type outbox struct {
 	conn    net.Conn
+	raw     syscall.RawConn // to write what it takes at once; nil where that cannot be
 	session *session
+	next    *outbox // in the flusher
 
 	mu      sync.Mutex
 	updates conflate.Queue[*bridge.Update]
@@ -47,15 +51,17 @@ type outbox struct {
 	ending  bool      // nothing more is taken
 	endBy   time.Time // when the last of it must be written
 
-	overflow bool // too much came together, and the session was not told yet
-	writing  bool // a writer is alive
-	room     sync.Cond
-	writer   sync.WaitGroup
+	overflow bool      // too much came together, and the session was not told yet
+	writing  bool      // the flusher or a writer sees to what waits
+	change   sync.Cond // there is more room, or writing has ended
 }
 
 func newOutbox(conn net.Conn, s *session) *outbox {
 	o := &outbox{conn: conn, session: s, fresh: true, told: true}
-	o.room.L = &o.mu
+	o.change.L = &o.mu
+	if tcp, ok := conn.(*net.TCPConn); ok { // TLS has to make its records first
+		o.raw, _ = tcp.SyscallConn()
+	}
 	return o
 }
 
@@ -88,7 +94,7 @@ func (o *outbox) overflowLocked() {
 	o.last = closeFrame(CloseSlow, "too much is waiting to be read")
 	o.ending, o.overflow = true, true
 	o.endBy = time.Now().Add(o.session.handler.config.WriteTimeout)
-	o.room.Broadcast()
+	o.change.Broadcast()
 }
 
 // Drop implements bridge.Sink.
@@ -142,7 +148,7 @@ func (o *outbox) release() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.held--
-	if o.held == 0 && !o.writing && o.updates.Len() > 0 {
+	if o.held == 0 && o.updates.Len() > 0 {
 		o.startLocked()
 	}
 }
@@ -157,7 +163,7 @@ func (o *outbox) sendDirect(frame []byte) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for len(o.direct) >= maxDirect && !o.ending {
-		o.room.Wait()
+		o.change.Wait()
 	}
 	if o.ending {
 		return false
@@ -173,11 +179,17 @@ func (o *outbox) end(frame []byte) {
 		o.last, o.ending = frame, true
 		o.endBy = time.Now().Add(o.session.handler.config.WriteTimeout)
 	})
-	o.room.Broadcast()
+	o.change.Broadcast()
 }
 
-// wait returns when the writer has ended, once end was called.
-func (o *outbox) wait() { o.writer.Wait() }
+// wait returns when nothing is written any more, once end was called.
+func (o *outbox) wait() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for o.writing {
+		o.change.Wait()
+	}
+}
 
 func (o *outbox) put(add func()) {
 	o.mu.Lock()
@@ -190,43 +202,109 @@ func (o *outbox) putLocked(add func()) {
 		return
 	}
 	add()
-	if !o.writing {
-		o.startLocked()
-	}
+	o.startLocked()
 }
 
+// startLocked sees to it that what waits is written.
 func (o *outbox) startLocked() {
-	o.writing = true
-	o.writer.Go(o.write)
-}
-
-// write writes until nothing waits or the client cannot be written to.
-func (o *outbox) write() {
-	for {
-		batch, overflow := o.next()
-		if overflow {
-			o.session.leave()
-		}
-		if batch == nil {
-			return
-		}
-		if err := o.writeAll(batch); err != nil {
-			o.mu.Lock()
-			o.ending, o.writing = true, false
-			o.mu.Unlock()
-			o.room.Broadcast()
-			o.session.hangUp()
-			return
-		}
+	switch {
+	case o.writing:
+	case o.raw != nil:
+		o.writing = true
+		o.session.handler.flusher.add(o)
+	default:
+		o.writing = true
+		o.session.handler.work.Go(func() { o.write(nil) })
 	}
 }
 
-// next takes what is to be written next; nothing means that the writer ends. It
-// says once that the outbox has overflowed.
-func (o *outbox) next() (batch net.Buffers, overflow bool) {
+// flush writes what the socket takes at once of what waits, and leaves the rest to
+// a writer, or more that waits to the next turn: other clients wait too.
+func (o *outbox) flush(a *attempt) {
+	frames := o.take(a.frames[:0])
+	if len(frames) == 0 {
+		return
+	}
+	rest, err := a.run(o.raw, frames)
+	switch {
+	case err != nil:
+		o.fail()
+	case len(rest) > 0:
+		rest = slices.Clone(rest)
+		o.session.handler.work.Go(func() { o.write(rest) })
+	default:
+		o.flushed()
+	}
+	clear(frames)
+	a.frames = frames[:0]
+}
+
+// flushed ends a turn in which the socket took everything.
+func (o *outbox) flushed() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	overflow, o.overflow = o.overflow, false
+	o.writing = false
+	if o.waitsLocked() {
+		o.startLocked()
+	} else {
+		o.change.Broadcast()
+	}
+}
+
+// waitsLocked reports whether there is something that may be written now.
+func (o *outbox) waitsLocked() bool {
+	return o.updates.Len() > 0 && (o.held == 0 || o.ending) ||
+		o.pong != nil || o.ping || o.notice != nil || len(o.direct) > 0 || o.last != nil || o.overflow
+}
+
+// write writes first what the socket did not take at once, and then what waits,
+// until there is nothing or the client cannot be written to.
+func (o *outbox) write(frames net.Buffers) {
+	for {
+		if len(frames) == 0 {
+			frames = o.take(nil)
+		}
+		if len(frames) == 0 {
+			return
+		}
+		err := o.writeAll(frames)
+		if err == nil { // the flusher may have the next turn, and keeps no deadlines
+			err = o.conn.SetWriteDeadline(time.Time{})
+		}
+		if err != nil {
+			o.fail()
+			return
+		}
+		frames = nil
+	}
+}
+
+// fail gives up on a client that cannot be written to.
+func (o *outbox) fail() {
+	o.mu.Lock()
+	o.ending, o.writing = true, false
+	o.mu.Unlock()
+	o.change.Broadcast()
+	o.session.hangUp()
+}
+
+// take appends what is to be written next. Nothing means that writing ends.
+func (o *outbox) take(batch net.Buffers) net.Buffers {
+	o.mu.Lock()
+	overflow := o.overflow
+	o.overflow = false
+	batch = o.takeLocked(batch)
+	o.mu.Unlock()
+	if overflow {
+		o.session.leave()
+	}
+	if len(batch) == 0 {
+		o.change.Broadcast()
+	}
+	return batch
+}
+
+func (o *outbox) takeLocked(batch net.Buffers) net.Buffers {
 	if o.pong != nil {
 		batch, o.pong = append(batch, o.pong), nil
 	}
@@ -239,7 +317,7 @@ func (o *outbox) next() (batch net.Buffers, overflow bool) {
 	if len(o.direct) > 0 {
 		batch = append(batch, o.direct...)
 		o.direct = nil
-		o.room.Broadcast()
+		o.change.Broadcast()
 	}
 	for size := 0; len(batch) < maxBatch && size < maxBatchBytes && (o.held == 0 || o.ending); {
 		slot, u, ok := o.updates.Pop()
@@ -255,7 +333,7 @@ func (o *outbox) next() (batch net.Buffers, overflow bool) {
 		batch, o.last = append(batch, o.last), nil
 	}
 	o.writing = len(batch) > 0
-	return batch, overflow
+	return batch
 }
 
 // writeAll writes the frames. The write timeout is for the client to read
