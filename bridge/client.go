@@ -177,13 +177,14 @@ func (c *Client) remove(sub *subscription) {
 	c.bridge.counts.subscriptions.Add(-1)
 }
 
-// evict ends a subscription whose view was just told, with the update of the
-// given version, that it may not be seen; unless the client has moved on and
-// was not told after all. What waits in the slot stays: it is what tells it.
-func (c *Client) evict(sub *subscription, from *view, told Version) {
+// evict tells a subscription that it may not be seen, as its view from has just
+// found, and ends it; unless the client has moved on. Both under the client's lock:
+// whoever subscribes again as soon as it is told finds it ended. What waits in the
+// slot stays: it is what tells it.
+func (c *Client) evict(sub *subscription, from *view, u *Update) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.subs[sub.key] != sub || sub.view != from || from.lastSent(sub) != told {
+	if c.subs[sub.key] != sub || sub.view != from || !from.refuse(sub, u) {
 		return
 	}
 	c.remove(sub)

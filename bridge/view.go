@@ -305,15 +305,13 @@ func (v *view) begin() (job fetchJob, ok bool) {
 // false, having done nothing, where the result is older than one handed out
 // before.
 func (v *view) finish(job fetchJob, u *Update) (ok bool) {
-	told, ok := v.deliverAll(job, u)
+	refused, ok := v.deliverAll(job, u)
 	if !ok {
 		return false
 	}
-	if u.Kind == KindForbidden {
-		// In state settling no newer result can come between.
-		for _, sub := range told {
-			sub.client.evict(sub, v, u.Version)
-		}
+	// In state settling no newer result can come between.
+	for _, sub := range refused {
+		sub.client.evict(sub, v, u)
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -334,9 +332,9 @@ func (v *view) finish(job fetchJob, u *Update) (ok bool) {
 	return true
 }
 
-// deliverAll returns the members that were told, where the update is one that
-// ends their subscription. It is not ok where finish is not.
-func (v *view) deliverAll(job fetchJob, u *Update) (told []*subscription, ok bool) {
+// deliverAll returns the members that are still to be told, where the update is one
+// that ends their subscription. It is not ok where finish is not.
+func (v *view) deliverAll(job fetchJob, u *Update) (refused []*subscription, ok bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	switch {
@@ -355,17 +353,23 @@ func (v *view) deliverAll(job fetchJob, u *Update) (told []*subscription, ok boo
 		return nil, true
 	}
 	for _, sub := range v.members {
-		if v.deliver(sub, job.cause, u) && u.Kind == KindForbidden {
-			told = append(told, sub)
+		due, ok := v.due(sub, job.cause, u)
+		switch {
+		case !ok:
+		case due.Kind == KindForbidden:
+			refused = append(refused, sub)
+		default:
+			sub.client.sink.Push(&sub.slot, due)
 		}
 	}
-	return told, true
+	return refused, true
 }
 
-// deliver hands u to one member if it is for it, and reports whether it was.
-func (v *view) deliver(sub *subscription, c cause, u *Update) bool {
+// due returns what one member is to be handed of u, and notes that it was. It is not
+// ok where nothing of it is for that member.
+func (v *view) due(sub *subscription, c cause, u *Update) (due *Update, ok bool) {
 	if v.fetch <= sub.fetch {
-		return false // it has something newer; serveLocked saw to another fetch
+		return nil, false // it has something newer; serveLocked saw to another fetch
 	}
 	differs := sub.sent != u.Version
 	switch {
@@ -379,17 +383,22 @@ func (v *view) deliver(sub *subscription, c cause, u *Update) bool {
 	case differs && sub.sent != (Version{}): // fetched for another member, but news to this one
 	default:
 		sub.wants = wantNothing
-		return false
+		return nil, false
 	}
 	sub.wants, sub.sent, sub.fetch = wantNothing, u.Version, v.fetch
-	sub.client.sink.Push(&sub.slot, u)
-	return true
+	return u, true
 }
 
-func (v *view) lastSent(sub *subscription) Version {
+// refuse tells a member that is to be told that it may not be seen, unless it has
+// left since: that takes back what it was to be handed.
+func (v *view) refuse(sub *subscription, u *Update) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return sub.sent
+	if sub.sent != u.Version || sub.fetch != v.fetch {
+		return false
+	}
+	sub.client.sink.Push(&sub.slot, u)
+	return true
 }
 
 // fail owes the view the fetch that failed, to be tried again after a while if
