@@ -22,7 +22,7 @@ var mutants = map[string][]edit{
 	"pushed without the generation check: to who was a member when the fetch began": {
 		{"fetch.go", "	secret shared.Secret\n}", "	secret shared.Secret\n	members []*subscription\n}"},
 		{"view.go", "secret: v.members[0].secret}", "secret: v.members[0].secret, members: append([]*subscription(nil), v.members...)}"},
-		{"view.go", "	for _, sub := range v.members {\n		if v.deliver(", "	for _, sub := range job.members {\n		if v.deliver("},
+		{"view.go", "	for _, sub := range v.members {\n		due, ok := v.due(", "	for _, sub := range job.members {\n		due, ok := v.due("},
 	},
 	"indexed after the fetch: a member is not marked for before its snapshot": {
 		{"view.go", "	v.markLocked(c, v.payerLocked())\n}\n\n// markOlder", "	if len(v.members) > 0 && v.members[0].fetch == 0 && v.state == fetching {\n		return\n	}\n	v.markLocked(c, v.payerLocked())\n}\n\n// markOlder"},
