@@ -208,7 +208,7 @@ func TestPlacesAreGivenBack(t *testing.T) {
 				defer h.admission.mu.Unlock()
 				return h.admission.total
 			}
-			for end := time.Now().Add(10 * time.Second); taken() != 0; time.Sleep(time.Millisecond) {
+			for end := time.Now().Add(30 * time.Second); taken() != 0; time.Sleep(time.Millisecond) {
 				if time.Now().After(end) {
 					t.Fatalf("%d places are taken by nobody", taken())
 				}
