@@ -31,33 +31,38 @@ const (
 // session's client. While something waits, either the handler's flusher sees to it
 // or a writer of the outbox's own is alive.
 type outbox struct {
-	conn    net.Conn
-	raw     syscall.RawConn // to write what it takes at once; nil where that cannot be
-	session *session
-	next    *outbox // in the flusher
-
+	// What a row that is written touches comes first, close together: of thousands
+	// of clients little of it is in the processor's caches.
 	mu      sync.Mutex
 	updates conflate.Queue[*bridge.Update]
-	bytes   int // of the rows in updates
-	direct  [][]byte
-	notice  []byte // something the client should know soon
-	pong    []byte // an answer to the client's newest ping
-	ping    bool
-	news    bridge.Slot // waits among the updates to say fresh; see Fresh
-	fresh   bool
-	told    bool      // what of fresh was said last
-	held    int       // above zero no update is written
-	last    []byte    // the close frame; nothing follows it
-	ending  bool      // nothing more is taken
-	endBy   time.Time // when the last of it must be written
+	bytes   int             // of the rows in updates
+	next    *outbox         // in the flusher
+	raw     syscall.RawConn // to write what it takes at once; nil where that cannot be
+	codec   codec
+	flusher *flusher
+	held    int  // above zero no update is written
+	writing bool // the flusher or a writer sees to what waits
+	urgent  bool // something besides updates waits
+	ending  bool // nothing more is taken
 
-	overflow bool      // too much came together, and the session was not told yet
-	writing  bool      // the flusher or a writer sees to what waits
-	change   sync.Cond // there is more room, or writing has ended
+	overflow bool // too much came together, and the session was not told yet
+	fresh    bool
+	told     bool // what of fresh was said last
+	ping     bool
+	pong     []byte // an answer to the client's newest ping
+	notice   []byte // something the client should know soon
+	direct   [][]byte
+	last     []byte      // the close frame; nothing follows it
+	endBy    time.Time   // when the last of it must be written
+	news     bridge.Slot // waits among the updates to say fresh; see Fresh
+	change   sync.Cond   // there is more room, or writing has ended
+
+	conn    net.Conn
+	session *session
 }
 
 func newOutbox(conn net.Conn, s *session) *outbox {
-	o := &outbox{conn: conn, session: s, fresh: true, told: true}
+	o := &outbox{conn: conn, session: s, codec: s.codec, flusher: s.handler.flusher, fresh: true, told: true}
 	o.change.L = &o.mu
 	if tcp, ok := conn.(*net.TCPConn); ok { // TLS has to make its records first
 		o.raw, _ = tcp.SyscallConn()
@@ -92,7 +97,7 @@ func (o *outbox) overflowLocked() {
 	}
 	o.bytes, o.direct = 0, nil
 	o.last = closeFrame(CloseSlow, "too much is waiting to be read")
-	o.ending, o.overflow = true, true
+	o.ending, o.overflow, o.urgent = true, true, true
 	o.endBy = time.Now().Add(o.session.handler.config.WriteTimeout)
 	o.change.Broadcast()
 }
@@ -122,18 +127,18 @@ func (o *outbox) Fresh(fresh bool) {
 func (o *outbox) encode(slot *bridge.Slot, u *bridge.Update) []byte {
 	if slot == &o.news {
 		o.told = o.fresh
-		return o.session.codec.freshness(o.fresh)
+		return o.codec.freshness(o.fresh)
 	}
 	o.bytes -= u.Bytes()
-	return u.Encoded(o.session.codec)
+	return u.Encoded(o.codec)
 }
 
 // sendPing asks the client whether it is there, unless the session is ending.
-func (o *outbox) sendPing() { o.put(func() { o.ping = true }) }
+func (o *outbox) sendPing() { o.putUrgent(func() { o.ping = true }) }
 
 // sendPong answers a ping. Of several unanswered pings the newest is answered,
 // as RFC 6455 section 5.5.3 allows, so a flood of them piles up nothing.
-func (o *outbox) sendPong(frame []byte) { o.put(func() { o.pong = frame }) }
+func (o *outbox) sendPong(frame []byte) { o.putUrgent(func() { o.pong = frame }) }
 
 // hold keeps updates from being written until release, which must follow as often:
 // so that the answer to a request comes before what the request brings, and the
@@ -154,7 +159,7 @@ func (o *outbox) release() {
 }
 
 // sendNotice sends a frame that a later one replaces.
-func (o *outbox) sendNotice(frame []byte) { o.put(func() { o.notice = frame }) }
+func (o *outbox) sendNotice(frame []byte) { o.putUrgent(func() { o.notice = frame }) }
 
 // sendDirect queues a frame that nothing replaces, and waits while too many are
 // queued already. It returns true when the frame is queued, false when the session
@@ -168,14 +173,16 @@ func (o *outbox) sendDirect(frame []byte) bool {
 	if o.ending {
 		return false
 	}
-	o.putLocked(func() { o.direct = append(o.direct, frame) })
+	o.direct = append(o.direct, frame)
+	o.urgent = true
+	o.startLocked()
 	return true
 }
 
 // end takes nothing more, and writes frame, if there is one, after what waits
 // already. Only the first call counts.
 func (o *outbox) end(frame []byte) {
-	o.put(func() {
+	o.putUrgent(func() {
 		o.last, o.ending = frame, true
 		o.endBy = time.Now().Add(o.session.handler.config.WriteTimeout)
 	})
@@ -191,18 +198,22 @@ func (o *outbox) wait() {
 	}
 }
 
+// put adds an update, or what goes among them.
 func (o *outbox) put(add func()) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.putLocked(add)
+	if !o.ending {
+		add()
+		o.startLocked()
+	}
 }
 
-func (o *outbox) putLocked(add func()) {
-	if o.ending {
-		return
-	}
-	add()
-	o.startLocked()
+// putUrgent adds what goes before the updates.
+func (o *outbox) putUrgent(add func()) {
+	o.put(func() {
+		add()
+		o.urgent = true
+	})
 }
 
 // startLocked sees to it that what waits is written.
@@ -211,7 +222,7 @@ func (o *outbox) startLocked() {
 	case o.writing:
 	case o.raw != nil:
 		o.writing = true
-		o.session.handler.flusher.add(o)
+		o.flusher.add(o)
 	default:
 		o.writing = true
 		o.session.handler.work.Go(func() { o.write(nil) })
@@ -246,15 +257,14 @@ func (o *outbox) flushed() {
 	o.writing = false
 	if o.waitsLocked() {
 		o.startLocked()
-	} else {
+	} else if o.ending { // nobody waits before
 		o.change.Broadcast()
 	}
 }
 
 // waitsLocked reports whether there is something that may be written now.
 func (o *outbox) waitsLocked() bool {
-	return o.updates.Len() > 0 && (o.held == 0 || o.ending) ||
-		o.pong != nil || o.ping || o.notice != nil || len(o.direct) > 0 || o.last != nil || o.overflow
+	return o.urgent || o.updates.Len() > 0 && (o.held == 0 || o.ending)
 }
 
 // write writes first what the socket did not take at once, and then what waits,
@@ -293,7 +303,14 @@ func (o *outbox) take(batch net.Buffers) net.Buffers {
 	o.mu.Lock()
 	overflow := o.overflow
 	o.overflow = false
-	batch = o.takeLocked(batch)
+	if o.urgent {
+		batch = o.takeUrgentLocked(batch)
+	}
+	batch = o.takeUpdatesLocked(batch)
+	if len(batch) == 0 && o.last != nil { // and no update waits
+		batch, o.last, o.urgent = append(batch, o.last), nil, false
+	}
+	o.writing = len(batch) > 0
 	o.mu.Unlock()
 	if overflow {
 		o.session.leave()
@@ -304,7 +321,8 @@ func (o *outbox) take(batch net.Buffers) net.Buffers {
 	return batch
 }
 
-func (o *outbox) takeLocked(batch net.Buffers) net.Buffers {
+// takeUrgentLocked appends what goes before the updates.
+func (o *outbox) takeUrgentLocked(batch net.Buffers) net.Buffers {
 	if o.pong != nil {
 		batch, o.pong = append(batch, o.pong), nil
 	}
@@ -319,7 +337,15 @@ func (o *outbox) takeLocked(batch net.Buffers) net.Buffers {
 		o.direct = nil
 		o.change.Broadcast()
 	}
-	for size := 0; len(batch) < maxBatch && size < maxBatchBytes && (o.held == 0 || o.ending); {
+	o.urgent = o.last != nil // which comes when nothing else waits
+	return batch
+}
+
+func (o *outbox) takeUpdatesLocked(batch net.Buffers) net.Buffers {
+	if o.held > 0 && !o.ending {
+		return batch
+	}
+	for size := 0; len(batch) < maxBatch && size < maxBatchBytes; {
 		slot, u, ok := o.updates.Pop()
 		if !ok {
 			break
@@ -329,10 +355,6 @@ func (o *outbox) takeLocked(batch net.Buffers) net.Buffers {
 			size += len(frames)
 		}
 	}
-	if len(batch) == 0 && o.last != nil { // and no update waits
-		batch, o.last = append(batch, o.last), nil
-	}
-	o.writing = len(batch) > 0
 	return batch
 }
 

@@ -8,10 +8,10 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// readBuffer is for what clients say, which is short: a few subscriptions fit. Of a
-// longer message the rest is read past it. gorilla takes no reader that has less than
-// 256 bytes.
-const readBuffer = 512
+// readBuffer is for what clients say, which is short: a subscription or two fit. Of a
+// longer message the rest is read past it. Each client has one, and gorilla takes none
+// of 256 bytes or less.
+const readBuffer = 288
 
 // upgrade is gorilla's Upgrade, but says with what the connection is read, so that a
 // session can see whether there is more to read already, and what comes next.
