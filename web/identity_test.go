@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -329,12 +330,12 @@ func TestRates(t *testing.T) {
 
 // A client that lets more wait than a node holds for one is told to come back.
 func TestTooMuchWaiting(t *testing.T) {
-	big := strings.Repeat("x", 400<<10)
-	s := start(t, web.Config{MaxQueuedBytes: 4 << 20}, func(_ context.Context, k shared.EntityKey, _ string) ([][]byte, error) {
-		return [][]byte{[]byte(big)}, nil
+	big := bytes.Repeat([]byte("x"), 400<<10)
+	s := start(t, web.Config{MaxQueuedBytes: 4 << 20}, func(context.Context, shared.EntityKey, string) ([][]byte, error) {
+		return [][]byte{big}, nil
 	})
-	reader, c := s.dialV2(t), s.dialV2(t)
-	keys := make([]string, 60)
+	reader, c := s.dialV2(t), s.slowly(t)
+	keys := make([]string, 20) // as many as are fetched at once: all are, though it is sent away meanwhile
 	for i := range keys {
 		keys[i] = fmt.Sprintf(`{"entity":"items","id":"%d"}`, i)
 	}
@@ -348,7 +349,7 @@ func TestTooMuchWaiting(t *testing.T) {
 	c.send(`{"action":"subscribe","body":[%s]}`, strings.Join(keys, ","))
 	until(t, "all is fetched", func() bool {
 		st := s.bridge.Stats()
-		return st.Fetches == 68 && st.FetchesRunning == 0
+		return st.Fetches == 28 && st.FetchesRunning == 0
 	})
 	for {
 		_, _, err := c.ReadMessage()
