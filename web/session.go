@@ -395,11 +395,13 @@ func (s *session) leave() {
 }
 
 // turnAway ends a session that has not begun, because the handler was closed
-// meanwhile.
+// meanwhile and waits for it no more: so it is told by the goroutine that is here.
 func (s *session) turnAway() {
 	s.client.Close()
-	s.out.end(closeFrame(websocket.CloseServiceRestart, "restarting"))
-	s.out.wait()
+	conn := s.conn.NetConn()
+	if err := conn.SetWriteDeadline(time.Now().Add(closeWait)); err == nil {
+		_, _ = conn.Write(closeFrame(websocket.CloseServiceRestart, "restarting"))
+	}
 	s.hangUp()
 }
 
