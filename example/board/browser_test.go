@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -449,6 +450,25 @@ func TestBrowserPhone(t *testing.T) {
 			b.until(fmt.Sprintf("the page to fit %d pixels", width), fmt.Sprintf("innerWidth === %d && document.documentElement.scrollWidth <= innerWidth", width))
 		}
 	}
+}
+
+// What docs/classic.md has for pages on the classic wire is so.
+func TestBrowserClassicWire(t *testing.T) {
+	page, err := os.ReadFile("../../docs/classic.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, snippet, _ := strings.Cut(string(page), "```js page\n")
+	snippet, _, found := strings.Cut(snippet, "```\n")
+	if !found {
+		t.Fatal("docs/classic.md has no snippet for pages")
+	}
+	d, _, guest, id := twoTabs(t, Config{})
+	snippet = strings.NewReplacer("my session token", guestSecret, `"items"`, `"`+string(itemEntity)+`"`, `"100"`, `"`+id+`"`).Replace(snippet)
+	guest.do(chromedp.Evaluate[chromedp.Void]("(() => { const show = (row) => (window.classic = row);\n" + snippet + "})()"))
+	guest.until("the snapshot", "window.classic?.quantity === 10")
+	send(t, d.Nodes[0], request{method: "PATCH", path: "/api/items/" + id, secret: guestSecret, body: `{"add":1}`})
+	guest.until("the change", "window.classic?.quantity === 11")
 }
 
 func TestBrowserOtherLink(t *testing.T) {
