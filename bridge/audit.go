@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 )
@@ -155,7 +156,7 @@ func (a *auditor) remember(note notification, now time.Time) *numbers {
 		// node joined, cannot be known.
 		n.stranger, n.through = true, note.Seq
 	}
-	a.publishers[note.From] = n
+	a.publishers[strings.Clone(note.From)] = n // what is kept is not to keep the message
 	return n
 }
 

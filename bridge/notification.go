@@ -65,9 +65,12 @@ var errNotANotification = errors.New("want an object with an entity and an id, o
 // to a topic, so nothing in the body is trusted: keys of another entity type
 // are refused.
 func decodeNotification(entity shared.EntityType, body []byte) (notification, error) {
-	var note notification
-	if err := json.Unmarshal(body, &note); err != nil {
-		return note, fmt.Errorf("decoding a notification: %w", err)
+	note, plain := decodePlain(string(body))
+	if !plain {
+		note = notification{}
+		if err := json.Unmarshal(body, &note); err != nil {
+			return note, fmt.Errorf("decoding a notification: %w", err)
+		}
 	}
 	if note.Entity == "" || note.isBeat() && (note.From == "" || note.Seq == 0) || len(note.From) > maxFromBytes {
 		return note, errNotANotification
