@@ -3,6 +3,8 @@ package bridge_test
 import (
 	"context"
 	"fmt"
+	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/entity-sync/entity-sync/bridge"
@@ -125,4 +127,52 @@ func TestFanOutAllocatesNothingPerRecipient(t *testing.T) {
 	if many-few > 10 { // of 1,000 more recipients; the rest is noise of the runtime's own
 		t.Errorf("a change allocates %v times for 10 clients and %v for 1,010", few, many)
 	}
+}
+
+// BenchmarkSubscriptionMemory is what a node holds for one more subscription of a
+// client that has many: of a key that it alone watches, of one that others watch
+// with other secrets, and of one that they watch in the same scope.
+func BenchmarkSubscriptionMemory(b *testing.B) {
+	const clients, each = 20, 1000
+	for _, c := range []struct {
+		name  string
+		id    string // of the client and the number of its subscription
+		scope func(string) string
+	}{
+		{"own key", "%02d-%05d", nil},
+		{"own view", "%08[2]d", nil},
+		{"shared view", "%08[2]d", public},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			perSubscription := 0.0
+			for b.Loop() {
+				n := newNode(b, &membus.Broker{})
+				n.register(b, fixedRow, bridge.EntityOptions{Scope: c.scope})
+				before := heap()
+				for client := range clients {
+					watcher := n.NewClient(&counter{}, bridge.ClientOptions{Secret: shared.NewSecret(fmt.Sprint(client))})
+					for i := range each {
+						// As it comes from a message of the client's.
+						key := shared.EntityKey{Entity: shared.EntityType(strings.Clone(string(items))), ID: fmt.Sprintf(c.id, client, i)}
+						if err := watcher.Subscribe(key, bridge.SubscribeOptions{}); err != nil {
+							b.Fatal(err)
+						}
+					}
+				}
+				perSubscription = float64(heap()-before) / clients / each
+				runtime.KeepAlive(n)
+			}
+			b.ReportMetric(perSubscription, "B/subscription")
+		})
+	}
+}
+
+// heap is how many bytes are in use.
+func heap() uint64 {
+	var m runtime.MemStats
+	for range 3 { // so that what the first has found to be garbage is swept
+		runtime.GC()
+	}
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }

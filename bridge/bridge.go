@@ -92,7 +92,6 @@ type Bridge struct {
 	config    Config
 	fetch     shared.Fetcher // may be nil
 	log       *slog.Logger
-	index     *index
 	admission admission
 	counts    counts
 	beating   sync.Once // guards the start of the node's beats
@@ -122,7 +121,6 @@ func New(c Config) (*Bridge, error) {
 		config:    c,
 		fetch:     c.Fetch,
 		log:       c.Logger,
-		index:     newIndex(),
 		admission: admission{limit: c.MaxFetches},
 		name:      rand.Text(),
 		ctx:       ctx,
@@ -183,6 +181,7 @@ func (b *Bridge) add(ent *entity) error {
 	if b.entities[ent.name] != nil {
 		return shared.ErrDuplicateEntity
 	}
+	ent.index.init(ent)
 	ent.queue.entity, ent.publish.entity, ent.audit.entity = ent, ent, ent
 	ent.queue.admission = &b.admission
 	if limit := ent.options.Limit; limit != nil {

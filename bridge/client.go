@@ -138,16 +138,17 @@ func (c *Client) subscribe(ent *entity, key shared.EntityKey, o SubscribeOptions
 			return true, shared.ErrTooManySubscriptions
 		}
 	}
-	sub := &subscription{key: key, client: c, secret: c.secret, snapshot: o.Snapshot}
+	sub := &subscription{client: c, secret: c.secret, snapshot: o.Snapshot}
 	if o.Snapshot {
 		sub.wants, sub.sent = wantedBy(o.Version), o.Version
 	}
 	if c.subs == nil {
 		c.subs = make(map[shared.EntityKey]*subscription)
 	}
+	key.Entity = ent.name // so that no copy of the name is kept
 	c.subs[key] = sub
 	c.bridge.counts.subscriptions.Add(1)
-	c.bridge.index.join(ent, sub, s)
+	ent.index.join(sub, key.ID, s)
 	return true, nil
 }
 
@@ -168,12 +169,12 @@ func (c *Client) Unsubscribe(key shared.EntityKey) {
 // forget drops what may be left of an evicted subscription.
 func (c *Client) forget(old *subscription) {
 	c.sink.Drop(&old.slot)
-	delete(c.evicted, old.key)
+	delete(c.evicted, old.view.key())
 }
 
 func (c *Client) remove(sub *subscription) {
-	c.bridge.index.leave(sub)
-	delete(c.subs, sub.key)
+	sub.view.entity.index.leave(sub)
+	delete(c.subs, sub.view.key())
 	c.bridge.counts.subscriptions.Add(-1)
 }
 
@@ -183,14 +184,15 @@ func (c *Client) remove(sub *subscription) {
 func (c *Client) evict(sub *subscription, from *view, told Version) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.subs[sub.key] != sub || sub.view != from || from.lastSent(sub) != told {
+	key := from.key()
+	if c.subs[key] != sub || sub.view != from || from.lastSent(sub) != told {
 		return
 	}
 	c.remove(sub)
 	if c.evicted == nil {
 		c.evicted = make(map[shared.EntityKey]*subscription)
 	}
-	c.evicted[sub.key] = sub
+	c.evicted[key] = sub
 }
 
 // SetSecret changes who the client is. Every subscription moves to the view of
@@ -248,7 +250,7 @@ func (c *Client) setSecret(secret shared.Secret, scopes map[*entity]scope) (done
 	defer c.fresh.release()
 	for _, sub := range c.subs {
 		ent := sub.view.entity
-		c.bridge.index.move(ent, sub, scopes[ent], secret)
+		ent.index.move(sub, scopes[ent], secret)
 	}
 	return true
 }
