@@ -1,10 +1,10 @@
 package bridge
 
 import (
-	"maps"
 	"slices"
 	"sync"
 
+	"github.com/entity-sync/entity-sync/internal/compact"
 	"github.com/entity-sync/entity-sync/internal/conflate"
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -39,7 +39,7 @@ type Client struct {
 	mu         sync.Mutex // taken before a shard's lock
 	secret     shared.Secret
 	generation int // of the secret: how often it changed
-	subs       map[shared.EntityKey]*subscription
+	subs       compact.Set[shared.EntityKey, *subscription]
 	evicted    map[shared.EntityKey]*subscription // ended by the fetch handler; their slots may hold the news
 	closed     bool
 }
@@ -120,7 +120,7 @@ func (c *Client) subscribe(ent *entity, key shared.EntityKey, o SubscribeOptions
 	if c.generation != generation {
 		return false, nil
 	}
-	if sub := c.subs[key]; sub != nil {
+	if sub := c.subs.Get(key); sub != nil {
 		if o.Snapshot {
 			sub.snapshot = true
 			sub.view.want(sub, o.Version)
@@ -130,11 +130,11 @@ func (c *Client) subscribe(ent *entity, key shared.EntityKey, o SubscribeOptions
 	if old := c.evicted[key]; old != nil {
 		c.forget(old)
 	}
-	if c.limit > 0 && len(c.subs)+len(c.evicted) >= c.limit {
+	if c.limit > 0 && c.subs.Len()+len(c.evicted) >= c.limit {
 		for _, old := range c.evicted {
 			c.forget(old)
 		}
-		if len(c.subs) >= c.limit {
+		if c.subs.Len() >= c.limit {
 			return true, shared.ErrTooManySubscriptions
 		}
 	}
@@ -142,13 +142,9 @@ func (c *Client) subscribe(ent *entity, key shared.EntityKey, o SubscribeOptions
 	if o.Snapshot {
 		sub.wants, sub.sent = wantedBy(o.Version), o.Version
 	}
-	if c.subs == nil {
-		c.subs = make(map[shared.EntityKey]*subscription)
-	}
-	key.Entity = ent.name // so that no copy of the name is kept
-	c.subs[key] = sub
-	c.bridge.counts.subscriptions.Add(1)
 	ent.index.join(sub, key.ID, s)
+	c.subs.Put(sub)
+	c.bridge.counts.subscriptions.Add(1)
 	return true, nil
 }
 
@@ -157,7 +153,7 @@ func (c *Client) subscribe(ent *entity, key shared.EntityKey, o SubscribeOptions
 func (c *Client) Unsubscribe(key shared.EntityKey) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if sub := c.subs[key]; sub != nil {
+	if sub := c.subs.Get(key); sub != nil {
 		c.remove(sub)
 		c.sink.Drop(&sub.slot)
 	}
@@ -169,12 +165,12 @@ func (c *Client) Unsubscribe(key shared.EntityKey) {
 // forget drops what may be left of an evicted subscription.
 func (c *Client) forget(old *subscription) {
 	c.sink.Drop(&old.slot)
-	delete(c.evicted, old.view.key())
+	delete(c.evicted, old.Key())
 }
 
 func (c *Client) remove(sub *subscription) {
 	sub.view.entity.index.leave(sub)
-	delete(c.subs, sub.view.key())
+	c.subs.Delete(sub.Key())
 	c.bridge.counts.subscriptions.Add(-1)
 }
 
@@ -185,7 +181,7 @@ func (c *Client) evict(sub *subscription, from *view, told Version) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	key := from.key()
-	if c.subs[key] != sub || sub.view != from || from.lastSent(sub) != told {
+	if c.subs.Get(key) != sub || sub.view != from || from.lastSent(sub) != told {
 		return
 	}
 	c.remove(sub)
@@ -217,15 +213,19 @@ func (c *Client) SetSecret(text string) {
 func (c *Client) Keys() []shared.EntityKey {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.Collect(maps.Keys(c.subs))
+	keys := make([]shared.EntityKey, 0, c.subs.Len())
+	for sub := range c.subs.All() {
+		keys = append(keys, sub.Key())
+	}
+	return keys
 }
 
 // entities returns the entity type of each subscription.
 func (c *Client) entities() []*entity {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	ents := make([]*entity, 0, len(c.subs))
-	for _, sub := range c.subs {
+	ents := make([]*entity, 0, c.subs.Len())
+	for sub := range c.subs.All() {
 		ents = append(ents, sub.view.entity)
 	}
 	return ents
@@ -239,7 +239,7 @@ func (c *Client) setSecret(secret shared.Secret, scopes map[*entity]scope) (done
 	if c.closed || c.secret == secret {
 		return true
 	}
-	for _, sub := range c.subs {
+	for sub := range c.subs.All() {
 		if _, ok := scopes[sub.view.entity]; !ok {
 			return false
 		}
@@ -248,7 +248,7 @@ func (c *Client) setSecret(secret shared.Secret, scopes map[*entity]scope) (done
 	c.generation++
 	c.fresh.hold()
 	defer c.fresh.release()
-	for _, sub := range c.subs {
+	for sub := range c.subs.All() {
 		ent := sub.view.entity
 		ent.index.move(sub, scopes[ent], secret)
 	}
@@ -264,7 +264,7 @@ func (c *Client) Close() {
 	}
 	c.closed = true
 	c.fresh.mute()
-	for _, sub := range c.subs {
+	for _, sub := range slices.Collect(c.subs.All()) {
 		c.remove(sub)
 		c.sink.Drop(&sub.slot)
 	}

@@ -67,8 +67,8 @@ var errNotANotification = errors.New("want an object with an entity and an id, o
 func decodeNotification(entity shared.EntityType, body []byte) (notification, error) {
 	note, plain := decodePlain(string(body))
 	if !plain {
-		note = notification{}
-		if err := json.Unmarshal(body, &note); err != nil {
+		var err error
+		if note, err = decodeAny(body); err != nil {
 			return note, fmt.Errorf("decoding a notification: %w", err)
 		}
 	}
@@ -79,6 +79,11 @@ func decodeNotification(entity shared.EntityType, body []byte) (notification, er
 		return note, fmt.Errorf("the topic of %q carried a notification of %q", entity, note.Entity)
 	}
 	return note, nil
+}
+
+func decodeAny(body []byte) (n notification, err error) {
+	err = json.Unmarshal(body, &n)
+	return n, err
 }
 
 // each calls f with every key of the notification.

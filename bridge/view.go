@@ -125,6 +125,9 @@ type subscription struct {
 	secret shared.Secret
 }
 
+// Key implements compact.Keyed.
+func (s *subscription) Key() shared.EntityKey { return s.view.key() }
+
 // mark owes the view a fetch. The first mark of an idle view queues it at once;
 // any further ones before that fetch begins cost nothing more.
 func (v *view) mark(c cause) {
