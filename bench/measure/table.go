@@ -1,0 +1,97 @@
+package measure
+
+import (
+	"bufio"
+	"cmp"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strconv"
+)
+
+// WriteTable writes all results as one table in Markdown: of each case and metric
+// a line for every subject, with the ratio to the reference in the same run.
+func (r *Results) WriteTable(w io.Writer) error {
+	b := bufio.NewWriter(w)
+	fmt.Fprintln(b, "| | case | metric | subject | median | min – max | × reference (min – max) | goal |")
+	fmt.Fprintln(b, "| --- | --- | --- | --- | ---: | ---: | ---: | --- |")
+	for _, line := range r.grouped() {
+		s := line.spread()
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s %s | %s – %s | %s | %s |\n", line.Scenario, line.Case, line.Metric, line.Subject,
+			number(s.median), line.Unit, number(s.min), number(s.max), r.ratioText(line), r.goalText(line))
+	}
+	return b.Flush()
+}
+
+// grouped has the subjects of one metric beside each other. Runs report them in
+// the order in which they were measured.
+func (r *Results) grouped() []*row {
+	type group struct{ scenario, name, metric string }
+	first := make(map[group]int)
+	of := func(w *row) group { return group{w.Scenario, w.Case, w.Metric} }
+	for i, w := range r.rows {
+		if _, seen := first[of(w)]; !seen {
+			first[of(w)] = i
+		}
+	}
+	rows := slices.Clone(r.rows)
+	slices.SortStableFunc(rows, func(a, b *row) int { return cmp.Compare(first[of(a)], first[of(b)]) })
+	return rows
+}
+
+func (r *Results) ratioText(w *row) string {
+	ref := r.reference(w.Figure)
+	if ref == nil {
+		return ""
+	}
+	s, ok := w.ratios(ref)
+	if !ok {
+		return ""
+	}
+	return fmt.Sprintf("%.2f (%.2f – %.2f)", s.median, s.min, s.max)
+}
+
+func (r *Results) goalText(w *row) string {
+	g, ok := r.goal(w.Figure)
+	if !ok {
+		return ""
+	}
+	text, value := fmt.Sprintf("≤ %s %s", number(g.Max), w.Unit), w.spread().median
+	if g.Ratio {
+		ref := r.reference(w.Figure)
+		if ref == nil {
+			return ""
+		}
+		s, ok := w.ratios(ref)
+		if !ok {
+			return ""
+		}
+		text, value = fmt.Sprintf("≤ %.2f ×", g.Max), s.median
+	}
+	if value > g.Max {
+		return text + ": **not met**"
+	}
+	return text + ": met"
+}
+
+// number writes three digits that matter, or all there are before the point, with
+// a comma for each thousand.
+func number(v float64) string {
+	if v == 0 || math.IsInf(v, 0) || math.IsNaN(v) {
+		return strconv.FormatFloat(v, 'f', -1, 64)
+	}
+	decimals := max(0, 2-int(math.Floor(math.Log10(math.Abs(v)))))
+	text := strconv.FormatFloat(v, 'f', min(decimals, 4), 64)
+	digits := len(text)
+	for i, c := range text {
+		if c == '.' {
+			digits = i
+			break
+		}
+	}
+	for i := digits - 3; i > 0 && text[i-1] != '-'; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
+}
