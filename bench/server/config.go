@@ -1,0 +1,73 @@
+// Package server is the process under measurement: one subject, which pushes the
+// rows of a table to the clients that watch them. Each subject stands in a file of
+// its own, and is what somebody who wants to be fair to it would write.
+package server
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/entity-sync/entity-sync/bench/workload"
+)
+
+// Config is what a server is started with.
+type Config struct {
+	Subject Subject
+	Layout  workload.Layout
+
+	// The rest is for Entity Sync alone.
+	NSQAddr          string        // empty for the bus within the process
+	FetchTime        time.Duration // how long the database takes
+	Workers          int           // fetches at once; zero for the default
+	MaxSubscriptions int           // of a client; zero for the default
+	WriteTimeout     time.Duration // zero for the default
+	Database         string        // URL of the PostgreSQL to fetch from, with a row for each viewer; empty for the table
+}
+
+// Subject is what is measured.
+type Subject string
+
+// The subjects.
+const (
+	Bare       Subject = "bare loop"
+	Gorilla    Subject = "gorilla"
+	Melody     Subject = "melody"
+	Centrifuge Subject = "centrifuge"
+	EntitySync Subject = "entity-sync"
+	Classic    Subject = "entity-sync, classic wire"
+	WithNSQ    Subject = "entity-sync, nsqd"
+)
+
+// pusher is a subject at work. It takes clients at the path /.
+type pusher interface {
+	http.Handler
+
+	// change has the newest row of a key pushed to those who watch it. It is
+	// called from one goroutine, unless waits is true: then from several, as it
+	// waits for others.
+	change(key int) error
+	waits() bool
+
+	// watched is how many subscriptions there are, of clients that are connected.
+	watched() int
+
+	close()
+}
+
+func newPusher(c Config, t *workload.Table) (pusher, error) {
+	switch c.Subject {
+	case Bare:
+		return newBare(c.Layout, t), nil
+	case Gorilla:
+		return newGorilla(t), nil
+	case Melody:
+		return newMelody(t), nil
+	case Centrifuge:
+		return newCentrifuge(c, t)
+	case EntitySync, Classic, WithNSQ:
+		return newEntitySync(c, t)
+	default:
+		return nil, fmt.Errorf("there is no subject %q", c.Subject)
+	}
+}
