@@ -15,14 +15,16 @@ import (
 type Config struct {
 	Subject Subject
 	Layout  workload.Layout
+	Further int // keys beyond those of the layout, which never change
+
+	MaxSubscriptions int // of a client, where there is a limit; zero for the default
 
 	// The rest is for Entity Sync alone.
-	NSQAddr          string        // empty for the bus within the process
-	FetchTime        time.Duration // how long the database takes
-	Workers          int           // fetches at once; zero for the default
-	MaxSubscriptions int           // of a client; zero for the default
-	WriteTimeout     time.Duration // zero for the default
-	Database         string        // URL of the PostgreSQL to fetch from, with a row for each viewer; empty for the table
+	NSQAddr      string        // empty for the bus within the process
+	FetchTime    time.Duration // how long the database takes
+	Workers      int           // fetches at once; zero for the default
+	WriteTimeout time.Duration // zero for the default
+	Database     string        // URL of the PostgreSQL to fetch from, with a row for each viewer; empty for the table
 }
 
 // Subject is what is measured.

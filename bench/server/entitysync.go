@@ -54,7 +54,7 @@ func newEntitySync(c Config, t *workload.Table) (*entitySync, error) {
 	err = es.Register(node, workload.Entity, func(_ context.Context, key shared.EntityKey, _ string) (json.RawMessage, error) {
 		defer s.fetches.begin()()
 		k, err := workload.KeyOf(key.ID)
-		if err != nil || k < 0 || k >= c.Layout.Keys {
+		if err != nil || k < 0 || k >= c.Layout.Keys+c.Further {
 			return nil, shared.ErrNotFound
 		}
 		row := t.Get(k)

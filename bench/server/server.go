@@ -45,7 +45,7 @@ func Role(config json.RawMessage) (any, process.Commands, error) {
 	if err := json.Unmarshal(config, &c); err != nil {
 		return nil, nil, err
 	}
-	s := &server{table: workload.NewTable(c.Layout.Keys)}
+	s := &server{table: workload.NewTable(c.Layout.Keys + c.Further)}
 	var err error
 	if s.pusher, err = newPusher(c, s.table); err != nil {
 		return nil, nil, err
