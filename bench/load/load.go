@@ -28,6 +28,7 @@ func Role(config json.RawMessage) (any, process.Commands, error) {
 		"idle":      process.Command(l.idle),
 		"subscribe": process.Command(l.subscribeMore),
 		"stop":      process.Command(l.stop),
+		"resume":    process.Command(l.resume),
 		"fan out":   process.Command(l.fanOut),
 		"pace":      process.Command(l.pace),
 		"CPU":       process.Command(func(process.None) (time.Duration, error) { return process.CPU() }),
@@ -78,6 +79,9 @@ func (l *loop) subscribeMore(m More) (process.None, error) {
 
 // stop has every n-th client read no more.
 func (l *loop) stop(n int) (process.None, error) {
+	if n < 1 {
+		return process.None{}, errors.New("every how many?")
+	}
 	for c := 0; c < len(l.clients); c += n {
 		l.clients[c].stopped, l.rows.stopped[c] = true, true
 		// What has come is not known to the server to be unread until its socket is
@@ -87,6 +91,22 @@ func (l *loop) stop(n int) (process.None, error) {
 		}
 	}
 	return process.None{}, nil
+}
+
+// resume has all clients read again, and returns when each has the newest rows.
+func (l *loop) resume(process.None) (process.None, error) {
+	for n := range l.clients {
+		c := &l.clients[n]
+		if !c.stopped {
+			continue
+		}
+		c.stopped, l.rows.stopped[n] = false, false
+		if err := l.read(c); err != nil { // what came meanwhile is not told of again
+			return process.None{}, fmt.Errorf("client %d: %w", n, err)
+		}
+	}
+	l.rows.expect()
+	return process.None{}, l.untilAllCame()
 }
 
 // Deliveries is what came of changes.
@@ -107,7 +127,11 @@ func (l *loop) deliveries(begin time.Time) Deliveries {
 	}
 }
 
-func (l *loop) late() error { return fmt.Errorf("%d newest rows have not come", l.rows.behind) }
+// untilAllCame waits for what rows.expect has counted.
+func (l *loop) untilAllCame() error {
+	return l.until(time.Now().Add(patience), func() bool { return l.rows.behind == 0 }, nil,
+		func() error { return fmt.Errorf("%d newest rows have not come", l.rows.behind) })
+}
 
 // FanOut is changes of one key, each some time after the one before has reached
 // everybody.
@@ -125,7 +149,7 @@ func (l *loop) fanOut(f FanOut) (Deliveries, error) {
 			return Deliveries{}, err
 		}
 		l.rows.expect()
-		if err := l.until(time.Now().Add(patience), func() bool { return l.rows.behind == 0 }, nil, l.late); err != nil {
+		if err := l.untilAllCame(); err != nil {
 			return Deliveries{}, err
 		}
 		toLast = append(toLast, l.rows.lastDelay)
@@ -166,7 +190,7 @@ func (l *loop) pace(p Pace) (Deliveries, error) {
 	}
 	announcing := time.Since(begin)
 	l.rows.expect()
-	if err := l.until(time.Now().Add(patience), func() bool { return l.rows.behind == 0 }, nil, l.late); err != nil {
+	if err := l.untilAllCame(); err != nil {
 		return Deliveries{}, err
 	}
 	d := l.deliveries(begin)

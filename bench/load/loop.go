@@ -20,6 +20,7 @@ type Config struct {
 	Addr, Changes string // the server's; see server.Hello
 	Wire          Wire
 	Layout        workload.Layout
+	Secrets       bool // each client has one of its own, and wants no row but its own; on v2
 
 	// Spin has the load look for something to read again and again instead of
 	// sleeping until there is: it then never has to be woken by the server, whose
@@ -241,6 +242,12 @@ func (l *loop) upgraded(c *client) error {
 	for n := range keys {
 		keys[n] = l.config.Layout.Key(c.number, n)
 		versions[n] = l.versions[keys[n]]
+	}
+	if l.config.Secrets {
+		c.wanted++
+		if err := c.write(clientFrame(opText, []byte(l.config.Wire.identify(workload.Secret(c.number))))); err != nil {
+			return err
+		}
 	}
 	return l.subscribe(c, keys, versions, true)
 }

@@ -71,6 +71,9 @@ func (r *rows) take(client int, row workload.Row, now int64) error {
 	if row.Key >= r.layout.Keys {
 		return nil // one of those that never change
 	}
+	if row.Viewer != 0 && row.Viewer != client+1 {
+		return fmt.Errorf("the row of viewer %d", row.Viewer)
+	}
 	slot, err := r.layout.Slot(client, row.Key)
 	if err != nil {
 		return err

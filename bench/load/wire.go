@@ -28,6 +28,12 @@ func (w Wire) subprotocol() string {
 	return ""
 }
 
+// identify returns the message with which a client says who it is. On v2 that is
+// answered.
+func (w Wire) identify(secret string) string {
+	return fmt.Sprintf(`{"action":"secret","ref":0,"body":%q}`, secret)
+}
+
 // keysInMessage bounds the keys that are subscribed to with one message: what
 // Entity Sync takes has at most 32 KiB, what melody takes 512 bytes.
 const keysInMessage = 500

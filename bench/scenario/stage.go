@@ -72,7 +72,7 @@ func (s Suite) onStage(ctx context.Context, c server.Config, f func(*stage) erro
 		return err
 	}
 	defer func() { err = errors.Join(err, g.server.Close()) }()
-	toLoad := load.Config{Addr: hello.Addr, Changes: hello.Changes, Wire: wires[c.Subject], Layout: c.Layout, Spin: loadCore.Alone()}
+	toLoad := load.Config{Addr: hello.Addr, Changes: hello.Changes, Wire: wires[c.Subject], Layout: c.Layout, Secrets: c.Database != "", Spin: loadCore.Alone()}
 	if g.load, err = process.Start(ctx, loadRole, toLoad, loadCore, nil); err != nil {
 		return err
 	}

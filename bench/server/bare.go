@@ -81,22 +81,10 @@ func (b *bare) change(key int) error {
 	return nil
 }
 
-func (b *bare) waits() bool { return false }
-
 func (b *bare) watched() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.n * b.layout.Each
-}
-
-func (b *bare) close() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, conn := range b.conns {
-		if conn != nil {
-			conn.Close()
-		}
-	}
 }
 
 // updateFrame appends a frame as long as the one that Entity Sync sends of a row.

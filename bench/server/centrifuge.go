@@ -42,8 +42,4 @@ func (n *centrifugeNode) change(key int) error {
 	return err
 }
 
-func (n *centrifugeNode) waits() bool { return false }
-
 func (n *centrifugeNode) watched() int { return n.node.Hub().NumSubscriptions() }
-
-func (n *centrifugeNode) close() { _ = n.node.Shutdown(context.Background()) }

@@ -24,7 +24,7 @@ type Config struct {
 	FetchTime    time.Duration // how long the database takes
 	Workers      int           // fetches at once; zero for the default
 	WriteTimeout time.Duration // zero for the default
-	Database     string        // URL of the PostgreSQL to fetch from, with a row for each viewer; empty for the table
+	Database     string        // URL of a PostgreSQL whose row for each viewer is pushed; empty for the table's row for all
 }
 
 // Subject is what is measured.
@@ -41,20 +41,16 @@ const (
 	WithNSQ    Subject = "entity-sync, nsqd"
 )
 
-// pusher is a subject at work. It takes clients at the path /.
+// pusher is a subject at work. It takes clients at the path /, until the process
+// ends.
 type pusher interface {
 	http.Handler
 
-	// change has the newest row of a key pushed to those who watch it. It is
-	// called from one goroutine, unless waits is true: then from several, as it
-	// waits for others.
+	// change has the newest row of a key pushed to those who watch it.
 	change(key int) error
-	waits() bool
 
 	// watched is how many subscriptions there are, of clients that are connected.
 	watched() int
-
-	close()
 }
 
 func newPusher(c Config, t *workload.Table) (pusher, error) {
@@ -68,6 +64,9 @@ func newPusher(c Config, t *workload.Table) (pusher, error) {
 	case Centrifuge:
 		return newCentrifuge(c, t)
 	case EntitySync, Classic, WithNSQ:
+		if c.Database != "" {
+			return newViewers(c, t)
+		}
 		return newEntitySync(c, t)
 	default:
 		return nil, fmt.Errorf("there is no subject %q", c.Subject)

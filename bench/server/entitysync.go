@@ -18,8 +18,7 @@ import (
 // choose the wire.
 type entitySync struct {
 	*es.EntitySync
-	nsq     bool
-	fetches fetches
+	fetches
 }
 
 // fetches counts them.
@@ -36,35 +35,41 @@ func (f *fetches) begin() (end func()) {
 	return func() { f.running.Add(-1) }
 }
 
-func newEntitySync(c Config, t *workload.Table) (*entitySync, error) {
+// counts returns how many fetches there were, and how many at once at most.
+func (f *fetches) counts() (all, most int) { return int(f.all.Load()), int(f.most.Load()) }
+
+// newNode returns a node that can fetch nothing yet.
+func newNode(c Config) (*entitySync, error) {
 	node, err := es.New(es.Config{
 		NSQAddr:          c.NSQAddr,
 		MaxSubscriptions: c.MaxSubscriptions,
 		WriteTimeout:     c.WriteTimeout,
 		Logger:           slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
+	return &entitySync{EntitySync: node}, err
+}
+
+func newEntitySync(c Config, t *workload.Table) (*entitySync, error) {
+	s, err := newNode(c)
 	if err != nil {
 		return nil, err
 	}
-	s := &entitySync{EntitySync: node, nsq: c.NSQAddr != ""}
 	opts := []es.Option{es.WithScope(func(string) string { return "" })}
 	if c.Workers > 0 {
 		opts = append(opts, es.WithWorkers(c.Workers))
 	}
-	err = es.Register(node, workload.Entity, func(_ context.Context, key shared.EntityKey, _ string) (json.RawMessage, error) {
-		defer s.fetches.begin()()
+	return s, es.Register(s.EntitySync, workload.Entity, func(_ context.Context, key shared.EntityKey, _ string) (json.RawMessage, error) {
+		defer s.begin()()
 		k, err := workload.KeyOf(key.ID)
 		if err != nil || k < 0 || k >= c.Layout.Keys+c.Further {
 			return nil, shared.ErrNotFound
 		}
 		row := t.Get(k)
-		time.Sleep(c.FetchTime) // after the row was read: as late as a database can be
+		if c.FetchTime > 0 {
+			time.Sleep(c.FetchTime) // after the row was read: as late as a database can be
+		}
 		return row.Append(nil), nil
 	}, opts...)
-	if err != nil {
-		return nil, err
-	}
-	return s, nil
 }
 
 func (s *entitySync) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.EntitySync.ServeHTTP(w, r) }
@@ -73,12 +78,10 @@ func (s *entitySync) change(key int) error {
 	return s.Notify(context.Background(), shared.EntityKey{Entity: workload.Entity, ID: workload.ID(key)})
 }
 
-func (s *entitySync) waits() bool { return s.nsq }
-
-func (s *entitySync) watched() int { return s.Bridge.Stats().Subscriptions }
-
-func (s *entitySync) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	_ = s.Close(ctx) // a thousand sockets need not be told
+// watched is nothing until the node hears the bus.
+func (s *entitySync) watched() int {
+	if !s.Ready() {
+		return 0
+	}
+	return s.Bridge.Stats().Subscriptions
 }

@@ -109,8 +109,4 @@ func (h *gorillaHub) change(key int) (err error) {
 	return nil
 }
 
-func (h *gorillaHub) waits() bool { return false }
-
 func (h *gorillaHub) watched() int { return h.index.len() }
-
-func (h *gorillaHub) close() {} // with the process

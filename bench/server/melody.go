@@ -42,8 +42,4 @@ func (h *melodyHub) change(key int) (err error) {
 	return err
 }
 
-func (h *melodyHub) waits() bool { return false }
-
 func (h *melodyHub) watched() int { return h.index.len() }
-
-func (h *melodyHub) close() {} // with the process

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"runtime"
 	"runtime/pprof"
 	"strconv"
 	"time"
@@ -34,6 +33,7 @@ type Stats struct {
 
 // server is the process.
 type server struct {
+	config  Config
 	table   *workload.Table
 	pusher  pusher
 	profile *os.File
@@ -45,7 +45,7 @@ func Role(config json.RawMessage) (any, process.Commands, error) {
 	if err := json.Unmarshal(config, &c); err != nil {
 		return nil, nil, err
 	}
-	s := &server{table: workload.NewTable(c.Layout.Keys + c.Further)}
+	s := &server{config: c, table: workload.NewTable(c.Layout.Keys + c.Further)}
 	var err error
 	if s.pusher, err = newPusher(c, s.table); err != nil {
 		return nil, nil, err
@@ -67,16 +67,26 @@ func Role(config json.RawMessage) (any, process.Commands, error) {
 		"stats":   process.Command(s.stats),
 		"collect": process.Command(func(process.None) (process.Memory, error) { return process.Collect() }),
 		"profile": process.Command(s.startProfile),
+		"query":   process.Command(s.timeQuery),
 	}, nil
 }
 
 func (s *server) stats(process.None) (Stats, error) {
 	cpu, err := process.CPU()
 	st := Stats{CPU: cpu, Watched: s.pusher.watched()}
-	if e, ok := s.pusher.(*entitySync); ok {
-		st.Fetches, st.MostFetches = int(e.fetches.all.Load()), int(e.fetches.most.Load())
+	if f, ok := s.pusher.(interface{ counts() (all, most int) }); ok {
+		st.Fetches, st.MostFetches = f.counts()
 	}
 	return st, err
+}
+
+// timeQuery returns how long the query of all viewers takes by itself.
+func (s *server) timeQuery(process.None) (time.Duration, error) {
+	v, ok := s.pusher.(*viewers)
+	if !ok {
+		return 0, errors.New("there is no query")
+	}
+	return v.timeQuery()
 }
 
 // startProfile writes where the processor time goes from now on to a file, and ends
@@ -109,7 +119,7 @@ func (s *server) takeChanges(from net.Listener) {
 		fail(err)
 	}
 	change := s.change
-	if s.pusher.waits() {
+	if s.config.NSQAddr != "" {
 		keys := make(chan int, announcers)
 		for range announcers {
 			go func() {
@@ -150,8 +160,6 @@ func (s *server) announce(key int) {
 
 // fail ends the process: there is nothing to measure.
 func fail(err error) {
-	if !errors.Is(err, net.ErrClosed) {
-		slog.Error("the server under test fails", slog.Any("error", err), slog.Int("processors", runtime.GOMAXPROCS(0)))
-	}
+	slog.Error("the server under test fails", slog.Any("error", err))
 	os.Exit(1)
 }

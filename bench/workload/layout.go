@@ -43,3 +43,8 @@ func ID(key int) string { return strconv.Itoa(key) }
 
 // KeyOf is the key of an ID.
 func KeyOf(id string) (int, error) { return strconv.Atoi(id) }
+
+const secretPrefix = "viewer-"
+
+// Secret is what a client says who has one of its own.
+func Secret(client int) string { return secretPrefix + strconv.Itoa(client) }

@@ -16,11 +16,16 @@ type Row struct {
 	Key      int
 	Revision int   // how often the key has changed
 	At       int64 // when it last did, in nanoseconds since 1970
+	Viewer   int   // whose row this is, from 1 on; zero for everybody's
 }
 
 const (
-	keyField, revisionField, atField, fillField = `{"key":`, `,"rev":`, `,"at":`, `,"fill":"`
-	rowEnd                                      = `"}`
+	keyField      = `{"key":`
+	revisionField = `,"rev":`
+	atField       = `,"at":`
+	viewerField   = `,"viewer":`
+	fillField     = `,"fill":"`
+	rowEnd        = `"}`
 )
 
 // Append appends the row as a JSON object of RowBytes.
@@ -32,6 +37,8 @@ func (r Row) Append(b []byte) []byte {
 	b = strconv.AppendInt(b, int64(r.Revision), 10)
 	b = append(b, atField...)
 	b = strconv.AppendInt(b, r.At, 10)
+	b = append(b, viewerField...)
+	b = strconv.AppendInt(b, int64(r.Viewer), 10)
 	b = append(b, fillField...)
 	for len(b)-begin < RowBytes-len(rowEnd) {
 		b = append(b, 'x')
@@ -52,6 +59,7 @@ func Next(message []byte) (r Row, rest []byte, ok bool, err error) {
 	r.Key = int(p.number(keyField))
 	r.Revision = int(p.number(revisionField))
 	r.At = p.number(atField)
+	r.Viewer = int(p.number(viewerField))
 	return r, p.rest, true, p.err
 }
 

@@ -6,7 +6,7 @@ import (
 )
 
 func TestRow(t *testing.T) {
-	rows := []Row{{Key: 0, Revision: 0, At: 0}, {Key: 49_999, Revision: 12_345, At: 1_790_000_000_123_456_789}}
+	rows := []Row{{}, {Key: 49_999, Revision: 12_345, At: 1_790_000_000_123_456_789, Viewer: 10_000}}
 	message := []byte(`{"rows":[`)
 	for _, r := range rows {
 		b := r.Append(nil)
