@@ -111,12 +111,14 @@ func (l *loop) resume(process.None) (process.None, error) {
 
 // Deliveries is what came of changes.
 type Deliveries struct {
-	Count      int           // rows that came
-	P50, P99   time.Duration // from the change to the arrival, over all rows
-	ToLast     time.Duration // from a change to its last row, the median of all changes; of a fan-out
-	LastDelay  time.Duration // of the row that came last, from the change before it
-	Elapsed    time.Duration // from before the first change until the last row
-	Announcing time.Duration // from before the first change until after the last was asked for
+	Count     int           // rows that came
+	P50, P99  time.Duration // from the change to the arrival, over all rows
+	LastDelay time.Duration // of the row that came last
+	Elapsed   time.Duration // from before the first change until the last row
+
+	// Of fan-outs alone: from a change to its last row, and to the 99th in a hundred,
+	// the median of all changes.
+	ToLast, P99OfChange time.Duration
 }
 
 func (l *loop) deliveries(begin time.Time) Deliveries {
@@ -143,8 +145,9 @@ type FanOut struct {
 func (l *loop) fanOut(f FanOut) (Deliveries, error) {
 	begin := time.Now()
 	l.rows.begin()
-	toLast := make([]time.Duration, 0, f.Changes)
+	toLast, p99 := make([]time.Duration, 0, f.Changes), make([]time.Duration, 0, f.Changes)
 	for range f.Changes {
+		before := len(l.rows.delays)
 		if err := l.change([]int{f.Key}); err != nil {
 			return Deliveries{}, err
 		}
@@ -152,14 +155,14 @@ func (l *loop) fanOut(f FanOut) (Deliveries, error) {
 		if err := l.untilAllCame(); err != nil {
 			return Deliveries{}, err
 		}
-		toLast = append(toLast, l.rows.lastDelay)
+		toLast, p99 = append(toLast, l.rows.lastDelay), append(p99, quantile(l.rows.delays[before:], 0.99))
 		// Rows that nobody needed would come now.
 		if err := l.pause(f.Pause); err != nil {
 			return Deliveries{}, err
 		}
 	}
 	d := l.deliveries(begin)
-	d.ToLast = quantile(toLast, 0.50)
+	d.ToLast, d.P99OfChange = quantile(toLast, 0.50), quantile(p99, 0.50)
 	return d, nil
 }
 
@@ -188,13 +191,11 @@ func (l *loop) pace(p Pace) (Deliveries, error) {
 			return Deliveries{}, err
 		}
 	}
-	announcing := time.Since(begin)
 	l.rows.expect()
 	if err := l.untilAllCame(); err != nil {
 		return Deliveries{}, err
 	}
 	d := l.deliveries(begin)
-	d.Announcing = announcing
 	if want := p.Changes * l.config.Layout.Subscriptions() / l.config.Layout.Keys; p.Each && d.Count < want {
 		return Deliveries{}, fmt.Errorf("%d rows came, want %d", d.Count, want)
 	}

@@ -34,8 +34,8 @@ func (w Wire) identify(secret string) string {
 	return fmt.Sprintf(`{"action":"secret","ref":0,"body":%q}`, secret)
 }
 
-// keysInMessage bounds the keys that are subscribed to with one message: what
-// Entity Sync takes has at most 32 KiB, what melody takes 512 bytes.
+// keysInMessage bounds the keys that are subscribed to with one message, where one
+// can hold several: it is to have 32 KiB at most.
 const keysInMessage = 500
 
 // subscribe returns the messages with which a client begins to watch keys, given

@@ -68,8 +68,16 @@ func TestNumber(t *testing.T) {
 	for v, want := range map[float64]string{
 		0: "0", 0.01234: "0.0123", 1.005: "1.00", 12.34: "12.3", 999: "999", 1000: "1,000", 1234567.8: "1,234,568", -1234.5: "-1,234", 0.00001: "0.0000",
 	} {
-		if got := number(v); got != want {
-			t.Errorf("number(%v) = %q, want %q", v, got, want)
+		if got := Number(v); got != want {
+			t.Errorf("Number(%v) = %q, want %q", v, got, want)
+		}
+	}
+}
+
+func TestCount(t *testing.T) {
+	for n, want := range map[int]string{0: "0 keys", 50: "50 keys", 1000: "1,000 keys", 1234567: "1,234,567 keys"} {
+		if got := Count(n, "keys"); got != want {
+			t.Errorf("Count(%d) = %q, want %q", n, got, want)
 		}
 	}
 }

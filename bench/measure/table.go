@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // WriteTable writes all results as one table in Markdown: of each case and metric
@@ -18,8 +19,8 @@ func (r *Results) WriteTable(w io.Writer) error {
 	fmt.Fprintln(b, "| --- | --- | --- | --- | ---: | ---: | ---: | --- |")
 	for _, line := range r.grouped() {
 		s := line.spread()
-		fmt.Fprintf(b, "| %s | %s | %s | %s | %s %s | %s – %s | %s | %s |\n", line.Scenario, line.Case, line.Metric, line.Subject,
-			number(s.median), line.Unit, number(s.min), number(s.max), r.ratioText(line), r.goalText(line))
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s – %s | %s | %s |\n", line.Scenario, line.Case, line.Metric, line.Subject,
+			line.in(s.median), Number(s.min), Number(s.max), r.ratioText(line), r.goalText(line))
 	}
 	return b.Flush()
 }
@@ -49,7 +50,7 @@ func (r *Results) ratioText(w *row) string {
 	if !ok {
 		return ""
 	}
-	return fmt.Sprintf("%.2f (%.2f – %.2f)", s.median, s.min, s.max)
+	return fmt.Sprintf("%s (%s – %s)", Number(s.median), Number(s.min), Number(s.max))
 }
 
 func (r *Results) goalText(w *row) string {
@@ -57,7 +58,7 @@ func (r *Results) goalText(w *row) string {
 	if !ok {
 		return ""
 	}
-	text, value := fmt.Sprintf("≤ %s %s", number(g.Max), w.Unit), w.spread().median
+	text, value := "≤ "+w.in(g.Max), w.spread().median
 	if g.Ratio {
 		ref := r.reference(w.Figure)
 		if ref == nil {
@@ -75,22 +76,26 @@ func (r *Results) goalText(w *row) string {
 	return text + ": met"
 }
 
-// number writes three digits that matter, or all there are before the point, with
+// in writes a number with the unit, if there is one.
+func (f Figure) in(v float64) string { return strings.TrimSpace(Number(v) + " " + f.Unit) }
+
+// Number writes three digits that matter, or all there are before the point, with
 // a comma for each thousand.
-func number(v float64) string {
+func Number(v float64) string {
 	if v == 0 || math.IsInf(v, 0) || math.IsNaN(v) {
 		return strconv.FormatFloat(v, 'f', -1, 64)
 	}
 	decimals := max(0, 2-int(math.Floor(math.Log10(math.Abs(v)))))
-	text := strconv.FormatFloat(v, 'f', min(decimals, 4), 64)
-	digits := len(text)
-	for i, c := range text {
-		if c == '.' {
-			digits = i
-			break
-		}
-	}
-	for i := digits - 3; i > 0 && text[i-1] != '-'; i -= 3 {
+	return withCommas(strconv.FormatFloat(v, 'f', min(decimals, 4), 64))
+}
+
+// Count writes how many there are of something.
+func Count(n int, of string) string { return withCommas(strconv.Itoa(n)) + " " + of }
+
+// withCommas puts a comma before each three digits that others precede.
+func withCommas(text string) string {
+	whole, _, _ := strings.Cut(text, ".")
+	for i := len(whole) - 3; i > 0 && text[i-1] != '-'; i -= 3 {
 		text = text[:i] + "," + text[i:]
 	}
 	return text

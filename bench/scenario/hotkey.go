@@ -45,7 +45,7 @@ const (
 )
 
 func (s Suite) storms(ctx context.Context, o measure.Options, f figures) error {
-	c := server.Config{Subject: f.subject, Layout: workload.OneKey(pick(o, 200, hotClients)), FetchTime: hotFetchTime}
+	c := server.Config{Subject: f.subject, Layout: workload.OneKey(pick(s.size(o), 10, hotClients, hotClients)), FetchTime: hotFetchTime}
 	return s.onStageWithNSQ(ctx, c, func(g *stage) error {
 		if _, err := g.connect(); err != nil {
 			return err
@@ -59,8 +59,8 @@ func (s Suite) storms(ctx context.Context, o measure.Options, f figures) error {
 		// What a change alone takes is a fetch and a fan-out.
 		allowed := alone.ToLast + hotFetchTime
 		for _, perSecond := range []int{200, 2_000, 20_000} {
-			f.name = counted(perSecond, "notifications a second")
-			if err := g.storm(perSecond, pick(o, time.Second, 5*time.Second), allowed, f); err != nil {
+			f.name = measure.Count(perSecond, "notifications a second")
+			if err := g.storm(perSecond, pick(s.size(o), 50*time.Millisecond, time.Second, 5*time.Second), allowed, f); err != nil {
 				return fmt.Errorf("%s: %w", f.name, err)
 			}
 		}
@@ -77,7 +77,6 @@ func (g *stage) storm(perSecond int, duration, allowed time.Duration, f figures)
 	if err != nil {
 		return err
 	}
-	f.value("fetches", "", float64(u.Fetches))
 	f.value(fetchesOfAllowed, "", float64(u.Fetches)/(d.Elapsed.Seconds()/hotFetchTime.Seconds()+2))
 	f.millis("last state on the last socket", d.LastDelay)
 	f.value(lagOfAllowed, "", d.LastDelay.Seconds()/allowed.Seconds())

@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/entity-sync/entity-sync/bench/load"
@@ -27,10 +28,11 @@ func (s Suite) idle() measure.Scenario {
 			{Subject: string(server.Classic), Metric: memoryPerSubscription, Max: 300},
 		},
 		Run: func(ctx context.Context, o measure.Options, report func(measure.Figure)) error {
-			clients := pick(o, 2_000, 10_000)
+			clients, further := pick(s.size(o), 100, 2_000, 10_000), pick(s.size(o), more{2, 100}, more{50, 1_000}, more{50, 1_000})
+			idle := pick(s.size(o), 0, 3*time.Second, 30*time.Second)
 			for _, subject := range []server.Subject{server.Bare, server.EntitySync, server.Classic, server.Gorilla, server.Melody, server.Centrifuge} {
-				f := figures{"S2", counted(clients, "connections"), subject, report}
-				if err := s.idleClients(ctx, clients, pick(o, 3*time.Second, 30*time.Second), f); err != nil {
+				f := figures{"S2", measure.Count(clients, "connections"), subject, report}
+				if err := s.idleClients(ctx, clients, further, idle, f, o.Log); err != nil {
 					return err
 				}
 			}
@@ -39,15 +41,12 @@ func (s Suite) idle() measure.Scenario {
 	}
 }
 
-// The further subscriptions are those of several clients, so that there is something
-// to measure: the memory of a process comes in pages.
-const (
-	subscribers = 50
-	further     = 1_000
-)
+// more is the further subscriptions: those of several clients, so that there is
+// something to measure. The memory of a process comes in pages.
+type more struct{ clients, each int }
 
-func (s Suite) idleClients(ctx context.Context, clients int, idle time.Duration, f figures) error {
-	c := server.Config{Subject: f.subject, Layout: workload.OwnKeys(clients, 1), MaxSubscriptions: further + 1, Further: subscribers * further}
+func (s Suite) idleClients(ctx context.Context, clients int, further more, idle time.Duration, f figures, log *slog.Logger) error {
+	c := server.Config{Subject: f.subject, Layout: workload.OwnKeys(clients, 1), MaxSubscriptions: further.each + 1, Further: further.clients * further.each}
 	return s.onStage(ctx, c, func(g *stage) error {
 		empty, err := g.collect()
 		if err != nil {
@@ -61,13 +60,13 @@ func (s Suite) idleClients(ctx context.Context, clients int, idle time.Duration,
 			return err
 		}
 		f.value(memoryPerConnection, "KiB", float64(connected.Resident-empty.Resident)/float64(clients)/1024)
-		f.value("of that on the heap", "KiB", float64(connected.Heap-empty.Heap)/float64(clients)/1024)
-		f.value("of that on stacks", "KiB", float64(connected.Stack-empty.Stack)/float64(clients)/1024)
+		log.Info("memory per connection", slog.String("subject", string(f.subject)), slog.Int("resident", (connected.Resident-empty.Resident)/clients),
+			slog.Int("heap", (connected.Heap-empty.Heap)/clients), slog.Int("stacks", (connected.Stack-empty.Stack)/clients))
 		switch f.subject {
 		case server.Bare, server.Gorilla, server.Melody: // which know of no subscriptions themselves
 			return nil
 		}
-		return g.furtherSubscriptions(connected, f)
+		return g.furtherSubscriptions(further, connected, f)
 	})
 }
 
@@ -80,33 +79,33 @@ func (g *stage) idleMemory(idle time.Duration) (process.Memory, error) {
 
 // furtherSubscriptions measures keys that nobody watches yet, and then the same
 // keys for others.
-func (g *stage) furtherSubscriptions(before process.Memory, f figures) error {
-	per := counted(further, "more on each of ") + counted(subscribers, "connections")
-	all := g.config.Layout.Subscriptions()
+func (g *stage) furtherSubscriptions(further more, before process.Memory, f figures) error {
+	all, per := g.config.Layout.Subscriptions(), further.clients*further.each
+	name := measure.Count(further.each, "more on each of ") + measure.Count(further.clients, "connections")
 	for _, round := range []struct {
 		name  string
 		first int // of the clients
 		key   func(n int) int
 	}{
-		{per + ", own keys", 0, func(n int) int { return g.config.Layout.Keys + n*further }},
-		{per + ", shared keys", subscribers, func(int) int { return g.config.Layout.Keys }},
+		{name + ", own keys", 0, func(n int) int { return g.config.Layout.Keys + n*further.each }},
+		{name + ", shared keys", further.clients, func(int) int { return g.config.Layout.Keys }},
 	} {
-		for n := range subscribers {
-			more := load.More{Client: round.first + n, First: round.key(n), Keys: further}
-			if err := g.load.Ask(g.ctx, "subscribe", more, nil); err != nil {
+		for n := range further.clients {
+			m := load.More{Client: round.first + n, First: round.key(n), Keys: further.each}
+			if err := g.load.Ask(g.ctx, "subscribe", m, nil); err != nil {
 				return err
 			}
 		}
-		all += subscribers * further
+		all += per
 		if err := g.untilWatched(all); err != nil {
 			return err
 		}
-		after, err := g.idleMemory(time.Second)
+		after, err := g.idleMemory(0)
 		if err != nil {
 			return err
 		}
 		f.name = round.name
-		f.value(memoryPerSubscription, "bytes", float64(after.Resident-before.Resident)/subscribers/further)
+		f.value(memoryPerSubscription, "bytes", float64(after.Resident-before.Resident)/float64(per))
 		before = after
 	}
 	return nil

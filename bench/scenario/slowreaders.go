@@ -26,7 +26,7 @@ func (s Suite) slowReaders() measure.Scenario {
 			{Subject: string(server.EntitySync), Metric: heldMemory, Max: 1024},
 		},
 		Run: func(ctx context.Context, o measure.Options, report func(measure.Figure)) error {
-			return s.stopReading(ctx, pick(o, 3*time.Second, 10*time.Second), figures{"S9", "", server.EntitySync, report})
+			return s.stopReading(ctx, pick(s.size(o), 100*time.Millisecond, 3*time.Second, 10*time.Second), figures{"S9", "", server.EntitySync, report})
 		},
 	}
 }

@@ -32,6 +32,7 @@ func Roles() map[string]process.Role {
 // Suite is what all scenarios have in common.
 type Suite struct {
 	Profiles string // a folder for CPU profiles of the servers; empty for none
+	Tiny     bool   // next to nothing of everything: to see that it works
 }
 
 // wires are what the clients of each subject speak.
@@ -47,12 +48,11 @@ var wires = map[server.Subject]load.Wire{
 
 // stage is one subject at work, with its load.
 type stage struct {
-	suite   Suite
-	ctx     context.Context
-	config  server.Config
-	server  *process.Process
-	load    *process.Process
-	profile string // the name of the next profile
+	suite  Suite
+	ctx    context.Context
+	config server.Config
+	server *process.Process
+	load   *process.Process
 }
 
 // onStage starts a server and its load, and lets f work with them.
@@ -183,19 +183,27 @@ func (f figures) millis(metric string, d time.Duration) {
 	f.value(metric, "ms", float64(d.Nanoseconds())/1e6)
 }
 
-// pick returns one of two numbers: for a quick run, or for a full one.
-func pick[T any](o measure.Options, quick, full T) T {
-	if o.Quick {
+// size is how much work is done.
+type size int
+
+const (
+	tiny size = iota
+	quick
+	full
+)
+
+func (s Suite) size(o measure.Options) size {
+	switch {
+	case s.Tiny:
+		return tiny
+	case o.Quick:
 		return quick
+	default:
+		return full
 	}
-	return full
 }
 
-// counted writes a number of things with a comma for each thousand.
-func counted(n int, what string) string {
-	text := strconv.Itoa(n)
-	for i := len(text) - 3; i > 0; i -= 3 {
-		text = text[:i] + "," + text[i:]
-	}
-	return text + " " + what
+// pick returns what belongs to a size.
+func pick[T any](s size, whenTiny, whenQuick, whenFull T) T {
+	return [...]T{tiny: whenTiny, quick: whenQuick, full: whenFull}[s]
 }

@@ -19,9 +19,9 @@ func (s Suite) reconnects() measure.Scenario {
 		Name: "S8", Work: "all clients come back at once, with 10 keys each that have not changed and take 1 ms to fetch", Reference: string(server.Bare),
 		Goals: []measure.Goal{{Subject: string(server.EntitySync), Metric: mostFetches, Max: stormWorkers}},
 		Run: func(ctx context.Context, o measure.Options, report func(measure.Figure)) error {
-			clients := pick(o, 2_000, 10_000)
+			clients := pick(s.size(o), 100, 2_000, 10_000)
 			for _, subject := range []server.Subject{server.Bare, server.EntitySync, server.Centrifuge} {
-				if err := s.reconnect(ctx, clients, figures{"S8", counted(clients, "clients"), subject, report}); err != nil {
+				if err := s.reconnect(ctx, clients, figures{"S8", measure.Count(clients, "clients"), subject, report}); err != nil {
 					return err
 				}
 			}

@@ -35,9 +35,9 @@ func (s Suite) viewers() measure.Scenario {
 }
 
 func (s Suite) changeForViewers(ctx context.Context, o measure.Options, report func(measure.Figure)) (err error) {
-	layout := workload.OneKey(pick(o, 1_000, 10_000))
-	changes := pick(o, 5, 20)
-	f := figures{"S5", counted(layout.Clients, "viewers"), server.Bare, report}
+	layout := workload.OneKey(pick(s.size(o), 10, 1_000, 10_000))
+	changes := pick(s.size(o), 2, 5, 20)
+	f := figures{"S5", measure.Count(layout.Clients, "viewers"), server.Bare, report}
 	var bare time.Duration
 	if err := s.onStage(ctx, server.Config{Subject: server.Bare, Layout: layout}, func(g *stage) error {
 		d, err := g.connectAndFanOut(load.FanOut{Changes: changes, Pause: betweenChanges})
