@@ -7,19 +7,25 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"os/signal"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/entity-sync/entity-sync/bench/broker"
 	"github.com/entity-sync/entity-sync/bench/measure"
+	"github.com/entity-sync/entity-sync/bench/notify"
 	"github.com/entity-sync/entity-sync/bench/process"
 	"github.com/entity-sync/entity-sync/bench/scenario"
 )
 
 func main() {
-	process.Main(scenario.Roles())
+	roles := scenario.Roles()
+	maps.Copy(roles, notify.Roles())
+	maps.Copy(roles, broker.Roles())
+	process.Main(roles)
 	runs := flag.Int("runs", 3, "how often each scenario runs")
 	quick := flag.Bool("quick", false, "less of everything: for a look, not for a claim")
 	only := flag.String("only", "", "the scenarios to run, such as S1,S3; all without it")
@@ -34,7 +40,9 @@ func main() {
 }
 
 func run(ctx context.Context, runs int, only, profiles string, quick bool) error {
-	scenarios, err := chosen(scenario.Suite{Profiles: profiles}.Scenarios(), only)
+	all := append(scenario.Suite{Profiles: profiles}.Scenarios(), notify.Scenarios()...)
+	slices.SortFunc(all, func(a, b measure.Scenario) int { return strings.Compare(a.Name, b.Name) })
+	scenarios, err := chosen(all, only)
 	if err != nil {
 		return err
 	}

@@ -35,13 +35,30 @@ type Options struct {
 }
 
 // Goal is what the figures of one metric are held against: their median, or the
-// median of their ratios to the reference's figures, is not to be above Max.
+// median of their ratios to the reference's figures, is not to be above Max, or,
+// where there is no Max, not below Min.
 type Goal struct {
-	Case    string // empty for every case
-	Subject string
-	Metric  string
-	Ratio   bool
-	Max     float64
+	Case     string // empty for every case
+	Subject  string
+	Metric   string
+	Ratio    bool
+	Max, Min float64
+}
+
+// met reports whether it is met by a median, or by that of ratios.
+func (g Goal) met(v float64) bool {
+	if g.Max == 0 {
+		return v >= g.Min
+	}
+	return v <= g.Max
+}
+
+// bound is the sign and the number of the goal.
+func (g Goal) bound() (sign string, number float64) {
+	if g.Max == 0 {
+		return "≥", g.Min
+	}
+	return "≤", g.Max
 }
 
 // Run does each scenario a number of times, one after the other. What a run reports

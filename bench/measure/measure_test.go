@@ -18,6 +18,7 @@ func TestTable(t *testing.T) {
 		Goals: []Goal{
 			{Subject: "library", Metric: "CPU", Ratio: true, Max: 1.5},
 			{Subject: "library", Metric: "memory", Max: 1000},
+			{Subject: "library", Metric: "throughput", Ratio: true, Min: 3},
 		},
 		Run: func(_ context.Context, _ Options, report func(Figure)) error {
 			run++
@@ -25,6 +26,8 @@ func TestTable(t *testing.T) {
 			report(Figure{"S1", "small", "bare loop", "CPU", "µs", reference})
 			report(Figure{"S1", "small", "library", "memory", "KiB", 1234.5 * float64(run)})
 			report(Figure{"S1", "small", "library", "CPU", "µs", reference * []float64{1.2, 1.4, 1.7}[run-1]})
+			report(Figure{"S1", "small", "bare loop", "throughput", "", 1000})
+			report(Figure{"S1", "small", "library", "throughput", "", 2500 * float64(run)})
 			if failing && run == 3 {
 				return errors.New("broken")
 			}
@@ -40,11 +43,15 @@ func TestTable(t *testing.T) {
 | S1 | small | CPU | bare loop | 10.0 µs | 1.00 – 100 |  |  |
 | S1 | small | CPU | library | 14.0 µs | 1.20 – 170 | 1.40 (1.20 – 1.70) | ≤ 1.50 ×: met |
 | S1 | small | memory | library | 2,469 KiB | 1,234 – 3,704 |  | ≤ 1,000 KiB: **not met** |
+| S1 | small | throughput | bare loop | 1,000 | 1,000 – 1,000 |  |  |
+| S1 | small | throughput | library | 5,000 | 2,500 – 7,500 | 5.00 (2.50 – 7.50) | ≥ 3.00 ×: met |
 `},
 		{"one fails", true, `
 | S1 | small | CPU | bare loop | 5.50 µs | 1.00 – 10.0 |  |  |
 | S1 | small | CPU | library | 7.60 µs | 1.20 – 14.0 | 1.30 (1.20 – 1.40) | ≤ 1.50 ×: met |
 | S1 | small | memory | library | 1,852 KiB | 1,234 – 2,469 |  | ≤ 1,000 KiB: **not met** |
+| S1 | small | throughput | bare loop | 1,000 | 1,000 – 1,000 |  |  |
+| S1 | small | throughput | library | 3,750 | 2,500 – 5,000 | 3.75 (2.50 – 5.00) | ≥ 3.00 ×: met |
 `},
 	} {
 		t.Run(test.name, func(t *testing.T) {

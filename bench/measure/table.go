@@ -58,7 +58,8 @@ func (r *Results) goalText(w *row) string {
 	if !ok {
 		return ""
 	}
-	text, value := "≤ "+w.in(g.Max), w.spread().median
+	sign, number := g.bound()
+	text, value := sign+" "+w.in(number), w.spread().median
 	if g.Ratio {
 		ref := r.reference(w.Figure)
 		if ref == nil {
@@ -68,9 +69,9 @@ func (r *Results) goalText(w *row) string {
 		if !ok {
 			return ""
 		}
-		text, value = fmt.Sprintf("≤ %.2f ×", g.Max), s.median
+		text, value = fmt.Sprintf("%s %.2f ×", sign, number), s.median
 	}
-	if value > g.Max {
+	if !g.met(value) {
 		return text + ": **not met**"
 	}
 	return text + ": met"

@@ -45,7 +45,7 @@ const (
 )
 
 func (s Suite) storms(ctx context.Context, o measure.Options, f figures) error {
-	c := server.Config{Subject: f.subject, Layout: workload.OneKey(pick(s.size(o), 10, hotClients, hotClients)), FetchTime: hotFetchTime}
+	c := server.Config{Subject: f.subject, Layout: workload.OneKey(pick(s.size(o), 10, hotClients, hotClients)), FetchTime: hotFetchTime, Announcers: announcers}
 	return s.onStageWithNSQ(ctx, c, func(g *stage) error {
 		if _, err := g.connect(); err != nil {
 			return err

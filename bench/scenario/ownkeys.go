@@ -58,6 +58,9 @@ const (
 // changeOwnKeys returns the microseconds of processor time for a change.
 func (s Suite) changeOwnKeys(ctx context.Context, clients, changes int, f figures) (micros float64, err error) {
 	c := server.Config{Subject: f.subject, Layout: workload.OwnKeys(clients, ownKeysEach)}
+	if f.subject == server.WithNSQ {
+		c.Announcers = announcers
+	}
 	return micros, s.onStageWithNSQ(ctx, c, func(g *stage) error {
 		if _, err := g.connect(); err != nil {
 			return err

@@ -2,18 +2,22 @@ package scenario
 
 import (
 	"log/slog"
+	"maps"
 	"math"
 	"os"
 	"testing"
 
 	"go.uber.org/goleak"
 
+	"github.com/entity-sync/entity-sync/bench/broker"
 	"github.com/entity-sync/entity-sync/bench/measure"
 	"github.com/entity-sync/entity-sync/bench/process"
 )
 
 func TestMain(m *testing.M) {
-	process.Main(Roles())
+	roles := Roles()
+	maps.Copy(roles, broker.Roles())
+	process.Main(roles)
 	goleak.VerifyTestMain(m)
 }
 

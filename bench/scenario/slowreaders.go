@@ -42,7 +42,7 @@ const (
 
 func (s Suite) stopReading(ctx context.Context, duration time.Duration, f figures) error {
 	// A client that reads nothing for longer would be closed.
-	c := server.Config{Subject: f.subject, Layout: slowLayout, WriteTimeout: time.Minute}
+	c := server.Config{Subject: f.subject, Layout: slowLayout, Announcers: announcers, WriteTimeout: time.Minute}
 	changes := load.Pace{Changes: int(duration.Seconds() * slowPerSecond), PerSecond: slowPerSecond}
 	return s.onStage(ctx, c, func(g *stage) error {
 		if _, err := g.connect(); err != nil {

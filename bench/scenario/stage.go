@@ -24,9 +24,9 @@ const (
 	loadRole   = "load"
 )
 
-// Roles are what process.Main needs to know.
+// Roles are what process.Main needs to know, beside those of package broker.
 func Roles() map[string]process.Role {
-	return map[string]process.Role{serverRole: server.Role, loadRole: load.Role, nsqdRole: beNSQD}
+	return map[string]process.Role{serverRole: server.Role, loadRole: load.Role}
 }
 
 // Suite is what all scenarios have in common.
@@ -54,6 +54,10 @@ type stage struct {
 	server *process.Process
 	load   *process.Process
 }
+
+// announcers is how many changes are announced at once where each has to wait for
+// others.
+const announcers = 64
 
 // onStage starts a server and its load, and lets f work with them.
 func (s Suite) onStage(ctx context.Context, c server.Config, f func(*stage) error) (err error) {

@@ -19,6 +19,10 @@ type Config struct {
 
 	MaxSubscriptions int // of a client, where there is a limit; zero for the default
 
+	// Announcers is how many changes are announced at once, as by the requests to a
+	// web service. Zero means one after the other.
+	Announcers int
+
 	// The rest is for Entity Sync alone.
 	NSQAddr      string        // empty for the bus within the process
 	FetchTime    time.Duration // how long the database takes

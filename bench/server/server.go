@@ -109,9 +109,6 @@ func (s *server) startProfile(name string) (process.None, error) {
 	return process.None{}, pprof.StartCPUProfile(s.profile)
 }
 
-// announcers is how many changes are announced at once where that means waiting.
-const announcers = 64
-
 // takeChanges changes rows as the load asks for it: each line is a key.
 func (s *server) takeChanges(from net.Listener) {
 	conn, err := from.Accept()
@@ -119,9 +116,9 @@ func (s *server) takeChanges(from net.Listener) {
 		fail(err)
 	}
 	change := s.change
-	if s.config.NSQAddr != "" {
-		keys := make(chan int, announcers)
-		for range announcers {
+	if n := s.config.Announcers; n > 0 {
+		keys := make(chan int, n)
+		for range n {
 			go func() {
 				for key := range keys {
 					s.announce(key)
