@@ -2,11 +2,19 @@ package notify
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/entity-sync/entity-sync/bench/measure"
+)
+
+const (
+	distinct    = "distinct keys"
+	loneChange  = "a lone change"
+	mpub        = goNSQ + ", MPUB of 100"
+	keysASecond = "keys a second"
+	cpuPerKey   = "CPU per key"
+	heardLater  = "heard later than by go-nsq"
 )
 
 // announcing is one way to announce changes, in the words of each subject.
@@ -25,11 +33,9 @@ func runAnnouncing(ctx context.Context, o measure.Options, report func(measure.F
 		duration, samples = 500*time.Millisecond, 100
 	}
 	const (
-		distinct = "distinct keys"
-		hot      = "one hot key"
-		bulk     = "10,000 keys a call"
-		mpub     = goNSQ + ", MPUB of 100"
-		pub      = goNSQ + ", PUB"
+		hot  = "one hot key"
+		bulk = "10,000 keys a call"
+		pub  = goNSQ + ", PUB"
 	)
 	for _, a := range []announcing{
 		{distinct, goNSQ, mpub, load{Goroutines: 64, Each: 100}},
@@ -43,83 +49,79 @@ func runAnnouncing(ctx context.Context, o measure.Options, report func(measure.F
 	} {
 		a.load.Duration = duration
 		if err := a.measure(ctx, report); err != nil {
-			return fmt.Errorf("S7, %s, %s: %w", a.name, a.label, err)
+			return fmt.Errorf("%s, %s: %w", a.name, a.label, err)
 		}
 	}
-	for _, subject := range []string{goNSQ, node} {
-		if err := measureLone(subject, samples, report); err != nil {
-			return fmt.Errorf("S7, a lone change, %s: %w", subject, err)
+	var heard [2]time.Duration
+	for i, subject := range []string{goNSQ, node} {
+		var err error
+		if heard[i], err = measureLone(ctx, subject, samples, report); err != nil {
+			return fmt.Errorf("%s, %s: %w", loneChange, subject, err)
 		}
 	}
+	report(measure.Figure{
+		Scenario: "S7", Case: loneChange, Subject: node,
+		Metric: heardLater, Unit: "µs", Value: (heard[1] - heard[0]).Seconds() * 1e6,
+	})
 	return nil
 }
 
 func (a announcing) measure(ctx context.Context, report func(measure.Figure)) error {
-	return with(role{Subject: a.subject}, func(b *broker, c *child) error {
-		before, err := b.messages(ctx)
+	return onStage(ctx, config{Subject: a.subject}, func(g *stage) error {
+		messages, err := g.nsqd.Messages(ctx, topic)
 		if err != nil {
 			return err
 		}
-		idle, err := c.ask(order{Usage: &struct{}{}})
+		idle, err := g.usage()
 		if err != nil {
 			return err
 		}
-		got, err := c.ask(order{Load: &a.load})
+		var got announced
+		if err := g.subject.Ask(ctx, "load", a.load, &got); err != nil {
+			return err
+		}
+		busy, err := g.usage()
 		if err != nil {
 			return err
 		}
-		after, err := b.messages(ctx)
+		after, err := g.nsqd.Messages(ctx, topic)
 		if err != nil {
 			return err
 		}
-		keys := float64(got.Announced)
-		figure := measure.Figure{Scenario: "S7", Case: a.name, Subject: a.label}
+		keys := float64(got.Keys)
 		for _, m := range []measure.Figure{
-			{Metric: "keys a second", Unit: "1/s", Value: keys / got.Elapsed.Seconds()},
-			{Metric: "processor time for each key", Unit: "µs", Value: (got.CPU - idle.CPU).Seconds() * 1e6 / keys},
-			{Metric: "messages for each key", Value: float64(after-before) / keys},
-			{Metric: "messages a second", Unit: "1/s", Value: float64(after-before) / got.Elapsed.Seconds()},
+			{Metric: keysASecond, Unit: "1/s", Value: keys / got.Elapsed.Seconds()},
+			{Metric: cpuPerKey, Unit: "µs", Value: (busy.CPU - idle.CPU).Seconds() * 1e6 / keys},
+			{Metric: "messages for each key", Value: float64(after-messages) / keys},
+			{Metric: "messages a second", Unit: "1/s", Value: float64(after-messages) / got.Elapsed.Seconds()},
 		} {
-			figure.Metric, figure.Unit, figure.Value = m.Metric, m.Unit, m.Value
-			report(figure)
+			m.Scenario, m.Case, m.Subject = "S7", a.name, a.label
+			report(m)
 		}
 		return nil
 	})
 }
 
-func measureLone(subject string, samples int, report func(measure.Figure)) error {
-	return with(role{Subject: subject}, func(_ *broker, c *child) error {
-		got, err := c.ask(order{Lone: &lone{Samples: samples, Pause: 5 * time.Millisecond}})
-		if err != nil {
+// measureLone returns how long it takes, at the median, until a lone change is heard.
+func measureLone(ctx context.Context, subject string, samples int, report func(measure.Figure)) (heard time.Duration, err error) {
+	err = onStage(ctx, config{Subject: subject}, func(g *stage) error {
+		var got delays
+		if err := g.subject.Ask(ctx, "lone", lone{Samples: samples, Pause: 5 * time.Millisecond}, &got); err != nil {
 			return err
 		}
-		for metric, delay := range map[string]time.Duration{
-			"acknowledged, median": got.Delays.Acknowledged.Median,
-			"acknowledged, p99":    got.Delays.Acknowledged.P99,
-			"heard, median":        got.Delays.Heard.Median,
-			"heard, p99":           got.Delays.Heard.P99,
+		for _, m := range []struct {
+			name  string
+			delay time.Duration
+		}{
+			{"acknowledged, median", got.Acknowledged.Median},
+			{"acknowledged, p99", got.Acknowledged.P99},
+			{"heard, median", got.Heard.Median},
+			{"heard, p99", got.Heard.P99},
 		} {
-			report(measure.Figure{
-				Scenario: "S7", Case: "a lone change", Subject: subject,
-				Metric: metric, Unit: "µs", Value: delay.Seconds() * 1e6,
-			})
+			report(measure.Figure{Scenario: "S7", Case: loneChange, Subject: subject, Metric: m.name, Unit: "µs", Value: m.delay.Seconds() * 1e6})
 		}
+		heard = got.Heard.Median
 		return nil
 	})
-}
-
-// with runs an nsqd and a subject of it for as long as f takes.
-func with(r role, f func(*broker, *child) error) (err error) {
-	b, err := startBroker()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, b.end()) }()
-	r.NSQD = b.addr
-	c, err := start(r)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, c.end()) }()
-	return f(b, c)
+	return heard, err
 }

@@ -3,9 +3,9 @@
 // docs/performance.md.
 //
 // Three processes take part: the one that measures, an nsqd, and the subject, which
-// is started anew for each figure. A subject is a node of Entity Sync, its bus alone,
-// or go-nsq's own Producer and Consumer; each tells the processor time that the
-// operating system has counted for its process.
+// is started anew for each figure, and makes its own load. A subject is a node of
+// Entity Sync, its bus alone, or go-nsq's own Producer and Consumer; each tells the
+// processor time that the operating system has counted for its process.
 package notify
 
 import "github.com/entity-sync/entity-sync/bench/measure"
@@ -17,13 +17,18 @@ func Scenarios() []measure.Scenario {
 			Name:      "S6",
 			Work:      "100,000 notifications a second of keys that nobody watches, each node with 10,000 others watched",
 			Reference: goNSQ,
+			Goals:     []measure.Goal{{Subject: node, Metric: cpuBeyond, Max: 1}},
 			Run:       runUnwatched,
 		},
 		{
 			Name:      "S7",
 			Work:      "announcing changes through one nsqd to one node",
-			Reference: goNSQ,
-			Run:       runAnnouncing,
+			Reference: mpub,
+			Goals: []measure.Goal{
+				{Case: distinct, Subject: node, Metric: keysASecond, Ratio: true, Min: 3},
+				{Subject: node, Metric: heardLater, Max: 100},
+			},
+			Run: runAnnouncing,
 		},
 	}
 }

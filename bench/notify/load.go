@@ -18,29 +18,33 @@ type load struct {
 	Duration   time.Duration
 }
 
-// run makes the load, and returns how many keys were announced and how long that
-// took: until all were heard as well, but for a hot key, whose announcements are
-// put together.
-func (l *load) run(s subject) (keys int, elapsed time.Duration, err error) {
+// announced is what came of a load.
+type announced struct {
+	Keys    int
+	Elapsed time.Duration // until all were heard as well, but for a hot key, whose announcements are put together
+}
+
+func (l *load) run(s subject) (a announced, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), l.Duration+patience)
 	defer cancel()
 	before, begin := s.heard(), time.Now()
-	announced, errs := make([]int, l.Goroutines), make([]error, l.Goroutines)
+	keys, errs := make([]int, l.Goroutines), make([]error, l.Goroutines)
 	var all sync.WaitGroup
 	for g := range l.Goroutines {
-		all.Go(func() { announced[g], errs[g] = l.announce(ctx, s, strconv.Itoa(g), begin.Add(l.Duration)) })
+		all.Go(func() { keys[g], errs[g] = l.announce(ctx, s, strconv.Itoa(g), begin.Add(l.Duration)) })
 	}
 	all.Wait()
-	for _, n := range announced {
-		keys += n
+	for _, n := range keys {
+		a.Keys += n
 	}
 	if err := errors.Join(errs...); err != nil {
-		return keys, 0, err
+		return a, err
 	}
 	if !l.Hot {
-		err = eventually(func() bool { return s.heard()-before >= keys })
+		err = eventually(func() bool { return s.heard()-before >= a.Keys })
 	}
-	return keys, time.Since(begin), err
+	a.Elapsed = time.Since(begin)
+	return a, err
 }
 
 // announce is one of the goroutines.

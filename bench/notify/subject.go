@@ -20,9 +20,9 @@ import (
 
 // The subjects.
 const (
-	goNSQ    = "go-nsq" // its Producer, and its Consumer with a handler that does nothing
-	busAlone = "nsqbus" // the node's bus, with a listener that does nothing
-	node     = "node"   // all of Entity Sync
+	goNSQ    = "go-nsq"      // its Producer, and its Consumer with a handler that does nothing
+	busAlone = "nsqbus"      // the node's bus, with a listener that does nothing
+	node     = "entity-sync" // all of Entity Sync
 )
 
 const topic = "items"
@@ -30,7 +30,7 @@ const topic = "items"
 // loneID is the key that a node's client watches, for its delay to be measured.
 const loneID = "lone"
 
-// subject is what is measured, in its own process.
+// subject is what is measured, in its own process, and ends with it.
 type subject interface {
 	// announce returns when a broker has acknowledged all ids.
 	announce(ctx context.Context, ids []string) error
@@ -38,17 +38,16 @@ type subject interface {
 	// arrived takes the time at which loneID has come to where something would be done
 	// about it.
 	arrived() <-chan time.Time
-	close()
 }
 
-func newSubject(r role) (subject, error) {
-	switch r.Subject {
+func newSubject(c config) (subject, error) {
+	switch c.Subject {
 	case node:
-		return newNode(r)
+		return newNode(c)
 	case busAlone:
-		return newBus(r)
+		return newBus(c)
 	default:
-		return newClient(r)
+		return newClient(c)
 	}
 }
 
@@ -60,8 +59,8 @@ type nodeSubject struct {
 	lone chan time.Time
 }
 
-func newNode(r role) (subject, error) {
-	s, err := es.New(es.Config{NSQAddr: r.NSQD, Logger: discard})
+func newNode(c config) (subject, error) {
+	s, err := es.New(es.Config{NSQAddr: c.NSQD, Logger: discard})
 	if err != nil {
 		return nil, err
 	}
@@ -79,8 +78,8 @@ func newNode(r role) (subject, error) {
 		return nil, err
 	}
 	client := s.Bridge.NewClient(nobody{}, bridge.ClientOptions{MaxSubscriptions: -1})
-	watched := append(make([]string, 0, r.Watched+1), loneID)
-	for i := range r.Watched {
+	watched := append(make([]string, 0, c.Watched+1), loneID)
+	for i := range c.Watched {
 		watched = append(watched, "watched "+strconv.Itoa(i))
 	}
 	for _, id := range watched {
@@ -102,12 +101,6 @@ func (n *nodeSubject) announce(ctx context.Context, ids []string) error {
 func (n *nodeSubject) heard() int                { return int(n.sync.Bridge.Stats().Notified) } //nolint:gosec // a count
 func (n *nodeSubject) arrived() <-chan time.Time { return n.lone }
 
-func (n *nodeSubject) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	_ = n.sync.Close(ctx)
-}
-
 // nobody is a client that is not there.
 type nobody struct{}
 
@@ -121,8 +114,8 @@ type busSubject struct {
 	messages atomic.Int64
 }
 
-func newBus(r role) (subject, error) {
-	bus, err := nsqbus.New(nsqbus.Config{Addrs: []string{r.NSQD}, Logger: discard})
+func newBus(c config) (subject, error) {
+	bus, err := nsqbus.New(nsqbus.Config{Addrs: []string{c.NSQD}, Logger: discard})
 	if err != nil {
 		return nil, err
 	}
@@ -149,12 +142,6 @@ func (s *busSubject) announce(ctx context.Context, ids []string) error {
 func (s *busSubject) heard() int                { return int(s.messages.Load()) }
 func (s *busSubject) arrived() <-chan time.Time { return nil }
 
-func (s *busSubject) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	_ = s.bus.Close(ctx)
-}
-
 // clientSubject is go-nsq, set up as well as it can be.
 type clientSubject struct {
 	producer *nsq.Producer
@@ -163,23 +150,23 @@ type clientSubject struct {
 	lone     chan time.Time
 }
 
-func newClient(r role) (subject, error) {
-	c := nsq.NewConfig()
-	c.MaxInFlight = 2500
-	c.OutputBufferSize = -1 // or else nsqd keeps a lone message back for 250 ms
-	c.OutputBufferTimeout = -1
+func newClient(c config) (subject, error) {
+	settings := nsq.NewConfig()
+	settings.MaxInFlight = 2500
+	settings.OutputBufferSize = -1 // or else nsqd keeps a lone message back for 250 ms
+	settings.OutputBufferTimeout = -1
 	var err error
 	s := &clientSubject{lone: make(chan time.Time, 1)}
-	if s.consumer, err = nsq.NewConsumer(topic, "bench#ephemeral", c); err != nil {
+	if s.consumer, err = nsq.NewConsumer(topic, "bench#ephemeral", settings); err != nil {
 		return nil, err
 	}
 	quiet := log.New(io.Discard, "", 0)
 	s.consumer.SetLogger(quiet, nsq.LogLevelError)
 	s.consumer.AddHandler(s)
-	if err := s.consumer.ConnectToNSQD(r.NSQD); err != nil {
+	if err := s.consumer.ConnectToNSQD(c.NSQD); err != nil {
 		return nil, err
 	}
-	if s.producer, err = nsq.NewProducer(r.NSQD, c); err != nil {
+	if s.producer, err = nsq.NewProducer(c.NSQD, settings); err != nil {
 		return nil, err
 	}
 	s.producer.SetLogger(quiet, nsq.LogLevelError)
@@ -218,12 +205,6 @@ func (s *clientSubject) announce(_ context.Context, ids []string) error {
 
 func (s *clientSubject) heard() int                { return int(s.messages.Load()) }
 func (s *clientSubject) arrived() <-chan time.Time { return s.lone }
-
-func (s *clientSubject) close() {
-	s.producer.Stop()
-	s.consumer.Stop()
-	<-s.consumer.StopChan
-}
 
 // body is how a program of its own announces a key.
 func body(id string) []byte { return []byte(`{"entity":"` + topic + `","id":"` + id + `"}`) }
