@@ -87,7 +87,11 @@ func newNode(c config) (subject, error) {
 			return nil, err
 		}
 	}
-	return n, eventually(s.Ready)
+	// What is watched is looked at when the bus is joined: that is not measured.
+	return n, eventually(func() bool {
+		fetches := s.Bridge.Stats()
+		return s.Ready() && fetches.FetchesQueued+fetches.FetchesRunning == 0
+	})
 }
 
 func (n *nodeSubject) announce(ctx context.Context, ids []string) error {
