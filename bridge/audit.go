@@ -92,13 +92,16 @@ func (n *numbers) take(note notification) {
 	if note.isBeat() || note.Seq <= n.through {
 		return
 	}
-	if len(n.ahead) < maxAhead {
+	switch {
+	case note.Seq == n.through+1: // as nearly always
+		n.through++
+		n.advance()
+	case len(n.ahead) < maxAhead:
 		if n.ahead == nil {
 			n.ahead = make(map[uint64]struct{})
 		}
 		n.ahead[note.Seq] = struct{}{}
 	}
-	n.advance()
 }
 
 // advance moves through over the numbers that were heard ahead of it.
