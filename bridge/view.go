@@ -74,9 +74,9 @@ type errand struct {
 	failed  conflate.Slot[*view]       // to be tried again; guarded by the backlog's lock
 	late    conflate.Slot[overdueView] // to be handed out once it has changed; guarded by overdue's lock
 
-	changed  bool // announced as changed, and nothing fetched since was handed out
-	failures int  // fetches failed in a row
-	retry    *time.Timer
+	changed  bool        // announced as changed, and nothing fetched since was handed out
+	failures int         // fetches failed in a row
+	retry    *time.Timer // runs while it is backing off
 }
 
 func (v *view) key() shared.EntityKey {
@@ -367,7 +367,7 @@ func (v *view) deliverAll(job fetchJob, u *Update) (told []*subscription, ok boo
 	case u.revision > 0, u.Kind == KindDeleted:
 		v.revision = u.revision // zero: a row that comes back begins anew
 	}
-	v.errand.failures = 0
+	v.errandLocked().failures = 0
 	v.state = settling
 	if u.Kind == KindRows && len(u.Rows) == 0 {
 		// The handler had nothing to say: what waits to be written stays right.
@@ -429,7 +429,7 @@ func (v *view) fail(job fetchJob) time.Duration {
 	}
 	v.setDoubtLocked(v.doubt | doubtFailing)
 	v.owed |= job.cause
-	e := v.errand
+	e := v.errandLocked()
 	e.failures++
 	v.state = backingOff
 	delay := v.entity.options.Retry.Delay(e.failures)
