@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/entity-sync/entity-sync/bridge"
@@ -202,6 +203,30 @@ func newEaves(tb testing.TB) (*bridge.Bridge, *eaves) {
 		tb.Fatal(err)
 	}
 	return b, bus
+}
+
+// BenchmarkNotify is a call on a bus that acknowledges at once: alone, and with
+// others of other keys.
+func BenchmarkNotify(b *testing.B) {
+	for _, callers := range []int{1, 64} {
+		b.Run(fmt.Sprint(callers, "callers"), func(b *testing.B) {
+			n, _ := newEaves(b)
+			b.ReportAllocs()
+			var all sync.WaitGroup
+			b.ResetTimer()
+			for caller := range callers {
+				all.Go(func() {
+					key := shared.EntityKey{Entity: items, ID: fmt.Sprint(caller)}
+					for range b.N / callers {
+						if err := n.Notify(context.Background(), key); err != nil {
+							b.Error(err)
+						}
+					}
+				})
+			}
+			all.Wait()
+		})
+	}
 }
 
 // What these allocate is the same on every machine: one announcement is 15, and 17
