@@ -2,7 +2,6 @@ package web
 
 import (
 	"net"
-	"sync"
 	"syscall"
 )
 
@@ -23,14 +22,14 @@ type attempt struct {
 // system call. What is larger is written frame by frame.
 const copiedBytes = 16 << 10
 
-var attempts = sync.Pool{New: func() any {
+func newAttempt() *attempt {
 	a := new(attempt)
 	a.write = func(fd uintptr) bool {
 		a.n, a.err = writeNow(fd, a.chunk)
 		return true // and do not wait until there is room
 	}
 	return a
-}}
+}
 
 // run writes the frames, and returns those that the socket did not take.
 func (a *attempt) run(conn syscall.RawConn, frames net.Buffers) (rest net.Buffers, err error) {

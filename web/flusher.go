@@ -9,24 +9,29 @@ import (
 // of them nearly always, so that a change that thousands watch wakes no goroutine for
 // each. What a socket does not take is left to a writer of that client's own.
 //
-// Its goroutines start when there is something to write, and end when there is not.
-// None of them ever waits for a client.
+// It has a goroutine for each core at most. None of them ever waits for a client.
+// They start when there is something to write, and stay: to grow a new one's stack
+// would take longer than most writes.
 type flusher struct {
-	work *sync.WaitGroup // which its goroutines, and the writers, belong to
-	most int             // goroutines at once
+	most int // goroutines
+	work sync.WaitGroup
 
 	mu          sync.Mutex // taken after an outbox's lock
 	first, last *outbox    // those with something to write, linked by outbox.next
 	waiting     int
-	running     int
+	busy, idle  int // goroutines
+	wake        sync.Cond
+	closed      bool
 }
 
-func newFlusher(work *sync.WaitGroup) *flusher {
-	return &flusher{work: work, most: runtime.GOMAXPROCS(0)}
+func newFlusher() *flusher {
+	f := &flusher{most: runtime.GOMAXPROCS(0)}
+	f.wake.L = &f.mu
+	return f
 }
 
-// flushed is how many outboxes a goroutine takes at once. Another one starts where
-// more wait than those that are running will take next.
+// flushed is how many outboxes a goroutine takes at once. Another one is woken where
+// more wait than those that are busy will take next.
 const flushed = 32
 
 // add has an outbox written, which must not be waiting already.
@@ -40,15 +45,20 @@ func (f *flusher) add(o *outbox) {
 	}
 	f.last = o
 	f.waiting++
-	if f.running < f.most && f.waiting > f.running*flushed {
-		f.running++
+	if f.busy == f.most || f.waiting <= f.busy*flushed {
+		return
+	}
+	f.busy++
+	if f.idle > 0 {
+		f.idle--
+		f.wake.Signal()
+	} else {
 		f.work.Go(f.run)
 	}
 }
 
 func (f *flusher) run() {
-	a := attempts.Get().(*attempt)
-	defer attempts.Put(a)
+	a := newAttempt()
 	for {
 		o := f.take()
 		if o == nil {
@@ -63,14 +73,18 @@ func (f *flusher) run() {
 	}
 }
 
-// take returns the first of some outboxes, linked to the others. With none the
-// goroutine that asked counts as ended.
+// take waits for some outboxes and returns the first, linked to the others, or nil
+// once the flusher is closed and nothing is left to write.
 func (f *flusher) take() *outbox {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.first == nil {
-		f.running--
-		return nil
+	for f.first == nil {
+		f.busy--
+		if f.closed {
+			return nil
+		}
+		f.idle++
+		f.wake.Wait() // whoever ends it counts the goroutine as busy again
 	}
 	first, last, n := f.first, f.first, 1
 	for ; n < flushed && last.next != nil; n++ {
@@ -82,4 +96,15 @@ func (f *flusher) take() *outbox {
 	}
 	f.waiting -= n
 	return first
+}
+
+// close lets the goroutines end when nothing is left to write. What is added later is
+// written all the same.
+func (f *flusher) close() {
+	f.mu.Lock()
+	f.closed = true
+	f.busy, f.idle = f.busy+f.idle, 0
+	f.wake.Broadcast()
+	f.mu.Unlock()
+	f.work.Wait()
 }

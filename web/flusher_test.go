@@ -49,11 +49,11 @@ func TestAnAttemptLosesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := attempts.Get().(*attempt)
+	a := newAttempt()
 	cut := false
 	rapid.Check(t, func(t *rapid.T) {
 		var frames net.Buffers
-		for i, size := range rapid.SliceOfN(rapid.OneOf(rapid.IntRange(1, 100), rapid.IntRange(1, 100_000)), 0, 20).Draw(t, "sizes") {
+		for i, size := range rapid.SliceOfN(rapid.OneOf(rapid.IntRange(1, 100), rapid.IntRange(1, 20_000)), 0, 8).Draw(t, "sizes") {
 			frames = append(frames, bytes.Repeat([]byte{byte(i)}, size))
 		}
 		want := slices.Concat(frames...)
@@ -83,7 +83,7 @@ func TestAnAttemptAtAClosedSocketFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := attempts.Get().(*attempt)
+	a := newAttempt()
 	client.SetLinger(0)
 	client.Close() // with a reset
 	until(t, "the reset has come", func() bool {
@@ -110,7 +110,7 @@ func overSocket(t testing.TB, h *Handler) (*session, *net.TCPConn) {
 func TestWritingToMoreClientsAllocatesNothing(t *testing.T) {
 	const many = 100
 	h := &Handler{config: Config{}.withDefaults(), logs: rate.NewLimiter(1, 1)}
-	h.flusher = newFlusher(&h.work)
+	h.flusher = newFlusher()
 	u := aRow(t)
 	frame := u.Encoded(v2Wire{})
 	var (
@@ -145,21 +145,21 @@ func TestWritingToMoreClientsAllocatesNothing(t *testing.T) {
 		})
 	}
 	one, all := perChange(1), perChange(many)
-	if all-one > many/4 { // the flusher's goroutines start and end with what there is to do
+	if all-one > 2 { // of many more recipients; the rest is noise of the runtime's own
 		t.Errorf("writing allocates %v times for one client and %v times for %d", one, all, many)
 	}
 	for _, o := range outboxes {
 		o.conn.Close()
 	}
 	readers.Wait()
-	h.work.Wait()
+	h.flusher.close()
 }
 
 // However many outboxes wait, and are added again while they do: each is written, by
 // no more goroutines than there may be.
 func TestFlusherAgainstManyOutboxes(t *testing.T) {
 	h := &Handler{config: Config{}.withDefaults(), logs: rate.NewLimiter(1, 1)}
-	h.flusher = newFlusher(&h.work)
+	h.flusher = newFlusher()
 	const clients, changes = 50, 200
 	u := aRow(t)
 	frame := u.Encoded(v2Wire{})
@@ -191,7 +191,8 @@ func TestFlusherAgainstManyOutboxes(t *testing.T) {
 	}
 	work.Wait()
 	h.work.Wait()
-	if f := h.flusher; f.first != nil || f.last != nil || f.running != 0 || f.waiting != 0 {
+	h.flusher.close()
+	if f := h.flusher; f.first != nil || f.last != nil || f.busy != 0 || f.idle != 0 || f.waiting != 0 {
 		t.Errorf("in the end it is %+v", f)
 	}
 }

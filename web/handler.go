@@ -69,7 +69,7 @@ func newHandler(c Config, connect func(*session) client) (*Handler, error) {
 		return nil, fmt.Errorf("web: Config: %w", err)
 	}
 	h := &Handler{config: c.withDefaults(), connect: connect, sessions: make(map[*session]struct{})}
-	h.flusher, h.parking = newFlusher(&h.work), newParking(h.config.Logger)
+	h.flusher, h.parking = newFlusher(), newParking(h.config.Logger)
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.leaving, h.leave = context.WithCancel(h.ctx)
 	h.logs = rate.NewLimiter(logsPerSecond, logBurst)
@@ -206,6 +206,7 @@ func (h *Handler) forget(s *session) {
 // what ctx allows, so that they do not come back elsewhere all at once. When ctx ends first the rest are cut off. http.Server's Shutdown
 // does none of this: it does not know of upgraded connections.
 func (h *Handler) Close(ctx context.Context) error {
+	defer h.flusher.close()
 	defer h.parking.close()
 	drain(ctx, h.close())
 	err := wait.For(ctx, &h.work)

@@ -101,8 +101,7 @@ func readers() int {
 	return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "web.(*session).read(")
 }
 
-// A client that says nothing, or only that it is there, has no goroutine; one in the
-// midst of a message does.
+// A client that says nothing, or only that it is there, has no goroutine.
 func TestAnIdleClientHasNoGoroutine(t *testing.T) {
 	_, url := echoing(t, Config{PingInterval: 50 * time.Millisecond})
 	var clients []*listener
@@ -118,18 +117,24 @@ func TestAnIdleClientHasNoGoroutine(t *testing.T) {
 		l.wantEcho(t, `"and again"`)
 	}
 	until(t, "nobody reads", func() bool { return readers() == 0 })
+}
 
+// In the midst of a message it has one.
+func TestAMessageInPartsIsWaitedFor(t *testing.T) {
+	_, url := echoing(t, Config{PingInterval: time.Hour}) // a pong would come between the parts
+	l := listen(t, url)
 	message := []byte{0x81, 0x84, 0, 0, 0, 0, '"', 'x', 'y', '"'}
-	conn := clients[0].NetConn()
-	if _, err := conn.Write(message[:7]); err != nil {
-		t.Fatal(err)
+	for range 3 {
+		if _, err := l.NetConn().Write(message[:7]); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "one reads", func() bool { return readers() == 1 })
+		if _, err := l.NetConn().Write(message[7:]); err != nil {
+			t.Fatal(err)
+		}
+		l.wantSaid(t, `"xy"`)
+		until(t, "nobody reads", func() bool { return readers() == 0 })
 	}
-	until(t, "one reads", func() bool { return readers() == 1 })
-	if _, err := conn.Write(message[7:]); err != nil {
-		t.Fatal(err)
-	}
-	clients[0].wantSaid(t, `"xy"`)
-	until(t, "nobody reads", func() bool { return readers() == 0 })
 }
 
 // What has come together with something else does not wait for more to come.
