@@ -32,8 +32,9 @@ func main() {
 	profiles := flag.String("cpuprofile", "", "a `folder` for CPU profiles of the servers under test")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, *runs, *only, *profiles, *quick); err != nil {
+	err := run(ctx, *runs, *only, *profiles, *quick)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -76,4 +77,4 @@ func chosen(all []measure.Scenario, only string) (some []measure.Scenario, err e
 }
 
 // command is how to run this again.
-func command() string { return strings.Join(append([]string{"go run ."}, os.Args[1:]...), " ") }
+func command() string { return strings.Join(append([]string{"go run ./bench"}, os.Args[1:]...), " ") }
