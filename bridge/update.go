@@ -89,6 +89,11 @@ func (v Version) String() string {
 	return base64.RawURLEncoding.EncodeToString(v[:])
 }
 
+// Append appends what String returns.
+func (v Version) Append(b []byte) []byte {
+	return base64.RawURLEncoding.AppendEncode(b, v[:])
+}
+
 // ParseVersion reads what String wrote.
 func ParseVersion(s string) (v Version, err error) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(s)

@@ -13,19 +13,35 @@ import (
 // Frames are made here, and written to the connection without gorilla's writer,
 // so that one frame serves every recipient and several go out in one system call.
 func appendFrame(b []byte, opcode byte, payload []byte) []byte {
+	return append(appendHead(b, opcode, len(payload)), payload...)
+}
+
+// maxHead is how many bytes may come before the payload.
+const maxHead = 10
+
+func appendHead(b []byte, opcode byte, length int) []byte {
 	const final = 0x80
 	b = append(b, final|opcode)
-	switch n := len(payload); {
-	case n < 126:
-		b = append(b, byte(n))
-	case n < 1<<16:
+	switch {
+	case length < 126:
+		return append(b, byte(length))
+	case length < 1<<16:
 		b = append(b, 126)
-		b = binary.BigEndian.AppendUint16(b, uint16(n))
+		return binary.BigEndian.AppendUint16(b, uint16(length))
 	default:
 		b = append(b, 127)
-		b = binary.BigEndian.AppendUint64(b, uint64(n))
+		return binary.BigEndian.AppendUint64(b, uint64(length))
 	}
-	return append(b, payload...)
+}
+
+// frameAround makes b a frame in place. Its first maxHead bytes are room for the
+// head, the others the payload.
+func frameAround(b []byte, opcode byte) []byte {
+	var room [maxHead]byte
+	head := appendHead(room[:0], opcode, len(b)-maxHead)
+	frame := b[maxHead-len(head):]
+	copy(frame, head)
+	return frame
 }
 
 // closeFrame returns a close frame. A code that may not be sent makes an empty one.

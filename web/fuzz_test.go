@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"sync"
 	"testing"
 	"time"
@@ -217,7 +218,7 @@ func FuzzFrames(f *testing.F) {
 		}
 		conn := &stranger{sends: bytes.NewReader(sends)}
 		upgrader := websocket.Upgrader{Subprotocols: subprotocols, WriteBufferPool: &sync.Pool{}}
-		ws, err := upgrader.Upgrade(hijacked{nil, conn}, request, nil)
+		ws, reader, err := upgrade(&upgrader, hijacked{nil, conn}, request)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -227,8 +228,13 @@ func FuzzFrames(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := newSession(h, ws, identity{}, "somewhere")
-		s.run()
+		if !h.admit(httptest.NewRecorder(), "somewhere") {
+			t.Fatal("the handler takes nobody")
+		}
+		s := newSession(h, ws, reader, identity{}, "somewhere")
+		h.add(s)
+		s.begin()
+		h.work.Wait()
 		closes := 0
 		for b := conn.written; len(b) > 0; {
 			op, n, head := b[0], 0, 2

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -30,6 +31,8 @@ type Handler struct {
 	leave     context.CancelFunc
 	admission admission
 	orders    orders
+	flusher   *flusher
+	parking   *parking
 	logs      *rate.Limiter // of what clients decide how often it is logged
 
 	mu       sync.Mutex
@@ -66,13 +69,13 @@ func newHandler(c Config, connect func(*session) client) (*Handler, error) {
 		return nil, fmt.Errorf("web: Config: %w", err)
 	}
 	h := &Handler{config: c.withDefaults(), connect: connect, sessions: make(map[*session]struct{})}
+	h.flusher, h.parking = newFlusher(), newParking(h.config.Logger)
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.leaving, h.leave = context.WithCancel(h.ctx)
 	h.logs = rate.NewLimiter(logsPerSecond, logBurst)
 	h.upgrader = websocket.Upgrader{
-		// Messages from clients are short. Nothing is written through gorilla
-		// but its own farewells, so its write buffer is lent for those alone.
-		ReadBufferSize:  1024,
+		// Nothing is written through gorilla but its own farewells, so its write
+		// buffer is lent for those alone.
 		WriteBufferPool: &sync.Pool{},
 		CheckOrigin:     func(*http.Request) bool { return true }, // ServeHTTP has checked it
 	}
@@ -118,7 +121,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // upgrade makes a session of the request, if it can.
 func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request, id identity, remote string) bool {
-	conn, err := h.upgrader.Upgrade(w, r, nil)
+	conn, reader, err := upgrade(&h.upgrader, w, r)
 	if err != nil {
 		// gorilla has answered the request, or hung up on a client that talked
 		// before it was let in.
@@ -127,7 +130,7 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request, id identity, r
 		}
 		return false
 	}
-	s, err := h.open(conn, id, remote)
+	s, err := h.open(conn, reader, id, remote)
 	if err != nil {
 		h.config.Logger.Error("a client could not be connected", slog.Any("error", err))
 		_ = conn.NetConn().Close()
@@ -137,19 +140,20 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request, id identity, r
 		s.turnAway()
 		return false
 	}
+	s.begin()
 	h.obeyed(s)
 	return true
 }
 
 // open makes a session. The application's client builder, if there is one, is
 // called from here.
-func (h *Handler) open(conn *websocket.Conn, id identity, remote string) (s *session, err error) {
+func (h *Handler) open(conn *websocket.Conn, reader *bufio.Reader, id identity, remote string) (s *session, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("the client builder panicked: %s", debug.Stack())
 		}
 	}()
-	return newSession(h, conn, id, remote), nil
+	return newSession(h, conn, reader, id, remote), nil
 }
 
 // originAllowed decides on the page that asks, and says so in the log when it is
@@ -174,7 +178,8 @@ func (h *Handler) isClosed() bool {
 	return h.closed
 }
 
-// add starts the session, unless the handler was closed.
+// add counts the session among those that Close waits for, unless the handler was
+// closed already; see forget.
 func (h *Handler) add(s *session) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -182,15 +187,14 @@ func (h *Handler) add(s *session) bool {
 		return false
 	}
 	h.sessions[s] = struct{}{}
-	h.work.Go(func() {
-		defer h.forget(s)
-		s.run()
-	})
+	h.work.Add(1)
 	return true
 }
 
 func (h *Handler) forget(s *session) {
+	defer h.work.Done()
 	h.release(s.remote)
+	h.parking.forget(s)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.sessions, s)
@@ -202,6 +206,8 @@ func (h *Handler) forget(s *session) {
 // what ctx allows, so that they do not come back elsewhere all at once. When ctx ends first the rest are cut off. http.Server's Shutdown
 // does none of this: it does not know of upgraded connections.
 func (h *Handler) Close(ctx context.Context) error {
+	defer h.flusher.close()
+	defer h.parking.close()
 	drain(ctx, h.close())
 	err := wait.For(ctx, &h.work)
 	h.cancel()

@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/entity-sync/entity-sync/bridge"
@@ -27,35 +28,45 @@ const (
 
 // outbox is what waits to be written to one client: the newest update of each
 // key, in the order in which the keys first had one. It is the Sink of the
-// session's client. A writer is alive only while something waits.
+// session's client. While something waits, either the handler's flusher sees to it
+// or a writer of the outbox's own is alive.
 type outbox struct {
-	conn    net.Conn
-	session *session
-
+	// What a row that is written touches comes first, close together: of thousands
+	// of clients little of it is in the processor's caches.
 	mu      sync.Mutex
 	updates conflate.Queue[*bridge.Update]
-	bytes   int // of the rows in updates
-	direct  [][]byte
-	notice  []byte // something the client should know soon
-	pong    []byte // an answer to the client's newest ping
-	ping    bool
-	news    bridge.Slot // waits among the updates to say fresh; see Fresh
-	fresh   bool
-	told    bool      // what of fresh was said last
-	held    int       // above zero no update is written
-	last    []byte    // the close frame; nothing follows it
-	ending  bool      // nothing more is taken
-	endBy   time.Time // when the last of it must be written
+	bytes   int             // of the rows in updates
+	next    *outbox         // in the flusher
+	raw     syscall.RawConn // to write what it takes at once; nil where that cannot be
+	codec   codec
+	flusher *flusher
+	held    int  // above zero no update is written
+	writing bool // the flusher or a writer sees to what waits
+	urgent  bool // something besides updates waits
+	ending  bool // nothing more is taken
 
 	overflow bool // too much came together, and the session was not told yet
-	writing  bool // a writer is alive
-	room     sync.Cond
-	writer   sync.WaitGroup
+	fresh    bool
+	told     bool // what of fresh was said last
+	ping     bool
+	pong     []byte // an answer to the client's newest ping
+	notice   []byte // something the client should know soon
+	direct   [][]byte
+	last     []byte      // the close frame; nothing follows it
+	endBy    time.Time   // when the last of it must be written
+	news     bridge.Slot // waits among the updates to say fresh; see Fresh
+	change   sync.Cond   // there is more room, or writing has ended
+
+	conn    net.Conn
+	session *session
 }
 
 func newOutbox(conn net.Conn, s *session) *outbox {
-	o := &outbox{conn: conn, session: s, fresh: true, told: true}
-	o.room.L = &o.mu
+	o := &outbox{conn: conn, session: s, codec: s.codec, flusher: s.handler.flusher, fresh: true, told: true}
+	o.change.L = &o.mu
+	if tcp, ok := conn.(*net.TCPConn); ok { // TLS has to make its records first
+		o.raw, _ = tcp.SyscallConn()
+	}
 	return o
 }
 
@@ -86,9 +97,9 @@ func (o *outbox) overflowLocked() {
 	}
 	o.bytes, o.direct = 0, nil
 	o.last = closeFrame(CloseSlow, "too much is waiting to be read")
-	o.ending, o.overflow = true, true
+	o.ending, o.overflow, o.urgent = true, true, true
 	o.endBy = time.Now().Add(o.session.handler.config.WriteTimeout)
-	o.room.Broadcast()
+	o.change.Broadcast()
 }
 
 // Drop implements bridge.Sink.
@@ -116,18 +127,18 @@ func (o *outbox) Fresh(fresh bool) {
 func (o *outbox) encode(slot *bridge.Slot, u *bridge.Update) []byte {
 	if slot == &o.news {
 		o.told = o.fresh
-		return o.session.codec.freshness(o.fresh)
+		return o.codec.freshness(o.fresh)
 	}
 	o.bytes -= u.Bytes()
-	return u.Encoded(o.session.codec)
+	return u.Encoded(o.codec)
 }
 
 // sendPing asks the client whether it is there, unless the session is ending.
-func (o *outbox) sendPing() { o.put(func() { o.ping = true }) }
+func (o *outbox) sendPing() { o.putUrgent(func() { o.ping = true }) }
 
 // sendPong answers a ping. Of several unanswered pings the newest is answered,
 // as RFC 6455 section 5.5.3 allows, so a flood of them piles up nothing.
-func (o *outbox) sendPong(frame []byte) { o.put(func() { o.pong = frame }) }
+func (o *outbox) sendPong(frame []byte) { o.putUrgent(func() { o.pong = frame }) }
 
 // hold keeps updates from being written until release, which must follow as often:
 // so that the answer to a request comes before what the request brings, and the
@@ -142,13 +153,13 @@ func (o *outbox) release() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.held--
-	if o.held == 0 && !o.writing && o.updates.Len() > 0 {
+	if o.held == 0 && o.updates.Len() > 0 {
 		o.startLocked()
 	}
 }
 
 // sendNotice sends a frame that a later one replaces.
-func (o *outbox) sendNotice(frame []byte) { o.put(func() { o.notice = frame }) }
+func (o *outbox) sendNotice(frame []byte) { o.putUrgent(func() { o.notice = frame }) }
 
 // sendDirect queues a frame that nothing replaces, and waits while too many are
 // queued already. It returns true when the frame is queued, false when the session
@@ -157,76 +168,161 @@ func (o *outbox) sendDirect(frame []byte) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for len(o.direct) >= maxDirect && !o.ending {
-		o.room.Wait()
+		o.change.Wait()
 	}
 	if o.ending {
 		return false
 	}
-	o.putLocked(func() { o.direct = append(o.direct, frame) })
+	o.direct = append(o.direct, frame)
+	o.urgent = true
+	o.startLocked()
 	return true
 }
 
 // end takes nothing more, and writes frame, if there is one, after what waits
 // already. Only the first call counts.
 func (o *outbox) end(frame []byte) {
-	o.put(func() {
+	o.putUrgent(func() {
 		o.last, o.ending = frame, true
 		o.endBy = time.Now().Add(o.session.handler.config.WriteTimeout)
 	})
-	o.room.Broadcast()
+	o.change.Broadcast()
 }
 
-// wait returns when the writer has ended, once end was called.
-func (o *outbox) wait() { o.writer.Wait() }
+// wait returns when nothing is written any more, once end was called.
+func (o *outbox) wait() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for o.writing {
+		o.change.Wait()
+	}
+}
 
+// put adds an update, or what goes among them.
 func (o *outbox) put(add func()) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.putLocked(add)
-}
-
-func (o *outbox) putLocked(add func()) {
-	if o.ending {
-		return
-	}
-	add()
-	if !o.writing {
+	if !o.ending {
+		add()
 		o.startLocked()
 	}
 }
 
-func (o *outbox) startLocked() {
-	o.writing = true
-	o.writer.Go(o.write)
+// putUrgent adds what goes before the updates.
+func (o *outbox) putUrgent(add func()) {
+	o.put(func() {
+		add()
+		o.urgent = true
+	})
 }
 
-// write writes until nothing waits or the client cannot be written to.
-func (o *outbox) write() {
-	for {
-		batch, overflow := o.next()
-		if overflow {
-			o.session.leave()
-		}
-		if batch == nil {
-			return
-		}
-		if err := o.writeAll(batch); err != nil {
-			o.mu.Lock()
-			o.ending, o.writing = true, false
-			o.mu.Unlock()
-			o.room.Broadcast()
-			o.session.hangUp()
-			return
-		}
+// startLocked sees to it that what waits is written.
+func (o *outbox) startLocked() {
+	switch {
+	case o.writing:
+	case o.raw != nil:
+		o.writing = true
+		o.flusher.add(o)
+	default:
+		o.writing = true
+		o.session.handler.work.Go(func() { o.write(nil) })
 	}
 }
 
-// next takes what is to be written next; nothing means that the writer ends. It
-// says once that the outbox has overflowed.
-func (o *outbox) next() (batch net.Buffers, overflow bool) {
+// flush writes what the socket takes at once of what waits, and leaves the rest to
+// a writer, or more that waits to the next turn: other clients wait too.
+func (o *outbox) flush(a *attempt) {
+	frames := o.take(a.frames[:0])
+	if len(frames) == 0 {
+		return
+	}
+	rest, err := a.run(o.raw, frames)
+	switch {
+	case err != nil:
+		o.fail()
+	case len(rest) > 0:
+		rest = slices.Clone(rest)
+		o.session.handler.work.Go(func() { o.write(rest) })
+	default:
+		o.flushed()
+	}
+	clear(frames)
+	a.frames = frames[:0]
+}
+
+// flushed ends a turn in which the socket took everything.
+func (o *outbox) flushed() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	overflow, o.overflow = o.overflow, false
+	o.writing = false
+	if o.waitsLocked() {
+		o.startLocked()
+	} else if o.ending { // nobody waits before
+		o.change.Broadcast()
+	}
+}
+
+// waitsLocked reports whether there is something that may be written now.
+func (o *outbox) waitsLocked() bool {
+	return o.urgent || o.updates.Len() > 0 && (o.held == 0 || o.ending)
+}
+
+// write writes first what the socket did not take at once, and then what waits,
+// until there is nothing or the client cannot be written to.
+func (o *outbox) write(frames net.Buffers) {
+	for {
+		if len(frames) == 0 {
+			frames = o.take(nil)
+		}
+		if len(frames) == 0 {
+			return
+		}
+		err := o.writeAll(frames)
+		if err == nil { // the flusher may have the next turn, and keeps no deadlines
+			err = o.conn.SetWriteDeadline(time.Time{})
+		}
+		if err != nil {
+			o.fail()
+			return
+		}
+		frames = nil
+	}
+}
+
+// fail gives up on a client that cannot be written to.
+func (o *outbox) fail() {
+	o.mu.Lock()
+	o.ending, o.writing = true, false
+	o.mu.Unlock()
+	o.change.Broadcast()
+	o.session.hangUp()
+}
+
+// take appends what is to be written next. Nothing means that writing ends.
+func (o *outbox) take(batch net.Buffers) net.Buffers {
+	o.mu.Lock()
+	overflow := o.overflow
+	o.overflow = false
+	if o.urgent {
+		batch = o.takeUrgentLocked(batch)
+	}
+	batch = o.takeUpdatesLocked(batch)
+	if len(batch) == 0 && o.last != nil { // and no update waits
+		batch, o.last, o.urgent = append(batch, o.last), nil, false
+	}
+	o.writing = len(batch) > 0
+	o.mu.Unlock()
+	if overflow {
+		o.session.leave()
+	}
+	if len(batch) == 0 {
+		o.change.Broadcast()
+	}
+	return batch
+}
+
+// takeUrgentLocked appends what goes before the updates.
+func (o *outbox) takeUrgentLocked(batch net.Buffers) net.Buffers {
 	if o.pong != nil {
 		batch, o.pong = append(batch, o.pong), nil
 	}
@@ -239,9 +335,17 @@ func (o *outbox) next() (batch net.Buffers, overflow bool) {
 	if len(o.direct) > 0 {
 		batch = append(batch, o.direct...)
 		o.direct = nil
-		o.room.Broadcast()
+		o.change.Broadcast()
 	}
-	for size := 0; len(batch) < maxBatch && size < maxBatchBytes && (o.held == 0 || o.ending); {
+	o.urgent = o.last != nil // which comes when nothing else waits
+	return batch
+}
+
+func (o *outbox) takeUpdatesLocked(batch net.Buffers) net.Buffers {
+	if o.held > 0 && !o.ending {
+		return batch
+	}
+	for size := 0; len(batch) < maxBatch && size < maxBatchBytes; {
 		slot, u, ok := o.updates.Pop()
 		if !ok {
 			break
@@ -251,11 +355,7 @@ func (o *outbox) next() (batch net.Buffers, overflow bool) {
 			size += len(frames)
 		}
 	}
-	if len(batch) == 0 && o.last != nil { // and no update waits
-		batch, o.last = append(batch, o.last), nil
-	}
-	o.writing = len(batch) > 0
-	return batch, overflow
+	return batch
 }
 
 // writeAll writes the frames. The write timeout is for the client to read

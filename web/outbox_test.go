@@ -22,6 +22,7 @@ import (
 // still is a session that writes to a recorder.
 func still(c Config) (*session, *recorder) {
 	h := &Handler{config: c.withDefaults(), logs: rate.NewLimiter(1, 1)}
+	h.flusher = newFlusher()
 	conn := &recorder{}
 	s := &session{handler: h, codec: v2Wire{}, messages: newPace(1000), subscribes: newPace(1000)}
 	s.out = newOutbox(conn, s)

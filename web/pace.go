@@ -1,10 +1,6 @@
 package web
 
-import (
-	"time"
-
-	"golang.org/x/time/rate"
-)
+import "time"
 
 // paceBurst is for how many seconds a client may be ahead of its rate.
 const paceBurst = 10
@@ -15,23 +11,35 @@ const toldSlower = time.Minute
 // paceStep is how long a session that is slowed down does not notice that it ends.
 const paceStep = 50 * time.Millisecond
 
-// pace is how fast something of a client's is taken.
+// pace is how fast something of a client's is taken: a token bucket that remembers
+// nothing but when it will be full again.
 type pace struct {
-	limiter *rate.Limiter
-	told    time.Time
+	every time.Duration // that one may be taken
+	full  time.Time
+	told  time.Time
 }
 
 func newPace(perSecond int) pace {
-	return pace{limiter: rate.NewLimiter(rate.Limit(perSecond), paceBurst*perSecond)}
+	return pace{every: time.Second / time.Duration(perSecond)}
+}
+
+// take takes one, and returns how long to wait before it may be used.
+func (p *pace) take(now time.Time) (wait time.Duration) {
+	if p.full.Before(now) {
+		p.full = now
+	}
+	p.full = p.full.Add(p.every)
+	return max(0, p.full.Sub(now)-paceBurst*time.Second)
 }
 
 // keepPace waits until one more may be taken, and returns false where the session
 // ends first. Not reading is what slows a client down without losing anything of
 // it: its own writes then wait.
 func (s *session) keepPace(p *pace, what string) bool {
-	wait := p.limiter.Reserve().Delay()
-	if wait > 0 && time.Since(p.told) > toldSlower {
-		p.told = time.Now()
+	now := time.Now()
+	wait := p.take(now)
+	if wait > 0 && now.Sub(p.told) > toldSlower {
+		p.told = now
 		s.refuse(&refusal{code: codeRateLimited, message: "too many " + what + ": they are taken more slowly"})
 	}
 	for wait > 0 && !s.isLeaving() {

@@ -1,6 +1,8 @@
 package web
 
 import (
+	"bufio"
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -21,10 +23,13 @@ import (
 type session struct {
 	handler *Handler
 	conn    *websocket.Conn
+	reader  *bufio.Reader // that conn reads from
 	codec   codec
 	client  client
 	out     *outbox
 	remote  string // where the client is
+
+	socket int // of a session that was ever parked, its number; guarded by the parking's lock
 
 	// Of the reading goroutine.
 	complaints int // messages that made no sense
@@ -33,7 +38,10 @@ type session struct {
 
 	mu       sync.Mutex // guards what follows
 	identity identity
-	ping     *time.Timer
+	alive    *time.Timer // for the next ping, or the end of the wait for an answer
+	nextPing time.Time
+	silent   time.Time   // when the client counts as gone, unless it is heard of before
+	parked   bool        // there is no goroutine that reads, until wake
 	expiry   *time.Timer // of the identity
 	renewing bool        // a verified identity is about to follow this one
 	overdue  bool        // and the one before it has expired meanwhile: the outbox is held
@@ -74,10 +82,10 @@ func boundKernelBuffer(conn net.Conn) {
 
 var pingFrame = appendFrame(nil, websocket.PingMessage, nil)
 
-// newSession makes a session of an upgraded connection. run must follow.
-func newSession(h *Handler, conn *websocket.Conn, id identity, remote string) *session {
+// newSession makes a session of an upgraded connection. begin or turnAway must follow.
+func newSession(h *Handler, conn *websocket.Conn, reader *bufio.Reader, id identity, remote string) *session {
 	s := &session{
-		handler: h, conn: conn, codec: codecFor(conn.Subprotocol()), identity: id, remote: remote,
+		handler: h, conn: conn, reader: reader, codec: codecFor(conn.Subprotocol()), identity: id, remote: remote,
 		messages: newPace(h.config.MessageRate), subscribes: newPace(h.config.SubscribeRate),
 	}
 	boundKernelBuffer(conn.NetConn())
@@ -86,29 +94,73 @@ func newSession(h *Handler, conn *websocket.Conn, id identity, remote string) *s
 	conn.SetReadLimit(h.config.MaxMessageBytes)
 	// gorilla's own handlers write to the connection; everything here goes
 	// through the outbox.
-	conn.SetPingHandler(func(data string) error {
-		s.keepPace(&s.messages, "messages")
-		s.out.sendPong(appendFrame(nil, websocket.PongMessage, []byte(data)))
-		return s.heard()
-	})
-	conn.SetPongHandler(func(string) error {
-		s.keepPace(&s.messages, "messages")
-		return s.heard()
-	})
+	conn.SetPingHandler(func(data string) error { return s.answerPing([]byte(data)) })
+	conn.SetPongHandler(func(string) error { return s.notePong() })
 	conn.SetCloseHandler(func(int, string) error { return nil }) // answered by run
 	return s
 }
 
-// run reads until the client is gone, and then lets go of everything.
-func (s *session) run() {
+// begin has the client's messages read from now on.
+func (s *session) begin() {
 	s.mu.Lock()
-	s.ping = time.AfterFunc(s.handler.config.PingInterval, s.askAlive)
+	s.nextPing = time.Now().Add(s.handler.config.PingInterval)
+	s.alive = time.AfterFunc(s.handler.config.PingInterval, s.askAlive)
 	s.scheduleExpiryLocked()
 	s.mu.Unlock()
+	if err := s.heard(); err != nil || !s.park() {
+		go s.read()
+	}
+}
 
-	err := errEnded
-	defer func() { s.end(err) }() // also where the application's code ends the goroutine
-	err = s.read()
+// read takes the client's messages, one after another, until it has said all for
+// now or is gone. In the latter case it lets go of everything: the handler waits for
+// that.
+func (s *session) read() {
+	parked, err := false, errEnded
+	defer func() { // also where the application's code ends the goroutine
+		if !parked {
+			s.end(err)
+			s.handler.forget(s)
+		}
+	}()
+	for !parked {
+		if err = s.readOne(); err != nil {
+			return
+		}
+		parked = s.park()
+	}
+}
+
+// park ends the reading, if nothing is left to be read, until the client says more:
+// see wake. It returns false where the goroutine must go on reading.
+func (s *session) park() bool {
+	if s.out.raw == nil || s.reader.Buffered() > 0 {
+		return false
+	}
+	s.mu.Lock()
+	s.parked = !s.leaving
+	parked := s.parked
+	s.mu.Unlock()
+	// From the next line on another goroutine may be reading.
+	if !parked || s.handler.parking.watch(s) == nil {
+		return parked
+	}
+	return !s.unpark() // else somebody has woken it already
+}
+
+// wake has a goroutine read again where there is none. It does not have to mean that
+// there is something to be read.
+func (s *session) wake() {
+	if s.unpark() {
+		go s.read()
+	}
+}
+
+func (s *session) unpark() (was bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was, s.parked = s.parked, false
+	return was
 }
 
 // end lets go of everything, err being why nothing more is read.
@@ -129,7 +181,7 @@ func (s *session) end(err error) {
 	s.client.Close()
 	s.mu.Lock()
 	s.ended = true
-	s.ping.Stop()
+	s.alive.Stop()
 	if s.expiry != nil {
 		s.expiry.Stop()
 	}
@@ -146,25 +198,69 @@ var (
 	errEnded   = errors.New("a handler ended the session's goroutine")
 )
 
-// read takes the client's messages one after another until there are no more.
-func (s *session) read() error {
-	for {
-		if err := s.heard(); err != nil {
-			return err
-		}
-		kind, message, err := s.readMessage()
-		switch {
-		case err != nil:
-			return err
-		case kind != websocket.TextMessage:
-			return errBinary
-		case !utf8.Valid(message):
-			return errNotUTF8
-		}
-		if s.keepPace(&s.messages, "messages") {
-			s.receive(message)
-		} // else it was told to go: what it says now is not heard
+// readOne takes what the client says next: one message, or a ping or pong.
+func (s *session) readOne() error {
+	if done, err := s.readControl(); done {
+		return err
 	}
+	kind, message, err := s.readMessage()
+	switch {
+	case err != nil:
+		return err
+	case kind != websocket.TextMessage:
+		return errBinary
+	case !utf8.Valid(message):
+		return errNotUTF8
+	}
+	if s.keepPace(&s.messages, "messages") {
+		s.receive(message)
+	} // else it was told to go: what it says now is not heard
+	return s.heard()
+}
+
+// readControl takes a ping or pong, if one comes next. gorilla takes those as well,
+// but then reads on until a message comes, and the session could not be parked. Where
+// anything is wrong with the frame it is left to gorilla, which says so.
+func (s *session) readControl() (done bool, err error) {
+	const ( // of RFC 6455, section 5.2
+		final, masked = 0x80, 0x80
+		maskBytes     = 4
+		maxPayload    = 125
+	)
+	head, err := s.reader.Peek(2)
+	if err != nil {
+		return false, nil //nolint:nilerr // gorilla will meet it again
+	}
+	opcode, length := head[0]&^final, int(head[1]&^masked)
+	if head[0]&final == 0 || head[1]&masked == 0 || length > maxPayload || opcode != websocket.PingMessage && opcode != websocket.PongMessage {
+		return false, nil
+	}
+	frame, err := s.reader.Peek(len(head) + maskBytes + length)
+	if err != nil {
+		return false, nil //nolint:nilerr // as above
+	}
+	mask, payload := frame[2:2+maskBytes], bytes.Clone(frame[2+maskBytes:])
+	for i := range payload {
+		payload[i] ^= mask[i%maskBytes]
+	}
+	if _, err := s.reader.Discard(len(frame)); err != nil {
+		return true, err
+	}
+	if opcode == websocket.PingMessage {
+		return true, s.answerPing(payload)
+	}
+	return true, s.notePong()
+}
+
+func (s *session) answerPing(payload []byte) error {
+	s.keepPace(&s.messages, "messages")
+	s.out.sendPong(appendFrame(nil, websocket.PongMessage, payload))
+	return s.heard()
+}
+
+func (s *session) notePong() error {
+	s.keepPace(&s.messages, "messages")
+	return s.heard()
 }
 
 // readMessage is the connection's ReadMessage, with a limit to the time that a part
@@ -247,23 +343,37 @@ func (s *session) refuse(err error, attrs ...any) {
 func (s *session) heard() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.leaving {
+	if s.leaving || !s.endOfMessage.IsZero() {
 		return nil
 	}
-	if !s.endOfMessage.IsZero() {
-		return nil
-	}
-	return s.conn.SetReadDeadline(time.Now().Add(s.handler.config.PingInterval + s.handler.config.PongWait))
+	s.silent = time.Now().Add(s.handler.config.PingInterval + s.handler.config.PongWait)
+	return s.conn.SetReadDeadline(s.silent)
 }
 
+// askAlive asks the client now and then whether it is there. Of one that was not
+// heard of for too long a goroutine that reads notices by itself; one that is parked
+// is woken to do so.
 func (s *session) askAlive() {
-	s.out.sendPing()
+	now := time.Now()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ended {
-		return
+	ask, gone := !now.Before(s.nextPing), !now.Before(s.silent)
+	if ask {
+		s.nextPing = now.Add(s.handler.config.PingInterval)
 	}
-	s.ping.Reset(s.handler.config.PingInterval)
+	if !s.ended {
+		next := s.nextPing
+		if !gone && s.silent.Before(next) {
+			next = s.silent
+		}
+		s.alive.Reset(next.Sub(now))
+	}
+	s.mu.Unlock()
+	if ask {
+		s.out.sendPing()
+	}
+	if gone {
+		s.wake()
+	}
 }
 
 // goAway tells the client to go, once it has what waits for it.
@@ -275,19 +385,23 @@ func (s *session) goAway(code int, reason string) {
 // leave gives the client, which was told to go, a moment to do so.
 func (s *session) leave() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.leaving = true
-	if err := s.conn.SetReadDeadline(time.Now().Add(closeWait)); err != nil {
+	err := s.conn.SetReadDeadline(time.Now().Add(closeWait))
+	s.mu.Unlock()
+	if err != nil {
 		s.hangUp()
 	}
+	s.wake()
 }
 
 // turnAway ends a session that has not begun, because the handler was closed
-// meanwhile.
+// meanwhile and waits for it no more: so it is told by the goroutine that is here.
 func (s *session) turnAway() {
 	s.client.Close()
-	s.out.end(closeFrame(websocket.CloseServiceRestart, "restarting"))
-	s.out.wait()
+	conn := s.conn.NetConn()
+	if err := conn.SetWriteDeadline(time.Now().Add(closeWait)); err == nil {
+		_, _ = conn.Write(closeFrame(websocket.CloseServiceRestart, "restarting"))
+	}
 	s.hangUp()
 }
 
@@ -298,7 +412,10 @@ func (s *session) isLeaving() bool {
 }
 
 // hangUp ends the connection without a word. It may be called more than once.
-func (s *session) hangUp() { _ = s.conn.NetConn().Close() }
+func (s *session) hangUp() {
+	_ = s.conn.NetConn().Close()
+	s.wake()
+}
 
 // farewell returns the close frame that answers the error with which reading
 // ended, or nil where there is nothing to say, or gorilla has said it already: that

@@ -1,0 +1,198 @@
+package web
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/gorilla/websocket"
+	"golang.org/x/time/rate"
+	"pgregory.net/rapid"
+
+	"github.com/entity-sync/entity-sync/bridge"
+)
+
+// sockets returns the two ends of a connection over loopback. What the kernel holds
+// for it is little.
+func sockets(t testing.TB) (server, client *net.TCPConn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	dialled, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { dialled.Close(); accepted.Close() })
+	return accepted.(*net.TCPConn), dialled.(*net.TCPConn)
+}
+
+// What a socket takes at once and what is left are together what was to be written.
+func TestAnAttemptLosesNothing(t *testing.T) {
+	server, client := sockets(t)
+	if err := server.SetWriteBuffer(4 << 10); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.SetReadBuffer(4 << 10); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := server.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := newAttempt()
+	cut := false
+	rapid.Check(t, func(t *rapid.T) {
+		var frames net.Buffers
+		for i, size := range rapid.SliceOfN(rapid.OneOf(rapid.IntRange(1, 100), rapid.IntRange(1, 20_000)), 0, 8).Draw(t, "sizes") {
+			frames = append(frames, bytes.Repeat([]byte{byte(i)}, size))
+		}
+		want := slices.Concat(frames...)
+		rest, err := a.run(raw, slices.Clone(frames))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cut = cut || len(rest) > 0
+		left := slices.Concat(rest...)
+		got := make([]byte, len(want)-len(left))
+		if _, err := io.ReadFull(client, got); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(append(got, left...), want) {
+			t.Fatal("what was written and what is left are not what was to be written")
+		}
+	})
+	if !cut {
+		t.Error("the socket took everything: nothing was tested")
+	}
+}
+
+// An attempt at a socket that is closed says so.
+func TestAnAttemptAtAClosedSocketFails(t *testing.T) {
+	server, client := sockets(t)
+	raw, err := server.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := newAttempt()
+	client.SetLinger(0)
+	client.Close() // with a reset
+	until(t, "the reset has come", func() bool {
+		_, err := a.run(raw, net.Buffers{[]byte("x")})
+		return err != nil
+	})
+	server.Close()
+	if _, err := a.run(raw, net.Buffers{[]byte("x")}); err == nil {
+		t.Error("a closed socket is written to")
+	}
+}
+
+// overSocket is a session that writes to a socket, and the socket's other end.
+func overSocket(t testing.TB, h *Handler) (*session, *net.TCPConn) {
+	t.Helper()
+	server, client := sockets(t)
+	s := &session{handler: h, codec: v2Wire{}, conn: new(websocket.Conn)}
+	s.out = newOutbox(server, s)
+	return s, client
+}
+
+// What a change of one key that many watch takes does not grow with them, but for
+// the system calls.
+func TestWritingToMoreClientsAllocatesNothing(t *testing.T) {
+	const many = 100
+	h := &Handler{config: Config{}.withDefaults(), logs: rate.NewLimiter(1, 1)}
+	h.flusher = newFlusher()
+	u := aRow(t)
+	frame := u.Encoded(v2Wire{})
+	var (
+		outboxes []*outbox
+		slots    [many]bridge.Slot
+		got      sync.WaitGroup
+		readers  sync.WaitGroup
+	)
+	for range many {
+		s, client := overSocket(t, h)
+		outboxes = append(outboxes, s.out)
+		readers.Go(func() {
+			b := make([]byte, len(frame))
+			for {
+				if _, err := io.ReadFull(client, b); err != nil {
+					return
+				}
+				if !bytes.Equal(b, frame) {
+					t.Error("what is read is not the frame")
+				}
+				got.Done()
+			}
+		})
+	}
+	perChange := func(n int) float64 {
+		return testing.AllocsPerRun(100, func() {
+			got.Add(n)
+			for i, o := range outboxes[:n] {
+				o.Push(&slots[i], u)
+			}
+			got.Wait()
+		})
+	}
+	one, all := perChange(1), perChange(many)
+	if all-one > 2 { // of many more recipients; the rest is noise of the runtime's own
+		t.Errorf("writing allocates %v times for one client and %v times for %d", one, all, many)
+	}
+	for _, o := range outboxes {
+		o.conn.Close()
+	}
+	readers.Wait()
+	h.flusher.close()
+}
+
+// However many outboxes wait, and are added again while they do: each is written, by
+// no more goroutines than there may be.
+func TestFlusherAgainstManyOutboxes(t *testing.T) {
+	h := &Handler{config: Config{}.withDefaults(), logs: rate.NewLimiter(1, 1)}
+	h.flusher = newFlusher()
+	const clients, changes = 50, 200
+	u := aRow(t)
+	frame := u.Encoded(v2Wire{})
+	var work sync.WaitGroup
+	for range clients {
+		s, client := overSocket(t, h)
+		work.Go(func() {
+			var slots [3]bridge.Slot
+			for i := range changes {
+				s.out.Push(&slots[i%len(slots)], u)
+			}
+			s.out.end(closeFrame(websocket.CloseNormalClosure, ""))
+			s.out.wait()
+			s.out.conn.Close()
+		})
+		work.Go(func() {
+			b, err := io.ReadAll(client)
+			if err != nil {
+				t.Error(err)
+			}
+			n := 0
+			for ; bytes.HasPrefix(b, frame); n++ {
+				b = b[len(frame):]
+			}
+			if n < 1 || n > changes || !bytes.Equal(b, closeFrame(websocket.CloseNormalClosure, "")) {
+				t.Errorf("read the row %d times, and then % x", n, b)
+			}
+		})
+	}
+	work.Wait()
+	h.work.Wait()
+	h.flusher.close()
+	if f := h.flusher; f.first != nil || f.last != nil || f.busy != 0 || f.idle != 0 || f.waiting != 0 {
+		t.Errorf("in the end it is %+v", f)
+	}
+}

@@ -1,0 +1,23 @@
+//go:build unix
+
+package web
+
+import (
+	"errors"
+	"syscall"
+)
+
+// writeNow writes as much as the socket takes at once, perhaps nothing.
+func writeNow(fd uintptr, b []byte) (n int, err error) {
+	for {
+		n, err = syscall.Write(int(fd), b)
+		switch {
+		case err == nil:
+			return n, nil
+		case errors.Is(err, syscall.EAGAIN):
+			return 0, nil
+		case !errors.Is(err, syscall.EINTR):
+			return 0, err
+		}
+	}
+}
