@@ -276,8 +276,10 @@ func (l *loop) receive(c *client, opcode byte, message []byte, now int64) error 
 	default:
 		return fmt.Errorf("a frame with opcode %d", opcode)
 	}
-	if l.config.Wire.isPing(message) {
-		return c.write(clientFrame(opText, message))
+	if l.config.Wire.pings(message) {
+		if err := c.write(clientFrame(opText, []byte(centrifugePing))); err != nil {
+			return err
+		}
 	}
 	if c.answers < c.wanted {
 		if err := l.answer(c, message); err != nil {
