@@ -54,7 +54,7 @@ func run(ctx context.Context, runs int, only, profiles string, quick bool) error
 	}
 	begin := time.Now()
 	results, failed := measure.Run(ctx, scenarios, runs, measure.Options{Quick: quick, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
-	fmt.Printf("%s, on %s, %d runs in %v: `%s`\n\n", begin.Format(time.DateOnly), machine(), runs, time.Since(begin).Round(time.Second), command())
+	fmt.Printf("%s, on %s, runs: %d, in %v: `%s`\n\n", begin.Format(time.DateOnly), machine(), runs, time.Since(begin).Round(time.Second), command())
 	if err := results.WriteTable(os.Stdout); err != nil {
 		return err
 	}
