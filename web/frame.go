@@ -22,15 +22,15 @@ const maxHead = 10
 func appendHead(b []byte, opcode byte, length int) []byte {
 	const final = 0x80
 	b = append(b, final|opcode)
-	switch {
-	case length < 126:
-		return append(b, byte(length))
-	case length < 1<<16:
+	switch n := uint64(length); { //nolint:gosec // no length is negative
+	case n < 126:
+		return append(b, byte(n))
+	case n < 1<<16:
 		b = append(b, 126)
-		return binary.BigEndian.AppendUint16(b, uint16(length))
+		return binary.BigEndian.AppendUint16(b, uint16(n))
 	default:
 		b = append(b, 127)
-		return binary.BigEndian.AppendUint64(b, uint64(length))
+		return binary.BigEndian.AppendUint64(b, n)
 	}
 }
 

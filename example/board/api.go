@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -19,6 +20,7 @@ type API struct {
 	node     string
 	store    Store
 	announce func(ctx context.Context, keys ...shared.EntityKey) bool
+	bus      *Bus
 	log      *slog.Logger
 }
 
@@ -30,6 +32,8 @@ func (a *API) Mount(mux *http.ServeMux) {
 	mux.Handle("POST /api/items", a.handler(a.add))
 	mux.Handle("PATCH /api/items/{id}", a.handler(a.change))
 	mux.Handle("DELETE /api/items/{id}", a.handler(a.delete))
+	// What makes trouble on purpose is for pages of this board alone.
+	mux.Handle("PUT /api/bus", http.NewCrossOriginProtection().Handler(a.handler(a.switchBus)))
 }
 
 // refusal is an error whose text the client may see.
@@ -43,6 +47,7 @@ func (r refusal) Error() string { return r.text }
 var (
 	errNoSecret    = refusal{http.StatusUnauthorized, "say who you are: Authorization: Bearer followed by your secret"}
 	errManagerOnly = refusal{http.StatusForbidden, "only a manager may do that; a guest may change quantities"}
+	errNotHere     = refusal{http.StatusForbidden, "the bus is switched on the machine that the board runs on"}
 	errNoItem      = refusal{http.StatusNotFound, "there is no such item; somebody may have deleted it"}
 	errNotJSON     = refusal{http.StatusUnsupportedMediaType, "the Content-Type must be application/json"}
 	errTooLarge    = refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("the request is larger than %d bytes", maxBody)}
@@ -51,15 +56,17 @@ var (
 // saved answers a request that was done.
 type saved struct {
 	ID string `json:"id"`
+	// Revision is that of the row which was changed.
+	Revision int64 `json:"revision,omitempty"`
 	// Announced is false where the other nodes will learn of it only later.
 	Announced bool `json:"announced"`
 }
 
 // handler authenticates, bounds the body, and turns what f returns into an answer.
-func (a *API) handler(f func(r *http.Request, role Role) (status int, answer saved, err error)) http.Handler {
+func (a *API) handler(f func(r *http.Request, role Role) (status int, answer any, err error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-		status, answer, err := 0, saved{}, error(errNoSecret)
+		status, answer, err := 0, any(nil), error(errNoSecret)
 		if role := roleOfRequest(r); role != Nobody {
 			status, answer, err = f(r, role)
 		}
@@ -79,51 +86,65 @@ func roleOfRequest(r *http.Request) Role {
 	return RoleOf(secret)
 }
 
-func (a *API) add(r *http.Request, role Role) (int, saved, error) {
+func (a *API) add(r *http.Request, role Role) (int, any, error) {
 	if role != Manager {
-		return 0, saved{}, errManagerOnly
+		return 0, nil, errManagerOnly
 	}
 	var n NewItem
 	if err := decode(r, &n); err != nil {
-		return 0, saved{}, err
+		return 0, nil, err
 	}
 	if err := n.Validate(); err != nil {
-		return 0, saved{}, refusal{http.StatusUnprocessableEntity, err.Error()}
+		return 0, nil, refusal{http.StatusUnprocessableEntity, err.Error()}
 	}
 	id, err := a.store.Add(r.Context(), n, a.author(role))
 	if err != nil {
-		return 0, saved{}, err
+		return 0, nil, err
 	}
-	return http.StatusCreated, saved{id, a.announce(r.Context(), itemKey(id), wholeBoard)}, nil
+	return http.StatusCreated, saved{ID: id, Announced: a.announce(r.Context(), append(itemKeys(id), wholeBoard)...)}, nil
 }
 
-func (a *API) change(r *http.Request, role Role) (int, saved, error) {
+func (a *API) change(r *http.Request, role Role) (int, any, error) {
 	var c Change
 	if err := decode(r, &c); err != nil {
-		return 0, saved{}, err
+		return 0, nil, err
 	}
 	if role != Manager && !c.OnlyQuantity() {
-		return 0, saved{}, errManagerOnly
+		return 0, nil, errManagerOnly
 	}
 	if err := c.Validate(); err != nil {
-		return 0, saved{}, refusal{http.StatusUnprocessableEntity, err.Error()}
+		return 0, nil, refusal{http.StatusUnprocessableEntity, err.Error()}
 	}
 	id := r.PathValue("id")
-	if err := a.store.Change(r.Context(), id, c, a.author(role)); err != nil {
-		return 0, saved{}, err
+	revision, err := a.store.Change(r.Context(), id, c, a.author(role))
+	if err != nil {
+		return 0, nil, err
 	}
-	return http.StatusOK, saved{id, a.announce(r.Context(), itemKey(id))}, nil
+	return http.StatusOK, saved{id, revision, a.announce(r.Context(), itemKeys(id)...)}, nil
 }
 
-func (a *API) delete(r *http.Request, role Role) (int, saved, error) {
+func (a *API) delete(r *http.Request, role Role) (int, any, error) {
 	if role != Manager {
-		return 0, saved{}, errManagerOnly
+		return 0, nil, errManagerOnly
 	}
 	id := r.PathValue("id")
 	if err := a.store.Delete(r.Context(), id, a.author(role)); err != nil {
-		return 0, saved{}, err
+		return 0, nil, err
 	}
-	return http.StatusOK, saved{id, a.announce(r.Context(), itemKey(id), wholeBoard)}, nil
+	return http.StatusOK, saved{ID: id, Announced: a.announce(r.Context(), append(itemKeys(id), wholeBoard)...)}, nil
+}
+
+func (a *API) switchBus(r *http.Request, _ Role) (int, any, error) {
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil || !from.Addr().Unmap().IsLoopback() {
+		return 0, nil, errNotHere
+	}
+	var want busRow
+	if err := decode(r, &want); err != nil {
+		return 0, nil, err
+	}
+	// Half of it done would be worse than all of it for somebody who went away.
+	return http.StatusOK, want, a.bus.Switch(context.WithoutCancel(r.Context()), want.Running)
 }
 
 func (a *API) author(role Role) Author { return Author{Role: role, Node: a.node, At: time.Now()} }
@@ -160,6 +181,8 @@ func (a *API) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.As(err, &known):
 	case errors.Is(err, shared.ErrNotFound):
 		known = errNoItem
+	case errors.Is(err, shared.ErrForbidden):
+		known = errManagerOnly
 	case errors.Is(err, errFull):
 		known = refusal{http.StatusConflict, errFull.Error()}
 	case errors.Is(err, errQuantity):

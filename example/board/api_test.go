@@ -1,7 +1,9 @@
 package main
 
 import (
+	"maps"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 )
@@ -58,8 +60,8 @@ func TestAPIRefuses(t *testing.T) {
 	}
 	// None of it has changed the row.
 	w := watch(t, node, managerSecret)
-	w.subscribe("board-items", id)
-	row := w.until("the item", func(map[string]any) bool { return true })
+	w.subscribe(itemEntity, id)
+	row := w.item("the item", anyItem)
 	if row["name"] != "Scale" || row["quantity"] != 10.0 || row["priceCents"] != 500.0 || row["costCents"] != 300.0 {
 		t.Errorf("the row is now %v", row)
 	}
@@ -98,8 +100,54 @@ func testAPIStepsAddUp(t *testing.T, c Config) {
 	<-done
 	for _, node := range d.Nodes {
 		w := watch(t, node, guestSecret)
-		w.subscribe("board-items", id)
-		w.until("all steps together", func(row map[string]any) bool { return row["quantity"] == 10.0+2*each })
+		w.subscribe(itemEntity, id)
+		w.item("all steps together", func(row map[string]any) bool { return row["quantity"] == 10.0+2*each })
+	}
+}
+
+// The bus is for the board's own pages to switch, on the machine that it runs on.
+func TestAPIBusIsGuarded(t *testing.T) {
+	d := startDemo(t, Config{})
+	node := d.Nodes[0]
+	for name, c := range map[string]struct {
+		secret, from string
+		header       http.Header
+		status       int
+	}{
+		"nobody":          {"", "127.0.0.1:5000", nil, 401},
+		"somebody":        {guestSecret, "127.0.0.1:5000", nil, 200},
+		"over IPv6":       {guestSecret, "[::1]:5000", nil, 200},
+		"another machine": {managerSecret, "192.0.2.1:5000", nil, 403},
+		"another site":    {managerSecret, "127.0.0.1:5000", http.Header{"Origin": {"http://example.org"}}, 403},
+		"a form":          {managerSecret, "127.0.0.1:5000", http.Header{"Content-Type": {"text/plain"}}, 415},
+	} {
+		t.Run(name, func(t *testing.T) {
+			switchBus(t, node, true)
+			r := httptest.NewRequestWithContext(t.Context(), "PUT", "/api/bus", strings.NewReader(`{"running":false}`))
+			r.RemoteAddr = c.from
+			r.Header.Set("Content-Type", "application/json")
+			if c.secret != "" {
+				r.Header.Set("Authorization", "Bearer "+c.secret)
+			}
+			maps.Copy(r.Header, c.header)
+			w := httptest.NewRecorder()
+			node.server.Handler.ServeHTTP(w, r)
+			if w.Code != c.status || d.Broker.Running() != (c.status != 200) {
+				t.Errorf("got %d %q, and the bus runs: %v; want %d", w.Code, w.Body, d.Broker.Running(), c.status)
+			}
+		})
+	}
+}
+
+func TestPageServesTheClient(t *testing.T) {
+	node := startDemo(t, Config{}).Nodes[0]
+	resp, err := http.Get(node.URL() + "entity-sync/index.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if got := resp.Header.Get("Content-Type"); resp.StatusCode != 200 || !strings.HasPrefix(got, "text/javascript") {
+		t.Errorf("got %d as %q", resp.StatusCode, got)
 	}
 }
 

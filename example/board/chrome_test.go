@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -224,4 +226,84 @@ func find(selector string) string { return fmt.Sprintf("document.querySelector(%
 // shows is the expression for a field that holds a text.
 func shows(selector, text string) string {
 	return fmt.Sprintf("%s?.value === %q", find(selector), text)
+}
+
+// record has the tab write down every text that a cell of the table shows from now on.
+func (b *tab) record() {
+	b.t.Helper()
+	b.do(chromedp.Evaluate[chromedp.Void](`(() => {
+		window.recorded = {};
+		const look = () => {
+			for (const part of document.querySelectorAll("#rows tr[data-id] :is(.field, .text)")) {
+				const cell = part.closest("tr").dataset.id + " " + part.closest("th, td").classList[0];
+				const texts = (recorded[cell] ??= []);
+				const text = part.value ?? part.textContent;
+				if (texts.at(-1) !== text) {
+					texts.push(text);
+				}
+			}
+		};
+		new MutationObserver(look).observe(document.querySelector("#rows"),
+			{ subtree: true, childList: true, characterData: true, attributes: true });
+		// To the observer the text of a field is no part of the document.
+		document.addEventListener("input", look);
+		const { get, set } = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value");
+		Object.defineProperty(HTMLInputElement.prototype, "value", { get, set(text) {
+			set.call(this, text);
+			look();
+		} });
+		look();
+	})()`))
+}
+
+// checkRecorded fails the test unless a cell has shown these texts, and no others,
+// since record.
+func (b *tab) checkRecorded(id, cell string, want ...string) {
+	b.t.Helper()
+	if got := b.recorded(id, cell); !slices.Equal(got, want) {
+		b.t.Errorf("the %s was shown as %q, want %q", cell, got, want)
+	}
+}
+
+func (b *tab) recorded(id, cell string) (texts []string) {
+	b.t.Helper()
+	text := b.text(fmt.Sprintf("JSON.stringify(recorded[%q])", id+" "+cell))
+	if err := json.Unmarshal([]byte(text), &texts); err != nil {
+		b.t.Fatalf("what was recorded of %s: %q: %v", cell, text, err)
+	}
+	return texts
+}
+
+// hold keeps the requests that the tab makes from now on, each until send is
+// called, and its answer until answer is.
+func (b *tab) hold() {
+	b.t.Helper()
+	b.do(chromedp.Evaluate[chromedp.Void](`(() => {
+		window.held = [];
+		const { fetch } = window;
+		window.fetch = (...request) => new Promise((resolve, reject) => {
+			let answer;
+			held.push({
+				send: () => (answer = fetch(...request)),
+				async answer() {
+					await answer.then(resolve, reject);
+					setTimeout(() => (this.answered = true), 50); // when the page has read it
+				},
+			});
+		});
+	})()`))
+}
+
+// send lets a request that is held go to the node, and waits until it was done.
+func (b *tab) send(n int) {
+	b.t.Helper()
+	b.until("the request", fmt.Sprintf("held.length > %d", n))
+	b.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf("held[%d].send().then(() => (held[%[1]d].done = true)), null", n)))
+	b.until("the request to be done", fmt.Sprintf("held[%d].done === true", n))
+}
+
+// answer lets the page have the answer to a request that was held.
+func (b *tab) answer(n int) {
+	b.t.Helper()
+	b.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf("held[%d].answer(), null", n)))
 }

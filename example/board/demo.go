@@ -27,6 +27,7 @@ type Config struct {
 // else in common.
 type Demo struct {
 	Broker *Broker
+	Bus    *Bus
 	Stores []Store // of one database, one for each node
 	Nodes  []*Node
 
@@ -64,10 +65,11 @@ func StartDemo(ctx context.Context, c Config) (_ *Demo, err error) {
 	if d.Broker, err = StartBroker(d.dir); err != nil {
 		return nil, err
 	}
+	d.Bus = &Bus{broker: d.Broker}
 	for i, l := range listeners {
 		node, err := startNode(ctx, nodeConfig{
 			name: nodeName(i), listener: l, page: pageOf(i, listeners),
-			store: d.Stores[i], nsqAddr: d.Broker.Addr(), log: c.Logger,
+			store: d.Stores[i], nsqAddr: d.Broker.Addr(), bus: d.Bus, log: c.Logger,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("starting %s: %w", nodeName(i), err)
@@ -127,8 +129,8 @@ func (d *Demo) Close(ctx context.Context) error {
 	for _, n := range d.Nodes {
 		errs = append(errs, n.closeServer(ctx))
 	}
-	if d.Broker != nil {
-		errs = append(errs, d.Broker.Stop())
+	if d.Bus != nil {
+		errs = append(errs, d.Bus.Close())
 	}
 	for _, s := range d.Stores {
 		errs = append(errs, s.Close())

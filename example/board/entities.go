@@ -5,33 +5,42 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// The two kinds of things that the page watches: each item by its id, and the
-// board, whose one row lists the ids of the items there are.
+// The kinds of things that the page watches: each item by its id, the list of
+// items, whose rows are its members, and whether the bus is running.
 const (
-	itemEntity  shared.EntityType = "board-items"
-	boardEntity shared.EntityType = "board"
+	itemEntity    shared.EntityType = "board-items"
+	privateEntity shared.EntityType = "board-private-items" // items that managers alone may see
+	boardEntity   shared.EntityType = "board"
+	busEntity     shared.EntityType = "board-bus"
 )
 
 // wholeBoard is the key of the list of items.
 var wholeBoard = shared.EntityKey{Entity: boardEntity, ID: "all"}
 
-func itemKey(id string) shared.EntityKey {
-	return shared.EntityKey{Entity: itemEntity, ID: id}
+// itemKeys are the keys under which an item can be watched. It is one of the two,
+// and announcing the other costs nothing: nobody watches it.
+func itemKeys(id string) []shared.EntityKey {
+	return []shared.EntityKey{{Entity: itemEntity, ID: id}, {Entity: privateEntity, ID: id}}
 }
 
 // byRole has a node fetch once for each role that is looking, however many people
 // are: everybody of one role sees the same.
 var byRole = es.WithScope(func(secret string) string { return string(RoleOf(secret)) })
 
-// itemRow is an item as it goes to a page. Frames hold rows and nothing else,
-// so the row itself says what it is.
+// itemRow is an item as it goes to a page.
 type itemRow struct {
-	Type       string `json:"type"`
 	ID         string `json:"id"`
 	Name       string `json:"name"`
 	Quantity   int64  `json:"quantity"`
 	PriceCents int64  `json:"priceCents"`
-	writtenRow
+
+	// Every write raises Revision, and its answer says to which. So the page knows
+	// whether a row has what was written, or is an echo of something older.
+	Revision int64 `json:"revision"`
+
+	// These let the page say how long a change took to reach it.
+	WrittenAt float64 `json:"writtenAt"` // ms since 1970
+	WrittenOn string  `json:"writtenOn"`
 
 	// For managers; a guest's row simply has no such fields.
 	CostCents     *int64   `json:"costCents,omitempty"`
@@ -41,20 +50,21 @@ type itemRow struct {
 // itemSQL reads itemRows. A guest must find no cost to join: SQLite is asked for
 // none, PostgreSQL shows none.
 const itemSQL = `
-	SELECT i.id, 'item' AS type, i.name, i.quantity, i.price_cents, i.written_at / 1000.0 AS written_at, i.written_on,
+	SELECT i.id, i.name, i.quantity, i.price_cents, i.revision, i.written_at / 1000.0 AS written_at, i.written_on,
 		c.cost_cents, round(100.0 * (i.price_cents - c.cost_cents) / nullif(i.price_cents, 0), 1) AS margin_percent
 	FROM items i LEFT JOIN costs c ON c.item = i.id`
 
-// boardRow is the list of items.
-type boardRow struct {
-	Type  string   `json:"type"`
-	ID    string   `json:"id"`
-	Items []string `json:"items"`
-	writtenRow
+// memberRow is an item in the list of items. That there is a private one is for
+// everybody to know.
+type memberRow struct {
+	ID      string `json:"id"`
+	Private bool   `json:"private"` // to be watched as privateEntity
 }
 
-// writtenRow lets the page say how long a change took to reach it.
-type writtenRow struct {
-	WrittenAt float64 `json:"writtenAt"` // ms since 1970
-	WrittenOn string  `json:"writtenOn"`
+// membersSQL reads the memberRows of a list, oldest first.
+const membersSQL = `SELECT id, private FROM items WHERE list = $1 ORDER BY created_at, id`
+
+// busRow says whether the bus is running.
+type busRow struct {
+	Running bool `json:"running"`
 }

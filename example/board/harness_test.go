@@ -1,12 +1,13 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
+	"github.com/entity-sync/entity-sync/shared"
 )
 
 // patience bounds every wait of these tests. Nothing takes nearly as long.
@@ -59,7 +61,7 @@ func restartNode(t *testing.T, d *Demo, i int, addr string) {
 	listeners[i] = l
 	node, err := startNode(t.Context(), nodeConfig{
 		name: nodeName(i), listener: l, page: pageOf(i, listeners),
-		store: d.Stores[i], nsqAddr: d.Broker.Addr(), log: canary.Logger(canary.Output(t)),
+		store: d.Stores[i], nsqAddr: d.Broker.Addr(), bus: d.Bus, log: canary.Logger(canary.Output(t)),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -86,6 +88,15 @@ func startBroker(t *testing.T, b *Broker, nodes ...*Node) {
 		if err := n.waitReady(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// switchBus stops or starts the board's NSQ as a page does.
+func switchBus(t *testing.T, n *Node, running bool) {
+	t.Helper()
+	a := send(t, n, request{method: "PUT", path: "/api/bus", secret: guestSecret, body: fmt.Sprintf(`{"running":%v}`, running)})
+	if a.status != 200 || a.body["running"] != running {
+		t.Fatalf("switching the bus: %d %v", a.status, a.body)
 	}
 }
 
@@ -156,7 +167,18 @@ func send(t *testing.T, n *Node, r request) answer {
 // addItem adds an item as a manager and returns its id.
 func addItem(t *testing.T, n *Node, name string) string {
 	t.Helper()
-	body, err := json.Marshal(NewItem{Name: name, Quantity: 10, PriceCents: 500, CostCents: 300})
+	return add(t, n, NewItem{Name: name, Quantity: 10, PriceCents: 500, CostCents: 300})
+}
+
+// addPrivate is addItem for one that managers alone may see.
+func addPrivate(t *testing.T, n *Node, name string) string {
+	t.Helper()
+	return add(t, n, NewItem{Name: name, Quantity: 10, PriceCents: 500, CostCents: 300, Private: true})
+}
+
+func add(t *testing.T, n *Node, item NewItem) string {
+	t.Helper()
+	body, err := json.Marshal(item)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,13 +194,25 @@ func addItem(t *testing.T, n *Node, name string) string {
 type watcher struct {
 	t      *testing.T
 	conn   *websocket.Conn
-	frames []string // all that until has read
+	frames []string // all that was read
 }
 
-// watch is a client of the classic wire, as the page is, unless protocols say otherwise.
-func watch(t *testing.T, n *Node, secret string, protocols ...string) *watcher {
+// message is one from the node.
+type message struct {
+	Action string
+	Body   struct {
+		Entity shared.EntityType
+		ID     string
+		Code   string
+		Rows   []map[string]any
+	}
+}
+
+// watch connects as the page does.
+func watch(t *testing.T, n *Node, secret string) *watcher {
 	t.Helper()
-	conn, _, err := (&websocket.Dialer{Subprotocols: protocols}).DialContext(t.Context(), "ws"+strings.TrimPrefix(n.URL(), "http")+"ws/entity-sync/", nil)
+	dialer := websocket.Dialer{Subprotocols: []string{"entity-sync.v2"}}
+	conn, _, err := dialer.DialContext(t.Context(), "ws"+strings.TrimPrefix(n.URL(), "http")+"ws/entity-sync/", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,13 +229,13 @@ func (w *watcher) say(action string, body any) {
 	}
 }
 
-func (w *watcher) subscribe(entity, id string) {
+func (w *watcher) subscribe(entity shared.EntityType, id string) {
 	w.t.Helper()
-	w.say("subscribe", map[string]any{"entity": entity, "id": id, "snapshot": true})
+	w.say("subscribe", map[string]any{"entity": entity, "id": id})
 }
 
-// until reads frames up to one for which ok is true, and returns that one.
-func (w *watcher) until(what string, ok func(row map[string]any) bool) map[string]any {
+// until reads messages up to one for which ok is true, and returns that one.
+func (w *watcher) until(what string, ok func(message) bool) message {
 	w.t.Helper()
 	if err := w.conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		w.t.Fatal(err)
@@ -212,13 +246,39 @@ func (w *watcher) until(what string, ok func(row map[string]any) bool) map[strin
 			w.t.Fatalf("waiting for %s: %v", what, err)
 		}
 		w.frames = append(w.frames, string(frame))
-		var row map[string]any
-		d := json.NewDecoder(bytes.NewReader(frame))
-		if err := d.Decode(&row); err != nil {
-			w.t.Fatalf("a frame that is no row: %q", frame)
+		var m message
+		if err := json.Unmarshal(frame, &m); err != nil {
+			w.t.Fatalf("a frame that is no message: %q", frame)
 		}
-		if ok(row) {
-			return row
+		if ok(m) {
+			return m
 		}
+	}
+}
+
+// item is until for the row of an item.
+func (w *watcher) item(what string, ok func(row map[string]any) bool) map[string]any {
+	w.t.Helper()
+	m := w.until(what, func(m message) bool {
+		return m.Action == "update" && (m.Body.Entity == itemEntity || m.Body.Entity == privateEntity) && ok(m.Body.Rows[0])
+	})
+	return m.Body.Rows[0]
+}
+
+// anyItem is for item, where the first will do.
+func anyItem(map[string]any) bool { return true }
+
+// lists reports whether the message is the list of items, with an item or without it.
+func lists(id string, listed bool) func(message) bool {
+	return func(m message) bool {
+		return m.Action == "update" && m.Body.Entity == boardEntity &&
+			slices.ContainsFunc(m.Body.Rows, func(member map[string]any) bool { return member["id"] == id }) == listed
+	}
+}
+
+// forbidden reports whether the message says that the key may not be seen.
+func forbidden(key shared.EntityKey) func(message) bool {
+	return func(m message) bool {
+		return m.Action == "unsubscribed" && m.Body.Entity == key.Entity && m.Body.ID == key.ID && m.Body.Code == "forbidden"
 	}
 }

@@ -13,6 +13,7 @@ type NewItem struct {
 	Quantity   int64  `json:"quantity"`
 	PriceCents int64  `json:"priceCents"`
 	CostCents  int64  `json:"costCents"`
+	Private    bool   `json:"private"` // for managers alone
 }
 
 // Change is what the request to change an item says. What is absent stays.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web/js"
 )
 
 // Node is one server of the board. It shares the database and NSQ with the
@@ -32,6 +33,7 @@ type nodeConfig struct {
 	page     pageData
 	store    Store
 	nsqAddr  string
+	bus      *Bus
 	log      *slog.Logger
 }
 
@@ -51,8 +53,9 @@ func startNode(ctx context.Context, c nodeConfig) (*Node, error) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/ws/entity-sync/", n.sync)
-	(&API{node: c.name, store: c.store, announce: announce, log: log}).Mount(mux)
-	if err := errors.Join(c.store.Register(ctx, n.sync), mountPage(mux, c.page)); err != nil {
+	mux.Handle("/entity-sync/", http.StripPrefix("/entity-sync", js.Handler())) // what the page imports
+	(&API{node: c.name, store: c.store, announce: announce, bus: c.bus, log: log}).Mount(mux)
+	if err := errors.Join(c.store.Register(ctx, n.sync), c.bus.Register(n.sync), mountPage(mux, c.page)); err != nil {
 		return nil, errors.Join(err, n.closeSync(context.WithoutCancel(ctx)))
 	}
 	n.server = &http.Server{

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 
 	"github.com/nsqio/nsq/nsqd"
 )
@@ -13,8 +14,11 @@ import (
 type Broker struct {
 	addr string
 	dir  string
-	nsqd *nsqd.NSQD
-	done chan error // takes what nsqd's Main returned
+	data string // the folder of its files; empty if it is yet to be made
+
+	nsqd    *nsqd.NSQD
+	done    chan error // takes what nsqd's Main returned
+	running atomic.Bool
 }
 
 // StartBroker starts nsqd on a free port of this machine, with its files in dir.
@@ -26,29 +30,38 @@ func StartBroker(dir string) (*Broker, error) {
 	return b, nil
 }
 
+// Running reports whether nsqd runs. Unlike the rest it may be called at any time,
+// from any goroutine.
+func (b *Broker) Running() bool { return b.running.Load() }
+
 // Addr is where nsqd takes publishers and subscribers.
 func (b *Broker) Addr() string { return b.addr }
 
-// Start starts nsqd again after Stop, at the same address.
-func (b *Broker) Start() error {
-	// A new folder each time: there is nothing to take over, and an nsqd that
-	// could not start keeps its folder locked.
-	data, err := os.MkdirTemp(b.dir, "nsqd-")
-	if err != nil {
-		return fmt.Errorf("making a folder for nsqd: %w", err)
+// Start starts nsqd again after Stop, at the same address and with the same files.
+// Starting what runs does nothing.
+func (b *Broker) Start() (err error) {
+	if b.nsqd != nil {
+		return nil
+	}
+	if b.data == "" {
+		if b.data, err = os.MkdirTemp(b.dir, "nsqd-"); err != nil {
+			return fmt.Errorf("making a folder for nsqd: %w", err)
+		}
 	}
 	opts := nsqd.NewOptions()
 	opts.TCPAddress = b.addr
 	opts.HTTPAddress, opts.HTTPSAddress = "", "" // nothing here uses them
-	opts.DataPath = data
+	opts.DataPath = b.data
 	opts.Logger = silent{}
 	n, err := nsqd.New(opts)
 	if err != nil {
+		b.data = "" // an nsqd that could not start keeps its folder locked
 		return fmt.Errorf("starting nsqd: %w", err)
 	}
 	b.addr = n.RealTCPAddr().String()
 	b.nsqd, b.done = n, make(chan error, 1)
 	go func() { b.done <- n.Main() }()
+	b.running.Store(true)
 	return nil
 }
 
@@ -57,6 +70,7 @@ func (b *Broker) Stop() error {
 	if b.nsqd == nil {
 		return nil
 	}
+	b.running.Store(false)
 	b.deleteChannels()
 	b.nsqd.Exit()
 	b.nsqd = nil

@@ -95,17 +95,27 @@ func migrate(ctx context.Context, config *pgx.ConnConfig) error {
 			if _, err := tx.Exec(ctx, tablesSQL+postgresSQL); err != nil {
 				return fmt.Errorf("making the tables: %w", err)
 			}
+		} else if _, err := tx.Exec(ctx, upgradeSQL); err != nil {
+			return fmt.Errorf("bringing the tables up to date: %w", err)
 		}
 		return track(ctx, tx)
 	})
 }
 
-// track has whatever anybody writes announced: as a change of the item, and of the
-// list that it is in.
+// upgradeSQL adds what the tables of an earlier board do not have.
+const upgradeSQL = `
+	alter table items
+		add column if not exists private boolean not null default false,
+		add column if not exists revision bigint not null default 1`
+
+// track has whatever anybody writes announced: as a change of the item, as whichever
+// of the two kinds it is watched, and of the list that it is in.
 func track(ctx context.Context, tx pgx.Tx) error {
 	return errors.Join(
 		db.Track(ctx, tx, "items", itemEntity, "id"),
+		db.Track(ctx, tx, "items", privateEntity, "id"),
 		db.Track(ctx, tx, "costs", itemEntity, "item"),
+		db.Track(ctx, tx, "costs", privateEntity, "item"),
 		db.Track(ctx, tx, "items", boardEntity, "list"),
 	)
 }
@@ -130,23 +140,25 @@ func roleError(config *pgx.ConnConfig, err error) error {
 func (p *postgres) Outbox() *db.Outbox { return &db.Outbox{Pool: p.pool} }
 
 func (p *postgres) Register(ctx context.Context, node *es.EntitySync) error {
-	items := db.BatchOf[itemRow](p.pool, itemSQL+` WHERE i.id = any($1)`).AsViewer(claims)
-	lists := db.RowsOf[boardRow](p.pool, `
-		SELECT 'board' AS type, id, written_at / 1000.0 AS written_at, written_on,
-			array(SELECT id FROM items WHERE list = lists.id ORDER BY created_at, id) AS items
-		FROM lists WHERE id = $1`).AsViewer(claims)
+	items := db.BatchOf[itemRow](p.pool, itemSQL+` WHERE i.id = any($1) AND NOT i.private`).AsViewer(claims(itemEntity))
+	private := db.BatchOf[itemRow](p.pool, itemSQL+` WHERE i.id = any($1) AND i.private`).AsViewer(claims(privateEntity))
+	members := db.RowsOf[memberRow](p.pool, membersSQL).AsViewer(claims(boardEntity))
 	return errors.Join(
 		es.RegisterQuery(ctx, node, itemEntity, items, byRole),
+		es.RegisterQuery(ctx, node, privateEntity, private, byRole),
 		// A change of an item is announced as one of its list, which is mostly as it was.
-		es.RegisterQuery(ctx, node, boardEntity, lists, byRole, es.WithOnlyDifferences()),
+		es.RegisterQuery(ctx, node, boardEntity, members, byRole, es.WithOnlyDifferences()),
 	)
 }
 
-// claims says who the holder of a secret is, for the policies to decide.
-func claims(_ context.Context, secret string) (map[string]string, error) {
-	role := RoleOf(secret)
-	if role == Nobody {
-		return nil, shared.ErrForbidden
+// claims says who the holder of a secret is, for the policies to decide; or refuses
+// who may not see things of that kind at all.
+func claims(kind shared.EntityType) db.Claims {
+	return func(_ context.Context, secret string) (map[string]string, error) {
+		role := RoleOf(secret)
+		if !role.MaySee(kind) {
+			return nil, shared.ErrForbidden
+		}
+		return map[string]string{"board.role": string(role)}, nil
 	}
-	return map[string]string{"board.role": string(role)}, nil
 }

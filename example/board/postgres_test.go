@@ -1,7 +1,6 @@
 package main
 
 import (
-	"slices"
 	"strings"
 	"testing"
 
@@ -31,19 +30,19 @@ func TestPostgreSQL(t *testing.T) {
 		d := startDemo(t, config)
 		id = addItem(t, d.Nodes[0], "Kettle")
 		w := watch(t, d.Nodes[1], managerSecret)
-		w.subscribe("board", "all")
-		w.until("the list", func(row map[string]any) bool {
-			return slices.Contains(row["items"].([]any), any(id)) && len(row["items"].([]any)) == len(samples)+1
-		})
-		w.subscribe("board-items", id)
-		w.until("the snapshot", isItem)
+		w.subscribe(boardEntity, "all")
+		if list := w.until("the list", lists(id, true)); len(list.Body.Rows) != len(samples)+1 {
+			t.Errorf("the list is %v, want the samples and the new item", list.Body.Rows)
+		}
+		w.subscribe(itemEntity, id)
+		w.item("the snapshot", anyItem)
 		for body, changed := range map[string]func(row map[string]any) bool{
 			`{"add":-3}`:        func(row map[string]any) bool { return row["quantity"] == 7.0 },
 			`{"costCents":123}`: func(row map[string]any) bool { return row["costCents"] == 123.0 },
 			`{"name":"Pot"}`:    func(row map[string]any) bool { return row["name"] == "Pot" },
 		} {
 			send(t, d.Nodes[0], request{method: "PATCH", path: "/api/items/" + id, secret: managerSecret, body: body})
-			w.until(body, changed)
+			w.item(body, changed)
 		}
 		a := send(t, d.Nodes[0], request{method: "PATCH", path: "/api/items/" + id, secret: guestSecret, body: `{"add":-8}`})
 		if a.status != 422 {
@@ -53,18 +52,17 @@ func TestPostgreSQL(t *testing.T) {
 	t.Run("second start", func(t *testing.T) {
 		d := startDemo(t, config)
 		w := watch(t, d.Nodes[1], guestSecret)
-		w.subscribe("board-items", id)
-		if row := w.until("the item", isItem); row["name"] != "Pot" || row["quantity"] != 7.0 {
+		w.subscribe(itemEntity, id)
+		if row := w.item("the item", anyItem); row["name"] != "Pot" || row["quantity"] != 7.0 {
 			t.Errorf("the item is now %v", row)
 		}
-		w.subscribe("board", "all")
+		w.subscribe(boardEntity, "all")
 		if a := send(t, d.Nodes[0], request{method: "DELETE", path: "/api/items/" + id, secret: managerSecret}); a.status != 200 {
 			t.Errorf("deleting: %d %v", a.status, a.body)
 		}
-		w.until("the list without it", func(row map[string]any) bool {
-			items, ok := row["items"].([]any)
-			return ok && len(items) == len(samples)
-		})
+		if list := w.until("the list without it", lists(id, false)); len(list.Body.Rows) != len(samples) {
+			t.Errorf("the list is %v, want the samples", list.Body.Rows)
+		}
 	})
 }
 
@@ -78,22 +76,22 @@ func TestPostgreSQLGuestsGetNoCosts(t *testing.T) {
 	for _, node := range d.Nodes {
 		guest, manager := watch(t, node, guestSecret), watch(t, node, managerSecret)
 		for _, w := range []*watcher{guest, manager} {
-			w.subscribe("board", "all")
-			w.subscribe("board-items", id)
-			w.until("the snapshot", isItem)
+			w.subscribe(boardEntity, "all")
+			w.subscribe(itemEntity, id)
+			w.item("the snapshot", anyItem)
 		}
 		guests = append(guests, guest)
 		for _, body := range []string{`{"costCents":321789}`, `{"costCents":321789,"priceCents":1000}`, `{"add":1}`} {
 			patch(t, node, id, body)
-			manager.until(body, cost)
+			manager.item(body, cost)
 		}
 		database.Exec(t, `update entity_sync_board.costs set cost_cents = 32178900`)
 		database.Exec(t, `update entity_sync_board.costs set cost_cents = 321789`)
-		manager.until("the cost that was written directly", cost)
+		manager.item("the cost that was written directly", cost)
 	}
 	patch(t, d.Nodes[0], id, `{"quantity":77}`)
 	for i, w := range guests {
-		w.until("the last change", func(row map[string]any) bool { return row["quantity"] == 77.0 })
+		w.item("the last change", func(row map[string]any) bool { return row["quantity"] == 77.0 })
 		for _, frame := range w.frames {
 			if strings.Contains(frame, "cost") || strings.Contains(frame, "margin") || strings.Contains(frame, "321789") {
 				t.Errorf("the guest on node %d received %s", i+1, frame)
@@ -123,39 +121,49 @@ func TestPostgreSQLDirectWrites(t *testing.T) {
 		t.Helper()
 		database.Exec(t, sql, args...)
 	}
-	listed := func(id string, want bool) func(map[string]any) bool {
-		return func(row map[string]any) bool {
-			items, ok := row["items"].([]any)
-			return ok && slices.Contains(items, any(id)) == want
-		}
-	}
 	for _, node := range d.Nodes {
 		w := watch(t, node, managerSecret)
-		w.subscribe("board", "all")
-		w.until("the list", listed("direct", false))
+		w.subscribe(boardEntity, "all")
+		w.until("the list", lists("direct", false))
 		write(`insert into entity_sync_board.items (id, name, quantity, price_cents) values ('direct', 'Sieve', 3, 400)`)
-		w.until("the item in the list", listed("direct", true))
+		w.until("the item in the list", lists("direct", true))
 
-		w.subscribe("board-items", "direct")
-		row := w.until("the item", isItem)
+		w.subscribe(itemEntity, "direct")
+		row := w.item("the item", anyItem)
 		if _, ok := row["costCents"]; ok || row["name"] != "Sieve" {
 			t.Errorf("got %v, want a sieve without a cost", row)
 		}
 		write(`update entity_sync_board.items set quantity = 2`)
-		w.until("the quantity", func(row map[string]any) bool { return row["quantity"] == 2.0 })
+		w.item("the quantity", func(row map[string]any) bool { return row["quantity"] == 2.0 })
 		write(`insert into entity_sync_board.costs values ('direct', 100)`)
-		w.until("the margin", func(row map[string]any) bool { return row["marginPercent"] == 75.0 })
+		w.item("the margin", func(row map[string]any) bool { return row["marginPercent"] == 75.0 })
 		write(`delete from entity_sync_board.items where id = 'direct'`)
-		w.until("the list without the item", listed("direct", false))
+		w.until("the list without the item", lists("direct", false))
 	}
 	w := watch(t, d.Nodes[1], guestSecret)
-	w.subscribe("board", "all")
-	w.until("the list", listed("direct", false))
+	w.subscribe(boardEntity, "all")
+	w.until("the list", lists("direct", false))
 	write(`truncate entity_sync_board.items cascade`)
-	w.until("an empty list", func(row map[string]any) bool {
-		items, ok := row["items"].([]any)
-		return ok && len(items) == 0
-	})
+	w.until("that the list is empty", func(m message) bool { return m.Action == "delete" && m.Body.Entity == boardEntity })
+}
+
+// A board of before had tables without some columns.
+func TestPostgreSQLUpgrade(t *testing.T) {
+	d, database := onPostgreSQL(t)
+	id := addItem(t, d.Nodes[0], "Kettle")
+	for _, node := range d.Nodes {
+		if err := node.closeSync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	database.Exec(t, `alter table entity_sync_board.items drop column private, drop column revision`)
+
+	d = startDemo(t, Config{DatabaseURL: database.URL()})
+	w := watch(t, d.Nodes[1], guestSecret)
+	w.subscribe(itemEntity, id)
+	if row := w.item("the item", anyItem); row["name"] != "Kettle" || row["revision"] != 1.0 {
+		t.Errorf("the item is now %v", row)
+	}
 }
 
 // What is written while NSQ is away is in the outbox when it is back, and when
@@ -164,8 +172,8 @@ func TestPostgreSQLWithoutNSQ(t *testing.T) {
 	d, database := onPostgreSQL(t)
 	id := addItem(t, d.Nodes[0], "Kettle")
 	far := watch(t, d.Nodes[1], guestSecret)
-	far.subscribe("board-items", id)
-	far.until("the snapshot", isItem)
+	far.subscribe(itemEntity, id)
+	far.item("the snapshot", anyItem)
 	if err := d.Broker.Stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -185,7 +193,7 @@ func TestPostgreSQLWithoutNSQ(t *testing.T) {
 		t.Error("the outbox is empty, although nobody could be told")
 	}
 	startBroker(t, d.Broker, d.Nodes[1])
-	far.until("the change", func(row map[string]any) bool { return row["quantity"] == 77.0 })
+	far.item("the change", func(row map[string]any) bool { return row["quantity"] == 77.0 })
 	eventually(t, "the outbox is empty", func() bool { return waiting() == 0 })
 }
 
@@ -232,8 +240,8 @@ func TestPostgreSQLRoles(t *testing.T) {
 		d := startDemo(t, Config{DatabaseURL: url})
 		w := watch(t, d.Nodes[1], guestSecret)
 		id := addItem(t, d.Nodes[0], "Kettle")
-		w.subscribe("board-items", id)
-		if row := w.until("the item", isItem); row["costCents"] != nil {
+		w.subscribe(itemEntity, id)
+		if row := w.item("the item", anyItem); row["costCents"] != nil {
 			t.Errorf("the guest got %v", row)
 		}
 	}

@@ -124,15 +124,16 @@ func TestProcessEndsCleanly(t *testing.T) {
 				t.Fatalf("the banner names %q, want two addresses", p.urls)
 			}
 			// With a client on it, which is told that it is a restart.
-			conn, _, err := websocket.DefaultDialer.DialContext(t.Context(), "ws"+strings.TrimPrefix(p.urls[0], "http")+"ws/entity-sync/", nil)
+			dialer := websocket.Dialer{Subprotocols: []string{"entity-sync.v2"}}
+			conn, _, err := dialer.DialContext(t.Context(), "ws"+strings.TrimPrefix(p.urls[0], "http")+"ws/entity-sync/", nil)
 			if err != nil {
 				t.Fatal(err)
 			}
 			w := &watcher{t: t, conn: conn}
 			defer conn.Close()
 			w.say("secret", guestSecret)
-			w.subscribe("board", "all")
-			w.until("the list", func(map[string]any) bool { return true })
+			w.subscribe(boardEntity, "all")
+			w.until("the list", func(m message) bool { return m.Action == "update" })
 			left := make(chan error, 1)
 			go func() {
 				_, _, err := conn.ReadMessage()

@@ -1,5 +1,7 @@
 package main
 
+import "github.com/entity-sync/entity-sync/shared"
+
 // Role is what a secret stands for.
 type Role string
 
@@ -28,4 +30,9 @@ func RoleOf(secret string) Role {
 	default:
 		return Nobody
 	}
+}
+
+// MaySee reports whether somebody of the role may see things of a kind at all.
+func (r Role) MaySee(kind shared.EntityType) bool {
+	return r == Manager || r == Guest && kind != privateEntity
 }

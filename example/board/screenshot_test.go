@@ -25,8 +25,8 @@ func TestScreenshot(t *testing.T) {
 	browser := startBrowser(t)
 	manager, guest := openTab(t, browser, d.Nodes[0], Manager), openTab(t, browser, d.Nodes[1], Guest)
 	for _, b := range []*tab{manager, guest} {
-		b.viewport(840, 820, scheme)
-		b.until("all samples", `document.querySelectorAll("#rows tr:not(.flash)").length === 6`)
+		b.viewport(840, 810, scheme)
+		b.until("all samples", `document.querySelectorAll("#rows tr:not(.flash)").length === 7`)
 	}
 	for range 12 {
 		before := guest.text(`document.querySelector("#rows tr .quantity input").value`)

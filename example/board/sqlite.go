@@ -53,17 +53,19 @@ func (s *sqlite) Outbox() *db.Outbox { return nil }
 func (s *sqlite) Register(_ context.Context, node *es.EntitySync) error {
 	return errors.Join(
 		es.Register(node, itemEntity, s.fetchItem, byRole),
-		es.Register(node, boardEntity, s.fetchBoard, byRole),
+		es.Register(node, privateEntity, s.fetchItem, byRole),
+		es.RegisterRows(node, boardEntity, s.fetchMembers, byRole),
 	)
 }
 
 func (s *sqlite) fetchItem(ctx context.Context, key shared.EntityKey, secret string) (row itemRow, err error) {
 	role := RoleOf(secret)
-	if role == Nobody {
+	if !role.MaySee(key.Entity) {
 		return row, shared.ErrForbidden
 	}
-	err = s.db.QueryRowContext(ctx, itemSQL+` AND $2 = 'manager' WHERE i.id = $1`, key.ID, string(role)).Scan(
-		&row.ID, &row.Type, &row.Name, &row.Quantity, &row.PriceCents, &row.WrittenAt, &row.WrittenOn, &row.CostCents, &row.MarginPercent)
+	query := itemSQL + ` AND $1 = 'manager' WHERE i.id = $2 AND i.private = $3`
+	err = s.db.QueryRowContext(ctx, query, string(role), key.ID, key.Entity == privateEntity).Scan(
+		&row.ID, &row.Name, &row.Quantity, &row.PriceCents, &row.Revision, &row.WrittenAt, &row.WrittenOn, &row.CostCents, &row.MarginPercent)
 	if errors.Is(err, sql.ErrNoRows) {
 		return row, shared.ErrNotFound // it was deleted
 	}
@@ -73,40 +75,22 @@ func (s *sqlite) fetchItem(ctx context.Context, key shared.EntityKey, secret str
 	return row, nil
 }
 
-func (s *sqlite) fetchBoard(ctx context.Context, key shared.EntityKey, secret string) (row boardRow, err error) {
-	if RoleOf(secret) == Nobody {
-		return row, shared.ErrForbidden
+func (s *sqlite) fetchMembers(ctx context.Context, key shared.EntityKey, secret string) ([]memberRow, error) {
+	if !RoleOf(secret).MaySee(key.Entity) {
+		return nil, shared.ErrForbidden
 	}
-	// The stamp is read first: a list that is newer than its stamp is announced
-	// again anyway, the other way round a change would seem to have arrived.
-	row = boardRow{Type: "board", ID: key.ID}
-	err = s.db.QueryRowContext(ctx, `SELECT written_at / 1000.0, written_on FROM lists WHERE id = $1`, key.ID).Scan(&row.WrittenAt, &row.WrittenOn)
-	if errors.Is(err, sql.ErrNoRows) {
-		return row, shared.ErrNotFound
-	}
-	if err == nil {
-		row.Items, err = s.listed(ctx, key.ID)
-	}
+	rows, err := s.db.QueryContext(ctx, membersSQL, key.ID)
 	if err != nil {
-		return row, fmt.Errorf("listing the items: %w", err)
-	}
-	return row, nil
-}
-
-// listed returns the ids of a list's items, oldest first.
-func (s *sqlite) listed(ctx context.Context, list string) ([]string, error) {
-	rows, err := s.db.QueryContext(ctx, `SELECT id FROM items WHERE list = $1 ORDER BY created_at, id`, list)
-	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("listing the items: %w", err)
 	}
 	defer rows.Close()
-	ids := []string{} // [] on the wire, not null
+	var members []memberRow
 	for rows.Next() {
-		var id string
-		if err := rows.Scan(&id); err != nil {
-			return nil, err
+		var m memberRow
+		if err := rows.Scan(&m.ID, &m.Private); err != nil {
+			return nil, fmt.Errorf("listing the items: %w", err)
 		}
-		ids = append(ids, id)
+		members = append(members, m)
 	}
-	return ids, rows.Err()
+	return members, rows.Err()
 }

@@ -14,9 +14,11 @@ type Store interface {
 	// Add adds an item and returns its id, or errFull.
 	Add(ctx context.Context, n NewItem, by Author) (id string, err error)
 
-	// Change changes an item. It returns shared.ErrNotFound, or errQuantity where
-	// adding to the quantity would leave its range.
-	Change(ctx context.Context, id string, c Change, by Author) error
+	// Change changes an item and returns the revision that it has then. It returns
+	// shared.ErrNotFound, shared.ErrForbidden for a private item that is not the
+	// author's to see, or errQuantity where adding to the quantity would leave its
+	// range.
+	Change(ctx context.Context, id string, c Change, by Author) (revision int64, err error)
 
 	// Delete deletes an item, or returns shared.ErrNotFound.
 	Delete(ctx context.Context, id string, by Author) error

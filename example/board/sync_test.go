@@ -1,13 +1,10 @@
 package main
 
 import (
-	"slices"
 	"testing"
 
 	"github.com/entity-sync/entity-sync/shared"
 )
-
-func isItem(row map[string]any) bool { return row["type"] == "item" }
 
 // A row arrives on the other node, as each person there may see it.
 func TestRowsByRole(t *testing.T) { onEach(t, testRowsByRole) }
@@ -17,21 +14,69 @@ func testRowsByRole(t *testing.T, c Config) {
 	id := addItem(t, d.Nodes[0], "Kettle")
 	guest, manager := watch(t, d.Nodes[1], guestSecret), watch(t, d.Nodes[1], managerSecret)
 	for _, w := range []*watcher{guest, manager} {
-		w.subscribe("board-items", id)
-		w.until("the snapshot", isItem)
+		w.subscribe(itemEntity, id)
+		w.item("the snapshot", anyItem)
 	}
 	send(t, d.Nodes[0], request{method: "PATCH", path: "/api/items/" + id, secret: managerSecret, body: `{"priceCents":1000,"costCents":250}`})
 	changed := func(row map[string]any) bool { return row["priceCents"] == 1000.0 }
 
-	row := manager.until("the new price", changed)
+	row := manager.item("the new price", changed)
 	if row["costCents"] != 250.0 || row["marginPercent"] != 75.0 || row["writtenOn"] != "node 1" {
 		t.Errorf("the manager got %v", row)
 	}
-	row = guest.until("the new price", changed)
+	row = guest.item("the new price", changed)
 	for _, secret := range []string{"costCents", "marginPercent"} {
 		if _, ok := row[secret]; ok {
 			t.Errorf("the guest got %s: %v", secret, row)
 		}
+	}
+}
+
+// Everybody knows that there is a private item, and managers alone know what it is.
+func TestPrivateItem(t *testing.T) { onEach(t, testPrivateItem) }
+
+func testPrivateItem(t *testing.T, c Config) {
+	d := startDemo(t, c)
+	id := addPrivate(t, d.Nodes[0], "Kettle")
+	path := "/api/items/" + id
+	guest, manager := watch(t, d.Nodes[1], guestSecret), watch(t, d.Nodes[1], managerSecret)
+	for _, w := range []*watcher{guest, manager} {
+		w.subscribe(boardEntity, "all")
+		w.until("the list", lists(id, true))
+		w.subscribe(privateEntity, id)
+	}
+	guest.until("that it is forbidden", forbidden(shared.EntityKey{Entity: privateEntity, ID: id}))
+	manager.item("the snapshot", anyItem)
+
+	if a := send(t, d.Nodes[0], request{method: "PATCH", path: path, secret: guestSecret, body: `{"add":1}`}); a.status != 403 {
+		t.Errorf("a guest who changes it gets %d %v, want 403", a.status, a.body)
+	}
+	send(t, d.Nodes[0], request{method: "PATCH", path: path, secret: managerSecret, body: `{"add":5}`})
+	manager.item("the change", func(row map[string]any) bool { return row["quantity"] == 15.0 })
+
+	// Nor is it there as if it were like any other.
+	for _, w := range []*watcher{guest, manager} {
+		w.subscribe(itemEntity, id)
+		w.until("that there is no such item", func(m message) bool { return m.Action == "delete" && m.Body.ID == id })
+	}
+}
+
+// The answer to a write says which revision it made, and the row comes with it.
+func TestRevisions(t *testing.T) { onEach(t, testRevisions) }
+
+func testRevisions(t *testing.T, c Config) {
+	d := startDemo(t, c)
+	id := addItem(t, d.Nodes[0], "Kettle")
+	w := watch(t, d.Nodes[1], guestSecret)
+	w.subscribe(itemEntity, id)
+	revision := w.item("the snapshot", anyItem)["revision"].(float64)
+	for range 3 {
+		a := send(t, d.Nodes[0], request{method: "PATCH", path: "/api/items/" + id, secret: guestSecret, body: `{"add":1}`})
+		if a.body["revision"] != revision+1 {
+			t.Fatalf("the answer to a write of revision %v is %v, want revision %v", revision, a.body, revision+1)
+		}
+		revision++
+		w.item("the row of that revision", func(row map[string]any) bool { return row["revision"] == revision })
 	}
 }
 
@@ -42,14 +87,14 @@ func testChangeOfRole(t *testing.T, c Config) {
 	d := startDemo(t, c)
 	id := addItem(t, d.Nodes[0], "Kettle")
 	w := watch(t, d.Nodes[0], guestSecret)
-	w.subscribe("board-items", id)
-	if row := w.until("the guest's row", isItem); row["costCents"] != nil {
+	w.subscribe(itemEntity, id)
+	if row := w.item("the guest's row", anyItem); row["costCents"] != nil {
 		t.Errorf("the guest got %v", row)
 	}
 	w.say("secret", managerSecret)
-	w.until("the manager's row", func(row map[string]any) bool { return row["costCents"] == 300.0 })
+	w.item("the manager's row", func(row map[string]any) bool { return row["costCents"] == 300.0 })
 	w.say("secret", guestSecret)
-	w.until("the guest's row again", func(row map[string]any) bool { return row["costCents"] == nil })
+	w.item("the guest's row again", func(row map[string]any) bool { return row["costCents"] == nil })
 }
 
 // Somebody unknown gets nothing; as soon as they are known, they do.
@@ -58,29 +103,13 @@ func TestNobodyGetsNothing(t *testing.T) { onEach(t, testNobodyGetsNothing) }
 func testNobodyGetsNothing(t *testing.T, c Config) {
 	d := startDemo(t, c)
 	w := watch(t, d.Nodes[0], "letmein")
-	w.subscribe("board", "all")
-	w.say("secret", guestSecret)
-	w.subscribe("board", "all")
-	w.until("the list", func(row map[string]any) bool {
-		if row["type"] != "board" {
-			t.Errorf("got %v", row)
-		}
-		return true
-	})
-}
-
-func TestNobodyIsRefused(t *testing.T) { onEach(t, testNobodyIsRefused) }
-
-func testNobodyIsRefused(t *testing.T, c Config) {
-	d := startDemo(t, c)
-	w := watch(t, d.Nodes[0], "letmein", "entity-sync.v2")
-	for _, key := range []shared.EntityKey{wholeBoard, itemKey("any")} {
-		w.subscribe(string(key.Entity), key.ID)
-		w.until("that it is forbidden", func(message map[string]any) bool {
-			body, _ := message["body"].(map[string]any)
-			return message["action"] == "unsubscribed" && body["entity"] == string(key.Entity) && body["code"] == "forbidden"
-		})
+	for _, key := range append(itemKeys("any"), wholeBoard, theBus) {
+		w.subscribe(key.Entity, key.ID)
+		w.until("that it is forbidden", forbidden(key))
 	}
+	w.say("secret", guestSecret)
+	w.subscribe(boardEntity, "all")
+	w.until("the list", func(m message) bool { return m.Action == "update" })
 }
 
 func TestListOfItems(t *testing.T) { onEach(t, testListOfItems) }
@@ -88,37 +117,53 @@ func TestListOfItems(t *testing.T) { onEach(t, testListOfItems) }
 func testListOfItems(t *testing.T, c Config) {
 	d := startDemo(t, c)
 	w := watch(t, d.Nodes[1], guestSecret)
-	w.subscribe("board", "all")
-	has := func(id string) func(map[string]any) bool {
-		return func(row map[string]any) bool { return slices.Contains(row["items"].([]any), any(id)) }
-	}
+	w.subscribe(boardEntity, "all")
 	id := addItem(t, d.Nodes[0], "Kettle")
-	w.until("the item to be listed", has(id))
+	w.until("the item to be listed", lists(id, true))
 	if a := send(t, d.Nodes[0], request{method: "DELETE", path: "/api/items/" + id, secret: managerSecret}); a.status != 200 {
 		t.Fatalf("deleting: %d %v", a.status, a.body)
 	}
-	w.until("the item to be gone", func(row map[string]any) bool { return !has(id)(row) })
+	w.until("the item to be gone", lists(id, false))
 }
 
 // While NSQ is away the writing node's own clients are served, and the other
 // node's are as soon as it is back.
-func TestBrokerRestart(t *testing.T) {
+func TestBusRestart(t *testing.T) {
 	d := startDemo(t, Config{})
 	id := addItem(t, d.Nodes[0], "Kettle")
 	near, far := watch(t, d.Nodes[0], guestSecret), watch(t, d.Nodes[1], guestSecret)
-	for _, w := range []*watcher{near, far} {
-		w.subscribe("board-items", id)
-		w.until("the snapshot", isItem)
+	runs := func(running bool) func(m message) bool {
+		return func(m message) bool {
+			return m.Action == "update" && m.Body.Entity == busEntity && m.Body.Rows[0]["running"] == running
+		}
 	}
-	if err := d.Broker.Stop(); err != nil {
-		t.Fatal(err)
+	for _, w := range []*watcher{near, far} {
+		w.subscribe(itemEntity, id)
+		w.item("the snapshot", anyItem)
+		w.subscribe(busEntity, "nsqd")
+		w.until("that the bus is running", runs(true))
+	}
+	switchBus(t, d.Nodes[1], false)
+	for _, w := range []*watcher{near, far} { // whichever of the nodes was asked
+		w.until("that the bus is stopped", runs(false))
 	}
 	a := send(t, d.Nodes[0], request{method: "PATCH", path: "/api/items/" + id, secret: guestSecret, body: `{"quantity":77}`})
 	if a.status != 200 || a.body["announced"] != false {
 		t.Errorf("a change while NSQ is away: %d %v, want it saved and not announced", a.status, a.body)
 	}
 	changed := func(row map[string]any) bool { return row["quantity"] == 77.0 }
-	near.until("the change, on the node that wrote it", changed)
-	startBroker(t, d.Broker, d.Nodes...)
-	far.until("the change, once NSQ is back", changed)
+	near.item("the change, on the node that wrote it", changed)
+	switchBus(t, d.Nodes[0], true)
+	far.item("the change, once NSQ is back", changed)
+}
+
+// Stopping what is stopped and starting what runs is no mistake.
+func TestBusSwitchTwice(t *testing.T) {
+	d := startDemo(t, Config{})
+	for _, running := range []bool{true, false, false, true, true} {
+		switchBus(t, d.Nodes[0], running)
+		if d.Broker.Running() != running {
+			t.Errorf("the bus runs: %v, want %v", !running, running)
+		}
+	}
 }

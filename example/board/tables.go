@@ -66,9 +66,9 @@ func (t *tables) Add(ctx context.Context, n NewItem, by Author) (id string, err 
 			return errFull
 		}
 		_, err := tx.ExecContext(ctx, `
-			INSERT INTO items (id, name, quantity, price_cents, created_at, written_at, written_on)
-			VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-			id, n.Name, n.Quantity, n.PriceCents, by.At.UnixMicro(), by.At.UnixMicro(), by.Node)
+			INSERT INTO items (id, name, quantity, price_cents, private, created_at, written_at, written_on)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+			id, n.Name, n.Quantity, n.PriceCents, n.Private, by.At.UnixMicro(), by.At.UnixMicro(), by.Node)
 		if err != nil {
 			return err
 		}
@@ -97,48 +97,56 @@ func (t *tables) Delete(ctx context.Context, id string, by Author) error {
 	return nil
 }
 
-func (t *tables) Change(ctx context.Context, id string, c Change, by Author) error {
-	err := t.write(ctx, by, func(tx *sql.Tx) error {
-		if err := changeItem(ctx, tx, id, c, by); err != nil || c.CostCents == nil {
+func (t *tables) Change(ctx context.Context, id string, c Change, by Author) (revision int64, err error) {
+	err = t.write(ctx, by, func(tx *sql.Tx) error {
+		if revision, err = changeItem(ctx, tx, id, c, by); err != nil || c.CostCents == nil {
 			return err
 		}
 		return setCost(ctx, tx, id, *c.CostCents)
 	})
 	if err != nil {
-		return fmt.Errorf("changing an item: %w", err)
+		return 0, fmt.Errorf("changing an item: %w", err)
 	}
-	return nil
+	return revision, nil
 }
 
-func changeItem(ctx context.Context, tx *sql.Tx, id string, c Change, by Author) error {
+func changeItem(ctx context.Context, tx *sql.Tx, id string, c Change, by Author) (revision int64, err error) {
 	var step int64
 	if c.Add != nil {
 		step = *c.Add
 	}
 	// One statement, so that of two people who add at the same time neither is lost.
-	result, err := tx.ExecContext(ctx, `
+	err = tx.QueryRowContext(ctx, `
 		UPDATE items SET
 			name        = COALESCE($2, name),
 			quantity    = COALESCE($3, quantity) + $4,
 			price_cents = COALESCE($5, price_cents),
+			revision    = revision + 1,
 			written_at  = $6,
 			written_on  = $7
-		WHERE id = $1 AND COALESCE($3, quantity) + $4 BETWEEN 0 AND $8`,
-		id, c.Name, c.Quantity, step, c.PriceCents, by.At.UnixMicro(), by.Node, int64(maxQuantity))
-	if err != nil {
-		return err
+		WHERE id = $1 AND COALESCE($3, quantity) + $4 BETWEEN 0 AND $8 AND (NOT private OR $9)
+		RETURNING revision`,
+		id, c.Name, c.Quantity, step, c.PriceCents, by.At.UnixMicro(), by.Node, int64(maxQuantity), by.Role == Manager).Scan(&revision)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, whyUnchanged(ctx, tx, id, by)
 	}
-	if n, err := result.RowsAffected(); err != nil || n > 0 {
-		return err
-	}
-	var found bool
-	if err := tx.QueryRowContext(ctx, `SELECT count(*) > 0 FROM items WHERE id = $1`, id).Scan(&found); err != nil {
-		return err
-	}
-	if !found {
+	return revision, err
+}
+
+// whyUnchanged says why an item was not changed.
+func whyUnchanged(ctx context.Context, tx *sql.Tx, id string, by Author) error {
+	var private bool
+	err := tx.QueryRowContext(ctx, `SELECT private FROM items WHERE id = $1`, id).Scan(&private)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
 		return shared.ErrNotFound
+	case err != nil:
+		return err
+	case private && by.Role != Manager:
+		return shared.ErrForbidden
+	default:
+		return errQuantity
 	}
-	return errQuantity
 }
 
 func setCost(ctx context.Context, tx *sql.Tx, id string, cents int64) error {
@@ -150,12 +158,13 @@ func setCost(ctx context.Context, tx *sql.Tx, id string, cents int64) error {
 
 // samples are on the board when its tables were just made.
 var samples = []NewItem{
-	{"Espresso beans", 42, 18_90, 11_20},
-	{"Oat milk", 120, 2_29, 1_45},
-	{"Filter papers", 64, 4_50, 1_90},
-	{"Ceramic cup", 17, 9_80, 4_10},
-	{"Hand grinder", 4, 74_00, 48_50},
-	{"Milk jug", 0, 24_50, 13_00},
+	{"Espresso beans", 42, 18_90, 11_20, false},
+	{"Oat milk", 120, 2_29, 1_45, false},
+	{"Filter papers", 64, 4_50, 1_90, false},
+	{"Ceramic cup", 17, 9_80, 4_10, false},
+	{"Hand grinder", 4, 74_00, 48_50, false},
+	{"Milk jug", 0, 24_50, 13_00, false},
+	{"Winter blend", 25, 16_50, 9_80, true},
 }
 
 // fill puts the samples on a board that is new, rather than one that was emptied.

@@ -14,7 +14,9 @@ create table if not exists items (
 	price_cents bigint not null,
 	created_at  bigint not null default 0,
 	written_at  bigint not null default 0,
-	written_on  text not null default ''
+	written_on  text not null default '',
+	private     boolean not null default false, -- for managers alone
+	revision    bigint not null default 1 -- raised by every write
 );
 
 -- What only managers may see is a table of its own: a policy hides rows, not columns.

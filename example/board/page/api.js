@@ -1,14 +1,12 @@
-// Changes go over plain HTTP. Nothing of the answer is shown but an error: the
-// new row comes over the socket, here as everywhere else.
+// Changes go over plain HTTP. Of the answer nothing is shown but an error: the new
+// row comes over the socket, here as everywhere else.
 
 export class API {
+  #network;
   #secret;
 
-  constructor(secret) {
-    this.#secret = secret;
-  }
-
-  setSecret(secret) {
+  constructor(network, secret) {
+    this.#network = network;
     this.#secret = secret;
   }
 
@@ -16,6 +14,7 @@ export class API {
     return this.#send("POST", "/api/items", item);
   }
 
+  /** @returns {Promise<{revision: number, announced: boolean}>} */
   change(id, change) {
     return this.#send("PATCH", `/api/items/${encodeURIComponent(id)}`, change);
   }
@@ -24,16 +23,21 @@ export class API {
     return this.#send("DELETE", `/api/items/${encodeURIComponent(id)}`);
   }
 
+  /** Starts or stops the bus that the nodes have in common. */
+  switchBus(running) {
+    return this.#send("PUT", "/api/bus", { running });
+  }
+
   async #send(method, path, body) {
     let response;
     try {
-      response = await fetch(path, {
+      response = await this.#network.fetch(path, {
         method,
         headers: { "Content-Type": "application/json", Authorization: `Bearer ${this.#secret}` },
         body: body && JSON.stringify(body),
       });
     } catch {
-      throw new Error("the node cannot be reached; nothing was saved");
+      throw new Error("the node cannot be reached");
     }
     const answer = await response.json().catch(() => ({}));
     if (!response.ok) {

@@ -1,53 +1,59 @@
-// The page's wiring: who we are, the socket, the table, and what is said.
+// The page's wiring: who we are, the connection, the table, and what is said.
+
+import { connect } from "/entity-sync/index.js";
 
 import { API } from "./api.js";
 import { Board } from "./board.js";
-import { Connection } from "./connection.js";
 import { parseAmount, parseCount, parseText } from "./format.js";
 import { Latency } from "./latency.js";
+import { Network } from "./network.js";
 
 // A real page gets its person's token from a login. This one plays two people.
 const secrets = { guest: "guest-secret", manager: "manager-secret" };
-const lights = { connecting: "Connecting", live: "Live", offline: "Offline, trying again" };
 
 const byId = (id) => document.getElementById(id);
+const { node, otherPort } = document.documentElement.dataset;
 
-const asked = new URLSearchParams(location.search).get("as");
-let role = Object.hasOwn(secrets, asked) ? asked : "guest";
+const lights = { connecting: "Connecting", live: "Live", stale: "Stale", offline: "Offline", denied: "Refused" };
+const warnings = {
+  stale: `What is shown may be out of date: ${node} has lost the bus, or is catching up.`,
+  offline: "This page is not connected. It shows what it knew last, and catches up when it is back.",
+  denied: `This page is refused by ${node}.`,
+};
 
-const api = new API(secrets[role]);
+const network = new Network();
 const latency = new Latency();
-const connection = new Connection({
-  url: `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws/entity-sync/`,
-  secret: secrets[role],
-  onRow: receive,
-  onState: showState,
-});
-const board = new Board({
-  role, api, say,
-  watch: (id) => connection.subscribe("board-items", id),
-  unwatch: (id) => connection.unsubscribe("board-items", id),
-});
+let sync, api, board;
 
-let listWrittenAt;
-
-function receive(row) {
-  if (row.type === "item") {
-    if (board.setItem(row)) {
-      latency.arrived(row, row.name, connection.openedAt);
-    }
-  } else if (row.type === "board") {
-    board.setList(row.items);
-    if (listWrittenAt !== row.writtenAt) {
-      listWrittenAt = row.writtenAt;
-      latency.arrived(row, "The list of items", connection.openedAt);
-    }
-  }
+/** Connects as somebody. The one before is forgotten, and so is all that was shown. */
+function become(role) {
+  sync?.close();
+  board?.end();
+  sync = connect("/ws/entity-sync/", {
+    secret: secrets[role],
+    WebSocket: network.WebSocket,
+    retry: { max: 2_000 }, // the node is on this machine: nobody is spared by a longer wait
+  });
+  api = new API(network, secrets[role]);
+  showRole(role);
+  showState(sync.state);
+  sync.onState(showState);
+  sync.subscribe("board-bus", "nsqd", ({ row }) => row && (byId("bus").checked = !row.running));
+  board = new Board({ role, sync, api, say, arrived: (item) => latency.arrived(item) });
 }
+
+let connected = false;
 
 function showState(state) {
   byId("light").dataset.state = state;
   byId("light-text").textContent = lights[state];
+  byId("warning").dataset.state = state;
+  byId("warning").textContent = warnings[state] ?? "";
+  const isConnected = state === "live" || state === "stale";
+  if (isConnected !== connected) {
+    connected = isConnected;
+    latency.since = connected ? Date.now() : Infinity;
+  }
 }
 
 /** Tells the person something, by screen reader too. */
@@ -56,23 +62,15 @@ function say(text, error = false) {
   byId("status").classList.toggle("error", error);
 }
 
-function become(newRole) {
-  role = newRole;
-  api.setSecret(secrets[role]);
-  board.setRole(role);
-  connection.setSecret(secrets[role]);
-  showRole();
-  say("");
-}
-
-function showRole() {
+function showRole(role) {
   document.querySelector(`[name=role][value=${role}]`).checked = true;
   history.replaceState(null, "", `?as=${role}`);
   // The other node, under the name by which this one was found.
   const other = new URL(location.href);
-  other.port = document.documentElement.dataset.otherPort;
+  other.port = otherPort;
   byId("other").href = other;
   byId("adding").replaceChildren(...(role === "manager" ? [addForm()] : []));
+  say("");
 }
 
 // addForm is made for managers only: a guest's page has nothing of it.
@@ -80,17 +78,19 @@ function addForm() {
   const form = byId("add-form").content.cloneNode(true).querySelector("form");
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    const { name, quantity, price, cost } = form.elements;
+    const fields = form.elements;
     try {
+      const name = parseText(fields.name.value);
       await api.add({
-        name: parseText(name.value),
-        quantity: parseCount(quantity.value || "0"),
-        priceCents: parseAmount(price.value || "0"),
-        costCents: parseAmount(cost.value || "0"),
+        name,
+        quantity: parseCount(fields.quantity.value || "0"),
+        priceCents: parseAmount(fields.price.value || "0"),
+        costCents: parseAmount(fields.cost.value || "0"),
+        private: fields.private.checked,
       });
-      say(`“${parseText(name.value)}” was added.`);
+      say(`“${name}” was added.`);
       form.reset();
-      name.focus();
+      fields.name.focus();
     } catch (error) {
       say(`Not added: ${error.message}.`, true);
     }
@@ -99,6 +99,16 @@ function addForm() {
 }
 
 document.querySelector(".who").addEventListener("change", (event) => become(event.target.value));
-showRole();
-connection.subscribe("board", "all");
-connection.open();
+byId("offline").addEventListener("change", (event) => network.switch(!event.target.checked));
+byId("bus").addEventListener("change", async ({ target }) => {
+  const stop = target.checked;
+  try {
+    await api.switchBus(!stop);
+  } catch (error) {
+    target.checked = !stop;
+    say(`The bus is as it was: ${error.message}.`, true);
+  }
+});
+
+const asked = new URLSearchParams(location.search).get("as");
+become(Object.hasOwn(secrets, asked) ? asked : "guest");

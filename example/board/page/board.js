@@ -7,116 +7,106 @@ import { Row, columns } from "./row.js";
 const byId = (id) => document.getElementById(id);
 
 export class Board {
-  #role;
-  #api;
-  #say;
-  #watch;
-  #unwatch;
-  #ids = null; // the list of items, once it is known
-  #items = new Map(); // id → the newest row
+  #page;
+  #arrived;
+  #members; // of the list, once it is known
   #rows = new Map(); // id → Row
 
-  constructor({ role, api, say, watch, unwatch }) {
-    this.#api = api;
-    this.#say = say;
-    this.#watch = watch;
-    this.#unwatch = unwatch;
-    this.setRole(role);
-  }
-
-  /** Rebuilds the table as somebody else sees it. */
-  setRole(role) {
-    this.#role = role;
-    for (const item of this.#items.values()) {
-      forget(item); // what the new role may see comes with its own rows
-    }
-    byId("head").replaceChildren(...columns(role).map(heading));
+  /** @param {{role, sync, api, say, arrived: (item) => void}} page  arrived is told of rows that have come */
+  constructor({ arrived, ...page }) {
+    this.#page = page;
+    this.#arrived = arrived;
+    byId("head").replaceChildren(...columns(page.role).map(heading));
     byId("rows").replaceChildren();
-    this.#rows.clear();
+    page.sync.subscribe("board", "all", (update) => this.#receive(update));
     this.#arrange();
   }
 
-  /** Takes the list of items: watches what is new, drops what is gone. */
-  setList(ids) {
-    const known = this.#ids;
-    this.#ids = ids;
-    for (const id of known ?? []) {
-      if (!ids.includes(id)) {
+  /** Lets go of all rows; somebody else's are shown next. */
+  end() {
+    this.#rows.clear();
+  }
+
+  // The list is an entity like any other; each of its rows names an item. Those that
+  // are new are watched, those that are gone are not.
+  #receive({ rows, state, error }) {
+    if (state === "denied") {
+      this.#page.say(`The list of items is not for us to see: ${error.message}.`, true);
+    }
+    if (!rows || rows === this.#members) {
+      return;
+    }
+    this.#members = rows;
+    const ids = new Set(rows.map((member) => member.id));
+    for (const id of this.#rows.keys()) {
+      if (!ids.has(id)) {
         this.#drop(id);
       }
     }
-    for (const id of ids) {
-      if (!known?.includes(id)) {
-        this.#watch(id);
+    for (const member of rows) {
+      if (!this.#rows.has(member.id)) {
+        this.#rows.set(member.id, new Row(member, this.#page, (row, news) => this.#changed(row, news)));
       }
     }
     this.#arrange();
   }
 
-  /** Takes one item. Returns whether it was news. */
-  setItem(item) {
-    if (!this.#ids?.includes(item.id)) {
-      return false; // deleted while its row was on the way
+  #changed(row, news) {
+    if (this.#rows.get(row.id) !== row) {
+      return; // the answer to an edit, after the row is gone
     }
-    if (this.#role !== "manager") {
-      forget(item); // fetched a moment ago, for who we were then
+    if (row.state === "gone") {
+      this.#remove(row); // the list will say so too
+    } else if (!row.element.isConnected) {
+      this.#arrange();
     }
-    const before = this.#items.get(item.id);
-    this.#items.set(item.id, item);
-    this.#arrange();
-    this.#rows.get(item.id).show(item);
+    if (news) {
+      this.#arrived(news);
+    }
     this.#total();
-    if (before === undefined) {
-      this.#rows.get(item.id).flash();
-    }
-    return before?.writtenAt !== item.writtenAt;
   }
 
   #drop(id) {
-    this.#unwatch(id);
-    const name = this.#items.get(id)?.name;
-    this.#items.delete(id);
-    const element = this.#rows.get(id)?.element;
+    const row = this.#rows.get(id);
+    this.#remove(row);
+    row.end();
     this.#rows.delete(id);
-    if (element?.contains(document.activeElement)) {
+  }
+
+  #remove({ element }) {
+    if (!element.isConnected) {
+      return;
+    }
+    const name = element.querySelector(".name .field")?.value ?? element.querySelector(".name .text")?.textContent;
+    if (element.contains(document.activeElement)) {
       const next = element.nextElementSibling ?? element.previousElementSibling;
       next?.querySelector("input, button")?.focus(); // else the keyboard is nowhere
     }
-    element?.remove();
-    if (name !== undefined) {
-      this.#say(`“${name}” was deleted.`);
-    }
+    element.remove();
+    this.#page.say(name ? `“${name}” was deleted.` : "An item was deleted.");
   }
 
   // Puts every row that is known where the list has it. Rows in place already
   // are not touched, so focus and selection stay.
   #arrange() {
     let last = null;
-    for (const id of this.#ids ?? []) {
-      const item = this.#items.get(id);
-      if (!item) {
+    for (const { id } of this.#members ?? []) {
+      const { element, state } = this.#rows.get(id);
+      if (state === "unknown" || state === "gone") {
         continue;
       }
-      const { element } = this.#rows.get(id) ?? this.#make(item);
       const place = last ? last.nextElementSibling : byId("rows").firstElementChild;
       if (place !== element) {
         byId("rows").insertBefore(element, place);
       }
       last = element;
     }
-    byId("empty").hidden = this.#ids === null || this.#ids.length > 0;
+    byId("empty").hidden = !this.#members || this.#members.length > 0;
     this.#total();
   }
 
-  #make(item) {
-    const row = new Row({ id: item.id, role: this.#role, api: this.#api, say: this.#say });
-    row.show(item);
-    this.#rows.set(item.id, row);
-    return row;
-  }
-
   #total() {
-    const items = [...this.#items.values()];
+    const items = [...this.#rows.values()].map((row) => row.item).filter(Boolean);
     const sum = (f) => items.reduce((total, item) => total + f(item), 0);
     byId("units").textContent = count(sum((item) => item.quantity));
     byId("units-note").textContent = items.length === 1 ? "of 1 item" : `of ${items.length} items`;
@@ -124,12 +114,7 @@ export class Board {
   }
 }
 
-function heading([name, text]) {
-  return make("th", { className: name, scope: "col", role: "columnheader" },
-    text || make("span", { className: "unseen", textContent: "Actions" }));
-}
-
-function forget(item) {
-  delete item.costCents;
-  delete item.marginPercent;
+function heading({ className, heading }) {
+  return make("th", { className, scope: "col", role: "columnheader" },
+    heading || make("span", { className: "unseen", textContent: "Actions" }));
 }

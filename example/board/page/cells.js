@@ -1,4 +1,4 @@
-// The parts of a row. Each shows a value, and flashes when it becomes another.
+// The parts of a row. Each shows a value, and says whether that was another before.
 // Data goes into textContent and value only, never into markup.
 
 /** Makes an element with properties and children. */
@@ -15,21 +15,18 @@ export function make(tag, properties = {}, ...children) {
   return element;
 }
 
-/** Marks an element for as long as the style sheet's flash takes. */
-export function flash(element) {
-  element.classList.remove("flash");
+/** Marks an element for as long as the style sheet's animation of that name takes. */
+export function flash(element, how = "flash") {
+  element.classList.remove("flash", "refused");
   void element.offsetWidth; // so that a flash under way starts again
-  element.classList.add("flash");
+  element.classList.add(how);
 }
 
-document.addEventListener("animationend", (event) => {
-  if (event.animationName.startsWith("flash")) {
-    event.target.classList.remove("flash");
-  }
-});
+document.addEventListener("animationend", ({ target }) => target.classList.remove("flash", "refused"));
 
 /** A value to read. */
 export class Text {
+  #format;
   #value;
 
   constructor(format) {
@@ -37,14 +34,11 @@ export class Text {
     this.element = make("span", { className: "text" });
   }
 
-  #format;
-
-  show(value, cell) {
-    if (this.#value !== undefined && this.#value !== value) {
-      flash(cell);
-    }
+  show(value) {
+    const changed = this.#value !== undefined && this.#value !== value;
     this.#value = value;
     this.element.textContent = this.#format(value);
+    return changed;
   }
 
   name() {}
@@ -55,10 +49,8 @@ export class Field {
   #options;
   #value;
   #typing = false;
-  #sending = null; // the text that is being saved
-  #shown = 0; // how often a row came in
 
-  /** @param {{format, parse, commit: (value) => Promise, fail: (Error) => void, inputMode?: string}} options */
+  /** @param {{format, parse, commit: (value) => void, fail: (Error) => void, inputMode?: string}} options */
   constructor(options) {
     this.#options = options;
     this.element = make("input", { className: "field", autocomplete: "off", inputMode: options.inputMode ?? "text" });
@@ -67,15 +59,13 @@ export class Field {
     this.element.addEventListener("keydown", (event) => this.#key(event));
   }
 
-  show(value, cell) {
-    if (this.#value !== undefined && this.#value !== value) {
-      flash(cell);
-    }
+  show(value) {
+    const changed = this.#value !== undefined && this.#value !== value;
     this.#value = value;
-    this.#shown++;
     if (!this.#typing) {
       this.#reset();
     }
+    return changed;
   }
 
   /** What a screen reader calls the field. */
@@ -100,30 +90,21 @@ export class Field {
     }
   }
 
-  // A text that is refused stays, marked, until it is put right or given up.
-  async #commit() {
-    const text = this.element.value;
-    if (!this.#typing || text === this.#sending) {
+  // A text that means nothing stays, marked, until it is put right or given up.
+  #commit() {
+    if (!this.#typing) {
       return; // Enter, and leaving the field after it, save once
     }
-    this.#sending = text;
-    const shown = this.#shown;
     try {
-      const value = this.#options.parse(text);
+      const value = this.#options.parse(this.element.value);
+      this.#typing = false;
       if (value !== this.#value) {
-        await this.#options.commit(value);
-        if (this.#shown === shown) { // the row itself, on its way, is right in any case
-          this.#value = value;
-        }
+        this.#options.commit(value); // and shows it
       }
-      if (this.element.value === text) { // else typing went on
-        this.#reset();
-      }
+      this.#reset();
     } catch (error) {
       this.element.setAttribute("aria-invalid", "true");
       this.#options.fail(error);
-    } finally {
-      this.#sending = null;
     }
   }
 }

@@ -8,15 +8,18 @@ const svg = "http://www.w3.org/2000/svg";
 export class Latency {
   #history = [];
 
-  /** @param {{writtenAt: number, writtenOn: string}} row */
-  arrived(row, what, openedAt) {
-    if (row.writtenAt < openedAt) {
-      return; // written before the socket was open: not sent live
+  /** When the page was connected, in ms since 1970. What was written before did not come live. */
+  since = Infinity;
+
+  /** @param {{name: string, writtenAt: number, writtenOn: string}} row */
+  arrived(row) {
+    if (row.writtenAt < this.since) {
+      return;
     }
     const ms = Math.max(0, Date.now() - row.writtenAt);
     byId("latency").textContent = ms < 1 ? "<1" : Math.round(ms);
     byId("latency-unit").textContent = " ms";
-    byId("latency-note").textContent = `${what}, written on ${row.writtenOn}`;
+    byId("latency-note").textContent = `${row.name}, written on ${row.writtenOn}`;
     this.#history = [...this.#history, ms].slice(-shown);
     this.#draw();
   }

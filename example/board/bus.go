@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/entity-sync/entity-sync/es"
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// Bus lets people stop the board's NSQ and start it again, to see what becomes of
+// their pages meanwhile. Whether it runs is an entity too, busEntity, so that all
+// pages show the same.
+type Bus struct {
+	broker *Broker
+
+	switching sync.Mutex // held while the bus is being stopped or started
+	closed    bool
+
+	mu    sync.Mutex
+	nodes []*es.EntitySync
+}
+
+// theBus is the key of whether the bus is running.
+var theBus = shared.EntityKey{Entity: busEntity, ID: "nsqd"}
+
+// Register has a node tell its pages whether the bus is running.
+func (b *Bus) Register(node *es.EntitySync) error {
+	b.mu.Lock()
+	b.nodes = append(b.nodes, node)
+	b.mu.Unlock()
+	return es.Register(node, busEntity, func(_ context.Context, key shared.EntityKey, secret string) (busRow, error) {
+		switch {
+		case !RoleOf(secret).MaySee(key.Entity):
+			return busRow{}, shared.ErrForbidden
+		case key != theBus:
+			return busRow{}, shared.ErrNotFound
+		}
+		return busRow{b.broker.Running()}, nil
+	}, byRole)
+}
+
+// Switch starts or stops the bus, and tells every node.
+func (b *Bus) Switch(ctx context.Context, running bool) error {
+	b.switching.Lock()
+	defer b.switching.Unlock()
+	if b.closed {
+		return errors.New("the board is closing")
+	}
+	var err error
+	if running {
+		err = b.start(ctx)
+	} else {
+		err = b.broker.Stop()
+	}
+	b.tell(ctx)
+	return err
+}
+
+// Close stops the bus for good.
+func (b *Bus) Close() error {
+	b.switching.Lock()
+	defer b.switching.Unlock()
+	b.closed = true
+	return b.broker.Stop()
+}
+
+const (
+	restartTimeout = 3 * time.Second
+	restartPause   = 50 * time.Millisecond
+)
+
+// start starts the bus. Its port may be somebody's for a moment: the nodes, trying
+// to reach it, connect from ports of the same range.
+func (b *Bus) start(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, restartTimeout)
+	defer cancel()
+	for {
+		err := b.broker.Start()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the bus cannot be started: %w", err)
+		case <-time.After(restartPause):
+		}
+	}
+}
+
+// tell has each node look at the bus for its own pages. That the nodes cannot tell
+// each other is what may have just been seen to.
+func (b *Bus) tell(ctx context.Context) {
+	b.mu.Lock()
+	nodes := b.nodes
+	b.mu.Unlock()
+	var told sync.WaitGroup
+	for _, node := range nodes {
+		told.Go(func() { _ = node.Notify(ctx, theBus) })
+	}
+	told.Wait()
+}
