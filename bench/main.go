@@ -32,8 +32,9 @@ func main() {
 	profiles := flag.String("cpuprofile", "", "a `folder` for CPU profiles of the servers under test")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, *runs, *only, *profiles, *quick); err != nil {
+	err := run(ctx, *runs, *only, *profiles, *quick)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -53,7 +54,7 @@ func run(ctx context.Context, runs int, only, profiles string, quick bool) error
 	}
 	begin := time.Now()
 	results, failed := measure.Run(ctx, scenarios, runs, measure.Options{Quick: quick, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
-	fmt.Printf("%s, on %s, %d runs in %v: `%s`\n\n", begin.Format(time.DateOnly), machine(), runs, time.Since(begin).Round(time.Second), command())
+	fmt.Printf("%s, on %s, runs: %d, in %v: `%s`\n\n", begin.Format(time.DateOnly), machine(), runs, time.Since(begin).Round(time.Second), command())
 	if err := results.WriteTable(os.Stdout); err != nil {
 		return err
 	}
@@ -76,4 +77,4 @@ func chosen(all []measure.Scenario, only string) (some []measure.Scenario, err e
 }
 
 // command is how to run this again.
-func command() string { return strings.Join(append([]string{"go run ."}, os.Args[1:]...), " ") }
+func command() string { return strings.Join(append([]string{"go run ./bench"}, os.Args[1:]...), " ") }

@@ -47,7 +47,7 @@ func clientFrame(opcode byte, message []byte) []byte {
 		b = append(b, masked|byte(n))
 	default:
 		b = append(b, masked|126)
-		b = binary.BigEndian.AppendUint16(b, uint16(n)) //nolint:gosec // no client sends more than 32 KiB
+		b = binary.BigEndian.AppendUint16(b, uint16(n))
 	}
 	return append(append(b, 0, 0, 0, 0), message...)
 }

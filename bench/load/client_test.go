@@ -3,6 +3,7 @@ package load
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"testing"
 )
 
@@ -16,7 +17,7 @@ func TestFrames(t *testing.T) {
 		var got []string
 		var kept []byte
 		for _, piece := range [][]byte{stream[:cut], stream[cut:]} {
-			b := append(kept, piece...)
+			b := slices.Concat(kept, piece)
 			for {
 				opcode, message, rest, ok, err := nextFrame(b)
 				if err != nil {

@@ -107,7 +107,7 @@ func (l *loop) dial(c *client) (err error) {
 // watch says what to wake up for. Of what can be read only the arrival counts:
 // read goes on until nothing is left.
 func (l *loop) watch(how int, c *client, events uint32) error {
-	return unix.EpollCtl(l.epoll, how, c.fd, &unix.EpollEvent{Events: events | unix.EPOLLET, Fd: int32(c.number)}) //nolint:gosec // there are not so many clients
+	return unix.EpollCtl(l.epoll, how, c.fd, &unix.EpollEvent{Events: events | unix.EPOLLET, Fd: int32(c.number)})
 }
 
 // until reads until done is true, and calls after, if there is one, whenever it has
@@ -160,7 +160,7 @@ func (l *loop) handle(c *client) error {
 	}
 	code, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err == nil && code != 0 {
-		err = unix.Errno(code) //nolint:gosec // an error's number
+		err = unix.Errno(code)
 	}
 	if err != nil {
 		return fmt.Errorf("connecting: %w", err)
@@ -276,8 +276,10 @@ func (l *loop) receive(c *client, opcode byte, message []byte, now int64) error 
 	default:
 		return fmt.Errorf("a frame with opcode %d", opcode)
 	}
-	if l.config.Wire.isPing(message) {
-		return c.write(clientFrame(opText, message))
+	if l.config.Wire.pings(message) {
+		if err := c.write(clientFrame(opText, []byte(centrifugePing))); err != nil {
+			return err
+		}
 	}
 	if c.answers < c.wanted {
 		if err := l.answer(c, message); err != nil {

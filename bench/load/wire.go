@@ -134,8 +134,22 @@ func (w Wire) count(message []byte) (answers int, err error) {
 	return answers, err
 }
 
-// isPing reports whether a message is one that the server wants the same answer to.
-func (w Wire) isPing(message []byte) bool { return w == CentrifugeWire && string(message) == "{}" }
+// centrifugePing is a message that centrifuge wants the same answer to. It may
+// come in a frame with others, a line each.
+const centrifugePing = "{}"
+
+// pings reports whether there is such a ping in a message.
+func (w Wire) pings(message []byte) bool {
+	if w != CentrifugeWire {
+		return false
+	}
+	for line := range bytes.Lines(message) {
+		if string(bytes.TrimSpace(line)) == centrifugePing {
+			return true
+		}
+	}
+	return false
+}
 
 // version returns which key a message is about and what version of it the client
 // has, if it says so.

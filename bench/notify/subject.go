@@ -102,7 +102,7 @@ func (n *nodeSubject) announce(ctx context.Context, ids []string) error {
 	return n.sync.Notify(ctx, keys...)
 }
 
-func (n *nodeSubject) heard() int                { return int(n.sync.Bridge.Stats().Notified) } //nolint:gosec // a count
+func (n *nodeSubject) heard() int                { return int(n.sync.Bridge.Stats().Notified) }
 func (n *nodeSubject) arrived() <-chan time.Time { return n.lone }
 
 // nobody is a client that is not there.

@@ -21,7 +21,7 @@ type stream struct {
 }
 
 func (s stream) String() string {
-	return fmt.Sprintf("%d a second, %d a message", s.rate, s.each)
+	return fmt.Sprintf("%s, %d a message", measure.Count(s.rate, "a second"), s.each)
 }
 
 // runUnwatched sends the same messages to each subject, and compares what they
