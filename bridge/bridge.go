@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -91,7 +92,6 @@ type Bridge struct {
 	config    Config
 	fetch     shared.Fetcher // may be nil
 	log       *slog.Logger
-	index     *index
 	admission admission
 	counts    counts
 	beating   sync.Once // guards the start of the node's beats
@@ -121,7 +121,6 @@ func New(c Config) (*Bridge, error) {
 		config:    c,
 		fetch:     c.Fetch,
 		log:       c.Logger,
-		index:     newIndex(),
 		admission: admission{limit: c.MaxFetches},
 		name:      rand.Text(),
 		ctx:       ctx,
@@ -182,6 +181,7 @@ func (b *Bridge) add(ent *entity) error {
 	if b.entities[ent.name] != nil {
 		return shared.ErrDuplicateEntity
 	}
+	ent.index.init(ent)
 	ent.queue.entity, ent.publish.entity, ent.audit.entity = ent, ent, ent
 	ent.queue.admission = &b.admission
 	if limit := ent.options.Limit; limit != nil {
@@ -243,36 +243,45 @@ func (b *Bridge) EntityTypes() []shared.EntityType {
 // error some keys may have been announced and some not; this node's own clients
 // are brought up to date either way. It is safe to call again.
 func (b *Bridge) Notify(ctx context.Context, keys ...shared.EntityKey) error {
-	ctx, cancel := context.WithTimeout(ctx, b.config.PublishTimeout)
-	defer cancel()
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("notifying of changes: %w", err)
 	}
-	ids := make(map[*entity][]string, 1)
-	var errs []error
-	for _, key := range keys {
-		ent, err := b.announced(key)
+	timeout := time.NewTimer(b.config.PublishTimeout) // a context of its own would cost more than all the rest
+	defer timeout.Stop()
+	changes, errs := b.changesOf(keys)
+	for i := range changes {
+		changes[i].announce()
+	}
+	for _, c := range changes {
+		if err := c.wait(ctx, timeout); err != nil {
+			errs = append(errs, fmt.Errorf("notifying of a change of %q: %w", c.entity.name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// changesOf sorts keys by their entity types. The errors are of those of which a
+// notification could reach nobody.
+func (b *Bridge) changesOf(keys []shared.EntityKey) (changes []change, errs []error) {
+	for n, key := range keys {
+		var err error
+		i := slices.IndexFunc(changes, func(c change) bool { return c.entity.name == key.Entity })
+		if i >= 0 {
+			err = key.Validate()
+		} else {
+			var ent *entity
+			if ent, err = b.announced(key); err == nil {
+				i = len(changes)
+				changes = append(changes, change{entity: ent, ids: make([]string, 0, len(keys)-n)})
+			}
+		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("notifying of a change of %.80q: %w", string(key.Entity), err))
 			continue
 		}
-		ids[ent] = append(ids[ent], key.ID)
+		changes[i].ids = append(changes[i].ids, key.ID)
 	}
-	batches := make(map[*entity]*batch, len(ids))
-	for ent, ids := range ids {
-		b, err := ent.publish.add(ids)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("notifying of a change of %q: %w", ent.name, err))
-			continue
-		}
-		batches[ent] = b
-	}
-	for ent, batch := range batches {
-		if err := batch.wait(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("notifying of a change of %q: %w", ent.name, err))
-		}
-	}
-	return errors.Join(errs...)
+	return changes, errs
 }
 
 // announced returns the entity type of a key, or why a notification of it could
@@ -283,12 +292,6 @@ func (b *Bridge) announced(key shared.EntityKey) (*entity, error) {
 		return nil, err
 	}
 	return ent, key.Validate()
-}
-
-func (b *Bridge) isClosed() bool {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	return b.closed
 }
 
 // startWorker runs work in a goroutine that Close waits for. It returns false
@@ -316,6 +319,7 @@ func (b *Bridge) Close(ctx context.Context) error {
 		ent.audit.close()
 		ent.queue.close()
 		ent.overdue.close()
+		ent.publish.close()
 	}
 	err := wait.For(ctx, &b.announcing)
 	b.lastBeat(ctx)

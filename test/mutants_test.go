@@ -41,7 +41,7 @@ var mutants = map[string][]edit{
 		{"index.go", "dropped := sub.client.sink.Drop(&sub.slot); dropped || from.owed", "from.owed"},
 	},
 	"a failed fetch is not tried again": {
-		{"view.go", "	v.retry = time.AfterFunc(delay, v.tryNow)", "	v.retry = time.AfterFunc(1000*time.Hour, v.tryNow)"},
+		{"view.go", "	e.retry = time.AfterFunc(delay, v.tryNow)", "	e.retry = time.AfterFunc(1000*time.Hour, v.tryNow)"},
 		{"backlog.go", "	if failures >= outage {", "	if failures > 1<<60 {"},
 		{"backlog.go", "	if now.Sub(b.probed) < probeInterval {", "	if now.Sub(b.probed) < 1000*time.Hour {"},
 	},
