@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/entity-sync/entity-sync/internal/crew"
 	"github.com/entity-sync/entity-sync/internal/wait"
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -104,9 +105,9 @@ type Bridge struct {
 	mu       sync.RWMutex // guards what follows; see doc.go for its place
 	entities map[shared.EntityType]*entity
 	closed   bool
-	work     sync.WaitGroup // workers, and clients' pumps
+	crew     crew.Crew // workers, and clients' pumps
 
-	announcing sync.WaitGroup // workers that publish
+	announcing sync.WaitGroup // those of them that publish
 }
 
 // New returns a Bridge on the given bus.
@@ -296,15 +297,24 @@ func (b *Bridge) announced(key shared.EntityKey) (*entity, error) {
 
 // startWorker runs work in a goroutine that Close waits for. It returns false
 // when the Bridge is closed.
-func (b *Bridge) startWorker(work func()) bool { return b.start(&b.work, work) }
+func (b *Bridge) startWorker(work func()) bool { return b.start(nil, work) }
 
+// start is startWorker for one that owner waits for as well.
 func (b *Bridge) start(owner *sync.WaitGroup, work func()) bool {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	if b.closed {
+	switch {
+	case b.closed:
 		return false
+	case owner == nil:
+		b.crew.Go(work)
+	default:
+		owner.Add(1)
+		b.crew.Go(func() {
+			defer owner.Done()
+			work()
+		})
 	}
-	owner.Go(work)
 	return true
 }
 
@@ -324,7 +334,7 @@ func (b *Bridge) Close(ctx context.Context) error {
 	err := wait.For(ctx, &b.announcing)
 	b.lastBeat(ctx)
 	b.cancel()
-	err = errors.Join(err, b.bus.Close(ctx), wait.For(ctx, &b.work))
+	err = errors.Join(err, b.bus.Close(ctx), b.crew.Close(ctx))
 	if err != nil {
 		return fmt.Errorf("bridge: waiting for what is under way: %w", err)
 	}
