@@ -21,7 +21,8 @@ test: ## everything: vet and all tests of every module with the race detector, r
 	@./.ci/dependencies
 	@rm -rf $(KEPT) && $(GO) build -o bin/ ./internal/canary/gotest ./internal/canary/search
 	@for m in . example; do (cd $$m && echo "== vet and test: $$m" && $(GO) vet ./... && $(GOTEST) -count 1 -race -timeout 10m ./...) || exit 1; done
-	@cd bench && echo "== vet and test: bench" && $(GO) vet ./... && $(GOTEST) -count 1 -timeout 10m ./... # not under the race detector, which makes a minute of it
+# Not under the race detector, which makes minutes of it: the library's own tests are.
+	@cd bench && echo "== vet and test: bench" && $(GO) vet ./... && $(GOTEST) -count 1 -timeout 10m ./...
 	@echo "== the promises under 100,000 random schedules" && $(GO) test -count 1 -timeout 10m -run Promises ./bridge -rapid.checks=50000
 	@echo "== fuzzing, briefly" && ./.ci/fuzz 10000x
 	@echo "== the browser client" && ./.ci/javascript
