@@ -41,8 +41,8 @@ const (
 )
 
 func (s Suite) stopReading(ctx context.Context, duration time.Duration, f figures) error {
-	// A client that reads nothing for longer would be closed.
-	c := server.Config{Subject: f.subject, Layout: slowLayout, Announcers: announcers, WriteTimeout: time.Minute}
+	// A client that reads nothing, and answers no ping, for longer would be closed.
+	c := server.Config{Subject: f.subject, Layout: slowLayout, Announcers: announcers, Patience: time.Minute}
 	changes := load.Pace{Changes: int(duration.Seconds() * slowPerSecond), PerSecond: slowPerSecond}
 	return s.onStage(ctx, c, func(g *stage) error {
 		if _, err := g.connect(); err != nil {

@@ -24,11 +24,11 @@ type Config struct {
 	Announcers int
 
 	// The rest is for Entity Sync alone.
-	NSQAddr      string        // empty for the bus within the process
-	FetchTime    time.Duration // how long the database takes
-	Workers      int           // fetches at once; zero for the default
-	WriteTimeout time.Duration // zero for the default
-	Database     string        // URL of a PostgreSQL whose row for each viewer is pushed; empty for the table's row for all
+	NSQAddr   string        // empty for the bus within the process
+	FetchTime time.Duration // how long the database takes
+	Workers   int           // fetches at once; zero for the default
+	Patience  time.Duration // with clients that neither read nor answer a ping; zero for the defaults
+	Database  string        // URL of a PostgreSQL whose row for each viewer is pushed; empty for the table's row for all
 }
 
 // Subject is what is measured.

@@ -43,7 +43,8 @@ func newNode(c Config) (*entitySync, error) {
 	node, err := es.New(es.Config{
 		NSQAddr:          c.NSQAddr,
 		MaxSubscriptions: c.MaxSubscriptions,
-		WriteTimeout:     c.WriteTimeout,
+		WriteTimeout:     c.Patience,
+		PingInterval:     c.Patience,
 		Logger:           slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	return &entitySync{EntitySync: node}, err
