@@ -12,6 +12,7 @@ import (
 
 const (
 	cpuPerDelivery = "CPU per delivery"
+	cpuAfterPauses = "CPU per delivery after pauses"
 	p50            = "median delay"
 	p99            = "p99 delay"
 	p99OfChange    = "p99 delay of the median change"
@@ -55,13 +56,21 @@ func (s Suite) fanOutTo(ctx context.Context, clients, changes int, f figures) er
 		}
 		var d load.Deliveries
 		u, err := g.using("S1", func() (err error) {
-			d, err = g.fanOut(load.FanOut{Changes: changes, Pause: betweenChanges})
+			d, err = g.fanOut(load.FanOut{Changes: changes}) // one as soon as the one before is everywhere
 			return err
 		})
 		if err != nil {
 			return err
 		}
 		f.micros(cpuPerDelivery, u.CPU, d.Count)
+		u, err = g.using("S1 paced", func() (err error) {
+			d, err = g.fanOut(load.FanOut{Changes: changes, Pause: betweenChanges})
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		f.micros(cpuAfterPauses, u.CPU, d.Count)
 		f.millis(p99, d.P99)
 		f.millis(p99OfChange, d.P99OfChange)
 		return nil
