@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/gorilla/websocket"
 	"golang.org/x/time/rate"
@@ -93,6 +94,44 @@ func TestAnAttemptAtAClosedSocketFails(t *testing.T) {
 	server.Close()
 	if _, err := a.run(raw, net.Buffers{[]byte("x")}); err == nil {
 		t.Error("a closed socket is written to")
+	}
+}
+
+// Another goroutine may be waiting for room in the socket, as gorilla does to say that
+// the protocol was broken. All other clients would wait as well if the flusher did.
+func TestAnAttemptWaitsForNoOtherWriter(t *testing.T) {
+	server, client := sockets(t)
+	raw, err := server.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	writing, stop := make(chan bool), make(chan bool)
+	var other sync.WaitGroup
+	other.Go(func() {
+		_ = raw.Write(func(uintptr) bool {
+			writing <- true
+			<-stop
+			return true
+		})
+	})
+	<-writing
+	attempted := make(chan error, 1)
+	other.Go(func() {
+		_, err := newAttempt().run(raw, net.Buffers{[]byte("x")})
+		attempted <- err
+	})
+	select {
+	case err := <-attempted:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("the attempt waits")
+	}
+	close(stop)
+	other.Wait()
+	if _, err := client.Read(make([]byte, 1)); err != nil {
+		t.Error(err)
 	}
 }
 
