@@ -235,3 +235,36 @@ func TestFlusherAgainstManyOutboxes(t *testing.T) {
 		t.Errorf("in the end it is %+v", f)
 	}
 }
+
+// Where Close ran out of time something may be written while the flusher is closed, and
+// after that.
+func TestAClosedFlusherWritesWhatIsAdded(t *testing.T) {
+	const rounds, frames = 50, 100
+	for range rounds {
+		h := &Handler{config: Config{}.withDefaults(), flusher: newFlusher()}
+		s, client := overSocket(t, h)
+		var work sync.WaitGroup
+		work.Go(func() {
+			for range frames {
+				s.out.sendDirect(pingFrame)
+			}
+			s.out.end(nil)
+			s.out.wait()
+			s.out.conn.Close()
+		})
+		work.Go(func() {
+			for range frames {
+				h.flusher.close()
+			}
+		})
+		got, err := io.ReadAll(client)
+		if want := bytes.Repeat(pingFrame, frames); err != nil || !bytes.Equal(got, want) {
+			t.Fatalf("read % x, %v", got, err)
+		}
+		work.Wait()
+		h.flusher.close()
+		if f := h.flusher; f.first != nil || f.busy != 0 || f.idle != 0 || f.waiting != 0 {
+			t.Fatalf("in the end it is %+v", f)
+		}
+	}
+}
