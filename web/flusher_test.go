@@ -236,6 +236,24 @@ func TestFlusherAgainstManyOutboxes(t *testing.T) {
 	}
 }
 
+// Large rows do not wait for the flusher, nor does it wait for them: see startLocked.
+func TestLargeRowsAreNotTheFlushers(t *testing.T) {
+	h := &Handler{config: Config{}.withDefaults(), flusher: newFlusher()}
+	h.flusher.most = 0 // it does nothing
+	s, client := overSocket(t, h)
+	u := updates(t, kernelBuffer+1)[0]
+	var slot bridge.Slot
+	s.out.Push(&slot, u)
+	if err := client.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len(u.Encoded(s.codec)))
+	if _, err := io.ReadFull(client, got); err != nil || !bytes.Equal(got, u.Encoded(s.codec)) {
+		t.Errorf("read %d bytes, %v", len(got), err)
+	}
+	h.work.Wait()
+}
+
 // Where Close ran out of time something may be written while the flusher is closed, and
 // after that.
 func TestAClosedFlusherWritesWhatIsAdded(t *testing.T) {
