@@ -279,11 +279,7 @@ func (o *outbox) write(frames net.Buffers) {
 		if len(frames) == 0 {
 			return
 		}
-		err := o.writeAll(frames)
-		if err == nil { // the flusher may have the next turn, and keeps no deadlines
-			err = o.conn.SetWriteDeadline(time.Time{})
-		}
-		if err != nil {
+		if err := o.writeAll(frames); err != nil {
 			o.fail()
 			return
 		}
