@@ -88,14 +88,29 @@ func (o *outbox) forget(slot *bridge.Slot) {
 	}
 }
 
-// overflowLocked gives up on a client that lets too much come together.
-func (o *outbox) overflowLocked() {
+// forgetAllLocked drops all updates.
+func (o *outbox) forgetAllLocked() {
 	for {
 		if _, _, ok := o.updates.Pop(); !ok {
-			break
+			o.bytes = 0
+			return
 		}
 	}
-	o.bytes, o.direct = 0, nil
+}
+
+// forgetHeldLocked drops the updates of a session that ends while they are held: they may
+// be of a secret that is just being changed, or has expired, and what they answer is not
+// acknowledged any more.
+func (o *outbox) forgetHeldLocked() {
+	if o.held > 0 && o.ending {
+		o.forgetAllLocked()
+	}
+}
+
+// overflowLocked gives up on a client that lets too much come together.
+func (o *outbox) overflowLocked() {
+	o.forgetAllLocked()
+	o.direct = nil
 	o.last = closeFrame(CloseSlow, "too much is waiting to be read")
 	o.ending, o.overflow, o.urgent = true, true, true
 	o.endBy = time.Now().Add(o.session.handler.config.WriteTimeout)
@@ -180,10 +195,11 @@ func (o *outbox) sendDirect(frame []byte) bool {
 }
 
 // end takes nothing more, and writes frame, if there is one, after what waits
-// already. Only the first call counts.
+// already and is not held. Only the first call counts.
 func (o *outbox) end(frame []byte) {
 	o.putUrgent(func() {
 		o.last, o.ending = frame, true
+		o.forgetHeldLocked()
 		o.endBy = time.Now().Add(o.session.handler.config.WriteTimeout)
 	})
 	o.change.Broadcast()
@@ -340,7 +356,8 @@ func (o *outbox) takeUrgentLocked(batch net.Buffers) net.Buffers {
 }
 
 func (o *outbox) takeUpdatesLocked(batch net.Buffers) net.Buffers {
-	if o.held > 0 && !o.ending {
+	o.forgetHeldLocked()
+	if o.held > 0 {
 		return batch
 	}
 	for size := 0; len(batch) < maxBatch && size < maxBatchBytes; {

@@ -1,7 +1,9 @@
 package web
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -282,6 +284,54 @@ func (h halfway) SetSecret(string) {
 	h.s.out.Push(&moved, h.u)
 	time.Sleep(20 * time.Millisecond) // long enough to be written
 	*h.takenBack = h.s.out.Drop(&waiting)
+}
+
+// What is held when the session ends is not written: it may be of a secret that has
+// expired, or of one that is just being changed.
+func TestWhatIsHeldIsNotWrittenAtTheEnd(t *testing.T) {
+	u, farewell := updates(t, 1)[0], closeFrame(websocket.CloseServiceRestart, "")
+	for name, do := range map[string]func(o *outbox, slot *bridge.Slot, flush func()){
+		"released before anything is written": func(o *outbox, slot *bridge.Slot, flush func()) {
+			o.hold()
+			o.Push(slot, u)
+			o.end(farewell)
+			o.release()
+			flush()
+		},
+		"released after all is written": func(o *outbox, slot *bridge.Slot, flush func()) {
+			o.hold()
+			o.Push(slot, u)
+			o.end(farewell)
+			flush()
+			o.release()
+		},
+		"held after the end": func(o *outbox, slot *bridge.Slot, flush func()) {
+			o.Push(slot, u)
+			o.end(farewell)
+			o.hold()
+			flush()
+			o.release()
+		},
+	} {
+		h := &Handler{config: Config{}.withDefaults(), flusher: newFlusher()}
+		h.flusher.most = 0 // it does nothing by itself
+		s, client := overSocket(t, h)
+		var slot bridge.Slot
+		flush := func() {
+			for a := newAttempt(); s.out.writing; {
+				s.out.flush(a)
+			}
+		}
+		do(s.out, &slot, flush)
+		flush()
+		if s.out.bytes != 0 || s.out.Drop(&slot) {
+			t.Errorf("%s: the update still waits", name)
+		}
+		s.out.conn.Close()
+		if got, err := io.ReadAll(client); err != nil || !bytes.Equal(got, farewell) {
+			t.Errorf("%s: it writes % x, %v", name, got, err)
+		}
+	}
 }
 
 // No row of the old secret is written after one of the new one, on either wire.
