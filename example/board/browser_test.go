@@ -156,6 +156,7 @@ func testBrowserBusStopped(t *testing.T, c Config) {
 	for _, b := range both {
 		b.until("the other item", shows(row(other, ".quantity input"), "10"))
 		b.record()
+		b.recordSwitch("#bus")
 	}
 
 	manager.click("#bus")
@@ -179,6 +180,7 @@ func testBrowserBusStopped(t *testing.T, c Config) {
 			document.querySelector("#warning").textContent === "" && !document.querySelector("#bus").checked`)
 		b.checkRecorded(id, "quantity", "10", "11")
 		b.checkRecorded(other, "quantity", "10", "11")
+		b.checkRecorded("bus", "switch", "false", "true", "false")
 	}
 	manager.click(row(id, "button[aria-label='One Kettle more']"))
 	guest.until("a change as ever", shows(row(id, ".quantity input"), "12"))

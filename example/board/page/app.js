@@ -38,7 +38,13 @@ function become(role) {
   showRole(role);
   showState(sync.state);
   sync.onState(showState);
-  sync.subscribe("board-bus", "nsqd", ({ row }) => row && (byId("bus").checked = !row.running));
+  let known;
+  sync.subscribe("board-bus", "nsqd", ({ row }) => {
+    if (row && row !== known) { // that the row we have is stale now does not undo a click
+      known = row;
+      byId("bus").checked = !row.running;
+    }
+  });
   board = new Board({ role, sync, api, say, arrived: (item) => latency.arrived(item) });
 }
 
