@@ -218,6 +218,21 @@ func TestBrowserOffline(t *testing.T) {
 	}
 }
 
+// Browsers put switches back to what they were when somebody comes back to a page,
+// which begins anew.
+func TestBrowserOfflineAndBack(t *testing.T) {
+	d, _, guest, _ := twoTabs(t, Config{})
+	guest.click("#offline")
+	guest.until("that the page is offline", `document.querySelector("#light").dataset.state === "offline"`)
+	guest.do(chromedp.Evaluate[chromedp.Void]("window.before = true, null"))
+	guest.do(chromedp.Navigate(d.Nodes[1].URL() + "assets/icon.svg"))
+	guest.do(chromedp.Evaluate[chromedp.Void]("setTimeout(() => history.back()), null"))
+	guest.until("the page, made anew", `!window.before && document.querySelectorAll("#rows tr").length > 0`)
+	if guest.is(`document.querySelector("#offline").checked !== (document.querySelector("#light").dataset.state === "offline")`) {
+		t.Errorf("the switch says offline: %s, the page: %s", guest.text(`document.querySelector("#offline").checked`), guest.text(`document.querySelector("#light").dataset.state`))
+	}
+}
+
 // What was entered is shown from then on, whatever arrives before the row that came
 // of it; what was written after it is shown then.
 func TestBrowserEditNeverFlickers(t *testing.T) {

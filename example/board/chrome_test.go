@@ -31,6 +31,7 @@ func startBrowser(t *testing.T) context.Context {
 		chromedp.Flag("enable-logging", "stderr"), // what pages write to the console, too
 		chromedp.DisableGPU,
 		chromedp.Flag("disable-quic", true),
+		chromedp.Flag("disable-back-forward-cache", true), // a page that is come back to is made anew
 		chromedp.Flag("disable-component-update", true),
 	)
 	if os.Geteuid() == 0 {
