@@ -108,6 +108,47 @@ func testBrowserAddAndDelete(t *testing.T, c Config) {
 	}
 }
 
+// Who is in a hurry and clicks twice adds one item, and deletes one.
+func TestBrowserAddAndDeleteOnce(t *testing.T) {
+	d, manager, guest, id := twoTabs(t, Config{})
+	manager.hold()
+	manager.typeInto(".add [name=name]", "Saucer")
+	manager.click(".add button")
+	manager.click(".add button")
+	manager.until("the request", "held.length > 0")
+	manager.send(0)
+	manager.answer(0)
+	manager.until("that it was added", `document.querySelector("#status").textContent === "“Saucer” was added."`)
+	manager.typeInto(".add [name=name]", "Spoon")
+	manager.click(".add button")
+	manager.send(1)
+	manager.answer(1)
+	guest.until("both", fmt.Sprintf("document.querySelectorAll('#rows tr').length === %d", len(samples)+3))
+
+	manager.click(row(id, ".delete"))
+	manager.click(row(id, ".delete"))
+	manager.send(2)
+	manager.answer(2)
+	manager.until("the item to be gone", find(row(id))+" === null")
+	if got, want := manager.requested(), []string{"POST", "POST", "DELETE"}; !slices.Equal(got, want) {
+		t.Errorf("the page made the requests %v, want %v", got, want)
+	}
+	if manager.is("held.length !== 3") {
+		t.Errorf("the page would make %s requests, want 3", manager.text("held.length"))
+	}
+
+	// What could not be deleted can be tried again.
+	other := addItem(t, d.Nodes[0], "Scale")
+	manager.until("the other item", find(row(other))+" !== null")
+	manager.click("#offline")
+	manager.click(row(other, ".delete"))
+	manager.until("that it cannot be deleted", `document.querySelector("#status.error")?.textContent === "Not deleted: the node cannot be reached."`)
+	manager.click("#offline")
+	manager.click(row(other, ".delete"))
+	manager.send(3)
+	manager.until("the other item to be gone", find(row(other))+" === null")
+}
+
 // What only managers may see is there for everybody, and denied to guests.
 func TestBrowserDeniedRow(t *testing.T) { onEach(t, testBrowserDeniedRow) }
 

@@ -82,8 +82,13 @@ function showRole(role) {
 // addForm is made for managers only: a guest's page has nothing of it.
 function addForm() {
   const form = byId("add-form").content.cloneNode(true).querySelector("form");
+  let adding = false;
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
+    if (adding) {
+      return; // Enter, twice
+    }
+    adding = true;
     const fields = form.elements;
     try {
       const name = parseText(fields.name.value);
@@ -99,6 +104,8 @@ function addForm() {
       fields.name.focus();
     } catch (error) {
       say(`Not added: ${error.message}.`, true);
+    } finally {
+      adding = false;
     }
   });
   return form;

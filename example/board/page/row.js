@@ -132,6 +132,9 @@ export class Row {
   }
 
   async #delete() {
+    if (this.element.classList.contains("leaving")) {
+      return; // the second of two clicks
+    }
     this.#say("");
     this.element.classList.add("leaving");
     try {
