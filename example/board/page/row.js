@@ -152,6 +152,7 @@ export class Row {
       format, parse, inputMode,
       commit: (value) => this.#edit(name, value, { [name]: value }),
       fail: (error) => this.#say(`Not saved: ${error.message}.`, true),
+      mend: () => this.#say(""),
     });
     const button = (text, className, onclick) => make("button", { type: "button", className, textContent: text, onclick });
 
