@@ -442,6 +442,28 @@ func TestBrowserTypingIsNotOverwritten(t *testing.T) {
 	guest.until("the row's quantity, after Escape", shows(field, "11"))
 }
 
+// Somebody deletes the item in whose row somebody else is typing: what was typed is
+// not saved, and the cursor goes on to the nearest row that has a place for it.
+func TestBrowserTypingInWhatIsDeleted(t *testing.T) {
+	d, manager, guest, id := twoTabs(t, Config{})
+	private := addPrivate(t, d.Nodes[0], "Prototype")
+	guest.until("the row that is denied", find(row(private)+".denied")+" !== null")
+	guest.focus(row(id, ".quantity input"))
+	guest.do(chromedp.KeyEvent("42"))
+	manager.click(row(id, ".delete"))
+	guest.until("the item to be gone", find(row(id))+" === null")
+	guest.until("that it was deleted", `document.querySelector("#status").textContent === "“Kettle” was deleted."`)
+	if !guest.is(`document.querySelector("#rows").contains(document.activeElement)`) {
+		t.Error("the focus is lost")
+	}
+	guest.click(row(guest.text(`document.activeElement.closest("tr").dataset.id`), "button.step:last-child"))
+	eventually(t, "a request", func() bool { return len(guest.requested()) > 0 })
+	guest.until("that it was saved", `document.querySelector(".pending") === null`)
+	if got := guest.requested(); len(got) != 1 {
+		t.Errorf("the page made the requests %v, want none for what is deleted", got)
+	}
+}
+
 // What means nothing stays in the field, to be put right.
 func TestBrowserTypingErrors(t *testing.T) {
 	_, manager, guest, id := twoTabs(t, Config{})

@@ -71,8 +71,9 @@ export class Row {
     return this.#id;
   }
 
-  /** Watches the item no more. */
+  /** Watches the item no more. It is gone. */
   end() {
+    this.state = "gone";
     this.#end();
   }
 
@@ -114,6 +115,9 @@ export class Row {
   }
 
   async #edit(field, value, change) {
+    if (this.state === "gone") {
+      return; // a field is left, as its row goes
+    }
     this.#say("");
     try {
       const answer = await this.#optimistic.edit({ [field]: value }, () => this.#api.change(this.#id, change));
