@@ -211,7 +211,11 @@ func testBrowserBusStopped(t *testing.T, c Config) {
 	guest.click(row(other, "button[aria-label='One Scale more']"))
 	guest.until("the change, on the node that wrote it", shows(row(other, ".quantity input"), "11")+" && "+confirmed(other))
 	if c.DatabaseURL == "" { // else it is in the outbox, and all is said
-		manager.until("that it is saved, and not known everywhere", `document.querySelector("#status").textContent.startsWith("Saved.")`)
+		manager.until("that it is saved, and not known everywhere", `document.querySelector("#status").textContent.startsWith("Saved. The other node will hear of it")`)
+		guest.until("that on the other node, too", `document.querySelector("#status.waiting") !== null`)
+		manager.typeInto(".add [name=name]", "Spoon")
+		manager.click(".add button")
+		manager.until("that of what is added, too", `document.querySelector("#status").textContent.startsWith("“Spoon” was added. The other node will hear of it")`)
 	}
 
 	guest.click("#bus") // whoever stopped it
@@ -219,6 +223,7 @@ func testBrowserBusStopped(t *testing.T, c Config) {
 		b.until("what was missed", shows(row(id, ".quantity input"), "11")+" && "+shows(row(other, ".quantity input"), "11"))
 		b.until("that all is well", `document.querySelector("#light-text").textContent === "Live" &&
 			document.querySelector("#warning").textContent === "" && !document.querySelector("#bus").checked`)
+		b.until("that nothing waits for the bus", `document.querySelector("#status").textContent === ""`)
 		b.checkRecorded(id, "quantity", "10", "11")
 		b.checkRecorded(other, "quantity", "10", "11")
 		b.checkRecorded("bus", "switch", "false", "true", "false")

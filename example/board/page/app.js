@@ -2,7 +2,7 @@
 
 import { connect } from "/entity-sync/index.js";
 
-import { API } from "./api.js";
+import { API, notYet } from "./api.js";
 import { Board } from "./board.js";
 import { parseAmount, parseCount, parseText } from "./format.js";
 import { Latency } from "./latency.js";
@@ -55,6 +55,9 @@ function showState(state) {
   byId("light-text").textContent = lights[state];
   byId("warning").dataset.state = state;
   byId("warning").textContent = warnings[state] ?? "";
+  if (state === "live" && byId("status").classList.contains("waiting")) {
+    say("");
+  }
   const isConnected = state === "live" || state === "stale";
   if (isConnected !== connected) {
     connected = isConnected;
@@ -62,10 +65,15 @@ function showState(state) {
   }
 }
 
-/** Tells the person something, by screen reader too. */
-function say(text, error = false) {
+/**
+ * Tells the person something, by screen reader too.
+ *
+ * @param {string} text
+ * @param {"" | "error" | "waiting"} [kind]  what waits for NSQ is not said any more when that is back
+ */
+function say(text, kind = "") {
   byId("status").textContent = text;
-  byId("status").classList.toggle("error", error);
+  byId("status").className = `status ${kind}`;
 }
 
 function showRole(role) {
@@ -92,18 +100,22 @@ function addForm() {
     const fields = form.elements;
     try {
       const name = parseText(fields.name.value);
-      await api.add({
+      const { announced } = await api.add({
         name,
         quantity: parseCount(fields.quantity.value || "0"),
         priceCents: parseAmount(fields.price.value || "0"),
         costCents: parseAmount(fields.cost.value || "0"),
         private: fields.private.checked,
       });
-      say(`“${name}” was added.`);
+      if (announced) {
+        say(`“${name}” was added.`);
+      } else {
+        say(`“${name}” was added. ${notYet}`, "waiting");
+      }
       form.reset();
       fields.name.focus();
     } catch (error) {
-      say(`Not added: ${error.message}.`, true);
+      say(`Not added: ${error.message}.`, "error");
     } finally {
       adding = false;
     }
@@ -119,7 +131,7 @@ byId("bus").addEventListener("change", async ({ target }) => {
     await api.switchBus(!stop);
   } catch (error) {
     target.checked = !stop;
-    say(`The bus is as it was: ${error.message}.`, true);
+    say(`The bus is as it was: ${error.message}.`, "error");
   }
 });
 

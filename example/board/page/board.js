@@ -31,7 +31,7 @@ export class Board {
   // are new are watched, those that are gone are not.
   #receive({ rows, state, error }) {
     if (state === "denied") {
-      this.#page.say(`The list of items is not for us to see: ${error.message}.`, true);
+      this.#page.say(`The list of items is not for us to see: ${error.message}.`, "error");
     }
     if (!rows || rows === this.#members) {
       return;
