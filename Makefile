@@ -1,7 +1,7 @@
 # `make` alone prints this list.
 
 GO      ?= go
-MODULES := . example test
+MODULES := . bench example test
 LINT    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 # go test, with all that the tests write kept for the search at the end.
@@ -9,10 +9,10 @@ KEPT   := $(CURDIR)/bin/kept
 GOTEST := GO=$(GO) $(CURDIR)/bin/gotest $(KEPT)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test faults bench fuzz screenshot lint fmt
+.PHONY: help run test faults bench bench-quick microbench fuzz screenshot lint fmt
 
 help: ## print the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## start the demo: two nodes, an nsqd and a database in one process; FLAGS="-h" lists its flags
 	@$(GO) build -o bin/board ./example/board && exec bin/board $(FLAGS)
@@ -21,6 +21,8 @@ test: ## everything: vet and all tests of every module with the race detector, r
 	@./.ci/dependencies
 	@rm -rf $(KEPT) && $(GO) build -o bin/ ./internal/canary/gotest ./internal/canary/search
 	@for m in . example; do (cd $$m && echo "== vet and test: $$m" && $(GO) vet ./... && $(GOTEST) -count 1 -race -timeout 10m ./...) || exit 1; done
+# Not under the race detector, which makes minutes of it: the library's own tests are.
+	@cd bench && echo "== vet and test: bench" && $(GO) vet ./... && $(GOTEST) -count 1 -timeout 10m ./...
 	@echo "== the promises under 100,000 random schedules" && $(GO) test -count 1 -timeout 10m -run Promises ./bridge -rapid.checks=50000
 	@echo "== fuzzing, briefly" && ./.ci/fuzz 10000x
 	@echo "== the browser client" && ./.ci/javascript
@@ -31,7 +33,15 @@ faults: ## every fault at its full size, some half an hour; SEED=n repeats a run
 	@./.ci/dependencies
 	@cd test && $(GO) test -count 1 -timeout 60m -v ./faults -faults.full -faults.seed=$${SEED:-0}
 
-bench: ## the benchmarks beside the code, ready for benchstat
+bench: ## Entity Sync beside a bare loop and others, one table: most of an hour; FLAGS="-h" lists its flags
+	@./.ci/dependencies
+	@$(GO) build -o bin/bench ./bench && exec bin/bench $(FLAGS)
+
+bench-quick: ## the same with less of everything, once, in minutes: for a look, not for a claim
+	@./.ci/dependencies
+	@$(GO) build -o bin/bench ./bench && exec bin/bench -quick -runs 1 $(FLAGS)
+
+microbench: ## the benchmarks beside the code, ready for benchstat
 	@$(GO) test -run '^$$' -bench . -benchmem ./bridge ./web ./db
 
 fuzz: ## each fuzz target for FUZZTIME (10s, or a number of inputs: 100000x)

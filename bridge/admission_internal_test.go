@@ -105,10 +105,10 @@ func TestAViewIsFavouredOnce(t *testing.T) {
 	const busy = 3 // clients, with more to do than the test lasts
 	for range 100 {
 		for client := range uint64(busy) {
-			l.put(new(view), client)
+			l.put(&view{errand: new(errand)}, client)
 		}
 	}
-	v := new(view)
+	v := &view{errand: new(errand)}
 	l.put(v, 0)
 	for served := range busy + 2 {
 		l.favour(v, busy+uint64(served)%2)
@@ -137,8 +137,8 @@ func TestFairLine(t *testing.T) {
 			var names []string
 			byName := map[string]*view{}
 			for v := range waiting {
-				names = append(names, v.key.ID)
-				byName[v.key.ID] = v
+				names = append(names, v.id)
+				byName[v.id] = v
 			}
 			if len(names) == 0 {
 				return nil
@@ -151,8 +151,8 @@ func TestFairLine(t *testing.T) {
 		patience := map[*view]int{} // how many may be served before it
 		t.Repeat(map[string]func(*rapid.T){
 			"put": func(t *rapid.T) {
-				v, c := new(view), client.Draw(t, "client")
-				v.key.ID = fmt.Sprint(ever)
+				v, c := &view{errand: new(errand)}, client.Draw(t, "client")
+				v.id = fmt.Sprint(ever)
 				ever++
 				waiting[v] = c
 				l.put(v, c)
@@ -161,9 +161,9 @@ func TestFairLine(t *testing.T) {
 			"favour": func(t *rapid.T) {
 				if v := pick(t); v != nil {
 					c := client.Draw(t, "client")
-					before := v.waiting.flow
+					before := v.errand.waiting.flow
 					l.favour(v, c)
-					if v.waiting.flow != before {
+					if v.errand.waiting.flow != before {
 						waiting[v] = c
 						patience[v] = flowCount
 					}

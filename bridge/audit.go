@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 )
@@ -91,13 +92,16 @@ func (n *numbers) take(note notification) {
 	if note.isBeat() || note.Seq <= n.through {
 		return
 	}
-	if len(n.ahead) < maxAhead {
+	switch {
+	case note.Seq == n.through+1: // as nearly always
+		n.through++
+		n.advance()
+	case len(n.ahead) < maxAhead:
 		if n.ahead == nil {
 			n.ahead = make(map[uint64]struct{})
 		}
 		n.ahead[note.Seq] = struct{}{}
 	}
-	n.advance()
 }
 
 // advance moves through over the numbers that were heard ahead of it.
@@ -155,7 +159,7 @@ func (a *auditor) remember(note notification, now time.Time) *numbers {
 		// node joined, cannot be known.
 		n.stranger, n.through = true, note.Seq
 	}
-	a.publishers[note.From] = n
+	a.publishers[strings.Clone(note.From)] = n // what is kept is not to keep the message
 	return n
 }
 

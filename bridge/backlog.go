@@ -35,14 +35,14 @@ type backlog struct {
 func (b *backlog) add(v *view) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.views.Put(&v.failed, v)
+	b.views.Put(&v.errand.failed, v)
 }
 
 // remove lets v go. The caller holds v's lock.
 func (b *backlog) remove(v *view) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.views.Drop(&v.failed)
+	b.views.Drop(&v.errand.failed)
 }
 
 // mayProbe reports whether it is time again to try one for news of it.

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/entity-sync/entity-sync/internal/crew"
 	"github.com/entity-sync/entity-sync/internal/wait"
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -91,7 +93,6 @@ type Bridge struct {
 	config    Config
 	fetch     shared.Fetcher // may be nil
 	log       *slog.Logger
-	index     *index
 	admission admission
 	counts    counts
 	beating   sync.Once // guards the start of the node's beats
@@ -104,9 +105,9 @@ type Bridge struct {
 	mu       sync.RWMutex // guards what follows; see doc.go for its place
 	entities map[shared.EntityType]*entity
 	closed   bool
-	work     sync.WaitGroup // workers, and clients' pumps
+	crew     crew.Crew // workers, and clients' pumps
 
-	announcing sync.WaitGroup // workers that publish
+	announcing sync.WaitGroup // those of them that publish
 }
 
 // New returns a Bridge on the given bus.
@@ -121,7 +122,6 @@ func New(c Config) (*Bridge, error) {
 		config:    c,
 		fetch:     c.Fetch,
 		log:       c.Logger,
-		index:     newIndex(),
 		admission: admission{limit: c.MaxFetches},
 		name:      rand.Text(),
 		ctx:       ctx,
@@ -182,6 +182,7 @@ func (b *Bridge) add(ent *entity) error {
 	if b.entities[ent.name] != nil {
 		return shared.ErrDuplicateEntity
 	}
+	ent.index.init(ent)
 	ent.queue.entity, ent.publish.entity, ent.audit.entity = ent, ent, ent
 	ent.queue.admission = &b.admission
 	if limit := ent.options.Limit; limit != nil {
@@ -243,36 +244,45 @@ func (b *Bridge) EntityTypes() []shared.EntityType {
 // error some keys may have been announced and some not; this node's own clients
 // are brought up to date either way. It is safe to call again.
 func (b *Bridge) Notify(ctx context.Context, keys ...shared.EntityKey) error {
-	ctx, cancel := context.WithTimeout(ctx, b.config.PublishTimeout)
-	defer cancel()
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("notifying of changes: %w", err)
 	}
-	ids := make(map[*entity][]string, 1)
-	var errs []error
-	for _, key := range keys {
-		ent, err := b.announced(key)
+	timeout := time.NewTimer(b.config.PublishTimeout) // a context of its own would cost more than all the rest
+	defer timeout.Stop()
+	changes, errs := b.changesOf(keys)
+	for i := range changes {
+		changes[i].announce()
+	}
+	for _, c := range changes {
+		if err := c.wait(ctx, timeout); err != nil {
+			errs = append(errs, fmt.Errorf("notifying of a change of %q: %w", c.entity.name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// changesOf sorts keys by their entity types. The errors are of those of which a
+// notification could reach nobody.
+func (b *Bridge) changesOf(keys []shared.EntityKey) (changes []change, errs []error) {
+	for n, key := range keys {
+		var err error
+		i := slices.IndexFunc(changes, func(c change) bool { return c.entity.name == key.Entity })
+		if i >= 0 {
+			err = key.Validate()
+		} else {
+			var ent *entity
+			if ent, err = b.announced(key); err == nil {
+				i = len(changes)
+				changes = append(changes, change{entity: ent, ids: make([]string, 0, len(keys)-n)})
+			}
+		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("notifying of a change of %.80q: %w", string(key.Entity), err))
 			continue
 		}
-		ids[ent] = append(ids[ent], key.ID)
+		changes[i].ids = append(changes[i].ids, key.ID)
 	}
-	batches := make(map[*entity]*batch, len(ids))
-	for ent, ids := range ids {
-		b, err := ent.publish.add(ids)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("notifying of a change of %q: %w", ent.name, err))
-			continue
-		}
-		batches[ent] = b
-	}
-	for ent, batch := range batches {
-		if err := batch.wait(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("notifying of a change of %q: %w", ent.name, err))
-		}
-	}
-	return errors.Join(errs...)
+	return changes, errs
 }
 
 // announced returns the entity type of a key, or why a notification of it could
@@ -285,23 +295,26 @@ func (b *Bridge) announced(key shared.EntityKey) (*entity, error) {
 	return ent, key.Validate()
 }
 
-func (b *Bridge) isClosed() bool {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	return b.closed
-}
-
 // startWorker runs work in a goroutine that Close waits for. It returns false
 // when the Bridge is closed.
-func (b *Bridge) startWorker(work func()) bool { return b.start(&b.work, work) }
+func (b *Bridge) startWorker(work func()) bool { return b.start(nil, work) }
 
+// start is startWorker for one that owner waits for as well.
 func (b *Bridge) start(owner *sync.WaitGroup, work func()) bool {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	if b.closed {
+	switch {
+	case b.closed:
 		return false
+	case owner == nil:
+		b.crew.Go(work)
+	default:
+		owner.Add(1)
+		b.crew.Go(func() {
+			defer owner.Done()
+			work()
+		})
 	}
-	owner.Go(work)
 	return true
 }
 
@@ -316,11 +329,12 @@ func (b *Bridge) Close(ctx context.Context) error {
 		ent.audit.close()
 		ent.queue.close()
 		ent.overdue.close()
+		ent.publish.close()
 	}
 	err := wait.For(ctx, &b.announcing)
 	b.lastBeat(ctx)
 	b.cancel()
-	err = errors.Join(err, b.bus.Close(ctx), wait.For(ctx, &b.work))
+	err = errors.Join(err, b.bus.Close(ctx), b.crew.Close(ctx))
 	if err != nil {
 		return fmt.Errorf("bridge: waiting for what is under way: %w", err)
 	}

@@ -1,10 +1,10 @@
 package bridge
 
 import (
-	"maps"
 	"slices"
 	"sync"
 
+	"github.com/entity-sync/entity-sync/internal/compact"
 	"github.com/entity-sync/entity-sync/internal/conflate"
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -39,7 +39,7 @@ type Client struct {
 	mu         sync.Mutex // taken before a shard's lock
 	secret     shared.Secret
 	generation int // of the secret: how often it changed
-	subs       map[shared.EntityKey]*subscription
+	subs       compact.Set[shared.EntityKey, *subscription]
 	evicted    map[shared.EntityKey]*subscription // ended by the fetch handler; their slots may hold the news
 	closed     bool
 }
@@ -120,7 +120,7 @@ func (c *Client) subscribe(ent *entity, key shared.EntityKey, o SubscribeOptions
 	if c.generation != generation {
 		return false, nil
 	}
-	if sub := c.subs[key]; sub != nil {
+	if sub := c.subs.Get(key); sub != nil {
 		if o.Snapshot {
 			sub.snapshot = true
 			sub.view.want(sub, o.Version)
@@ -130,24 +130,21 @@ func (c *Client) subscribe(ent *entity, key shared.EntityKey, o SubscribeOptions
 	if old := c.evicted[key]; old != nil {
 		c.forget(old)
 	}
-	if c.limit > 0 && len(c.subs)+len(c.evicted) >= c.limit {
+	if c.limit > 0 && c.subs.Len()+len(c.evicted) >= c.limit {
 		for _, old := range c.evicted {
 			c.forget(old)
 		}
-		if len(c.subs) >= c.limit {
+		if c.subs.Len() >= c.limit {
 			return true, shared.ErrTooManySubscriptions
 		}
 	}
-	sub := &subscription{key: key, client: c, secret: c.secret, snapshot: o.Snapshot}
+	sub := &subscription{client: c, secret: c.secret, snapshot: o.Snapshot}
 	if o.Snapshot {
 		sub.wants, sub.sent = wantedBy(o.Version), o.Version
 	}
-	if c.subs == nil {
-		c.subs = make(map[shared.EntityKey]*subscription)
-	}
-	c.subs[key] = sub
+	ent.index.join(sub, key.ID, s)
+	c.subs.Put(sub)
 	c.bridge.counts.subscriptions.Add(1)
-	c.bridge.index.join(ent, sub, s)
 	return true, nil
 }
 
@@ -156,7 +153,7 @@ func (c *Client) subscribe(ent *entity, key shared.EntityKey, o SubscribeOptions
 func (c *Client) Unsubscribe(key shared.EntityKey) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if sub := c.subs[key]; sub != nil {
+	if sub := c.subs.Get(key); sub != nil {
 		c.remove(sub)
 		c.sink.Drop(&sub.slot)
 	}
@@ -168,29 +165,31 @@ func (c *Client) Unsubscribe(key shared.EntityKey) {
 // forget drops what may be left of an evicted subscription.
 func (c *Client) forget(old *subscription) {
 	c.sink.Drop(&old.slot)
-	delete(c.evicted, old.key)
+	delete(c.evicted, old.Key())
 }
 
 func (c *Client) remove(sub *subscription) {
-	c.bridge.index.leave(sub)
-	delete(c.subs, sub.key)
+	sub.view.entity.index.leave(sub)
+	c.subs.Delete(sub.Key())
 	c.bridge.counts.subscriptions.Add(-1)
 }
 
-// evict ends a subscription whose view was just told, with the update of the
-// given version, that it may not be seen; unless the client has moved on and
-// was not told after all. What waits in the slot stays: it is what tells it.
-func (c *Client) evict(sub *subscription, from *view, told Version) {
+// evict tells a subscription that it may not be seen, as its view from has just
+// found, and ends it; unless the client has moved on. Both under the client's lock:
+// whoever subscribes again as soon as it is told finds it ended. What waits in the
+// slot stays: it is what tells it.
+func (c *Client) evict(sub *subscription, from *view, u *Update) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.subs[sub.key] != sub || sub.view != from || from.lastSent(sub) != told {
+	key := from.key()
+	if c.subs.Get(key) != sub || sub.view != from || !from.refuse(sub, u) {
 		return
 	}
 	c.remove(sub)
 	if c.evicted == nil {
 		c.evicted = make(map[shared.EntityKey]*subscription)
 	}
-	c.evicted[sub.key] = sub
+	c.evicted[key] = sub
 }
 
 // SetSecret changes who the client is. Every subscription moves to the view of
@@ -215,15 +214,19 @@ func (c *Client) SetSecret(text string) {
 func (c *Client) Keys() []shared.EntityKey {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.Collect(maps.Keys(c.subs))
+	keys := make([]shared.EntityKey, 0, c.subs.Len())
+	for sub := range c.subs.All() {
+		keys = append(keys, sub.Key())
+	}
+	return keys
 }
 
 // entities returns the entity type of each subscription.
 func (c *Client) entities() []*entity {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	ents := make([]*entity, 0, len(c.subs))
-	for _, sub := range c.subs {
+	ents := make([]*entity, 0, c.subs.Len())
+	for sub := range c.subs.All() {
 		ents = append(ents, sub.view.entity)
 	}
 	return ents
@@ -237,7 +240,7 @@ func (c *Client) setSecret(secret shared.Secret, scopes map[*entity]scope) (done
 	if c.closed || c.secret == secret {
 		return true
 	}
-	for _, sub := range c.subs {
+	for sub := range c.subs.All() {
 		if _, ok := scopes[sub.view.entity]; !ok {
 			return false
 		}
@@ -246,9 +249,9 @@ func (c *Client) setSecret(secret shared.Secret, scopes map[*entity]scope) (done
 	c.generation++
 	c.fresh.hold()
 	defer c.fresh.release()
-	for _, sub := range c.subs {
+	for sub := range c.subs.All() {
 		ent := sub.view.entity
-		c.bridge.index.move(ent, sub, scopes[ent], secret)
+		ent.index.move(sub, scopes[ent], secret)
 	}
 	return true
 }
@@ -262,7 +265,7 @@ func (c *Client) Close() {
 	}
 	c.closed = true
 	c.fresh.mute()
-	for _, sub := range c.subs {
+	for _, sub := range slices.Collect(c.subs.All()) {
 		c.remove(sub)
 		c.sink.Drop(&sub.slot)
 	}

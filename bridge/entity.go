@@ -125,6 +125,7 @@ type entity struct {
 	name     shared.EntityType
 	fetch    shared.BatchFetcher
 	options  EntityOptions
+	index    index
 	topics   atomic.Pointer[[]Topic] // who listens, where it has no views but texts; replaced, never changed
 	queue    fetchQueue
 	backlog  backlog
@@ -182,7 +183,7 @@ func (e *entity) changed(key shared.EntityKey) {
 		t.Hear(key.ID)
 	}
 	if listeners == nil {
-		e.bridge.index.mark(key, causeNotified)
+		e.index.mark(key.ID, causeNotified)
 	}
 }
 
@@ -192,7 +193,7 @@ func (e *entity) lookAgain(number uint64) int {
 	for _, t := range e.listeners() {
 		t.Missed()
 	}
-	return e.bridge.index.markAll(e, causeMissed, number)
+	return e.index.markAll(causeMissed, number)
 }
 
 // Live implements Listener: whatever was announced before may have been missed,
@@ -211,7 +212,7 @@ func (e *entity) Live() {
 // Lost implements Listener.
 func (e *entity) Lost(err error) {
 	e.live.Store(false)
-	e.bridge.index.doubtAll(e, doubtBus)
+	e.index.doubtAll(doubtBus)
 	if e.listeners() != nil {
 		return
 	}

@@ -32,13 +32,13 @@ type standing struct {
 
 // put makes v wait on behalf of the given client. It waits in no line.
 func (l *fairLine) put(v *view, client uint64) {
-	v.waiting = standing{flow: uint8(client % flowCount)}
+	v.errand.waiting = standing{flow: uint8(client % flowCount)}
 	l.enqueue(v)
 }
 
 func (l *fairLine) enqueue(v *view) {
-	f := &l.flows[v.waiting.flow]
-	f.views.Put(&v.waiting.slot, v)
+	f := &l.flows[v.errand.waiting.flow]
+	f.views.Put(&v.errand.waiting.slot, v)
 	l.turns.Put(&f.turn, f) // keeps its turn if it has one
 	l.length++
 }
@@ -48,18 +48,18 @@ func (l *fairLine) enqueue(v *view) {
 // one does. Once only, or two clients could move it to the end for ever.
 func (l *fairLine) favour(v *view, client uint64) {
 	to := uint8(client % flowCount)
-	if v.waiting.favoured || l.flows[to].views.Len() > 0 {
+	if v.errand.waiting.favoured || l.flows[to].views.Len() > 0 {
 		return
 	}
 	l.drop(v)
-	v.waiting.flow, v.waiting.favoured = to, true
+	v.errand.waiting.flow, v.errand.waiting.favoured = to, true
 	l.enqueue(v)
 }
 
 // drop takes v out of the line, and reports whether it was in it.
 func (l *fairLine) drop(v *view) bool {
-	f := &l.flows[v.waiting.flow]
-	if !f.views.Drop(&v.waiting.slot) {
+	f := &l.flows[v.errand.waiting.flow]
+	if !f.views.Drop(&v.errand.waiting.slot) {
 		return false
 	}
 	if f.views.Len() == 0 {

@@ -89,7 +89,7 @@ func (e *entity) call(jobs []fetchJob) (outcomes []outcome) {
 	}()
 	requests := make([]shared.Request, len(jobs))
 	for i, job := range jobs {
-		requests[i] = shared.Request{Key: job.view.key, Secret: job.secret}
+		requests[i] = shared.Request{Key: job.view.key(), Secret: job.secret}
 	}
 	results := e.fetch(ctx, requests)
 	if len(results) != len(jobs) {
@@ -105,7 +105,7 @@ func (e *entity) call(jobs []fetchJob) (outcomes []outcome) {
 }
 
 func (e *entity) judge(job fetchJob, result shared.Result) outcome {
-	key, err := job.view.key, result.Err
+	key, err := job.view.key(), result.Err
 	switch {
 	case err == nil:
 	case errors.Is(err, shared.ErrNotFound):
@@ -145,7 +145,7 @@ func (e *entity) failed(job fetchJob, o outcome, retryIn time.Duration) {
 		return
 	}
 	attrs := []any{
-		slog.String("entity", string(e.name)), slog.String("id", job.view.key.ID), slog.String("error", o.err),
+		slog.String("entity", string(e.name)), slog.String("id", job.view.id), slog.String("error", o.err),
 		slog.Uint64("in_a_row", n), slog.Duration("retry_in", retryIn),
 	}
 	if o.stack != nil {

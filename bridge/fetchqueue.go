@@ -295,7 +295,7 @@ func (q *fetchQueue) use() {
 func (q *fetchQueue) fetch(views []*view) {
 	defer func() {
 		for _, v := range views {
-			q.entity.bridge.index.removeUnused(v)
+			q.entity.index.removeUnused(v)
 		}
 	}()
 	jobs := make([]fetchJob, 0, len(views))

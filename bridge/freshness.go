@@ -112,9 +112,9 @@ func (v *view) suspect(d doubt) {
 	v.setDoubtLocked(v.doubt | d)
 }
 
-// doubtAll puts every view of an entity type in doubt.
-func (x *index) doubtAll(ent *entity, d doubt) {
+// doubtAll puts every view in doubt.
+func (x *index) doubtAll(d doubt) {
 	for i := range x.shards {
-		x.shards[i].each(ent, func(v *view) { v.suspect(d) })
+		x.shards[i].each(func(v *view) { v.suspect(d) })
 	}
 }

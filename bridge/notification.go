@@ -65,9 +65,12 @@ var errNotANotification = errors.New("want an object with an entity and an id, o
 // to a topic, so nothing in the body is trusted: keys of another entity type
 // are refused.
 func decodeNotification(entity shared.EntityType, body []byte) (notification, error) {
-	var note notification
-	if err := json.Unmarshal(body, &note); err != nil {
-		return note, fmt.Errorf("decoding a notification: %w", err)
+	note, plain := decodePlain(string(body))
+	if !plain {
+		var err error
+		if note, err = decodeAny(body); err != nil {
+			return note, fmt.Errorf("decoding a notification: %w", err)
+		}
 	}
 	if note.Entity == "" || note.isBeat() && (note.From == "" || note.Seq == 0) || len(note.From) > maxFromBytes {
 		return note, errNotANotification
@@ -76,6 +79,11 @@ func decodeNotification(entity shared.EntityType, body []byte) (notification, er
 		return note, fmt.Errorf("the topic of %q carried a notification of %q", entity, note.Entity)
 	}
 	return note, nil
+}
+
+func decodeAny(body []byte) (n notification, err error) {
+	err = json.Unmarshal(body, &n)
+	return n, err
 }
 
 // each calls f with every key of the notification.

@@ -31,8 +31,8 @@ type overdueView struct {
 func (o *overdue) add(v *view) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.waiting.Drop(&v.late)
-	o.waiting.Put(&v.late, overdueView{v, time.Now()})
+	o.waiting.Drop(&v.errand.late)
+	o.waiting.Put(&v.errand.late, overdueView{v, time.Now()})
 	if o.timer == nil && !o.closed {
 		o.timer = time.AfterFunc(overdueAfter, o.check)
 	}
@@ -42,7 +42,7 @@ func (o *overdue) add(v *view) {
 func (o *overdue) remove(v *view) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.waiting.Drop(&v.late)
+	o.waiting.Drop(&v.errand.late)
 }
 
 // check puts the views in doubt that have waited for too long.
@@ -85,7 +85,7 @@ func (o *overdue) close() {
 func (v *view) suspectOverdue() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.changed {
+	if v.errand != nil && v.errand.changed {
 		v.setDoubtLocked(v.doubt | doubtLate)
 	}
 }
@@ -93,11 +93,15 @@ func (v *view) suspectOverdue() {
 // noteChangeLocked notes whether the view has changed and waits for that to be
 // handed out; anew says that this is another change than the one before.
 func (v *view) noteChangeLocked(changed, anew bool) {
+	if !changed && v.errand == nil {
+		return
+	}
+	e := v.errandLocked()
 	switch {
-	case changed && (anew || !v.changed):
+	case changed && (anew || !e.changed):
 		v.entity.overdue.add(v)
-	case !changed && v.changed:
+	case !changed && e.changed:
 		v.entity.overdue.remove(v)
 	}
-	v.changed = changed
+	e.changed = changed
 }

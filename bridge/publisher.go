@@ -3,7 +3,9 @@ package bridge
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
+	"time"
 
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -19,6 +21,7 @@ type publisher struct {
 	waiting *batch // what the next message takes; nil when nothing waits
 	busy    bool   // a worker is publishing
 	seq     uint64 // number of the last message given to the bus
+	closed  bool
 }
 
 // batch is the keys that wait to be announced together, and who waits for them.
@@ -29,14 +32,30 @@ type batch struct {
 	err  error
 }
 
-// wait returns when a message that carries the batch was acknowledged, or ctx
-// has ended, or it failed.
-func (b *batch) wait(ctx context.Context) error {
+// change is the keys of one entity type that one call announces.
+type change struct {
+	entity *entity
+	ids    []string
+	batch  *batch // that carries them
+	err    error  // why none does
+}
+
+func (c *change) announce() { c.batch, c.err = c.entity.publish.add(c.ids) }
+
+// wait returns when a message that carries the change was acknowledged or has
+// failed, or when ctx or the time is up.
+func (c *change) wait(ctx context.Context, timeout *time.Timer) error {
+	if c.err != nil {
+		return c.err
+	}
 	select {
-	case <-b.done:
-		return b.err
+	case <-c.batch.done:
+		return c.batch.err
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", shared.ErrUnavailable, ctx.Err())
+	case <-timeout.C:
+		timeout.Reset(0) // for what else is waited for
+		return fmt.Errorf("%w: %w", shared.ErrUnavailable, context.DeadlineExceeded)
 	}
 }
 
@@ -44,11 +63,11 @@ func (b *batch) wait(ctx context.Context) error {
 func (p *publisher) add(ids []string) (*batch, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	b := p.entity.bridge
-	if b.isClosed() {
+	if p.closed {
 		return nil, shared.ErrClosed // so that what waits already comes to an end
 	}
 	if !p.busy {
+		b := p.entity.bridge
 		if !b.start(&b.announcing, p.work) {
 			return nil, shared.ErrClosed
 		}
@@ -59,6 +78,12 @@ func (p *publisher) add(ids []string) (*batch, error) {
 	}
 	p.waiting.add(ids)
 	return p.waiting, nil
+}
+
+func (p *publisher) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
 }
 
 func (b *batch) add(ids []string) {
@@ -98,6 +123,7 @@ func (p *publisher) work() {
 			}
 		}
 		close(b.done)
+		runtime.Gosched() // those who were told and go on at once are in the next message, not in the one after it
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -154,6 +155,47 @@ func TestACallersDeadlineIsItsOwn(t *testing.T) {
 		if err := b.Notify(cancelled, key); !errors.Is(err, context.Canceled) || bus.count() != before {
 			t.Errorf("with a context that has ended Notify returned %v", err)
 		}
+	})
+}
+
+// stuckBus acknowledges nothing.
+type stuckBus struct{ bridge.Bus }
+
+func (stuckBus) Publish(ctx context.Context, _ shared.EntityType, _ []byte) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// A call waits no longer than the time it has, of however many types its keys are
+// and whatever is under way for each.
+func TestACallOfSeveralTypesHasOneTimeout(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		b, err := bridge.New(bridge.Config{Bus: stuckBus{new(membus.Broker).NewNode()}, PublishTimeout: time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { b.Close(context.Background()) })
+		var keys []shared.EntityKey
+		for _, name := range []shared.EntityType{"one", "two", "three"} {
+			if err := b.Register(name, new(table).fetch, bridge.EntityOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			keys = append(keys, shared.EntityKey{Entity: name, ID: "100"})
+		}
+		earlier := make(chan error)
+		go func() { earlier <- b.Notify(t.Context(), keys...) }()
+		time.Sleep(600 * time.Millisecond)
+		begin := time.Now()
+		err = b.Notify(t.Context(), append(keys, shared.EntityKey{Entity: "four", ID: "100"})...)
+		if took := time.Since(begin); took != time.Second || !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, shared.ErrUnavailable) {
+			t.Errorf("Notify returned %v after %v, want ErrUnavailable after 1s", err, took)
+		}
+		for _, name := range []string{`"one"`, `"two"`, `"three"`, `"four"`} {
+			if !strings.Contains(err.Error(), name) {
+				t.Errorf("%v does not say that %s was not announced", err, name)
+			}
+		}
+		<-earlier
 	})
 }
 

@@ -510,9 +510,8 @@ func (l *late) Drop(*bridge.Slot) bool {
 	return false
 }
 
-// A view is refused to two clients. Before the second is unsubscribed it leaves and
-// comes back, so that the refusal is dropped unread: it must not be unsubscribed
-// without a word.
+// A view is refused to several clients. Before the last is told it leaves and comes
+// back: it must not be unsubscribed by what was found before that.
 func TestWhoWasNotToldAfterAllStaysSubscribed(t *testing.T) {
 	n, refusing := newNode(t, &membus.Broker{}), newGate()
 	var refused atomic.Bool
@@ -524,27 +523,71 @@ func TestWhoWasNotToldAfterAllStaysSubscribed(t *testing.T) {
 	}, bridge.EntityOptions{Scope: func(secret string) string { return strings.TrimRight(secret, "12") }})
 	first := &late{screen: screen{out: t.Output(), news: make(chan struct{}, 1)}}
 	first.Client = n.NewClient(first, bridge.ClientOptions{Secret: shared.NewSecret(mark + "a1")})
-	second := newScreen(n, "a2")
+	herald, second := newScreen(n, "a"), newScreen(n, "a2")
 	first.subscribe(t, other, bridge.SubscribeOptions{})
-	first.subscribe(t, key, withSnapshot)
+	herald.subscribe(t, key, withSnapshot)
 	<-refusing.entered
+	first.subscribe(t, key, withSnapshot)
 	second.subscribe(t, key, withSnapshot)
 
-	// The first client's lock is held, so that it cannot be unsubscribed yet, nor
-	// the second after it.
+	// The first client's lock is held, so that it cannot be told yet, nor the second
+	// after it; the one before it can.
 	first.entered, first.goOn = make(chan bool), make(chan bool)
 	go first.Unsubscribe(other)
 	<-first.entered
 	refusing.release <- func() ([][]byte, error) { return nil, shared.ErrForbidden }
-	second.waitFor(t, 1)
+	herald.waitFor(t, 1)
 	second.become("b")
 	second.become("a2")
 	first.goOn <- true
 
-	for seen := 2; ; seen++ { // perhaps the row of b, and then its own
+	for seen := 1; ; seen++ { // perhaps the row of b, and then its own
 		all := second.waitFor(t, seen)
 		if u := all[seen-1]; u.Kind == bridge.KindRows && string(u.Rows[0]) == mark+"a2" {
 			return
 		}
+	}
+}
+
+// A client that is told that it may not see a key any more may ask for it again at
+// once, and for another in its place. The engine let go of the subscription a moment
+// after it had told: one in that moment counted as had, and was then ended.
+func TestWhoIsRefusedMayAskAgainAtOnce(t *testing.T) {
+	for name, next := range map[string]shared.EntityKey{"for the same": key, "for another in its place": other} {
+		t.Run(name, func(t *testing.T) {
+			var asked atomic.Int64
+			n := newNode(t, &membus.Broker{})
+			n.register(t, func(context.Context, shared.EntityKey, string) ([][]byte, error) {
+				if asked.Add(1) == 1 {
+					return nil, shared.ErrForbidden
+				}
+				return [][]byte{[]byte("row")}, nil
+			}, bridge.EntityOptions{})
+			told, again := make(chan struct{}, 10), make(chan error, 10)
+			c := &hooked{}
+			c.Client = n.NewClient(c, bridge.ClientOptions{MaxSubscriptions: 1})
+			c.hook = func() {
+				if told <- struct{}{}; len(told) == 1 {
+					go func() { again <- c.Subscribe(next, withSnapshot) }()
+					time.Sleep(10 * time.Millisecond) // in which it comes as far as it can
+				}
+			}
+			if err := c.Subscribe(key, withSnapshot); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case err := <-again:
+				if err != nil {
+					t.Fatal(err)
+				}
+			case <-time.After(patience):
+				t.Fatal("it was not told that it was refused")
+			}
+			for end := time.Now().Add(patience); len(told) < 2; time.Sleep(time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatal("what it asked for afterwards never came")
+				}
+			}
+		})
 	}
 }

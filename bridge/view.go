@@ -43,34 +43,52 @@ const (
 // view is one key as seen with one scope: the unit of fetching, of ordering and
 // of fan-out. It has at most one fetch in flight, and one more owed however
 // often it is marked meanwhile.
+//
+// There are as many as there are things that clients watch, and most are idle: what
+// only the others need is in their errand.
 type view struct {
-	key    shared.EntityKey
+	id     string
 	scope  scope
 	entity *entity
 
-	place int // in keyViews.views; guarded by the shard's lock
-
-	// Where it waits to be fetched; guarded by the queue's lock.
-	lane    lane
-	waiting standing
-
-	// Where it waits for another attempt; guarded by the backlog's lock.
-	failed conflate.Slot[*view]
-
-	// Where it waits to be handed out once it has changed; guarded by overdue's lock.
-	late conflate.Slot[overdueView]
-
 	mu       sync.Mutex // taken after the shard's lock, before an entity's queue and a client's outbox
 	members  []*subscription
-	state    viewState
-	owed     cause  // what the next fetch is for
-	fetch    uint64 // number of the fetch in flight, or of the last one
-	forAll   uint64 // number of the last one whose result goes to every member it is news to; at first that of the view
-	revision int64  // of the newest result handed out, if it had one
-	changed  bool   // announced as changed, and nothing fetched since was handed out
-	doubt    doubt  // why the node cannot vouch for what its members were sent
-	failures int    // fetches failed in a row
-	retry    *time.Timer
+	fetch    uint64  // number of the fetch in flight, or of the last one
+	forAll   uint64  // number of the last one whose result goes to every member it is news to; at first that of the view
+	revision int64   // of the newest result handed out, if it had one
+	errand   *errand // nil while the view is idle
+
+	place int32 // among the key's other views; guarded by the shard's lock
+	lane  lane  // in which it waits to be fetched; guarded by the queue's lock
+
+	// Guarded by mu, too.
+	state viewState
+	owed  cause // what the next fetch is for
+	doubt doubt // why the node cannot vouch for what its members were sent
+}
+
+// errand is what a view needs from when it is marked until what was fetched has been
+// handed out. It is guarded by the view's lock, but for its places in lines.
+type errand struct {
+	waiting standing                   // to be fetched; guarded by the queue's lock
+	failed  conflate.Slot[*view]       // to be tried again; guarded by the backlog's lock
+	late    conflate.Slot[overdueView] // to be handed out once it has changed; guarded by overdue's lock
+
+	changed  bool        // announced as changed, and nothing fetched since was handed out
+	failures int         // fetches failed in a row
+	retry    *time.Timer // runs while it is backing off
+}
+
+func (v *view) key() shared.EntityKey {
+	return shared.EntityKey{Entity: v.entity.name, ID: v.id}
+}
+
+// errandLocked returns the view's errand, which begins if it has none.
+func (v *view) errandLocked() *errand {
+	if v.errand == nil {
+		v.errand = new(errand)
+	}
+	return v.errand
 }
 
 // want is what a member is owed apart from notifications of the key.
@@ -92,22 +110,23 @@ func wantedBy(has Version) want {
 
 // subscription is one client's place in one view.
 type subscription struct {
-	key    shared.EntityKey
 	client *Client
+	slot   Slot // where the newest update waits to be written; guarded by the client's sink
 
 	// Guarded by the client's lock.
-	view     *view
-	snapshot bool // the client is owed the state itself, not only changes of it
+	view     *view // the last one, where the subscription has ended
+	snapshot bool  // the client is owed the state itself, not only changes of it
 
 	// Guarded by the view's lock.
-	secret shared.Secret
-	place  int     // in view.members
 	wants  want    // what it is owed of the next result
+	place  int32   // in view.members
+	fetch  uint64  // number of the fetch that its last update came from; older ones are not for this member
 	sent   Version // of the last update handed to the client; zero before the first
-	fetch  uint64  // number of the fetch that update came from; older ones are not for this member
-
-	slot Slot // where the newest update waits to be written; guarded by the client's sink
+	secret shared.Secret
 }
+
+// Key implements compact.Keyed.
+func (s *subscription) Key() shared.EntityKey { return s.view.key() }
 
 // mark owes the view a fetch. The first mark of an idle view queues it at once;
 // any further ones before that fetch begins cost nothing more.
@@ -160,6 +179,7 @@ func (v *view) markLocked(c cause, client uint64) {
 
 func (v *view) queueLocked(client uint64) {
 	v.state = queued
+	v.errandLocked()
 	v.entity.queue.push(v, laneOf(v.owed), client)
 }
 
@@ -189,7 +209,7 @@ func (v *view) join(sub *subscription, from baggage) {
 		v.setDoubtLocked(v.doubt | from.doubt&^doubtBus)
 	}
 	sub.view = v
-	sub.place = len(v.members)
+	sub.place = int32(len(v.members)) //nolint:gosec // a node has fewer clients
 	v.members = append(v.members, sub)
 	if v.doubt != 0 {
 		sub.client.fresh.add(1)
@@ -235,7 +255,6 @@ func (v *view) leave(sub *subscription) (from baggage, unused bool) {
 	v.members[sub.place], moved.place = moved, sub.place
 	v.members[last] = nil
 	v.members = v.members[:last]
-	sub.view = nil
 	if v.doubt != 0 {
 		sub.client.fresh.add(-1)
 	}
@@ -252,7 +271,7 @@ func (v *view) abandon() bool {
 	case queued:
 		return v.entity.queue.remove(v)
 	case backingOff:
-		v.retry.Stop()
+		v.errand.retry.Stop()
 		v.entity.backlog.remove(v)
 		return true
 	default:
@@ -265,6 +284,7 @@ func (v *view) forgetLocked() {
 	v.state, v.owed = idle, 0
 	v.noteChangeLocked(false, false)
 	v.setDoubtLocked(v.doubt & doubtBus)
+	v.errand = nil
 }
 
 // unused views are forgotten. One with a fetch in flight is kept even without
@@ -283,11 +303,11 @@ func (v *view) begin() (job fetchJob, ok bool) {
 	if v.state != queued {
 		return fetchJob{}, false
 	}
+	v.entity.queue.remove(v) // where it is again, if it was marked since a worker took it
 	if len(v.members) == 0 {
 		v.forgetLocked()
 		return fetchJob{}, false
 	}
-	v.entity.queue.remove(v) // where it is again, if it was marked since a worker took it
 	v.state = fetching
 	v.entity.running.Add(1) // until its outcome is settled
 	v.entity.bridge.counts.fetches.Add(1)
@@ -305,15 +325,13 @@ func (v *view) begin() (job fetchJob, ok bool) {
 // false, having done nothing, where the result is older than one handed out
 // before.
 func (v *view) finish(job fetchJob, u *Update) (ok bool) {
-	told, ok := v.deliverAll(job, u)
+	refused, ok := v.deliverAll(job, u)
 	if !ok {
 		return false
 	}
-	if u.Kind == KindForbidden {
-		// In state settling no newer result can come between.
-		for _, sub := range told {
-			sub.client.evict(sub, v, u.Version)
-		}
+	// In state settling no newer result can come between.
+	for _, sub := range refused {
+		sub.client.evict(sub, v, u)
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -328,15 +346,17 @@ func (v *view) finish(job fetchJob, u *Update) (ok bool) {
 	if v.owed&(causeMissed|causeJoined) == 0 {
 		v.setDoubtLocked(v.doubt & doubtBus)
 	}
-	if v.owed != 0 {
+	if v.owed == 0 {
+		v.errand = nil
+	} else {
 		v.queueLocked(v.payerLocked())
 	}
 	return true
 }
 
-// deliverAll returns the members that were told, where the update is one that
-// ends their subscription. It is not ok where finish is not.
-func (v *view) deliverAll(job fetchJob, u *Update) (told []*subscription, ok bool) {
+// deliverAll returns the members that are still to be told, where the update is one
+// that ends their subscription. It is not ok where finish is not.
+func (v *view) deliverAll(job fetchJob, u *Update) (refused []*subscription, ok bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	switch {
@@ -345,7 +365,7 @@ func (v *view) deliverAll(job fetchJob, u *Update) (told []*subscription, ok boo
 	case u.revision > 0, u.Kind == KindDeleted:
 		v.revision = u.revision // zero: a row that comes back begins anew
 	}
-	v.failures = 0
+	v.errandLocked().failures = 0
 	v.state = settling
 	if u.Kind == KindRows && len(u.Rows) == 0 {
 		// The handler had nothing to say: what waits to be written stays right.
@@ -355,17 +375,23 @@ func (v *view) deliverAll(job fetchJob, u *Update) (told []*subscription, ok boo
 		return nil, true
 	}
 	for _, sub := range v.members {
-		if v.deliver(sub, job.cause, u) && u.Kind == KindForbidden {
-			told = append(told, sub)
+		due, ok := v.due(sub, job.cause, u)
+		switch {
+		case !ok:
+		case due.Kind == KindForbidden:
+			refused = append(refused, sub)
+		default:
+			sub.client.sink.Push(&sub.slot, due)
 		}
 	}
-	return told, true
+	return refused, true
 }
 
-// deliver hands u to one member if it is for it, and reports whether it was.
-func (v *view) deliver(sub *subscription, c cause, u *Update) bool {
+// due returns what one member is to be handed of u, and notes that it was. It is not
+// ok where nothing of it is for that member.
+func (v *view) due(sub *subscription, c cause, u *Update) (due *Update, ok bool) {
 	if v.fetch <= sub.fetch {
-		return false // it has something newer; serveLocked saw to another fetch
+		return nil, false // it has something newer; serveLocked saw to another fetch
 	}
 	differs := sub.sent != u.Version
 	switch {
@@ -379,17 +405,22 @@ func (v *view) deliver(sub *subscription, c cause, u *Update) bool {
 	case differs && sub.sent != (Version{}): // fetched for another member, but news to this one
 	default:
 		sub.wants = wantNothing
-		return false
+		return nil, false
 	}
 	sub.wants, sub.sent, sub.fetch = wantNothing, u.Version, v.fetch
-	sub.client.sink.Push(&sub.slot, u)
-	return true
+	return u, true
 }
 
-func (v *view) lastSent(sub *subscription) Version {
+// refuse tells a member that is to be told that it may not be seen, unless it has
+// left since: that takes back what it was to be handed.
+func (v *view) refuse(sub *subscription, u *Update) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return sub.sent
+	if sub.sent != u.Version || sub.fetch != v.fetch {
+		return false
+	}
+	sub.client.sink.Push(&sub.slot, u)
+	return true
 }
 
 // fail owes the view the fetch that failed, to be tried again after a while if
@@ -407,10 +438,11 @@ func (v *view) fail(job fetchJob) time.Duration {
 	}
 	v.setDoubtLocked(v.doubt | doubtFailing)
 	v.owed |= job.cause
-	v.failures++
+	e := v.errandLocked()
+	e.failures++
 	v.state = backingOff
-	delay := v.entity.options.Retry.Delay(v.failures)
-	v.retry = time.AfterFunc(delay, v.tryNow)
+	delay := v.entity.options.Retry.Delay(e.failures)
+	e.retry = time.AfterFunc(delay, v.tryNow)
 	v.entity.backlog.add(v)
 	return delay
 }
@@ -425,7 +457,7 @@ func (v *view) tryNow() {
 }
 
 func (v *view) tryNowLocked() {
-	v.retry.Stop()
+	v.errand.retry.Stop()
 	v.entity.backlog.remove(v)
 	v.entity.bridge.counts.retried.Add(1)
 	v.queueLocked(v.payerLocked())

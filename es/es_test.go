@@ -27,7 +27,7 @@ func newSync(t *testing.T, c es.Config) *es.EntitySync {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
 		if err := s.Close(ctx); err != nil {
 			t.Error(err)
@@ -281,7 +281,7 @@ func TestCloseReachesTheBusWhateverTheClientsDo(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-entered
-	ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	if err := s.Close(ctx); err == nil || strings.Contains(err.Error(), "bridge") {
 		t.Errorf("Close returned %v, want an error about the clients alone", err)

@@ -176,7 +176,7 @@ func TestALockedTable(t *testing.T) {
 	}
 	p.subscribe(locked...)
 	// Wait until they have all of the pool that they get.
-	for end := time.Now().Add(10 * time.Second); s.Bridge.Stats().Entities["items"].FetchesRunning < 2 && time.Now().Before(end); {
+	for end := time.Now().Add(30 * time.Second); s.Bridge.Stats().Entities["items"].FetchesRunning < 2 && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)
 	}
 	for i := range 200 {
@@ -228,7 +228,7 @@ func TestAnErrorOfAPolicyDoesNotShowTheSecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.subscribe(shared.EntityKey{Entity: "items", ID: "1"})
-	for end := time.Now().Add(10 * time.Second); s.Bridge.Stats().FetchesFailed == 0 && time.Now().Before(end); {
+	for end := time.Now().Add(30 * time.Second); s.Bridge.Stats().FetchesFailed == 0 && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)
 	}
 	if err := s.Close(t.Context()); err != nil {

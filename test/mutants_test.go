@@ -22,7 +22,7 @@ var mutants = map[string][]edit{
 	"pushed without the generation check: to who was a member when the fetch began": {
 		{"fetch.go", "	secret shared.Secret\n}", "	secret shared.Secret\n	members []*subscription\n}"},
 		{"view.go", "secret: v.members[0].secret}", "secret: v.members[0].secret, members: append([]*subscription(nil), v.members...)}"},
-		{"view.go", "	for _, sub := range v.members {\n		if v.deliver(", "	for _, sub := range job.members {\n		if v.deliver("},
+		{"view.go", "	for _, sub := range v.members {\n		due, ok := v.due(", "	for _, sub := range job.members {\n		due, ok := v.due("},
 	},
 	"indexed after the fetch: a member is not marked for before its snapshot": {
 		{"view.go", "	v.markLocked(c, v.payerLocked())\n}\n\n// markOlder", "	if len(v.members) > 0 && v.members[0].fetch == 0 && v.state == fetching {\n		return\n	}\n	v.markLocked(c, v.payerLocked())\n}\n\n// markOlder"},
@@ -41,7 +41,7 @@ var mutants = map[string][]edit{
 		{"index.go", "dropped := sub.client.sink.Drop(&sub.slot); dropped || from.owed", "from.owed"},
 	},
 	"a failed fetch is not tried again": {
-		{"view.go", "	v.retry = time.AfterFunc(delay, v.tryNow)", "	v.retry = time.AfterFunc(1000*time.Hour, v.tryNow)"},
+		{"view.go", "	e.retry = time.AfterFunc(delay, v.tryNow)", "	e.retry = time.AfterFunc(1000*time.Hour, v.tryNow)"},
 		{"backlog.go", "	if failures >= outage {", "	if failures > 1<<60 {"},
 		{"backlog.go", "	if now.Sub(b.probed) < probeInterval {", "	if now.Sub(b.probed) < 1000*time.Hour {"},
 	},

@@ -59,9 +59,11 @@ func TestEverythingHasAPace(t *testing.T) {
 		for i := range 15 {
 			c.send(`{"action":"secret","body":"%s%d"}`, mark, i)
 		}
+		begin := time.Now()
 		time.Sleep(time.Second)
-		if got := fetches.Load(); got > 800 {
-			t.Errorf("%d fetches in a second, want some 550", got)
+		got := fetches.Load() // before the clock is read, which may be later
+		if took := time.Since(begin); float64(got) > 700+50*took.Seconds() {
+			t.Errorf("%d fetches in %v, want some 500 and 50 a second", got, took)
 		}
 	})
 	t.Run("the same secret costs nothing", func(t *testing.T) {
@@ -97,7 +99,7 @@ func TestEverythingHasAPace(t *testing.T) {
 			c := s.dialV2(t)
 			begin := time.Now()
 			for range 300 {
-				if err := c.WriteControl(kind, nil, time.Now().Add(time.Second)); err != nil {
+				if err := c.WriteControl(kind, nil, time.Now().Add(patience)); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -153,18 +155,14 @@ func TestALengthThatOverflowsIsTooLarge(t *testing.T) {
 
 // Close does not wait for a client that is being slowed down.
 func TestCloseDoesNotWaitForAPace(t *testing.T) {
-	s := start(t, web.Config{SubscribeRate: 10, MaxSubscriptions: -1}, echo)
+	s := start(t, web.Config{SubscribeRate: 1, MaxSubscriptions: -1}, echo)
 	c := s.dialV2(t)
-	c.send(`{"action":"subscribe","body":[%s]}`, listOf(300, `,"snapshot":false`)) // 20 s
+	c.send(`{"action":"subscribe","body":[%s]}`, listOf(300, `,"snapshot":false`)) // five minutes
 	c.wantFrame("error rate_limited")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	begin := time.Now()
 	if err := s.handler.Close(ctx); err != nil {
 		t.Error(err)
-	}
-	if took := time.Since(begin); took > 8*time.Second {
-		t.Errorf("Close took %v", took)
 	}
 }
 
@@ -177,8 +175,9 @@ func TestWhoWasToldToGoIsNotHeard(t *testing.T) {
 	}, echo)
 	c := s.dial(t)
 	c.SetCloseHandler(func(int, string) error { return nil }) // says nothing to it
-	c.send(`{"action":"secret","body":"` + mark + `token"}`)
+	// Before the secret: that may have expired by the time of a message after it.
 	c.send(`{}`)
+	c.send(`{"action":"secret","body":"` + mark + `token"}`)
 	_, _, err := c.ReadMessage()
 	if !websocket.IsCloseError(err, web.CloseExpired) {
 		t.Fatalf("it ends with %v", err)
@@ -252,6 +251,9 @@ func TestWhoMustGoDoesNotTrickleOn(t *testing.T) {
 		VerifySecret: func(context.Context, string) (time.Time, error) { return time.Now().Add(time.Second), nil },
 	}, func(context.Context, shared.EntityKey, string) ([][]byte, error) { return [][]byte{[]byte(big)}, nil })
 	c := s.slowly(t)
+	if got := s.status(t, nil).StatusCode; got != http.StatusServiceUnavailable {
+		t.Errorf("a second is answered with %d: the first has not got the only place", got)
+	}
 	c.send(`{"action":"secret","body":"` + mark + `token"}`)
 	c.send(`{"action":"subscribe","body":[%s]}`, listOf(4, ""))
 	trickling := make(chan bool)
@@ -265,7 +267,6 @@ func TestWhoMustGoDoesNotTrickleOn(t *testing.T) {
 			time.Sleep(50 * time.Millisecond)
 		}
 	}()
-	until(t, "it has the only place", func() bool { return s.status(t, nil).StatusCode == http.StatusServiceUnavailable })
 	until(t, "its place is free", func() bool { return s.status(t, nil).StatusCode == http.StatusSwitchingProtocols })
 	c.Close()
 	<-trickling
@@ -328,9 +329,10 @@ func TestTheLogIsBoundedForAllClientsTogether(t *testing.T) {
 // A large message over a slow line, which takes longer than a client has to answer
 // a ping, is taken as long as it gets on.
 func TestALargeMessageMayTakeItsTime(t *testing.T) {
+	t.Parallel()
 	heard := make(chan int, 1)
 	s := start(t, web.Config{
-		PongWait: 400 * time.Millisecond, MaxMessageBytes: 1 << 20,
+		PongWait: 2 * time.Second, MaxMessageBytes: 1 << 20,
 		OnMessage: func(_ web.Session, m []byte) { heard <- len(m) },
 	}, echo)
 	c := s.dial(t)
@@ -338,7 +340,7 @@ func TestALargeMessageMayTakeItsTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const parts, part = 12, 8 << 10
+	const parts, part = 30, 8 << 10
 	for i := range parts {
 		text := strings.Repeat("x", part)
 		if i == 0 {

@@ -100,7 +100,7 @@ func TestAnAttemptAtAClosedSocketFails(t *testing.T) {
 func overSocket(t testing.TB, h *Handler) (*session, *net.TCPConn) {
 	t.Helper()
 	server, client := sockets(t)
-	s := &session{handler: h, codec: v2Wire{}, conn: new(websocket.Conn)}
+	s := &session{handler: h, codec: v2Wire{}, conn: new(websocket.Conn), endOfMessage: midMessage}
 	s.out = newOutbox(server, s)
 	return s, client
 }

@@ -117,7 +117,7 @@ func hear(t *testing.T, wire codec, c Config, message []byte) (s *session, writt
 	conn := &recorder{}
 	s = &session{
 		handler: h, codec: wire, client: engine{map[shared.EntityKey]bool{}},
-		messages: newPace(1000), subscribes: newPace(1_000_000),
+		messages: newPace(1000), subscribes: newPace(1_000_000), endOfMessage: midMessage,
 	}
 	s.out = newOutbox(conn, s)
 	s.receive(message)

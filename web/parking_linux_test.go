@@ -72,7 +72,7 @@ func (l *listener) wantSaid(t *testing.T, want string) {
 		if got != want {
 			t.Fatalf("the session says %q, want %q", got, want)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatalf("the session does not say %q", want)
 	}
 }
@@ -162,7 +162,7 @@ func TestAParkedSessionEnds(t *testing.T) {
 		"where the client hangs up":              {time.Hour, func(_ *session, c net.Conn) { c.Close() }},
 		"where it is cut off":                    {time.Hour, func(s *session, _ net.Conn) { s.hangUp() }},
 		"where it is told to go, and does not":   {time.Hour, func(s *session, _ net.Conn) { s.goAway(CloseExpired, "") }},
-		"where it does not say that it is there": {300 * time.Millisecond, func(*session, net.Conn) {}},
+		"where it does not say that it is there": {2 * time.Second, func(*session, net.Conn) {}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h, url := echoing(t, Config{PingInterval: c.ping, PongWait: 200 * time.Millisecond})

@@ -1,6 +1,7 @@
 package nsqbus
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"sync"
@@ -78,6 +79,6 @@ type functionListener shared.ByteHandler
 
 var _ bridge.Listener = functionListener(nil)
 
-func (f functionListener) Message(body []byte) { f(body) }
+func (f functionListener) Message(body []byte) { f(bytes.Clone(body)) } // which it may keep
 func (f functionListener) Live()               { f(nil) }
 func (f functionListener) Lost(error)          {}

@@ -29,15 +29,35 @@ const writeTimeout = time.Second
 // conn is one connection to an nsqd, speaking the V2 protocol
 // (https://nsq.io/clients/tcp_protocol_spec.html).
 //
-// go-nsq's commands and message decoding are used; its Consumer, Producer and
-// Conn are not: they cannot be told of a lost connection or a deadline in time,
-// and believe whatever frame length they are sent.
+// go-nsq's commands are used; its Consumer, Producer and Conn are not: they cannot
+// be told of a lost connection or a deadline in time, and believe whatever frame
+// length they are sent.
 type conn struct {
 	net.Conn
 	r       *bufio.Reader
 	w       *bufio.Writer
 	timeout time.Duration // of a read: no heartbeat for so long means dead
 	ready   int           // how many messages nsqd allows under way; 0 for no limit
+}
+
+// timed bounds each read and each write of a connection.
+type timed struct {
+	net.Conn
+	read, write time.Duration
+}
+
+func (t timed) Read(b []byte) (int, error) {
+	if err := t.SetReadDeadline(time.Now().Add(t.read)); err != nil {
+		return 0, err
+	}
+	return t.Conn.Read(b)
+}
+
+func (t timed) Write(b []byte) (int, error) {
+	if err := t.SetWriteDeadline(time.Now().Add(t.write)); err != nil {
+		return 0, err
+	}
+	return t.Conn.Write(b)
 }
 
 // dial connects and identifies. The connection is closed when ctx ends.
@@ -62,7 +82,8 @@ func dial(ctx context.Context, addr string, c Config) (*conn, error) {
 
 // over makes the connection talk over c from now on.
 func (cn *conn) over(c net.Conn) {
-	cn.Conn, cn.r, cn.w = c, bufio.NewReader(c), bufio.NewWriter(c)
+	bounded := timed{c, cn.timeout, writeTimeout}
+	cn.Conn, cn.r, cn.w = c, bufio.NewReader(bounded), bufio.NewWriter(bounded)
 }
 
 // features is what nsqd answers to IDENTIFY.
@@ -166,9 +187,6 @@ func (cn *conn) ask(cmd *nsq.Command, c Config) ([]byte, error) {
 
 // send writes commands and flushes them.
 func (cn *conn) send(cmds ...*nsq.Command) error {
-	if err := cn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
-		return err
-	}
 	for _, cmd := range cmds {
 		if _, err := cmd.WriteTo(cn.w); err != nil {
 			return err
@@ -177,24 +195,33 @@ func (cn *conn) send(cmds ...*nsq.Command) error {
 	return cn.w.Flush()
 }
 
-// frame reads one frame. It fails when nothing came for three heartbeats.
+// frame reads one frame, whose data are valid until the next is read. It fails
+// when nothing came for three heartbeats.
 func (cn *conn) frame() (kind int32, data []byte, err error) {
-	if err := cn.SetReadDeadline(time.Now().Add(cn.timeout)); err != nil {
-		return 0, nil, err
-	}
-	var head [8]byte
-	if _, err := io.ReadFull(cn.r, head[:]); err != nil {
+	head, err := cn.next(8)
+	if err != nil {
 		return 0, nil, err
 	}
 	size := binary.BigEndian.Uint32(head[:4])
+	kind = int32(binary.BigEndian.Uint32(head[4:])) //nolint:gosec // the protocol has a signed number there
 	if size < 4 || size > maxFrame {
 		return 0, nil, fmt.Errorf("a frame of %d bytes: this is not an nsqd's TCP port, or --max-msg-size is far too large", size)
 	}
-	data = make([]byte, size-4)
-	if _, err := io.ReadFull(cn.r, data); err != nil {
-		return 0, nil, err
+	data, err = cn.next(int(size - 4))
+	return kind, data, err
+}
+
+// next reads n bytes: those in the reader's buffer where they fit into it.
+func (cn *conn) next(n int) (data []byte, err error) {
+	if n > cn.r.Size() {
+		data = make([]byte, n)
+		_, err = io.ReadFull(cn.r, data)
+		return data, err
 	}
-	return int32(binary.BigEndian.Uint32(head[4:])), data, nil //nolint:gosec // the protocol has a signed number there
+	if data, err = cn.r.Peek(n); err == nil {
+		_, err = cn.r.Discard(n)
+	}
+	return data, err
 }
 
 var errUnexpected = errors.New("an unexpected frame")
@@ -226,7 +253,7 @@ func (cn *conn) response(within time.Duration) ([]byte, error) {
 }
 
 // nsqError is an error frame: a code such as E_BAD_TOPIC and a text.
-type nsqError []byte
+type nsqError string
 
 // permanent reports whether another attempt, or another nsqd, would answer the
 // same. E_PUB_FAILED, for one, is what an nsqd says that is shutting down.
@@ -244,4 +271,4 @@ func isPermanent(err error) bool {
 	return errors.As(err, &answer) && answer.permanent()
 }
 
-func (e nsqError) Error() string { return fmt.Sprintf("nsqd answered %.200q", []byte(e)) }
+func (e nsqError) Error() string { return fmt.Sprintf("nsqd answered %.200q", string(e)) }

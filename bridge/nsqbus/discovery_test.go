@@ -104,7 +104,7 @@ func TestRubbishFromLookupdChangesNothing(t *testing.T) {
 			}
 			given.untilSubscribed(t, 1)
 			until(t, "it was asked three times", func() bool { return asked.Load() >= 3 })
-			if err := publish(t, b, time.Second); err != nil {
+			if err := publish(t, b, 20*time.Second); err != nil {
 				t.Errorf("Publish returned %v", err)
 			}
 			well.Store(true)
@@ -185,8 +185,14 @@ func TestAnAbsentLookupdIsLoggedSparingly(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "it was asked 20 times", func() bool { return asked.Load() >= 20 })
-	if got := logged.values("failures"); len(got) < 5 || fmt.Sprint(got[:5]) != "[1 2 4 8 16]" || len(got) > 8 {
+	got := logged.values("failures")
+	if len(got) < 5 {
 		t.Errorf("logged the failures %v, want the 1st, 2nd, 4th, 8th, 16th", got)
+	}
+	for i, n := range got { // perhaps more of them by now
+		if n != 1<<i {
+			t.Errorf("logged the failures %v, want the 1st, 2nd, 4th, 8th, 16th", got)
+		}
 	}
 }
 

@@ -149,6 +149,12 @@ func (s *subscription) down(br *broker, err error) {
 	}
 }
 
+// messageHead is what stands before a message's body: a time stamp, the number of
+// attempts, and last its id.
+const messageHead = 8 + 2 + nsq.MsgIDLength
+
+var errShortMessage = errors.New("a message shorter than its head")
+
 // hear passes messages on. One goroutine reads, acknowledges and answers
 // heartbeats, because no listener keeps it waiting.
 func (s *subscription) hear(cn *conn) error {
@@ -159,12 +165,12 @@ func (s *subscription) hear(cn *conn) error {
 		}
 		switch {
 		case kind == nsq.FrameTypeMessage:
-			m, err := nsq.DecodeMessage(data)
-			if err != nil {
-				return fmt.Errorf("decoding a message: %w", err)
+			if len(data) < messageHead {
+				return errShortMessage
 			}
-			s.message(m.Body)
-			if err := s.finish(cn, m.ID); err != nil {
+			id, body := data[messageHead-nsq.MsgIDLength:messageHead], data[messageHead:]
+			s.message(body)
+			if err := s.finish(cn, id); err != nil {
 				return err
 			}
 		case kind == nsq.FrameTypeResponse && string(data) == heartbeat:
@@ -203,16 +209,18 @@ func (s *subscription) message(body []byte) {
 	}
 }
 
+var fin, newline = []byte("FIN "), []byte("\n")
+
 // finish acknowledges a message. It writes to the network only when no further
 // message has been read already, so that a burst is acknowledged in few writes.
-func (s *subscription) finish(cn *conn, id nsq.MessageID) error {
-	cmd := nsq.Finish(id)
-	if cn.r.Buffered() == 0 {
-		return cn.send(cmd)
+func (s *subscription) finish(cn *conn, id []byte) error {
+	for _, part := range [...][]byte{fin, id, newline} {
+		if _, err := cn.w.Write(part); err != nil {
+			return err
+		}
 	}
-	if err := cn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
-		return err
+	if cn.r.Buffered() > 0 {
+		return nil
 	}
-	_, err := cmd.WriteTo(cn.w)
-	return err
+	return cn.w.Flush()
 }

@@ -6,67 +6,60 @@ package conflate
 // one queue at a time and must not be copied while it does.
 type Slot[V any] struct {
 	value      V
-	full       bool // waiting to be popped
-	prev, next *Slot[V]
+	prev, next *Slot[V] // in a ring of those that wait; nil for an empty slot
 }
 
 // Waiting returns the value that waits in the slot, if one does.
-func (s *Slot[V]) Waiting() (v V, ok bool) { return s.value, s.full }
+func (s *Slot[V]) Waiting() (v V, ok bool) { return s.value, s.next != nil }
 
 // Queue pops slots in the order in which they became full, each with the newest
 // value put into it, so it never holds more values than there are slots. It
 // allocates nothing and keeps no trace of a slot that was popped or dropped. The
 // zero value is empty. It is not safe for concurrent use.
 type Queue[V any] struct {
-	head, tail *Slot[V]
-	length     int
+	first  *Slot[V] // whose prev is the last
+	length int
 }
 
 // Put makes v the value of s. A value still waiting there is replaced and keeps
 // its place in the order.
 func (q *Queue[V]) Put(s *Slot[V], v V) {
 	s.value = v
-	if s.full {
+	if s.next != nil {
 		return
 	}
-	s.full = true
-	s.prev = q.tail
-	if q.tail == nil {
-		q.head = s
+	if q.first == nil {
+		s.prev, s.next = s, s
+		q.first = s
 	} else {
-		q.tail.next = s
+		s.prev, s.next = q.first.prev, q.first
+		s.prev.next, s.next.prev = s, s
 	}
-	q.tail = s
 	q.length++
 }
 
 // Drop takes s out of the queue and reports whether a value was waiting there.
 func (q *Queue[V]) Drop(s *Slot[V]) bool {
-	if !s.full {
+	if s.next == nil {
 		return false
 	}
-	if s.prev == nil {
-		q.head = s.next
-	} else {
-		s.prev.next = s.next
+	if q.length--; q.length == 0 {
+		q.first = nil
+	} else if q.first == s {
+		q.first = s.next
 	}
-	if s.next == nil {
-		q.tail = s.prev
-	} else {
-		s.next.prev = s.prev
-	}
+	s.prev.next, s.next.prev = s.next, s.prev
 	*s = Slot[V]{}
-	q.length--
 	return true
 }
 
 // Pop removes and returns the slot that has waited longest, empty again, and its
 // value.
 func (q *Queue[V]) Pop() (s *Slot[V], v V, ok bool) {
-	if q.head == nil {
+	if q.first == nil {
 		return nil, v, false
 	}
-	s = q.head
+	s = q.first
 	v = s.value
 	q.Drop(s)
 	return s, v, true
@@ -74,10 +67,10 @@ func (q *Queue[V]) Pop() (s *Slot[V], v V, ok bool) {
 
 // Peek returns the value that Pop would.
 func (q *Queue[V]) Peek() (v V, ok bool) {
-	if q.head == nil {
+	if q.first == nil {
 		return v, false
 	}
-	return q.head.value, true
+	return q.first.value, true
 }
 
 // Len returns how many values are waiting.

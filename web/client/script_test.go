@@ -208,7 +208,8 @@ func TestTheSecretComesFirst(t *testing.T) {
 
 // A server that takes the connection and never the secret is given up in time.
 func TestASecretWithoutAnAnswer(t *testing.T) {
-	c, _ := dialScript(t, client.Options{Secret: canary, ConnectTimeout: 300 * time.Millisecond})
+	t.Parallel()
+	c, _ := dialScript(t, client.Options{Secret: canary, ConnectTimeout: 3 * time.Second})
 	if s := untilStatus(t, c, client.Offline); s.Err == nil || !strings.Contains(s.Err.Error(), "timeout") {
 		t.Errorf("offline because of %v", s.Err)
 	}

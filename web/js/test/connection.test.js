@@ -185,6 +185,7 @@ test("a silent node is asked now and then, and stays connected when it answers",
   const { world, sync, watcher, clock } = await timed(t, { timeout: 10_000 });
   const asked = world.socket.sent.length;
   const begin = clock.ahead;
+  clock.stands = () => world.socket.sent.length > actions(world.socket.received).filter((a) => a === "ack").length;
   clock.step = 5_000;
   await until("asked a few times", () => world.socket.sent.length >= asked + 4);
   clock.step = 0;
@@ -215,15 +216,16 @@ test("a laptop that wakes asks whether the node is there, or connects at once", 
 async function timed(t, options = {}) {
   const world = await startWorld(t);
   await world.write("1", 1);
-  const clock = { ahead: 0, step: 0 }; // step: how much later it is at each look
+  // step: how much later it is at each look; stands: whether it is no later for now
+  const clock = { ahead: 0, step: 0, stands: () => false };
   const now = Date.now;
   t.mock.method(Date, "now", () => now() + clock.ahead);
   const every = globalThis.setInterval;
   t.mock.method(globalThis, "setInterval", (f) => every(() => {
-    clock.ahead += clock.step;
+    if (!clock.stands()) clock.ahead += clock.step;
     f();
   }, 20));
-  const sync = world.connect({ timeout: 300, ...options });
+  const sync = world.connect({ timeout: 3_000, ...options });
   const watcher = follow(sync, "1");
   await until("the row", () => watcher.n === 1);
   return { world, sync, watcher, clock };
@@ -240,7 +242,7 @@ test("events of the page: offline, online, hidden, shown, put away, taken out", 
   const happens = (type, more = {}) => page.dispatchEvent(Object.assign(new Event(type), more));
   const world = await startWorld(t);
   await world.write("1", 1);
-  const sync = world.connect({ timeout: 900, retry: { min: 60_000, max: 60_000 } });
+  const sync = world.connect({ timeout: 5_000, retry: { min: 60_000, max: 60_000 } });
   const random = t.mock.method(Math, "random", () => 1);
   const watcher = follow(sync, "1");
   await until("the row", () => watcher.n === 1);
