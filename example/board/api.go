@@ -33,7 +33,9 @@ func (a *API) Mount(mux *http.ServeMux) {
 	mux.Handle("PATCH /api/items/{id}", a.handler(a.change))
 	mux.Handle("DELETE /api/items/{id}", a.handler(a.delete))
 	// What makes trouble on purpose is for pages of this board alone.
-	mux.Handle("PUT /api/bus", http.NewCrossOriginProtection().Handler(a.handler(a.switchBus)))
+	own := http.NewCrossOriginProtection()
+	own.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.refuse(w, r, errOtherSite) }))
+	mux.Handle("PUT /api/bus", own.Handler(a.handler(a.switchBus)))
 }
 
 // refusal is an error whose text the client may see.
@@ -48,6 +50,7 @@ var (
 	errNoSecret    = refusal{http.StatusUnauthorized, "say who you are: Authorization: Bearer followed by your secret"}
 	errManagerOnly = refusal{http.StatusForbidden, "only a manager may do that; a guest may change quantities"}
 	errNotHere     = refusal{http.StatusForbidden, "the bus is switched on the machine that the board runs on"}
+	errOtherSite   = refusal{http.StatusForbidden, "the bus is switched by the board's own pages"}
 	errNoItem      = refusal{http.StatusNotFound, "there is no such item; somebody may have deleted it"}
 	errNotJSON     = refusal{http.StatusUnsupportedMediaType, "the Content-Type must be application/json"}
 	errTooLarge    = refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("the request is larger than %d bytes", maxBody)}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -134,6 +135,9 @@ func TestAPIBusIsGuarded(t *testing.T) {
 			node.server.Handler.ServeHTTP(w, r)
 			if w.Code != c.status || d.Broker.Running() != (c.status != 200) {
 				t.Errorf("got %d %q, and the bus runs: %v; want %d", w.Code, w.Body, d.Broker.Running(), c.status)
+			}
+			if !json.Valid(w.Body.Bytes()) {
+				t.Errorf("got %q, which is no JSON", w.Body)
 			}
 		})
 	}
