@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -138,8 +139,8 @@ func (a *API) delete(r *http.Request, role Role) (int, any, error) {
 }
 
 func (a *API) switchBus(r *http.Request, _ Role) (int, any, error) {
-	from, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil || !from.Addr().Unmap().IsLoopback() {
+	// By its own name, too: another site's may be made to lead here.
+	if !isHere(r.RemoteAddr) || !isHere(r.Host) {
 		return 0, nil, errNotHere
 	}
 	var want busRow
@@ -148,6 +149,15 @@ func (a *API) switchBus(r *http.Request, _ Role) (int, any, error) {
 	}
 	// Half of it done would be worse than all of it for somebody who went away.
 	return http.StatusOK, want, a.bus.Switch(context.WithoutCancel(r.Context()), want.Running)
+}
+
+// isHere reports whether host, perhaps with a port, is the machine that asks.
+func isHere(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.Unmap().IsLoopback()
 }
 
 func (a *API) author(role Role) Author { return Author{Role: role, Node: a.node, At: time.Now()} }
