@@ -10,7 +10,7 @@ import (
 type attempt struct {
 	frames net.Buffers // room for what is to be written
 	copied []byte      // room for several small ones
-	write  func(fd uintptr) bool
+	write  func(fd uintptr)
 
 	// Of the system call that is being made.
 	chunk []byte
@@ -24,18 +24,18 @@ const copiedBytes = 16 << 10
 
 func newAttempt() *attempt {
 	a := new(attempt)
-	a.write = func(fd uintptr) bool {
-		a.n, a.err = writeNow(fd, a.chunk)
-		return true // and do not wait until there is room
-	}
+	a.write = func(fd uintptr) { a.n, a.err = writeNow(fd, a.chunk) }
 	return a
 }
 
-// run writes the frames, and returns those that the socket did not take.
+// run writes the frames, and returns those that the socket did not take. It goes past
+// the connection's own Write, and RawConn's, which wait for whoever is writing already:
+// gorilla says goodbye by itself, and may have to wait for room.
 func (a *attempt) run(conn syscall.RawConn, frames net.Buffers) (rest net.Buffers, err error) {
+	defer func() { a.chunk = nil }() // which may be large
 	for len(frames) > 0 {
 		a.chunk = a.join(frames)
-		if err := conn.Write(a.write); err != nil {
+		if err := conn.Control(a.write); err != nil {
 			return nil, err
 		}
 		if a.err != nil {

@@ -14,19 +14,19 @@ import (
 // would take longer than most writes.
 type flusher struct {
 	most int // goroutines
-	work sync.WaitGroup
 
 	mu          sync.Mutex // taken after an outbox's lock
 	first, last *outbox    // those with something to write, linked by outbox.next
 	waiting     int
 	busy, idle  int // goroutines
 	wake        sync.Cond
+	ended       sync.Cond // no goroutine is left
 	closed      bool
 }
 
 func newFlusher() *flusher {
 	f := &flusher{most: runtime.GOMAXPROCS(0)}
-	f.wake.L = &f.mu
+	f.wake.L, f.ended.L = &f.mu, &f.mu
 	return f
 }
 
@@ -53,7 +53,7 @@ func (f *flusher) add(o *outbox) {
 		f.idle--
 		f.wake.Signal()
 	} else {
-		f.work.Go(f.run)
+		go f.run()
 	}
 }
 
@@ -81,6 +81,7 @@ func (f *flusher) take() *outbox {
 	for f.first == nil {
 		f.busy--
 		if f.closed {
+			f.ended.Broadcast()
 			return nil
 		}
 		f.idle++
@@ -99,12 +100,14 @@ func (f *flusher) take() *outbox {
 }
 
 // close lets the goroutines end when nothing is left to write. What is added later is
-// written all the same.
+// written all the same, also while close waits: a sync.WaitGroup would not have that.
 func (f *flusher) close() {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.closed = true
 	f.busy, f.idle = f.busy+f.idle, 0
 	f.wake.Broadcast()
-	f.mu.Unlock()
-	f.work.Wait()
+	for f.busy > 0 {
+		f.ended.Wait()
+	}
 }

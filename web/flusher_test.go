@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/gorilla/websocket"
 	"golang.org/x/time/rate"
@@ -93,6 +94,44 @@ func TestAnAttemptAtAClosedSocketFails(t *testing.T) {
 	server.Close()
 	if _, err := a.run(raw, net.Buffers{[]byte("x")}); err == nil {
 		t.Error("a closed socket is written to")
+	}
+}
+
+// Another goroutine may be waiting for room in the socket, as gorilla does to say that
+// the protocol was broken. All other clients would wait as well if the flusher did.
+func TestAnAttemptWaitsForNoOtherWriter(t *testing.T) {
+	server, client := sockets(t)
+	raw, err := server.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	writing, stop := make(chan bool), make(chan bool)
+	var other sync.WaitGroup
+	other.Go(func() {
+		_ = raw.Write(func(uintptr) bool {
+			writing <- true
+			<-stop
+			return true
+		})
+	})
+	<-writing
+	attempted := make(chan error, 1)
+	other.Go(func() {
+		_, err := newAttempt().run(raw, net.Buffers{[]byte("x")})
+		attempted <- err
+	})
+	select {
+	case err := <-attempted:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("the attempt waits")
+	}
+	close(stop)
+	other.Wait()
+	if _, err := client.Read(make([]byte, 1)); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -194,5 +233,56 @@ func TestFlusherAgainstManyOutboxes(t *testing.T) {
 	h.flusher.close()
 	if f := h.flusher; f.first != nil || f.last != nil || f.busy != 0 || f.idle != 0 || f.waiting != 0 {
 		t.Errorf("in the end it is %+v", f)
+	}
+}
+
+// Large rows do not wait for the flusher, nor does it wait for them: see startLocked.
+func TestLargeRowsAreNotTheFlushers(t *testing.T) {
+	h := &Handler{config: Config{}.withDefaults(), flusher: newFlusher()}
+	h.flusher.most = 0 // it does nothing
+	s, client := overSocket(t, h)
+	u := updates(t, kernelBuffer+1)[0]
+	var slot bridge.Slot
+	s.out.Push(&slot, u)
+	if err := client.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len(u.Encoded(s.codec)))
+	if _, err := io.ReadFull(client, got); err != nil || !bytes.Equal(got, u.Encoded(s.codec)) {
+		t.Errorf("read %d bytes, %v", len(got), err)
+	}
+	h.work.Wait()
+}
+
+// Where Close ran out of time something may be written while the flusher is closed, and
+// after that.
+func TestAClosedFlusherWritesWhatIsAdded(t *testing.T) {
+	const rounds, frames = 50, 100
+	for range rounds {
+		h := &Handler{config: Config{}.withDefaults(), flusher: newFlusher()}
+		s, client := overSocket(t, h)
+		var work sync.WaitGroup
+		work.Go(func() {
+			for range frames {
+				s.out.sendDirect(pingFrame)
+			}
+			s.out.end(nil)
+			s.out.wait()
+			s.out.conn.Close()
+		})
+		work.Go(func() {
+			for range frames {
+				h.flusher.close()
+			}
+		})
+		got, err := io.ReadAll(client)
+		if want := bytes.Repeat(pingFrame, frames); err != nil || !bytes.Equal(got, want) {
+			t.Fatalf("read % x, %v", got, err)
+		}
+		work.Wait()
+		h.flusher.close()
+		if f := h.flusher; f.first != nil || f.busy != 0 || f.idle != 0 || f.waiting != 0 {
+			t.Fatalf("in the end it is %+v", f)
+		}
 	}
 }

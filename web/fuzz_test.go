@@ -228,7 +228,7 @@ func FuzzFrames(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !h.admit(httptest.NewRecorder(), "somewhere") {
+		if !h.admit(httptest.NewRecorder(), "somewhere") || !h.enter() {
 			t.Fatal("the handler takes nobody")
 		}
 		s := newSession(h, ws, reader, identity{}, "somewhere")

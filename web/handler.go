@@ -120,7 +120,16 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // upgrade makes a session of the request, if it can.
-func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request, id identity, remote string) bool {
+func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request, id identity, remote string) (began bool) {
+	if !h.enter() {
+		http.Error(w, "shutting down", http.StatusServiceUnavailable)
+		return false
+	}
+	defer func() { // also where the application's code ends the goroutine
+		if !began {
+			h.work.Done()
+		}
+	}()
 	conn, reader, err := upgrade(&h.upgrader, w, r)
 	if err != nil {
 		// gorilla has answered the request, or hung up on a client that talked
@@ -136,11 +145,11 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request, id identity, r
 		_ = conn.NetConn().Close()
 		return false
 	}
-	if !h.add(s) {
-		s.turnAway()
-		return false
-	}
+	h.add(s)
 	s.begin()
+	if h.isClosed() { // and Close may not have known of it yet
+		s.goAway(websocket.CloseServiceRestart, retryHint())
+	}
 	h.obeyed(s)
 	return true
 }
@@ -178,17 +187,23 @@ func (h *Handler) isClosed() bool {
 	return h.closed
 }
 
-// add counts the session among those that Close waits for, unless the handler was
-// closed already; see forget.
-func (h *Handler) add(s *session) bool {
+// enter counts a session that is about to begin among those that Close waits for, unless
+// the handler was closed already; see forget.
+func (h *Handler) enter() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
 		return false
 	}
-	h.sessions[s] = struct{}{}
 	h.work.Add(1)
 	return true
+}
+
+// add lets Close know of the session.
+func (h *Handler) add(s *session) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.sessions[s] = struct{}{}
 }
 
 func (h *Handler) forget(s *session) {

@@ -216,11 +216,13 @@ func (o *outbox) putUrgent(add func()) {
 	})
 }
 
-// startLocked sees to it that what waits is written.
+// startLocked sees to it that what waits is written. Of more than the kernel holds a
+// socket would not take all at once, and large rows take long to encode: they would keep
+// the flusher from other clients.
 func (o *outbox) startLocked() {
 	switch {
 	case o.writing:
-	case o.raw != nil:
+	case o.raw != nil && o.bytes <= kernelBuffer:
 		o.writing = true
 		o.flusher.add(o)
 	default:

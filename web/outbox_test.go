@@ -196,6 +196,11 @@ func TestPlacesAreGivenBack(t *testing.T) {
 			h.connect = connect(h)
 			server := httptest.NewServer(h)
 			defer server.Close()
+			defer func() {
+				if err := h.Close(context.Background()); err != nil {
+					t.Error(err)
+				}
+			}()
 			c, resp, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(server.URL, "http"), nil)
 			if err != nil {
 				t.Fatal(err)
@@ -218,6 +223,47 @@ func TestPlacesAreGivenBack(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A client builder may send something at once. Close waits for that, and sends the client
+// away after it.
+func TestCloseWaitsForWhoIsJustComing(t *testing.T) {
+	h, err := newHandler(Config{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := make(chan error)
+	h.connect = func(s *session) client {
+		go func() { closed <- h.Close(context.Background()) }()
+		until(t, "the handler closes", h.isClosed)
+		select {
+		case err := <-closed:
+			t.Errorf("Close does not wait: %v", err)
+			go func() { closed <- nil }()
+		case <-time.After(50 * time.Millisecond):
+		}
+		s.out.sendDirect(appendFrame(nil, websocket.TextMessage, []byte("welcome")))
+		return engine{}
+	}
+	server := httptest.NewServer(h)
+	defer server.Close()
+	c, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(server.URL, "http"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, message, err := c.ReadMessage(); err != nil || string(message) != "welcome" {
+		t.Errorf("the client reads %q, %v", message, err)
+	}
+	if _, _, err := c.ReadMessage(); !websocket.IsCloseError(err, websocket.CloseServiceRestart) {
+		t.Errorf("the client reads %v", err)
+	}
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+	if left := h.all(); len(left) > 0 {
+		t.Errorf("%d sessions are left", len(left))
 	}
 }
 

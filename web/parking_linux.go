@@ -56,12 +56,16 @@ func (p *parking) arm(socket int, s *session) error {
 	if p.failed != nil {
 		return p.failed
 	}
-	op := syscall.EPOLL_CTL_MOD
-	if p.sessions[socket] != s { // the kernel has forgotten an earlier one's socket when it was closed
+	op, event := syscall.EPOLL_CTL_MOD, syscall.EpollEvent{Events: said, Fd: int32(socket)} //nolint:gosec // files are numbered with a C int
+	known := p.sessions[socket] == s
+	if !known { // the kernel has forgotten an earlier one's socket when it was closed
 		op = syscall.EPOLL_CTL_ADD
+	}
+	err := syscall.EpollCtl(p.number, op, socket, &event)
+	if err == nil && !known { // else it is tried anew the next time
 		p.sessions[socket], s.socket = s, socket
 	}
-	return os.NewSyscallError("epoll_ctl", syscall.EpollCtl(p.number, op, socket, &syscall.EpollEvent{Events: said, Fd: int32(socket)})) //nolint:gosec // files are numbered with a C int
+	return os.NewSyscallError("epoll_ctl", err)
 }
 
 // openLocked has the runtime wait for the epoll itself, as for any other file.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -203,6 +204,35 @@ func TestWithoutParking(t *testing.T) {
 	l.wantEcho(t, `"and again"`)
 	if n := readers(); n != 1 {
 		t.Errorf("%d goroutines read", n)
+	}
+}
+
+// A session that the kernel does not take, because there are too many, is offered to it
+// anew the next time.
+func TestASessionThatCannotBeParkedMayBeLater(t *testing.T) {
+	p := newParking(canary.Logger(canary.Watch(t)))
+	defer p.close()
+	s := new(session)
+	file, err := os.Open(os.Args[0]) // of which an epoll takes none
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	number := int(file.Fd())
+	if err := p.arm(number, s); !errors.Is(err, syscall.EPERM) {
+		t.Errorf("parking a file says %v", err)
+	}
+	server, _ := sockets(t)
+	raw, err := server.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var armed error
+	err = raw.Control(func(fd uintptr) { // now the same number is that of a socket
+		armed = errors.Join(syscall.Dup3(int(fd), number, syscall.O_CLOEXEC), p.arm(number, s))
+	})
+	if err := errors.Join(err, armed); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -80,7 +80,7 @@ func boundKernelBuffer(conn net.Conn) {
 
 var pingFrame = appendFrame(nil, websocket.PingMessage, nil)
 
-// newSession makes a session of an upgraded connection. begin or turnAway must follow.
+// newSession makes a session of an upgraded connection. begin must follow.
 func newSession(h *Handler, conn *websocket.Conn, reader *bufio.Reader, id identity, remote string) *session {
 	s := &session{
 		handler: h, conn: conn, reader: reader, codec: codecFor(conn.Subprotocol()), identity: id, remote: remote,
@@ -212,17 +212,6 @@ func (s *session) leave() {
 		s.hangUp()
 	}
 	s.wake()
-}
-
-// turnAway ends a session that has not begun, because the handler was closed
-// meanwhile and waits for it no more: so it is told by the goroutine that is here.
-func (s *session) turnAway() {
-	s.client.Close()
-	conn := s.conn.NetConn()
-	if err := conn.SetWriteDeadline(time.Now().Add(closeWait)); err == nil {
-		_, _ = conn.Write(closeFrame(websocket.CloseServiceRestart, "restarting"))
-	}
-	s.hangUp()
 }
 
 func (s *session) isLeaving() bool {
