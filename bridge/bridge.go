@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/entity-sync/entity-sync/internal/crew"
@@ -95,8 +96,9 @@ type Bridge struct {
 	log       *slog.Logger
 	admission admission
 	counts    counts
-	beating   sync.Once // guards the start of the node's beats
-	name      string    // of this node on the bus, different at every start
+	beating   sync.Once    // guards the start of the node's beats
+	name      string       // of this node on the bus, different at every start
+	lost      atomic.Int64 // entity types that have lost the bus
 
 	// ctx ends when the Bridge closes, and with it every fetch.
 	ctx    context.Context

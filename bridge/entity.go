@@ -133,6 +133,7 @@ type entity struct {
 	publish  publisher
 	audit    auditor
 	live     atomic.Bool   // subscribed on the bus
+	lost     atomic.Bool   // was live, and is not any more
 	running  atomic.Int64  // fetches under way
 	failures atomic.Uint64 // fetches failed in a row
 }
@@ -207,15 +208,23 @@ func (e *entity) Live() {
 		b.counts.resyncsJoined.Add(1)
 		b.log.Info("subscribed on the bus", slog.String("entity", string(e.name)), slog.Int("views", n))
 	}
+	if e.lost.Swap(false) && b.lost.Add(-1) == 0 {
+		b.log.Warn("the bus is back") // as loud as the loss
+	}
 }
 
-// Lost implements Listener.
+// Lost implements Listener. It is said of the first entity type: the others nearly
+// always follow.
 func (e *entity) Lost(err error) {
 	e.live.Store(false)
 	e.index.doubtAll(doubtBus)
 	if e.listeners() != nil {
 		return
 	}
-	e.bridge.log.Warn("lost the bus; clients are brought up to date when it is back",
+	level := slog.LevelDebug
+	if !e.lost.Swap(true) && e.bridge.lost.Add(1) == 1 {
+		level = slog.LevelWarn
+	}
+	e.bridge.log.Log(e.bridge.ctx, level, "lost the bus; clients are brought up to date when it is back",
 		slog.String("entity", string(e.name)), slog.Any("error", err))
 }

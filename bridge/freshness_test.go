@@ -43,6 +43,31 @@ func wantStory(t *testing.T, s *screen, when string, want ...string) {
 	}
 }
 
+// However many entity types there are, a bus that is lost is two lines of the log,
+// besides those for whoever looks closer.
+func TestALostBusIsSaidOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var broker membus.Broker
+		n := newNode(t, &broker)
+		for _, entity := range []shared.EntityType{"items", "orders", "people"} {
+			if err := n.Register(entity, fixedRow, bridge.EntityOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 3 {
+			broker.SetDown(true)
+			synctest.Wait()
+			broker.SetDown(false)
+			synctest.Wait()
+		}
+		warnings := strings.Count(n.log.String(), "level=WARN")
+		lost, back := strings.Count(n.log.String(), "level=WARN msg=\"lost the bus"), strings.Count(n.log.String(), "level=WARN msg=\"the bus is back")
+		if warnings != 6 || lost != 3 || back != 3 {
+			t.Errorf("of three losses the log says:\n%s", n.log)
+		}
+	})
+}
+
 // While the bus is lost, and until everything was looked at again, a client that
 // watches something knows that it may be out of date.
 func TestALostBusIsNotHidden(t *testing.T) {

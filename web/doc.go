@@ -1,10 +1,10 @@
 // Package web is the door for clients: the WebSocket upgrade, the sessions, what
 // waits to be written to each, and the wires they speak.
 //
-// A session has a goroutine that reads while its client says something; where it says
-// nothing, on Linux and without TLS, one epoll waits for all such clients. What a socket
-// takes at once is written by a few goroutines for all clients, the rest, and what goes
-// over TLS, by a writer of the client's own, which is alive only while something waits.
-// What waits is at most one update for each key the client watches, so a slow client
-// costs memory in proportion to what it subscribed to, and nobody else waits for it.
+// A session that nothing is said to or by has no goroutine, where the system allows
+// that: it is parked until its client says something (see parking), and what is
+// written to it is written by a few goroutines for all (see flusher), or by a writer
+// of its own while its socket takes no more. What waits is at most one update for
+// each key the client watches, so a slow client costs memory in proportion to what it
+// subscribed to, and nobody else waits for it.
 package web

@@ -26,6 +26,7 @@ type broker struct {
 
 	started    bool                        // the publisher runs
 	live       int                         // subscriptions on it
+	said       int                         // how many failures in a row, of one of them, the log was told last
 	down       time.Time                   // since when live is 0
 	subscribed map[*subscription]time.Time // when each first was
 	listedBy   map[string]bool             // the nsqlookupd that named it in their last answer
@@ -92,9 +93,23 @@ func (b *Bus) subscribed(br *broker, sub *subscription) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	br.live++
+	br.said = 0
 	if _, before := br.subscribed[sub]; !before {
 		br.subscribed[sub] = time.Now()
 	}
+}
+
+// says counts out which failure of a subscription, in a row, is for the log: the 1st,
+// 2nd, 4th, 8th … of the first topic that comes to it. An nsqd is gone for all topics,
+// and may be gone for days.
+func (b *Bus) says(br *broker, failures int) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if failures <= br.said || !isSpared(uint64(failures)) { //nolint:gosec // a count
+		return false
+	}
+	br.said = failures
+	return true
 }
 
 func (b *Bus) unsubscribed(br *broker) {

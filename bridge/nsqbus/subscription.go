@@ -83,8 +83,7 @@ func (s *subscription) run(br *broker) {
 		if !since.IsZero() && time.Since(since) > c.Reconnect {
 			failures = 1
 		}
-		// An nsqd may be gone for days.
-		if isSpared(uint64(failures)) {
+		if s.bus.says(br, failures) {
 			c.Logger.Warn("not subscribed on this nsqd; trying again", slog.String("addr", br.addr),
 				slog.String("topic", s.topic), slog.Int("failures", failures), slog.Any("error", err))
 		}

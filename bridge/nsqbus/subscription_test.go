@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/entity-sync/entity-sync/bridge/nsqbus"
+	"github.com/entity-sync/entity-sync/shared"
 )
 
 // A peer that takes every subscription and drops it at once is tried less and
@@ -37,6 +39,31 @@ func TestAPeerThatDropsSubscriptionsIsTriedLessAndLessOften(t *testing.T) {
 	}
 	if l.live() < 16 {
 		t.Errorf("subscribed %d times in 16 attempts: this test does not test what it says", l.live())
+	}
+}
+
+// An nsqd that is gone is gone for all topics: that is not said for each.
+func TestAnAbsentNSQDIsNotSaidForEachTopic(t *testing.T) {
+	var dialled atomic.Int64
+	fake := newFake(t, func(c net.Conn, _ *bufio.Reader) {
+		dialled.Add(1)
+		c.Close()
+	})
+	logged := &record{}
+	b := openWith(t, nsqbus.Config{Addrs: []string{fake}, Reconnect: 20 * time.Millisecond, Logger: slog.New(logged)})
+	const topics = 8
+	for i := range topics {
+		subscribe(t, b, shared.EntityType(fmt.Sprint("items", i)), &hearing{})
+	}
+	until(t, "each topic was tried 20 times", func() bool { return dialled.Load() > 20*topics })
+	got := logged.values("failures")
+	for i, n := range got {
+		if n != 1<<i {
+			t.Fatalf("logged the failures %v, want the 1st, 2nd, 4th, 8th …, once", got)
+		}
+	}
+	if len(got) < 4 {
+		t.Errorf("logged the failures %v, want at least four", got)
 	}
 }
 

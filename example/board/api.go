@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -33,7 +34,9 @@ func (a *API) Mount(mux *http.ServeMux) {
 	mux.Handle("PATCH /api/items/{id}", a.handler(a.change))
 	mux.Handle("DELETE /api/items/{id}", a.handler(a.delete))
 	// What makes trouble on purpose is for pages of this board alone.
-	mux.Handle("PUT /api/bus", http.NewCrossOriginProtection().Handler(a.handler(a.switchBus)))
+	own := http.NewCrossOriginProtection()
+	own.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.refuse(w, r, errOtherSite) }))
+	mux.Handle("PUT /api/bus", own.Handler(a.handler(a.switchBus)))
 }
 
 // refusal is an error whose text the client may see.
@@ -48,6 +51,7 @@ var (
 	errNoSecret    = refusal{http.StatusUnauthorized, "say who you are: Authorization: Bearer followed by your secret"}
 	errManagerOnly = refusal{http.StatusForbidden, "only a manager may do that; a guest may change quantities"}
 	errNotHere     = refusal{http.StatusForbidden, "the bus is switched on the machine that the board runs on"}
+	errOtherSite   = refusal{http.StatusForbidden, "the bus is switched by the board's own pages"}
 	errNoItem      = refusal{http.StatusNotFound, "there is no such item; somebody may have deleted it"}
 	errNotJSON     = refusal{http.StatusUnsupportedMediaType, "the Content-Type must be application/json"}
 	errTooLarge    = refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("the request is larger than %d bytes", maxBody)}
@@ -135,8 +139,8 @@ func (a *API) delete(r *http.Request, role Role) (int, any, error) {
 }
 
 func (a *API) switchBus(r *http.Request, _ Role) (int, any, error) {
-	from, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil || !from.Addr().Unmap().IsLoopback() {
+	// By its own name, too: another site's may be made to lead here.
+	if !isHere(r.RemoteAddr) || !isHere(r.Host) {
 		return 0, nil, errNotHere
 	}
 	var want busRow
@@ -145,6 +149,15 @@ func (a *API) switchBus(r *http.Request, _ Role) (int, any, error) {
 	}
 	// Half of it done would be worse than all of it for somebody who went away.
 	return http.StatusOK, want, a.bus.Switch(context.WithoutCancel(r.Context()), want.Running)
+}
+
+// isHere reports whether host, perhaps with a port, is the machine that asks.
+func isHere(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.Unmap().IsLoopback()
 }
 
 func (a *API) author(role Role) Author { return Author{Role: role, Node: a.node, At: time.Now()} }

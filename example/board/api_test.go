@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -110,21 +111,22 @@ func TestAPIBusIsGuarded(t *testing.T) {
 	d := startDemo(t, Config{})
 	node := d.Nodes[0]
 	for name, c := range map[string]struct {
-		secret, from string
-		header       http.Header
-		status       int
+		secret, from, host string
+		header             http.Header
+		status             int
 	}{
-		"nobody":          {"", "127.0.0.1:5000", nil, 401},
-		"somebody":        {guestSecret, "127.0.0.1:5000", nil, 200},
-		"over IPv6":       {guestSecret, "[::1]:5000", nil, 200},
-		"another machine": {managerSecret, "192.0.2.1:5000", nil, 403},
-		"another site":    {managerSecret, "127.0.0.1:5000", http.Header{"Origin": {"http://example.org"}}, 403},
-		"a form":          {managerSecret, "127.0.0.1:5000", http.Header{"Content-Type": {"text/plain"}}, 415},
+		"nobody":                       {"", "127.0.0.1:5000", "localhost:8080", nil, 401},
+		"somebody":                     {guestSecret, "127.0.0.1:5000", "localhost:8080", nil, 200},
+		"over IPv6":                    {guestSecret, "[::1]:5000", "[::1]:8080", nil, 200},
+		"another machine":              {managerSecret, "192.0.2.1:5000", "127.0.0.1", nil, 403},
+		"another site":                 {managerSecret, "127.0.0.1:5000", "127.0.0.1:8080", http.Header{"Origin": {"http://example.org"}}, 403},
+		"a site whose name leads here": {managerSecret, "127.0.0.1:5000", "example.org:8080", http.Header{"Origin": {"http://example.org:8080"}}, 403},
+		"a form":                       {managerSecret, "127.0.0.1:5000", "127.0.0.1:8080", http.Header{"Content-Type": {"text/plain"}}, 415},
 	} {
 		t.Run(name, func(t *testing.T) {
 			switchBus(t, node, true)
 			r := httptest.NewRequestWithContext(t.Context(), "PUT", "/api/bus", strings.NewReader(`{"running":false}`))
-			r.RemoteAddr = c.from
+			r.RemoteAddr, r.Host = c.from, c.host
 			r.Header.Set("Content-Type", "application/json")
 			if c.secret != "" {
 				r.Header.Set("Authorization", "Bearer "+c.secret)
@@ -134,6 +136,9 @@ func TestAPIBusIsGuarded(t *testing.T) {
 			node.server.Handler.ServeHTTP(w, r)
 			if w.Code != c.status || d.Broker.Running() != (c.status != 200) {
 				t.Errorf("got %d %q, and the bus runs: %v; want %d", w.Code, w.Body, d.Broker.Running(), c.status)
+			}
+			if !json.Valid(w.Body.Bytes()) {
+				t.Errorf("got %q, which is no JSON", w.Body)
 			}
 		})
 	}

@@ -108,6 +108,47 @@ func testBrowserAddAndDelete(t *testing.T, c Config) {
 	}
 }
 
+// Who is in a hurry and clicks twice adds one item, and deletes one.
+func TestBrowserAddAndDeleteOnce(t *testing.T) {
+	d, manager, guest, id := twoTabs(t, Config{})
+	manager.hold()
+	manager.typeInto(".add [name=name]", "Saucer")
+	manager.click(".add button")
+	manager.click(".add button")
+	manager.until("the request", "held.length > 0")
+	manager.send(0)
+	manager.answer(0)
+	manager.until("that it was added", `document.querySelector("#status").textContent === "“Saucer” was added."`)
+	manager.typeInto(".add [name=name]", "Spoon")
+	manager.click(".add button")
+	manager.send(1)
+	manager.answer(1)
+	guest.until("both", fmt.Sprintf("document.querySelectorAll('#rows tr').length === %d", len(samples)+3))
+
+	manager.click(row(id, ".delete"))
+	manager.click(row(id, ".delete"))
+	manager.send(2)
+	manager.answer(2)
+	manager.until("the item to be gone", find(row(id))+" === null")
+	if got, want := manager.requested(), []string{"POST", "POST", "DELETE"}; !slices.Equal(got, want) {
+		t.Errorf("the page made the requests %v, want %v", got, want)
+	}
+	if manager.is("held.length !== 3") {
+		t.Errorf("the page would make %s requests, want 3", manager.text("held.length"))
+	}
+
+	// What could not be deleted can be tried again.
+	other := addItem(t, d.Nodes[0], "Scale")
+	manager.until("the other item", find(row(other))+" !== null")
+	manager.click("#offline")
+	manager.click(row(other, ".delete"))
+	manager.until("that it cannot be deleted", `document.querySelector("#status.error")?.textContent === "Not deleted: the node cannot be reached."`)
+	manager.click("#offline")
+	manager.click(row(other, ".delete"))
+	manager.send(3)
+	manager.until("the other item to be gone", find(row(other))+" === null")
+}
+
 // What only managers may see is there for everybody, and denied to guests.
 func TestBrowserDeniedRow(t *testing.T) { onEach(t, testBrowserDeniedRow) }
 
@@ -156,6 +197,7 @@ func testBrowserBusStopped(t *testing.T, c Config) {
 	for _, b := range both {
 		b.until("the other item", shows(row(other, ".quantity input"), "10"))
 		b.record()
+		b.recordSwitch("#bus")
 	}
 
 	manager.click("#bus")
@@ -169,7 +211,11 @@ func testBrowserBusStopped(t *testing.T, c Config) {
 	guest.click(row(other, "button[aria-label='One Scale more']"))
 	guest.until("the change, on the node that wrote it", shows(row(other, ".quantity input"), "11")+" && "+confirmed(other))
 	if c.DatabaseURL == "" { // else it is in the outbox, and all is said
-		manager.until("that it is saved, and not known everywhere", `document.querySelector("#status").textContent.startsWith("Saved.")`)
+		manager.until("that it is saved, and not known everywhere", `document.querySelector("#status").textContent.startsWith("Saved. The other node will hear of it")`)
+		guest.until("that on the other node, too", `document.querySelector("#status.waiting") !== null`)
+		manager.typeInto(".add [name=name]", "Spoon")
+		manager.click(".add button")
+		manager.until("that of what is added, too", `document.querySelector("#status").textContent.startsWith("“Spoon” was added. The other node will hear of it")`)
 	}
 
 	guest.click("#bus") // whoever stopped it
@@ -177,8 +223,10 @@ func testBrowserBusStopped(t *testing.T, c Config) {
 		b.until("what was missed", shows(row(id, ".quantity input"), "11")+" && "+shows(row(other, ".quantity input"), "11"))
 		b.until("that all is well", `document.querySelector("#light-text").textContent === "Live" &&
 			document.querySelector("#warning").textContent === "" && !document.querySelector("#bus").checked`)
+		b.until("that nothing waits for the bus", `document.querySelector("#status").textContent === ""`)
 		b.checkRecorded(id, "quantity", "10", "11")
 		b.checkRecorded(other, "quantity", "10", "11")
+		b.checkRecorded("bus", "switch", "false", "true", "false")
 	}
 	manager.click(row(id, "button[aria-label='One Kettle more']"))
 	guest.until("a change as ever", shows(row(id, ".quantity input"), "12"))
@@ -213,6 +261,21 @@ func TestBrowserOffline(t *testing.T) {
 		if strings.Contains(frame, "Scale") {
 			t.Errorf("what the page had was sent again: %s", frame)
 		}
+	}
+}
+
+// Browsers put switches back to what they were when somebody comes back to a page,
+// which begins anew.
+func TestBrowserOfflineAndBack(t *testing.T) {
+	d, _, guest, _ := twoTabs(t, Config{})
+	guest.click("#offline")
+	guest.until("that the page is offline", `document.querySelector("#light").dataset.state === "offline"`)
+	guest.do(chromedp.Evaluate[chromedp.Void]("window.before = true, null"))
+	guest.do(chromedp.Navigate(d.Nodes[1].URL() + "assets/icon.svg"))
+	guest.do(chromedp.Evaluate[chromedp.Void]("setTimeout(() => history.back()), null"))
+	guest.until("the page, made anew", `!window.before && document.querySelectorAll("#rows tr").length > 0`)
+	if guest.is(`document.querySelector("#offline").checked !== (document.querySelector("#light").dataset.state === "offline")`) {
+		t.Errorf("the switch says offline: %s, the page: %s", guest.text(`document.querySelector("#offline").checked`), guest.text(`document.querySelector("#light").dataset.state`))
 	}
 }
 
@@ -384,6 +447,28 @@ func TestBrowserTypingIsNotOverwritten(t *testing.T) {
 	guest.until("the row's quantity, after Escape", shows(field, "11"))
 }
 
+// Somebody deletes the item in whose row somebody else is typing: what was typed is
+// not saved, and the cursor goes on to the nearest row that has a place for it.
+func TestBrowserTypingInWhatIsDeleted(t *testing.T) {
+	d, manager, guest, id := twoTabs(t, Config{})
+	private := addPrivate(t, d.Nodes[0], "Prototype")
+	guest.until("the row that is denied", find(row(private)+".denied")+" !== null")
+	guest.focus(row(id, ".quantity input"))
+	guest.do(chromedp.KeyEvent("42"))
+	manager.click(row(id, ".delete"))
+	guest.until("the item to be gone", find(row(id))+" === null")
+	guest.until("that it was deleted", `document.querySelector("#status").textContent === "“Kettle” was deleted."`)
+	if !guest.is(`document.querySelector("#rows").contains(document.activeElement)`) {
+		t.Error("the focus is lost")
+	}
+	guest.click(row(guest.text(`document.activeElement.closest("tr").dataset.id`), "button.step:last-child"))
+	eventually(t, "a request", func() bool { return len(guest.requested()) > 0 })
+	guest.until("that it was saved", `document.querySelector(".pending") === null`)
+	if got := guest.requested(); len(got) != 1 {
+		t.Errorf("the page made the requests %v, want none for what is deleted", got)
+	}
+}
+
 // What means nothing stays in the field, to be put right.
 func TestBrowserTypingErrors(t *testing.T) {
 	_, manager, guest, id := twoTabs(t, Config{})
@@ -391,6 +476,10 @@ func TestBrowserTypingErrors(t *testing.T) {
 	manager.enter(field, "a lot")
 	manager.until("what is wrong", `document.querySelector("#status.error")?.textContent.includes("“a lot” is not an amount")`)
 	manager.until("which field it is about", find(field)+`.getAttribute("aria-invalid") === "true"`)
+	manager.do(chromedp.KeyEvent(kb.Escape))
+	manager.until("nothing to be wrong any more", `document.querySelector("#status").textContent === "" && `+shows(field, "5.00"))
+	manager.enter(field, "a bit")
+	manager.until("what is wrong", `document.querySelector("#status.error")?.textContent.includes("“a bit” is not an amount")`)
 	manager.enter(field, "9")
 	guest.until("the new price", find(row(id, ".price .text"))+`.textContent === "€9.00"`)
 	manager.until("the error to be gone", `document.querySelector("#status").textContent === "" && `+find(field)+`.ariaInvalid === null`)

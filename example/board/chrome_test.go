@@ -31,6 +31,7 @@ func startBrowser(t *testing.T) context.Context {
 		chromedp.Flag("enable-logging", "stderr"), // what pages write to the console, too
 		chromedp.DisableGPU,
 		chromedp.Flag("disable-quic", true),
+		chromedp.Flag("disable-back-forward-cache", true), // a page that is come back to is made anew
 		chromedp.Flag("disable-component-update", true),
 	)
 	if os.Geteuid() == 0 {
@@ -254,6 +255,22 @@ func (b *tab) record() {
 		} });
 		look();
 	})()`))
+}
+
+// recordSwitch has the tab write down what a switch shows from now on.
+func (b *tab) recordSwitch(selector string) {
+	b.t.Helper()
+	b.do(chromedp.Evaluate[chromedp.Void](`((input) => {
+		window.recorded ??= {};
+		const { get, set } = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "checked");
+		const states = (recorded[input.id + " switch"] = [String(input.checked)]);
+		const look = () => states.at(-1) !== String(get.call(input)) && states.push(String(get.call(input)));
+		input.addEventListener("change", look);
+		Object.defineProperty(input, "checked", { get, set(checked) {
+			set.call(this, checked);
+			look();
+		} });
+	})(` + find(selector) + `)`))
 }
 
 // checkRecorded fails the test unless a cell has shown these texts, and no others,

@@ -19,8 +19,9 @@ type Crew struct {
 	closed bool
 }
 
-// resting is how many goroutines stay.
-const resting = 16
+// resting is how many goroutines stay. Where more are needed at once their work takes
+// its time, so that what it takes to start them does not matter.
+const resting = 4
 
 // Go has f run in a goroutine. It must not be called once Close was.
 func (c *Crew) Go(f func()) {

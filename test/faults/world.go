@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -361,10 +362,16 @@ func (w *world) measure() baseline {
 // extra is what a node may use more than before, for a reason.
 type extra struct{ goroutines, files int }
 
+// kept is what a node keeps once it has had clients: goroutines for the next fetch
+// and the next write, and one, with a file, that waits for parked clients.
+func kept() extra { return extra{goroutines: 4 + runtime.GOMAXPROCS(0) + 1, files: 1} }
+
 // back checks INV6: nobody is connected any more, and the nodes use no more than
 // they did.
 func (w *world) back(b baseline, more extra) {
 	w.t.Helper()
+	more.goroutines += kept().goroutines
+	more.files += kept().files
 	for n, was := range b {
 		allowed := was.Heap + max(was.Heap/50, 1<<20)
 		begin := time.Now()

@@ -1,6 +1,9 @@
 // Changes go over plain HTTP. Of the answer nothing is shown but an error: the new
 // row comes over the socket, here as everywhere else.
 
+/** What to say where an answer is not announced. */
+export const notYet = "The other node will hear of it when NSQ is back.";
+
 export class API {
   #network;
   #secret;

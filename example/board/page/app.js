@@ -2,7 +2,7 @@
 
 import { connect } from "/entity-sync/index.js";
 
-import { API } from "./api.js";
+import { API, notYet } from "./api.js";
 import { Board } from "./board.js";
 import { parseAmount, parseCount, parseText } from "./format.js";
 import { Latency } from "./latency.js";
@@ -38,7 +38,13 @@ function become(role) {
   showRole(role);
   showState(sync.state);
   sync.onState(showState);
-  sync.subscribe("board-bus", "nsqd", ({ row }) => row && (byId("bus").checked = !row.running));
+  let known;
+  sync.subscribe("board-bus", "nsqd", ({ row }) => {
+    if (row && row !== known) { // that the row we have is stale now does not undo a click
+      known = row;
+      byId("bus").checked = !row.running;
+    }
+  });
   board = new Board({ role, sync, api, say, arrived: (item) => latency.arrived(item) });
 }
 
@@ -49,6 +55,9 @@ function showState(state) {
   byId("light-text").textContent = lights[state];
   byId("warning").dataset.state = state;
   byId("warning").textContent = warnings[state] ?? "";
+  if (state === "live" && byId("status").classList.contains("waiting")) {
+    say("");
+  }
   const isConnected = state === "live" || state === "stale";
   if (isConnected !== connected) {
     connected = isConnected;
@@ -56,10 +65,15 @@ function showState(state) {
   }
 }
 
-/** Tells the person something, by screen reader too. */
-function say(text, error = false) {
+/**
+ * Tells the person something, by screen reader too.
+ *
+ * @param {string} text
+ * @param {"" | "error" | "waiting"} [kind]  what waits for NSQ is not said any more when that is back
+ */
+function say(text, kind = "") {
   byId("status").textContent = text;
-  byId("status").classList.toggle("error", error);
+  byId("status").className = `status ${kind}`;
 }
 
 function showRole(role) {
@@ -76,23 +90,34 @@ function showRole(role) {
 // addForm is made for managers only: a guest's page has nothing of it.
 function addForm() {
   const form = byId("add-form").content.cloneNode(true).querySelector("form");
+  let adding = false;
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
+    if (adding) {
+      return; // Enter, twice
+    }
+    adding = true;
     const fields = form.elements;
     try {
       const name = parseText(fields.name.value);
-      await api.add({
+      const { announced } = await api.add({
         name,
         quantity: parseCount(fields.quantity.value || "0"),
         priceCents: parseAmount(fields.price.value || "0"),
         costCents: parseAmount(fields.cost.value || "0"),
         private: fields.private.checked,
       });
-      say(`“${name}” was added.`);
+      if (announced) {
+        say(`“${name}” was added.`);
+      } else {
+        say(`“${name}” was added. ${notYet}`, "waiting");
+      }
       form.reset();
       fields.name.focus();
     } catch (error) {
-      say(`Not added: ${error.message}.`, true);
+      say(`Not added: ${error.message}.`, "error");
+    } finally {
+      adding = false;
     }
   });
   return form;
@@ -106,7 +131,7 @@ byId("bus").addEventListener("change", async ({ target }) => {
     await api.switchBus(!stop);
   } catch (error) {
     target.checked = !stop;
-    say(`The bus is as it was: ${error.message}.`, true);
+    say(`The bus is as it was: ${error.message}.`, "error");
   }
 });
 

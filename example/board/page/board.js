@@ -31,7 +31,7 @@ export class Board {
   // are new are watched, those that are gone are not.
   #receive({ rows, state, error }) {
     if (state === "denied") {
-      this.#page.say(`The list of items is not for us to see: ${error.message}.`, true);
+      this.#page.say(`The list of items is not for us to see: ${error.message}.`, "error");
     }
     if (!rows || rows === this.#members) {
       return;
@@ -68,8 +68,8 @@ export class Board {
 
   #drop(id) {
     const row = this.#rows.get(id);
-    this.#remove(row);
     row.end();
+    this.#remove(row);
     this.#rows.delete(id);
   }
 
@@ -79,8 +79,7 @@ export class Board {
     }
     const name = element.querySelector(".name .field")?.value ?? element.querySelector(".name .text")?.textContent;
     if (element.contains(document.activeElement)) {
-      const next = element.nextElementSibling ?? element.previousElementSibling;
-      next?.querySelector("input, button")?.focus(); // else the keyboard is nowhere
+      neighbour(element)?.focus(); // else the keyboard is nowhere
     }
     element.remove();
     this.#page.say(name ? `“${name}” was deleted.` : "An item was deleted.");
@@ -112,6 +111,15 @@ export class Board {
     byId("units-note").textContent = items.length === 1 ? "of 1 item" : `of ${items.length} items`;
     byId("value").textContent = money(sum((item) => item.quantity * item.priceCents));
   }
+}
+
+/** The first thing to use in the rows after a row, or else before it. */
+function neighbour(element) {
+  const rows = [...element.parentElement.children];
+  const i = rows.indexOf(element);
+  return [...rows.slice(i + 1), ...rows.slice(0, i).reverse()]
+    .map((row) => row.querySelector("input, button"))
+    .find(Boolean); // a row that is denied has none
 }
 
 function heading({ className, heading }) {

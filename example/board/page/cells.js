@@ -50,7 +50,10 @@ export class Field {
   #value;
   #typing = false;
 
-  /** @param {{format, parse, commit: (value) => void, fail: (Error) => void, inputMode?: string}} options */
+  /**
+   * @param {{format, parse, commit: (value) => void, fail: (error: Error) => void, mend: () => void,
+   *   inputMode?: string}} options  mend is called when what failed was given up
+   */
   constructor(options) {
     this.#options = options;
     this.element = make("input", { className: "field", autocomplete: "off", inputMode: options.inputMode ?? "text" });
@@ -86,8 +89,15 @@ export class Field {
     if (event.key === "Enter") {
       this.#commit();
     } else if (event.key === "Escape") {
-      this.#reset();
+      this.#giveUp();
     }
+  }
+
+  #giveUp() {
+    if (this.element.hasAttribute("aria-invalid")) {
+      this.#options.mend();
+    }
+    this.#reset();
   }
 
   // A text that means nothing stays, marked, until it is put right or given up.
@@ -101,7 +111,7 @@ export class Field {
       if (value !== this.#value) {
         this.#options.commit(value); // and shows it
       }
-      this.#reset();
+      this.#giveUp();
     } catch (error) {
       this.element.setAttribute("aria-invalid", "true");
       this.#options.fail(error);

@@ -1,5 +1,6 @@
 // One item: a row of the table, as the person looking may see and edit it.
 
+import { notYet } from "./api.js";
 import { Field, Text, flash, make } from "./cells.js";
 import { amount, money, parseAmount, parseCount, parseText, percent } from "./format.js";
 import { Optimistic } from "./optimistic.js";
@@ -42,7 +43,7 @@ export class Row {
    *
    * @param {{id: string, private: boolean}} member  of the list
    * @param {{role: string, sync: import("/entity-sync/index.js").Sync, api: import("./api.js").API,
-   *   say: (text: string, error?: boolean) => void}} page
+   *   say: (text: string, kind?: "error" | "waiting") => void}} page
    * @param {(row: Row, news?: object) => void} changed  what is shown has changed; news is
    *   a row that has arrived
    */
@@ -71,8 +72,9 @@ export class Row {
     return this.#id;
   }
 
-  /** Watches the item no more. */
+  /** Watches the item no more. It is gone. */
   end() {
+    this.state = "gone";
     this.#end();
   }
 
@@ -114,15 +116,18 @@ export class Row {
   }
 
   async #edit(field, value, change) {
+    if (this.state === "gone") {
+      return; // a field is left, as its row goes
+    }
     this.#say("");
     try {
       const answer = await this.#optimistic.edit({ [field]: value }, () => this.#api.change(this.#id, change));
       if (!answer.announced) {
-        this.#say("Saved. The other node will hear of it when NSQ is back.");
+        this.#say(`Saved. ${notYet}`, "waiting");
       }
     } catch (error) {
       flash(this.#cells[field], "refused");
-      this.#say(`Not saved: ${error.message}.`, true);
+      this.#say(`Not saved: ${error.message}.`, "error");
     }
   }
 
@@ -132,13 +137,16 @@ export class Row {
   }
 
   async #delete() {
+    if (this.element.classList.contains("leaving")) {
+      return; // the second of two clicks
+    }
     this.#say("");
     this.element.classList.add("leaving");
     try {
       await this.#api.delete(this.#id);
     } catch (error) {
       this.element.classList.remove("leaving");
-      this.#say(`Not deleted: ${error.message}.`, true);
+      this.#say(`Not deleted: ${error.message}.`, "error");
     }
   }
 
@@ -148,7 +156,8 @@ export class Row {
     const field = (name, format, parse, inputMode) => new Field({
       format, parse, inputMode,
       commit: (value) => this.#edit(name, value, { [name]: value }),
-      fail: (error) => this.#say(`Not saved: ${error.message}.`, true),
+      fail: (error) => this.#say(`Not saved: ${error.message}.`, "error"),
+      mend: () => this.#say(""),
     });
     const button = (text, className, onclick) => make("button", { type: "button", className, textContent: text, onclick });
 

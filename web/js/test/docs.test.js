@@ -10,7 +10,9 @@ import { fileURLToPath } from "node:url";
 import { StrictMode, createElement as h } from "react";
 import { createRoot } from "react-dom/client";
 import { get } from "svelte/store";
+import * as vue from "vue";
 import esbuild from "esbuild";
+import { entityStore } from "../store.js";
 import { startWorld, until } from "./world.js";
 
 const page = await readFile(new URL("../../../docs/clients.md", import.meta.url), "utf8");
@@ -31,6 +33,7 @@ async function run(t, heading) {
   const before = { WebSocket: globalThis.WebSocket, fetch: globalThis.fetch };
   Object.assign(globalThis, {
     url: world.url,
+    secret: "a token",
     WebSocket: world.WebSocket,
     fetch: (where, ...more) => (where === "/token" ? Promise.resolve(new Response("a token")) : before.fetch(where, ...more)),
   });
@@ -89,6 +92,40 @@ test("Svelte, Vue, Solid", async (t) => {
   await until("the row", () => get(item).row?.name === "hammer");
   assert.equal(get(connection), "live");
   end();
+});
+
+/** What the lines for a framework define, given the framework. */
+function lines(framework, sync, given) {
+  const [, code] = new RegExp(`\n\`\`\`js run in ${framework}\n([^]*?)\n\`\`\``).exec(page);
+  return new Function("sync", "entityStore", ...Object.keys(given), `${code}\nreturn item;`)(sync, entityStore, ...Object.values(given));
+}
+
+test("Vue", async (t) => {
+  const world = await startWorld(t);
+  await world.tell("write", { id: "100", row: { name: "hammer" } });
+  const { shallowRef, onScopeDispose } = vue;
+  const scope = vue.effectScope();
+  const sync = world.connect({ linger: 0 });
+  const item = scope.run(() => lines("Vue", sync, { shallowRef, onScopeDispose }));
+  await until("the row", () => item.value.row?.name === "hammer");
+  scope.stop();
+  await until("nobody watches", () => sync.get("items", "100") === undefined);
+});
+
+test("Solid", async (t) => {
+  const solid = await import("../node_modules/solid-js/dist/solid.js"); // not its build for servers
+  const world = await startWorld(t);
+  await world.tell("write", { id: "100", row: { name: "hammer" } });
+  const sync = world.connect({ linger: 0 });
+  const [item, dispose] = solid.createRoot((dispose) => [lines("Solid", sync, { from: solid.from }), dispose]);
+  await until("the row", () => item()?.row?.name === "hammer");
+  dispose();
+  await until("nobody watches", () => sync.get("items", "100") === undefined);
+});
+
+test("One connection for all tabs", async (t) => {
+  const { theSync } = await run(t, "One connection for all tabs");
+  await until("the connection", () => theSync.state === "live");
 });
 
 test("the size is what the page says", async () => {
