@@ -31,6 +31,10 @@ type Options struct {
 	// NSQAddr joins the nodes. Without it they share a bus in memory.
 	NSQAddr string `json:"-"`
 
+	// QueuePrefix is that of es.Config: systems that share an nsqd need one each, or
+	// a secret that is revoked in one is revoked in all.
+	QueuePrefix string `json:"-"`
+
 	// Addr is where clients connect. Empty means a free port.
 	Addr string `json:"-"`
 
@@ -104,7 +108,8 @@ func New(o Options) (w *World, err error) {
 // StartNode adds a node.
 func (w *World) StartNode() error {
 	c := es.Config{
-		NSQAddr: w.options.NSQAddr, MaxSubscriptions: w.options.MaxSubscriptions, SubscribeRate: w.options.SubscribeRate,
+		NSQAddr: w.options.NSQAddr, QueuePrefix: w.options.QueuePrefix,
+		MaxSubscriptions: w.options.MaxSubscriptions, SubscribeRate: w.options.SubscribeRate,
 		RequireSecret: w.options.Verify, Authorize: w.authorize, OnMessage: w.hear, Logger: w.options.Logger,
 	}
 	if c.NSQAddr == "" {

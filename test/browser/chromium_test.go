@@ -95,14 +95,21 @@ func (b *tab) text(expression string) string {
 	return ask(b, chromedp.Evaluate[string]("String("+expression+")"))
 }
 
-// until waits until an expression is true.
+// until waits until an expression is true. A page that is being left cannot tell, and
+// is asked again.
 func (b *tab) until(what, expression string) {
 	b.t.Helper()
-	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-		if ask(b, chromedp.Evaluate[bool]("Boolean("+expression+")")) {
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	for ; ; time.Sleep(10 * time.Millisecond) {
+		is, err := chromedp.Run(ctx, chromedp.Evaluate[bool]("Boolean("+expression+")"))
+		if err == nil && is {
 			return
 		}
-		if time.Now().After(end) {
+		if ctx.Err() != nil {
+			if err != nil {
+				b.t.Logf("in the browser: %v", err)
+			}
 			b.t.Fatalf("waited in vain: %s\n%s\n%s", what, b.text("JSON.stringify(window.states)"), b.text("JSON.stringify(window.seen)"))
 		}
 	}
