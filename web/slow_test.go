@@ -10,7 +10,6 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -49,14 +48,15 @@ func TestASlowClientThatMakesProgressIsNotCutOff(t *testing.T) {
 			dialer := websocket.Dialer{
 				TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // the test server signs for itself
 				NetDialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+					c, err := new(net.Dialer).DialContext(ctx, network, addr)
+					if err != nil {
+						return nil, err
+					}
 					// What the client's kernel takes in looks like read to the server.
-					d := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
-						return c.Control(func(fd uintptr) {
-							syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 16<<10)
-						})
-					}}
-					c, err := d.DialContext(ctx, network, addr)
-					return slowConn{c, &pause}, err
+					if err := c.(*net.TCPConn).SetReadBuffer(32 << 10); err != nil {
+						return nil, err
+					}
+					return slowConn{c, &pause}, nil
 				},
 			}
 			ws, _, err := dialer.Dial("ws"+strings.TrimPrefix(server.URL, "http"), nil)
@@ -65,7 +65,7 @@ func TestASlowClientThatMakesProgressIsNotCutOff(t *testing.T) {
 			}
 			defer ws.Close()
 			c := &conn{ws, t}
-			pause.Store(int64(90 * time.Millisecond)) // 180 kB a second
+			pause.Store(int64(110 * time.Millisecond)) // 150 kB a second
 			c.subscribe("100")
 			s.untilSubscribed(t, 1)
 			s.notify(t, "100")

@@ -1,0 +1,8 @@
+//go:build !unix
+
+package pgtest
+
+import "syscall"
+
+// unprivileged has PostgreSQL run by whoever runs the test.
+func unprivileged(string) (*syscall.SysProcAttr, error) { return nil, nil }
