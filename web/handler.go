@@ -218,8 +218,9 @@ func (h *Handler) forget(s *session) {
 // Close takes no more clients, tells those there are to go (close code 1012,
 // "service restart") once what waits for them is written, and returns when all
 // are gone. Many are told one after the other, over ten seconds at most and half of
-// what ctx allows, so that they do not come back elsewhere all at once. When ctx ends first the rest are cut off. http.Server's Shutdown
-// does none of this: it does not know of upgraded connections.
+// what ctx allows, so that they do not come back elsewhere all at once. When ctx ends
+// first the rest are cut off. http.Server's Shutdown does none of this: it does not
+// know of upgraded connections.
 func (h *Handler) Close(ctx context.Context) error {
 	defer h.flusher.close()
 	defer h.parking.close()
