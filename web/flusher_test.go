@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -236,6 +237,72 @@ func TestFlusherAgainstManyOutboxes(t *testing.T) {
 	h.flusher.close()
 	if f := h.flusher; f.first != nil || f.last != nil || f.busy != 0 || f.idle != 0 || f.waiting != 0 {
 		t.Errorf("in the end it is %+v", f)
+	}
+}
+
+// turn is a socket that tells of each turn in which something is written to it, and then
+// takes it.
+type turn struct {
+	syscall.RawConn
+	begins func()
+}
+
+func (t turn) Control(f func(uintptr)) error {
+	t.begins()
+	return t.RawConn.Control(f)
+}
+
+// A client for which more has come whenever it is its turn keeps nobody waiting: no more
+// than one turn's worth is written to it before what came for another.
+func TestFlusherIsFair(t *testing.T) {
+	h := &Handler{config: Config{}.withDefaults(), flusher: newFlusher()}
+	h.flusher.most, h.flusher.busy = 1, 1 // it runs below, where nothing is left to chance
+	const others, turns = 3 * flushed, 50
+	u := updates(t, 1)[0]
+
+	var (
+		busy, _ = overSocket(t, h)
+		more    [2 * maxBatch]bridge.Slot
+		waits   [others]func() // has an update wait for one of the others, if none does
+		written int            // to the busy one
+		begun   int            // turns of the busy one
+	)
+	come := func() {
+		for i := range more {
+			busy.out.Push(&more[i], u)
+		}
+		for _, add := range waits {
+			add()
+		}
+	}
+	busy.out.raw = turn{busy.out.raw, func() {
+		written += len(more) - busy.out.updates.Len()
+		if begun++; begun < turns {
+			come()
+		}
+	}}
+	for i := range others {
+		s, _ := overSocket(t, h)
+		var slot bridge.Slot
+		var since int
+		s.out.raw = turn{s.out.raw, func() {
+			if n := written - since; n > maxBatch {
+				t.Errorf("client %d waits for %d updates of another", i, n)
+			}
+		}}
+		waits[i] = func() {
+			if !s.out.writing {
+				since = written
+				s.out.Push(&slot, u)
+			}
+		}
+	}
+
+	come()
+	h.flusher.closed = true // it ends when nothing waits
+	h.flusher.run()
+	if begun < turns {
+		t.Errorf("the busy client had %d turns, want %d", begun, turns)
 	}
 }
 
