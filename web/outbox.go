@@ -168,7 +168,7 @@ func (o *outbox) release() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.held--
-	if o.held == 0 && o.updates.Len() > 0 {
+	if o.waitsLocked() {
 		o.startLocked()
 	}
 }
@@ -303,10 +303,12 @@ func (o *outbox) write(frames net.Buffers) {
 	}
 }
 
-// fail gives up on a client that cannot be written to.
+// fail gives up on a client that cannot be written to, and on what waits for it: else
+// release would try again.
 func (o *outbox) fail() {
 	o.mu.Lock()
-	o.ending, o.writing = true, false
+	o.forgetAllLocked()
+	o.ending, o.writing, o.urgent = true, false, false
 	o.mu.Unlock()
 	o.change.Broadcast()
 	o.session.hangUp()

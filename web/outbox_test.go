@@ -334,6 +334,47 @@ func TestWhatIsHeldIsNotWrittenAtTheEnd(t *testing.T) {
 	}
 }
 
+// Once a client cannot be written to it is not tried again, though something was held.
+func TestNothingIsWrittenAfterAFailure(t *testing.T) {
+	h, err := newHandler(Config{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.flusher.most = 0 // it does nothing by itself
+	u := updates(t, 1)[0]
+	h.connect = func(s *session) client {
+		tries := 0
+		flush := func() {
+			for a := newAttempt(); s.out.writing; tries++ {
+				s.out.flush(a)
+			}
+		}
+		var slot bridge.Slot
+		s.out.hold()
+		s.out.Push(&slot, u)
+		s.out.raw = turn{s.out.raw, s.out.sendPing} // another one comes meanwhile
+		s.out.sendPing()
+		s.out.conn.Close()
+		flush()
+		s.out.release()
+		flush()
+		if tries != 1 || s.out.bytes != 0 || s.out.Drop(&slot) {
+			t.Errorf("after %d tries %d bytes wait", tries, s.out.bytes)
+		}
+		return engine{}
+	}
+	server := httptest.NewServer(h)
+	defer server.Close()
+	c, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(server.URL, "http"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := h.Close(context.Background()); err != nil {
+		t.Error(err)
+	}
+}
+
 // No row of the old secret is written after one of the new one, on either wire.
 func TestNothingIsWrittenWhileTheSecretChanges(t *testing.T) {
 	u := updates(t, 1)[0]
