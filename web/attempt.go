@@ -30,8 +30,7 @@ func newAttempt() *attempt {
 
 // run writes the frames, and returns those that the socket did not take. It goes past
 // the connection's own Write, and RawConn's, which mind a deadline that is over and wait
-// for whoever is writing already: gorilla says goodbye by itself, and may have to wait
-// for room.
+// for whoever is writing already.
 func (a *attempt) run(conn syscall.RawConn, frames net.Buffers) (rest net.Buffers, err error) {
 	defer func() { a.chunk = nil }() // which may be large
 	for len(frames) > 0 {

@@ -101,8 +101,8 @@ func TestAnAttemptAtAClosedSocketFails(t *testing.T) {
 	}
 }
 
-// Another goroutine may be waiting for room in the socket, as gorilla does to say that
-// the protocol was broken. All other clients would wait as well if the flusher did.
+// Another goroutine may be waiting for room in the socket. All other clients would wait
+// as well if the flusher did.
 func TestAnAttemptWaitsForNoOtherWriter(t *testing.T) {
 	server, client := sockets(t)
 	raw, err := server.SyscallConn()

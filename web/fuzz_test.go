@@ -218,7 +218,7 @@ func FuzzFrames(f *testing.F) {
 		}
 		conn := &stranger{sends: bytes.NewReader(sends)}
 		upgrader := websocket.Upgrader{Subprotocols: subprotocols, WriteBufferPool: &sync.Pool{}}
-		ws, reader, err := upgrade(&upgrader, hijacked{nil, conn}, request)
+		ws, below, err := upgrade(&upgrader, hijacked{nil, conn}, request)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -231,7 +231,7 @@ func FuzzFrames(f *testing.F) {
 		if !h.admit(httptest.NewRecorder(), "somewhere") || !h.enter() {
 			t.Fatal("the handler takes nobody")
 		}
-		s := newSession(h, ws, reader, identity{}, "somewhere")
+		s := newSession(h, ws, below, identity{}, "somewhere")
 		h.add(s)
 		s.begin()
 		h.work.Wait()

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -130,7 +129,7 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request, id identity, r
 			h.work.Done()
 		}
 	}()
-	conn, reader, err := upgrade(&h.upgrader, w, r)
+	conn, below, err := upgrade(&h.upgrader, w, r)
 	if err != nil {
 		// gorilla has answered the request, or hung up on a client that talked
 		// before it was let in.
@@ -139,10 +138,10 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request, id identity, r
 		}
 		return false
 	}
-	s, err := h.open(conn, reader, id, remote)
+	s, err := h.open(conn, below, id, remote)
 	if err != nil {
 		h.config.Logger.Error("a client could not be connected", slog.Any("error", err))
-		_ = conn.NetConn().Close()
+		_ = below.Close()
 		return false
 	}
 	h.add(s)
@@ -156,13 +155,13 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request, id identity, r
 
 // open makes a session. The application's client builder, if there is one, is
 // called from here.
-func (h *Handler) open(conn *websocket.Conn, reader *bufio.Reader, id identity, remote string) (s *session, err error) {
+func (h *Handler) open(conn *websocket.Conn, below *upgraded, id identity, remote string) (s *session, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("the client builder panicked: %s", debug.Stack())
 		}
 	}()
-	return newSession(h, conn, reader, id, remote), nil
+	return newSession(h, conn, below, id, remote), nil
 }
 
 // originAllowed decides on the page that asks, and says so in the log when it is

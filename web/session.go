@@ -81,13 +81,14 @@ func boundKernelBuffer(conn net.Conn) {
 var pingFrame = appendFrame(nil, websocket.PingMessage, nil)
 
 // newSession makes a session of an upgraded connection. begin must follow.
-func newSession(h *Handler, conn *websocket.Conn, reader *bufio.Reader, id identity, remote string) *session {
+func newSession(h *Handler, conn *websocket.Conn, below *upgraded, id identity, remote string) *session {
 	s := &session{
-		handler: h, conn: conn, reader: reader, codec: codecFor(conn.Subprotocol()), identity: id, remote: remote,
+		handler: h, conn: conn, reader: below.reader, codec: codecFor(conn.Subprotocol()), identity: id, remote: remote,
 		messages: newPace(h.config.MessageRate), subscribes: newPace(h.config.SubscribeRate),
 	}
-	boundKernelBuffer(conn.NetConn())
-	s.out = newOutbox(conn.NetConn(), s)
+	boundKernelBuffer(below.Conn)
+	s.out = newOutbox(below.Conn, s)
+	below.out = s.out
 	s.client = h.connect(s)
 	conn.SetReadLimit(h.config.MaxMessageBytes)
 	// gorilla's own handlers write to the connection; everything here goes
@@ -115,11 +116,6 @@ func (s *session) end(err error) {
 	if isTimeout(err) && !s.isLeaving() {
 		s.hangUp() // nobody there to say goodbye to
 	}
-	if errors.Is(err, websocket.ErrReadLimit) {
-		// gorilla has said so already, but not of a length that does not fit into
-		// its number. What it has said it does not say again.
-		_ = s.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(websocket.CloseMessageTooBig, ""), time.Now().Add(closeWait))
-	}
 	s.out.end(farewell(err))
 	if !s.isLeaving() {
 		s.client.Close() // takes back what waits: there is nobody to read it
@@ -134,7 +130,7 @@ func (s *session) end(err error) {
 	}
 	s.mu.Unlock()
 	if !websocket.IsCloseError(err, websocket.CloseAbnormalClosure) {
-		linger(s.conn.NetConn())
+		linger(s.out.conn)
 	}
 	s.hangUp()
 }
@@ -222,13 +218,13 @@ func (s *session) isLeaving() bool {
 
 // hangUp ends the connection without a word. It may be called more than once.
 func (s *session) hangUp() {
-	_ = s.conn.NetConn().Close()
+	_ = s.out.conn.Close()
 	s.wake()
 }
 
 // farewell returns the close frame that answers the error with which reading
 // ended, or nil where there is nothing to say, or gorilla has said it already: that
-// the protocol was broken, or a message too large.
+// the protocol was broken.
 func farewell(err error) []byte {
 	var closed *websocket.CloseError
 	switch {
@@ -236,6 +232,8 @@ func farewell(err error) []byte {
 		return closeFrame(websocket.CloseUnsupportedData, "text messages only")
 	case errors.Is(err, errNotUTF8):
 		return closeFrame(websocket.CloseInvalidFramePayloadData, "not UTF-8")
+	case errors.Is(err, websocket.ErrReadLimit): // gorilla says so of most lengths
+		return closeFrame(websocket.CloseMessageTooBig, "")
 	case errors.Is(err, errEnded):
 		return closeFrame(websocket.CloseInternalServerErr, "")
 	case errors.As(err, &closed) && closed.Code != websocket.CloseAbnormalClosure:

@@ -2,8 +2,10 @@ package web
 
 import (
 	"bufio"
+	"bytes"
 	"net"
 	"net/http"
+	"time"
 
 	"github.com/gorilla/websocket"
 )
@@ -13,18 +15,39 @@ import (
 // of 256 bytes or less.
 const readBuffer = 288
 
-// upgrade is gorilla's Upgrade, but says with what the connection is read, so that a
-// session can see whether there is more to read already, and what comes next.
-func upgrade(u *websocket.Upgrader, w http.ResponseWriter, r *http.Request) (*websocket.Conn, *bufio.Reader, error) {
+// upgrade is gorilla's Upgrade, but says on what the session is to go on.
+func upgrade(u *websocket.Upgrader, w http.ResponseWriter, r *http.Request) (*websocket.Conn, *upgraded, error) {
 	h := &hijacker{ResponseWriter: w}
 	conn, err := u.Upgrade(h, r, nil)
-	return conn, h.reader, err
+	return conn, h.conn, err
 }
+
+// upgraded is the connection that gorilla has. The session writes to the one in it, and
+// takes its reader, to see whether there is more to read already, and what comes next.
+type upgraded struct {
+	net.Conn
+	reader *bufio.Reader
+	out    *outbox // the session's; nil before there is one
+}
+
+// Write writes the answer to the upgrade. What gorilla writes after that are farewells
+// of its own: that the protocol was broken, or a message too large. The outbox may be in
+// the midst of a frame, and writes them when it is their turn.
+func (c *upgraded) Write(b []byte) (int, error) {
+	if c.out == nil {
+		return c.Conn.Write(b)
+	}
+	c.out.end(bytes.Clone(b))
+	return len(b), nil
+}
+
+// SetWriteDeadline does nothing: it would cut short what the outbox is writing.
+func (c *upgraded) SetWriteDeadline(time.Time) error { return nil }
 
 // hijacker hands over the connection with a small reader in place of the server's.
 type hijacker struct {
 	http.ResponseWriter
-	reader *bufio.Reader
+	conn *upgraded
 }
 
 // Hijack implements http.Hijacker.
@@ -33,6 +56,6 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil || rw.Reader.Buffered() > 0 { // the client talks too early: it is refused
 		return conn, rw, err
 	}
-	h.reader = bufio.NewReaderSize(conn, readBuffer)
-	return conn, bufio.NewReadWriter(h.reader, rw.Writer), nil
+	h.conn = &upgraded{Conn: conn, reader: bufio.NewReaderSize(conn, readBuffer)}
+	return h.conn, bufio.NewReadWriter(h.conn.reader, rw.Writer), nil
 }
