@@ -60,6 +60,23 @@ func BenchmarkFanOut(b *testing.B) {
 	}
 }
 
+// BenchmarkChange is one change of a key that one client alone watches, all the way
+// from the call to the push, each after the one before: what a lone change costs.
+func BenchmarkChange(b *testing.B) {
+	n := newNode(b, &membus.Broker{})
+	n.register(b, fixedRow, bridge.EntityOptions{})
+	sink := &counter{done: make(chan struct{}, 1), want: 1}
+	if err := n.NewClient(sink, bridge.ClientOptions{}).Subscribe(key, bridge.SubscribeOptions{}); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		sink.pushes = 0
+		n.notify(b, key)
+		<-sink.done
+	}
+}
+
 // BenchmarkNotifyUnwatched is a change of a key that nobody here watches, as it
 // arrives from the bus, with many other keys watched.
 func BenchmarkNotifyUnwatched(b *testing.B) {
