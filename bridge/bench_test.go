@@ -72,7 +72,9 @@ func BenchmarkChange(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		sink.pushes = 0
-		n.notify(b, key)
+		if err := n.Notify(context.Background(), key); err != nil {
+			b.Fatal(err)
+		}
 		<-sink.done
 	}
 }
