@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/entity-sync/entity-sync/internal/deadline"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -49,12 +50,13 @@ func (c *change) alone(ctx context.Context, timeout time.Duration) bool {
 	if !p.begin() {
 		return false
 	}
-	defer p.end()
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
+	defer p.end() //nolint:contextcheck // what others announce has its own time
+	bounded := deadline.After(ctx, timeout)
+	defer bounded.Cancel()
 	var own batch
 	own.add(c.ids)
-	if c.err = p.send(ctx, own.ids); c.err != nil && ctx.Err() != nil {
+	c.err = p.send(bounded, own.ids) //nolint:contextcheck // bounded ends with ctx
+	if c.err != nil && bounded.Err() != nil {
 		c.err = fmt.Errorf("%w: %w", shared.ErrUnavailable, c.err)
 	}
 	return true
@@ -182,8 +184,8 @@ func (p *publisher) work() {
 }
 
 func (p *publisher) sendInTime(ids []string) error {
-	ctx, cancel := context.WithTimeout(p.entity.bridge.ctx, p.entity.bridge.config.PublishTimeout)
-	defer cancel()
+	ctx := deadline.After(p.entity.bridge.ctx, p.entity.bridge.config.PublishTimeout)
+	defer ctx.Cancel()
 	return p.send(ctx, ids)
 }
 
