@@ -110,9 +110,9 @@ func (e *entity) judge(job fetchJob, result shared.Result) outcome {
 	switch {
 	case err == nil:
 	case errors.Is(err, shared.ErrNotFound):
-		return outcome{update: newUpdate(key, KindDeleted, job.view.scope, result)}
+		return outcome{update: newUpdate(key, KindDeleted, job.view.scope(), result)}
 	case errors.Is(err, shared.ErrForbidden):
-		return outcome{update: newUpdate(key, KindForbidden, job.view.scope, shared.Result{})}
+		return outcome{update: newUpdate(key, KindForbidden, job.view.scope(), shared.Result{})}
 	default:
 		return outcome{err: redact(err.Error(), job.secret.Reveal())}
 	}
@@ -126,7 +126,7 @@ func (e *entity) judge(job fetchJob, result shared.Result) outcome {
 			return outcome{err: "the fetch handler returned a row that is not UTF-8 text"}
 		}
 	}
-	return outcome{update: newUpdate(key, KindRows, job.view.scope, result)}
+	return outcome{update: newUpdate(key, KindRows, job.view.scope(), result)}
 }
 
 func allFailed(jobs []fetchJob, o outcome) []outcome {

@@ -5,6 +5,7 @@ import (
 	"math"
 	"sync"
 
+	"github.com/entity-sync/entity-sync/internal/compact"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -23,7 +24,7 @@ type index struct {
 
 type shard struct {
 	mu   sync.Mutex
-	keys map[string]keyViews
+	keys compact.Set[string, keyViews]
 }
 
 func (x *index) init(ent *entity) {
@@ -40,8 +41,8 @@ func (x *index) mark(id string, c cause) {
 	sh := x.shard(id)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	k, watched := sh.keys[id]
-	if !watched {
+	k := sh.keys.Get(id)
+	if k.first == nil {
 		return
 	}
 	queue := &x.entity.queue
@@ -83,7 +84,7 @@ func (sh *shard) markAll(c cause, number uint64) (n int) {
 func (sh *shard) each(f func(*view)) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	for _, k := range sh.keys {
+	for k := range sh.keys.All() {
 		k.each(f)
 	}
 }
@@ -125,23 +126,20 @@ func (x *index) move(sub *subscription, s scope, secret shared.Secret) {
 }
 
 func (x *index) joinLocked(sh *shard, sub *subscription, id string, s scope, from baggage) {
-	k, watched := sh.keys[id]
+	k := sh.keys.Get(id)
 	counts := &x.entity.bridge.counts
 	v := k.find(s)
 	if v == nil {
-		v = &view{id: id, scope: s, entity: x.entity, forAll: counts.sequence.Add(1)}
+		v = &view{id: id, secret: s.value, shared: s.shared, entity: x.entity, forAll: counts.sequence.Add(1)}
 		if !x.entity.live.Load() {
 			v.doubt = doubtBus
 		}
-		k.add(v)
-		if sh.keys == nil {
-			sh.keys = make(map[string]keyViews)
-		}
-		sh.keys[id] = k
 		counts.views.Add(1)
-		if !watched {
+		if k.first == nil {
 			counts.keys.Add(1)
 		}
+		k.add(v)
+		sh.keys.Put(k)
 	}
 	v.join(sub, from)
 }
@@ -170,16 +168,16 @@ func (x *index) removeUnused(v *view) {
 
 // removeLocked takes v out, if it is not yet.
 func (x *index) removeLocked(sh *shard, v *view) {
-	k := sh.keys[v.id]
-	if k.find(v.scope) != v {
+	k := sh.keys.Get(v.id)
+	if k.find(v.scope()) != v {
 		return
 	}
 	counts := &x.entity.bridge.counts
 	counts.views.Add(-1)
 	if k.remove(v); k.first != nil {
-		sh.keys[v.id] = k
+		sh.keys.Put(k)
 		return
 	}
-	delete(sh.keys, v.id)
+	sh.keys.Delete(v.id)
 	counts.keys.Add(-1)
 }

@@ -48,7 +48,7 @@ const (
 // only the others need is in their errand.
 type view struct {
 	id     string
-	scope  scope
+	secret shared.Secret // its scope's value
 	entity *entity
 
 	mu       sync.Mutex // taken after the shard's lock, before an entity's queue and a client's outbox
@@ -58,8 +58,9 @@ type view struct {
 	revision int64   // of the newest result handed out, if it had one
 	errand   *errand // nil while the view is idle
 
-	place int32 // among the key's other views; guarded by the shard's lock
-	lane  lane  // in which it waits to be fetched; guarded by the queue's lock
+	others *viewSet // of the key, where it is the first of them; guarded by the shard's lock
+	shared bool     // whether its scope is
+	lane   lane     // in which it waits to be fetched; guarded by the queue's lock
 
 	// Guarded by mu, too.
 	state viewState
@@ -82,6 +83,8 @@ type errand struct {
 func (v *view) key() shared.EntityKey {
 	return shared.EntityKey{Entity: v.entity.name, ID: v.id}
 }
+
+func (v *view) scope() scope { return scope{shared: v.shared, value: v.secret} }
 
 // errandLocked returns the view's errand, which begins if it has none.
 func (v *view) errandLocked() *errand {

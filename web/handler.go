@@ -33,6 +33,7 @@ type Handler struct {
 	orders    orders
 	flusher   *flusher
 	parking   *parking
+	alarm     alarm
 	logs      *rate.Limiter // of what clients decide how often it is logged
 
 	mu       sync.Mutex
@@ -223,6 +224,7 @@ func (h *Handler) forget(s *session) {
 func (h *Handler) Close(ctx context.Context) error {
 	defer h.flusher.close()
 	defer h.parking.close()
+	defer h.alarm.close()
 	drain(ctx, h.close())
 	err := wait.For(ctx, &h.work)
 	h.cancel()

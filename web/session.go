@@ -27,7 +27,8 @@ type session struct {
 	out     *outbox
 	remote  string // where the client is
 
-	socket int // of a session that was ever parked, its number; guarded by the parking's lock
+	socket int        // of a session that was ever parked, its number; guarded by the parking's lock
+	alarm  alarmPlace // for the next ping, or the end of the wait for an answer; guarded by the handler's alarm
 
 	// Of the reading goroutine.
 	complaints int // messages that made no sense
@@ -36,7 +37,6 @@ type session struct {
 
 	mu       sync.Mutex // guards what follows
 	identity identity
-	alive    *time.Timer // for the next ping, or the end of the wait for an answer
 	nextPing time.Time
 	silent   time.Time   // when the client counts as gone, unless it is heard of before
 	parked   bool        // there is no goroutine that reads, until wake
@@ -46,7 +46,7 @@ type session struct {
 	leaving  bool        // told to go away
 
 	endOfMessage time.Time // when the next part of the message that is being read must be there; zero between two
-	ended        bool      // no timer starts any more
+	ended        bool      // no timer starts any more, and no alarm is set
 }
 
 // client is the engine's end of a session: a *bridge.Client, or functions.
@@ -102,7 +102,7 @@ func newSession(h *Handler, conn *websocket.Conn, reader *bufio.Reader, id ident
 func (s *session) begin() {
 	s.mu.Lock()
 	s.nextPing = time.Now().Add(s.handler.config.PingInterval)
-	s.alive = time.AfterFunc(s.handler.config.PingInterval, s.askAlive)
+	s.handler.alarm.ring(s, s.nextPing)
 	s.scheduleExpiryLocked()
 	s.mu.Unlock()
 	if err := s.heard(); err != nil || !s.park() {
@@ -128,7 +128,7 @@ func (s *session) end(err error) {
 	s.client.Close()
 	s.mu.Lock()
 	s.ended = true
-	s.alive.Stop()
+	s.handler.alarm.stop(s)
 	if s.expiry != nil {
 		s.expiry.Stop()
 	}
@@ -185,7 +185,7 @@ func (s *session) askAlive() {
 		if !gone && s.silent.Before(next) {
 			next = s.silent
 		}
-		s.alive.Reset(next.Sub(now))
+		s.handler.alarm.ring(s, next)
 	}
 	s.mu.Unlock()
 	if ask {
