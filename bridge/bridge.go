@@ -109,7 +109,7 @@ type Bridge struct {
 	closed   bool
 	crew     crew.Crew // workers, and clients' pumps
 
-	announcing sync.WaitGroup // those of them that publish
+	announcing sync.WaitGroup // those that publish: some of them, and callers of Notify
 }
 
 // New returns a Bridge on the given bus.
@@ -249,15 +249,13 @@ func (b *Bridge) Notify(ctx context.Context, keys ...shared.EntityKey) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("notifying of changes: %w", err)
 	}
-	timeout := time.NewTimer(b.config.PublishTimeout) // a context of its own would cost more than all the rest
-	defer timeout.Stop()
 	changes, errs := b.changesOf(keys)
-	for i := range changes {
-		changes[i].announce()
+	if len(changes) != 1 || !changes[0].alone(ctx, b.config.PublishTimeout) {
+		together(ctx, changes, b.config.PublishTimeout)
 	}
 	for _, c := range changes {
-		if err := c.wait(ctx, timeout); err != nil {
-			errs = append(errs, fmt.Errorf("notifying of a change of %q: %w", c.entity.name, err))
+		if c.err != nil {
+			errs = append(errs, fmt.Errorf("notifying of a change of %q: %w", c.entity.name, c.err))
 		}
 	}
 	return errors.Join(errs...)
@@ -317,6 +315,18 @@ func (b *Bridge) start(owner *sync.WaitGroup, work func()) bool {
 			work()
 		})
 	}
+	return true
+}
+
+// startAnnouncing has Close wait until announcing.Done is called. It returns false
+// when the Bridge is closed.
+func (b *Bridge) startAnnouncing() bool {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	if b.closed {
+		return false
+	}
+	b.announcing.Add(1)
 	return true
 }
 

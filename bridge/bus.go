@@ -14,7 +14,8 @@ import (
 type Bus interface {
 	// Publish hands body to every node that subscribed to entity, this one
 	// included. It returns nil once a broker has acknowledged it, and an error
-	// no later than ctx ends; the body may have got through all the same. The
+	// no later than ctx ends; the body may have got through all the same. ctx may
+	// be that of one call of Notify: when it ends no other publication fails. The
 	// caller does not change body afterwards.
 	Publish(ctx context.Context, entity shared.EntityType, body []byte) error
 

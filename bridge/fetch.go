@@ -15,6 +15,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/entity-sync/entity-sync/internal/deadline"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -80,8 +81,8 @@ func (e *entity) settle(job fetchJob, o outcome) {
 // late results are discarded. The errors it returns are the application's code
 // as well, so they are looked at in here.
 func (e *entity) call(jobs []fetchJob) (outcomes []outcome) {
-	ctx, cancel := context.WithTimeout(e.bridge.ctx, e.options.Timeout)
-	defer cancel()
+	ctx := deadline.After(e.bridge.ctx, e.options.Timeout)
+	defer ctx.Cancel()
 	defer func() {
 		if r := recover(); r != nil {
 			outcomes = allFailed(jobs, outcome{err: "the fetch handler panicked: " + describePanic(r), stack: debug.Stack()})

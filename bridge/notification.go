@@ -44,9 +44,16 @@ func newNotification(entity shared.EntityType, ids []string) (note notification,
 	return notification{Entity: entity, IDs: ids[:n]}, ids[n:]
 }
 
-// encode leaves '<', '>' and '&' as they are, which no bus cares about: escaped
-// they would take six bytes each.
 func (n notification) encode() ([]byte, error) {
+	if body, plain := encodePlain(n); plain {
+		return body, nil
+	}
+	return n.encodeAny()
+}
+
+// encodeAny leaves '<', '>' and '&' as they are, which no bus cares about: escaped
+// they would take six bytes each.
+func (n notification) encodeAny() ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)

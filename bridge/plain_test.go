@@ -1,10 +1,13 @@
 package bridge
 
 import (
+	"bytes"
 	"encoding/json"
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/entity-sync/entity-sync/shared"
 )
 
 // FuzzDecodePlain: what is read as plain reads the same with encoding/json.
@@ -33,6 +36,34 @@ func FuzzDecodePlain(f *testing.F) {
 	})
 }
 
+// FuzzEncodePlain: what is written as plain is what encoding/json writes.
+func FuzzEncodePlain(f *testing.F) {
+	f.Add("items", "100", "", "7QWXW5XGBQYOYC7RKN7SRIYJNA", uint64(7))
+	f.Add("items", "", "1\n2,3", "A", uint64(1)<<63)
+	f.Add("items", "", "1\n\n", "A", uint64(1))
+	f.Add("items", "", "", "A", uint64(20))
+	for _, text := range []string{"a <b> & c", "~!", "é", `"`, `\`, "\t", "\x7f", "\xff", "\u2028"} {
+		f.Add("items", text, "", "", uint64(0))
+		f.Add(text, "", text+"\n"+text, text, uint64(0))
+	}
+	f.Fuzz(func(t *testing.T, entity, id, ids, from string, seq uint64) {
+		note := notification{Entity: shared.EntityType(entity), ID: id, From: from, Seq: seq}
+		if ids != "" {
+			note.IDs = strings.Split(ids, "\n")
+		}
+		got, plain := encodePlain(note)
+		if !plain {
+			return
+		}
+		if want, err := note.encodeAny(); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%+v is written as %s, and with encoding/json as %s, %v", note, got, want, err)
+		}
+		if len(got) > note.room() {
+			t.Errorf("%+v takes %d bytes, and has room for %d", note, len(got), note.room())
+		}
+	})
+}
+
 // What nodes say is plain, or else reading it plainly would be for nothing.
 func TestWhatNodesSayIsPlain(t *testing.T) {
 	for what, note := range map[string]notification{
@@ -41,9 +72,9 @@ func TestWhatNodesSayIsPlain(t *testing.T) {
 		"a beat":       {Entity: "items", From: "A", Seq: 20},
 		"another's":    {Entity: "items", ID: "100"},
 	} {
-		body, err := note.encode()
-		if err != nil {
-			t.Fatal(err)
+		body, plain := encodePlain(note)
+		if !plain {
+			t.Errorf("%s is not written plainly", what)
 		}
 		if got, plain := decodePlain(string(body)); !plain || !reflect.DeepEqual(got, note) {
 			t.Errorf("%s: %s reads as %+v, %v", what, body, got, plain)

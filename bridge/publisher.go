@@ -7,19 +7,21 @@ import (
 	"sync"
 	"time"
 
+	"github.com/entity-sync/entity-sync/internal/deadline"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
 // publisher announces one entity type's changes. One message is under way at a
-// time: the first key goes out at once, and what piles up meanwhile goes out
-// together, each key once. So an idle system adds no wait, and a storm on one key
-// costs a message for each acknowledgement, not for each call.
+// time: a call that finds none publishes its keys itself, and what piles up
+// meanwhile goes out together, each key once, from a worker. So an idle system adds
+// no wait, and a storm on one key costs a message for each acknowledgement, not for
+// each call.
 type publisher struct {
 	entity *entity
 
 	mu      sync.Mutex
 	waiting *batch // what the next message takes; nil when nothing waits
-	busy    bool   // a worker is publishing
+	busy    bool   // a call or a worker is publishing
 	seq     uint64 // number of the last message given to the bus
 	closed  bool
 }
@@ -37,25 +39,80 @@ type change struct {
 	entity *entity
 	ids    []string
 	batch  *batch // that carries them
-	err    error  // why none does
+	err    error  // the outcome
 }
 
-func (c *change) announce() { c.batch, c.err = c.entity.publish.add(c.ids) }
-
-// wait returns when a message that carries the change was acknowledged or has
-// failed, or when ctx or the time is up.
-func (c *change) wait(ctx context.Context, timeout *time.Timer) error {
-	if c.err != nil {
-		return c.err
+// alone publishes the change from here, in messages of its own, no longer than ctx
+// and the time allow. It returns false, having done nothing, where others of the
+// type are being published.
+func (c *change) alone(ctx context.Context, timeout time.Duration) bool {
+	p := &c.entity.publish
+	if !p.begin() {
+		return false
 	}
+	defer p.end() //nolint:contextcheck // what others announce has its own time
+	bounded := deadline.After(ctx, timeout)
+	defer bounded.Cancel()
+	var own batch
+	own.add(c.ids)
+	c.err = p.send(bounded, own.ids) //nolint:contextcheck // bounded ends with ctx
+	if c.err != nil && bounded.Err() != nil {
+		c.err = fmt.Errorf("%w: %w", shared.ErrUnavailable, c.err)
+	}
+	return true
+}
+
+// together publishes the changes with what others announce, and returns when the
+// messages that carry them were acknowledged or have failed, or when ctx or the time
+// is up.
+func together(ctx context.Context, changes []change, timeout time.Duration) {
+	timer := time.NewTimer(timeout) // a context of its own would cost more than all the rest
+	defer timer.Stop()
+	for i := range changes {
+		c := &changes[i]
+		c.batch, c.err = c.entity.publish.add(c.ids)
+	}
+	for i := range changes {
+		if changes[i].err == nil {
+			changes[i].err = changes[i].batch.wait(ctx, timer)
+		}
+	}
+}
+
+func (b *batch) wait(ctx context.Context, timer *time.Timer) error {
 	select {
-	case <-c.batch.done:
-		return c.batch.err
+	case <-b.done:
+		return b.err
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", shared.ErrUnavailable, ctx.Err())
-	case <-timeout.C:
-		timeout.Reset(0) // for what else is waited for
+	case <-timer.C:
+		timer.Reset(0) // for what else is waited for
 		return fmt.Errorf("%w: %w", shared.ErrUnavailable, context.DeadlineExceeded)
+	}
+}
+
+// begin makes the caller the one that publishes, until it calls end. It returns
+// false where somebody is already, or the Bridge is closed.
+func (p *publisher) begin() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.busy || !p.entity.bridge.startAnnouncing() {
+		return false
+	}
+	p.busy = true
+	return true
+}
+
+// end leaves what has piled up to a worker: the caller has its own to do.
+func (p *publisher) end() {
+	b := p.entity.bridge
+	defer b.announcing.Done()
+	p.mu.Lock()
+	more := p.waiting != nil
+	p.busy = more
+	p.mu.Unlock()
+	if more && !b.start(&b.announcing, p.work) {
+		p.work() // the Bridge is closing, and waits for this
 	}
 }
 
@@ -87,6 +144,10 @@ func (p *publisher) close() {
 }
 
 func (b *batch) add(ids []string) {
+	if len(b.ids) == 0 && len(ids) == 1 {
+		b.ids = ids
+		return
+	}
 	if b.has == nil && len(b.ids)+len(ids) > 1 {
 		b.has = make(map[string]struct{}, len(b.ids)+len(ids))
 		for _, id := range b.ids {
@@ -116,25 +177,28 @@ func (p *publisher) next() *batch {
 
 func (p *publisher) work() {
 	for b := p.next(); b != nil; b = p.next() {
-		if b.err = p.send(b.ids); b.err != nil {
-			// This node's own clients need no bus.
-			for _, id := range b.ids {
-				p.entity.changed(shared.EntityKey{Entity: p.entity.name, ID: id})
-			}
-		}
+		b.err = p.sendInTime(b.ids)
 		close(b.done)
 		runtime.Gosched() // those who were told and go on at once are in the next message, not in the one after it
 	}
 }
 
+func (p *publisher) sendInTime(ids []string) error {
+	ctx := deadline.After(p.entity.bridge.ctx, p.entity.bridge.config.PublishTimeout)
+	defer ctx.Cancel()
+	return p.send(ctx, ids)
+}
+
 // send publishes the ids in as few messages as their size allows.
-func (p *publisher) send(ids []string) error {
-	ctx, cancel := context.WithTimeout(p.entity.bridge.ctx, p.entity.bridge.config.PublishTimeout)
-	defer cancel()
-	for len(ids) > 0 {
+func (p *publisher) send(ctx context.Context, ids []string) error {
+	for rest := ids; len(rest) > 0; {
 		var note notification
-		note, ids = newNotification(p.entity.name, ids)
+		note, rest = newNotification(p.entity.name, rest)
 		if err := p.sendOne(ctx, note); err != nil {
+			// This node's own clients need no bus.
+			for _, id := range ids {
+				p.entity.changed(shared.EntityKey{Entity: p.entity.name, ID: id})
+			}
 			return err
 		}
 	}

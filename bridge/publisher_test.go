@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -158,6 +159,80 @@ func TestACallersDeadlineIsItsOwn(t *testing.T) {
 	})
 }
 
+// A call that publishes its own keys and is given up fails nobody who came meanwhile;
+// what it announced is fetched for this node's clients all the same.
+func TestACallThatIsGivenUpFailsNobodyElse(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		b, bus := newSlowNode(t, time.Minute)
+		if err := b.NewClient(new(counter), bridge.ClientOptions{}).Subscribe(key, bridge.SubscribeOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		before := b.Stats().Fetches
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		hurried := make(chan error)
+		go func() { hurried <- b.Notify(ctx, key) }()
+		synctest.Wait()
+		patient := make(chan error)
+		go func() { patient <- b.Notify(t.Context(), shared.EntityKey{Entity: items, ID: "200"}) }()
+		begin := time.Now()
+		err := <-hurried
+		if took := time.Since(begin); took != 100*time.Millisecond || !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, shared.ErrUnavailable) {
+			t.Errorf("the hurried call returned %v after %v, want ErrUnavailable after 100ms", err, took)
+		}
+		if err := <-patient; err != nil || bus.count() != 2 {
+			t.Errorf("the patient call returned %v after %d messages", err, bus.count())
+		}
+		if got := b.Stats().Fetches; got != before+1 {
+			t.Errorf("%d fetches of what could not be announced, want 1", got-before)
+		}
+	})
+}
+
+func TestAKeyNamedTwiceInACallIsAnnouncedOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		b, bus := newSlowNode(t, time.Minute)
+		other := shared.EntityKey{Entity: items, ID: "200"}
+		if err := b.Notify(t.Context(), key, other, key); err != nil {
+			t.Fatal(err)
+		}
+		if got := b.Stats().Notified; got != 2 {
+			t.Errorf("%d keys in %q, want 2", got, bus.bodies)
+		}
+	})
+}
+
+// endingBus ends the goroutine of who publishes first.
+type endingBus struct {
+	bridge.Bus
+	first sync.Once
+}
+
+func (e *endingBus) Publish(ctx context.Context, entity shared.EntityType, body []byte) error {
+	e.first.Do(runtime.Goexit)
+	return e.Bus.Publish(ctx, entity, body)
+}
+
+func TestABusThatEndsTheCallersGoroutineEndsNothingElse(t *testing.T) {
+	b, err := bridge.New(bridge.Config{Bus: &endingBus{Bus: new(membus.Broker).NewNode()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Register(items, new(table).fetch, bridge.EntityOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	var ended sync.WaitGroup
+	ended.Go(func() { t.Errorf("Notify returned %v", b.Notify(context.Background(), key)) })
+	ended.Wait()
+	if err := b.Notify(context.Background(), key); err != nil {
+		t.Error(err)
+	}
+	if err := b.Close(context.Background()); err != nil {
+		t.Error(err)
+	}
+}
+
 // stuckBus acknowledges nothing.
 type stuckBus struct{ bridge.Bus }
 
@@ -204,11 +279,19 @@ func TestCloseWaitsForNotificationsUnderWay(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		b, _ := newSlowNode(t, time.Minute)
 		done := make(chan error)
-		go func() { done <- b.Notify(t.Context(), key) }()
-		synctest.Wait()
-		go b.Close(t.Context())
-		if err := <-done; err != nil {
-			t.Errorf("a notification under way when the node closed: %v", err)
+		for range 2 { // the second waits for the first
+			go func() { done <- b.Notify(t.Context(), key) }()
+			synctest.Wait()
+		}
+		closed := make(chan error)
+		go func() { closed <- b.Close(t.Context()) }()
+		for range 2 {
+			if err := <-done; err != nil {
+				t.Errorf("a notification under way when the node closed: %v", err)
+			}
+		}
+		if err := <-closed; err != nil {
+			t.Error(err)
 		}
 		if err := b.Notify(t.Context(), key); !errors.Is(err, shared.ErrClosed) {
 			t.Errorf("Notify after Close returned %v", err)

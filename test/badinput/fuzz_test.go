@@ -21,6 +21,7 @@ var fuzzed = map[string]string{
 	"FuzzParseVersion":          "versions that a client comes back with",
 	"FuzzDecodeNotification":    "messages on the bus",
 	"FuzzDecodePlain":           "messages on the bus as nodes write them, against encoding/json",
+	"FuzzEncodePlain":           "keys as nodes write them on the bus, against encoding/json",
 	"FuzzNotificationRoundTrip": "messages on the bus, there and back",
 	"FuzzEntityOf":              "messages on a shared topic",
 	"FuzzParseOrder":            "orders about sessions, there and back",

@@ -1,0 +1,83 @@
+// Package deadline is contexts with a deadline for work that seldom waits: they start
+// no timer, and their parent does not hear of them, before somebody asks for Done.
+package deadline
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Context is a context that ends with its parent, at its deadline, or with Cancel.
+type Context struct {
+	parent context.Context
+	end    time.Time
+
+	mu       sync.Mutex
+	awaited  context.Context // what ends as this one does, once it matters
+	cancel   context.CancelFunc
+	canceled bool
+}
+
+var _ context.Context = (*Context)(nil)
+
+// After returns a Context with a deadline after d, or with the parent's where that
+// is sooner. Call Cancel once what it is for has ended.
+func After(parent context.Context, d time.Duration) *Context {
+	end := time.Now().Add(d)
+	if sooner, ok := parent.Deadline(); ok && sooner.Before(end) {
+		end = sooner
+	}
+	return &Context{parent: parent, end: end}
+}
+
+// Cancel ends the Context. It may be called again.
+func (c *Context) Cancel() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.canceled = true
+	if c.awaited != nil {
+		c.cancel()
+	}
+}
+
+// Deadline implements context.Context.
+func (c *Context) Deadline() (time.Time, bool) { return c.end, true }
+
+// Done implements context.Context.
+func (c *Context) Done() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.awaitLocked().Done()
+}
+
+// Err implements context.Context.
+func (c *Context) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.awaited == nil && !c.canceled && c.parent.Err() == nil && time.Now().Before(c.end) {
+		return nil
+	}
+	return c.awaitLocked().Err() // so that it stays the same
+}
+
+// Value implements context.Context. Package context asks for a value of its own to
+// learn what a context ends with, so the one that is awaited answers.
+func (c *Context) Value(key any) any {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.awaited != nil {
+		return c.awaited.Value(key)
+	}
+	return c.parent.Value(key)
+}
+
+func (c *Context) awaitLocked() context.Context {
+	if c.awaited == nil {
+		c.awaited, c.cancel = context.WithDeadline(c.parent, c.end)
+		if c.canceled {
+			c.cancel()
+		}
+	}
+	return c.awaited
+}
