@@ -169,7 +169,7 @@ const maxShares = 4
 func share(ctx context.Context, n int) (context.Context, context.CancelFunc) {
 	end, ok := ctx.Deadline()
 	if !ok || n == 1 {
-		return context.WithCancel(ctx)
+		return ctx, func() {} // one that nobody has to cancel
 	}
 	return context.WithTimeout(ctx, time.Until(end)/time.Duration(min(n, maxShares)))
 }
