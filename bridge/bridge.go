@@ -91,6 +91,7 @@ func (c Config) validate() error {
 // Bridge is the engine of one node. Its methods may be called from any goroutine.
 type Bridge struct {
 	bus       Bus
+	boundless bool // the bus may take longer than its context allows
 	config    Config
 	fetch     shared.Fetcher // may be nil
 	log       *slog.Logger
@@ -119,8 +120,10 @@ func New(c Config) (*Bridge, error) {
 	}
 	c = c.withDefaults()
 	ctx, cancel := context.WithCancel(context.Background())
+	_, functions := c.Bus.(*functionBus)
 	return &Bridge{
 		bus:       c.Bus,
+		boundless: functions,
 		config:    c,
 		fetch:     c.Fetch,
 		log:       c.Logger,

@@ -49,7 +49,8 @@ func (b *Bridge) NotifyAllOfChange(key shared.EntityKey) error {
 	return b.Notify(context.Background(), key)
 }
 
-// functionBus is a Bus made of the classic function types.
+// functionBus is a Bus made of the classic function types. It publishes for as long as
+// the function takes, which knows of no context.
 type functionBus struct {
 	build  shared.EntityHandler
 	listen shared.EntityByteHandler

@@ -2,6 +2,7 @@ package bridge_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -76,6 +77,35 @@ func TestBuildBridgeOverAQueueOfFunctions(t *testing.T) {
 		}
 		if err := b.NotifyAllOfChange(shared.EntityKey{Entity: "unknown", ID: "1"}); err == nil {
 			t.Error("notifying of an unregistered entity returned nil")
+		}
+	})
+}
+
+// A function knows of no context, and a call waits no longer than it may all the same.
+func TestAStuckQueueIsNotWaitedFor(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		unstuck := make(chan struct{})
+		stuck := func(shared.EntityType) shared.ByteHandler { return func([]byte) { <-unstuck } }
+		b := bridge.BuildBridge(stuck, new(ownQueue).subscriber, func(shared.EntityKey, string, shared.ByteHandler) {})
+		defer b.Close(t.Context())
+		defer close(unstuck)
+		if err := b.RegisterEntityForSync(items); err != nil {
+			t.Fatal(err)
+		}
+		hurried, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		for _, call := range []struct {
+			allowed time.Duration
+			notify  func() error
+		}{
+			{100 * time.Millisecond, func() error { return b.Notify(hurried, key) }},
+			{time.Second, func() error { return b.NotifyAllOfChange(key) }},
+		} {
+			begin := time.Now()
+			err := call.notify()
+			if took := time.Since(begin); took != call.allowed || !errors.Is(err, shared.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("the call returned %v after %v, want ErrUnavailable after %v", err, took, call.allowed)
+			}
 		}
 	})
 }

@@ -44,10 +44,10 @@ type change struct {
 
 // alone publishes the change from here, in messages of its own, no longer than ctx
 // and the time allow. It returns false, having done nothing, where others of the
-// type are being published.
+// type are being published, or where the bus might keep the caller for longer.
 func (c *change) alone(ctx context.Context, timeout time.Duration) bool {
 	p := &c.entity.publish
-	if !p.begin() {
+	if c.entity.bridge.boundless || !p.begin() {
 		return false
 	}
 	defer p.end() //nolint:contextcheck // what others announce has its own time
