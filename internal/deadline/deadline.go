@@ -11,7 +11,7 @@ import (
 // Context is a context that ends with its parent, at its deadline, or with Cancel.
 type Context struct {
 	parent context.Context
-	end    time.Time
+	end    time.Time // its own; the parent's may be sooner
 
 	mu       sync.Mutex
 	awaited  context.Context // what ends as this one does, once it matters
@@ -24,11 +24,7 @@ var _ context.Context = (*Context)(nil)
 // After returns a Context with a deadline after d, or with the parent's where that
 // is sooner. Call Cancel once what it is for has ended.
 func After(parent context.Context, d time.Duration) *Context {
-	end := time.Now().Add(d)
-	if sooner, ok := parent.Deadline(); ok && sooner.Before(end) {
-		end = sooner
-	}
-	return &Context{parent: parent, end: end}
+	return &Context{parent: parent, end: time.Now().Add(d)}
 }
 
 // Cancel ends the Context. It may be called again.
@@ -42,7 +38,12 @@ func (c *Context) Cancel() {
 }
 
 // Deadline implements context.Context.
-func (c *Context) Deadline() (time.Time, bool) { return c.end, true }
+func (c *Context) Deadline() (time.Time, bool) {
+	if sooner, ok := c.parent.Deadline(); ok && sooner.Before(c.end) {
+		return sooner, true
+	}
+	return c.end, true
+}
 
 // Done implements context.Context.
 func (c *Context) Done() <-chan struct{} {

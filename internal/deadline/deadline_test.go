@@ -92,6 +92,24 @@ func TestItEndsAsItsDeadlineItsParentOrItsOwnerSays(t *testing.T) {
 	}
 }
 
+// A parent's deadline that is sooner ends it as the parent's own, with its cause, and
+// takes no timer beside the parent's.
+func TestTheParentSaysWhyItsDeadlineEndsIt(t *testing.T) {
+	cause := errors.New("the parent's deadline")
+	for range 20 { // of two timers for one moment either may be first
+		synctest.Test(t, func(t *testing.T) {
+			parent, cancel := context.WithTimeoutCause(t.Context(), time.Second, cause)
+			defer cancel()
+			ctx := deadline.After(parent, time.Minute)
+			defer ctx.Cancel()
+			<-ctx.Done()
+			if got := context.Cause(ctx); !errors.Is(got, cause) || !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				t.Errorf("it ended with %v, because of %v", ctx.Err(), got)
+			}
+		})
+	}
+}
+
 // One that nobody waits for costs no more than itself.
 func TestNobodyWaiting(t *testing.T) {
 	parent, cancel := context.WithCancel(context.Background())
