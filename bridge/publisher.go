@@ -28,10 +28,11 @@ type publisher struct {
 
 // batch is the keys that wait to be announced together, and who waits for them.
 type batch struct {
-	ids  []string
-	has  map[string]struct{} // the ids, once there are several
-	done chan struct{}       // closed when err is the outcome
-	err  error
+	ids   []string
+	has   map[string]struct{} // the ids, once there are several
+	again notification        // begun by a call that was given up; without a number for none
+	done  chan struct{}       // closed when err is the outcome
+	err   error
 }
 
 // change is the keys of one entity type that one call announces.
@@ -55,7 +56,10 @@ func (c *change) alone(ctx context.Context, timeout time.Duration) bool {
 	defer bounded.Cancel()
 	var own batch
 	own.add(c.ids)
-	c.err = p.send(bounded, own.ids) //nolint:contextcheck // bounded ends with ctx
+	left, err := p.send(bounded, own.ids) //nolint:contextcheck // bounded ends with ctx
+	if c.err = err; err != nil && ctx.Err() != nil {
+		p.leave(left)
+	}
 	if c.err != nil && bounded.Err() != nil {
 		c.err = fmt.Errorf("%w: %w", shared.ErrUnavailable, c.err)
 	}
@@ -116,6 +120,27 @@ func (p *publisher) end() {
 	}
 }
 
+// leave has a worker announce what a call has left that was given up, which says
+// nothing of the bus. What was begun keeps its number: if it did not get through, all
+// nodes would take it for lost, and look at everything again.
+func (p *publisher) leave(left remainder) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
+	p.expectLocked()
+	p.waiting.again = left.begun // one at most: from now on a worker publishes
+	p.waiting.add(left.ids)
+}
+
+// expectLocked sees to it that there is a batch to add to.
+func (p *publisher) expectLocked() {
+	if p.waiting == nil {
+		p.waiting = &batch{done: make(chan struct{})}
+	}
+}
+
 // add puts the ids into the batch that goes out next.
 func (p *publisher) add(ids []string) (*batch, error) {
 	p.mu.Lock()
@@ -130,9 +155,7 @@ func (p *publisher) add(ids []string) (*batch, error) {
 		}
 		p.busy = true
 	}
-	if p.waiting == nil {
-		p.waiting = &batch{done: make(chan struct{})}
-	}
+	p.expectLocked()
 	p.waiting.add(ids)
 	return p.waiting, nil
 }
@@ -177,44 +200,54 @@ func (p *publisher) next() *batch {
 
 func (p *publisher) work() {
 	for b := p.next(); b != nil; b = p.next() {
-		b.err = p.sendInTime(b.ids)
+		b.err = p.sendInTime(b)
 		close(b.done)
 		runtime.Gosched() // those who were told and go on at once are in the next message, not in the one after it
 	}
 }
 
-func (p *publisher) sendInTime(ids []string) error {
+func (p *publisher) sendInTime(b *batch) error {
 	ctx := deadline.After(p.entity.bridge.ctx, p.entity.bridge.config.PublishTimeout)
 	defer ctx.Cancel()
-	return p.send(ctx, ids)
+	if b.again.Seq > 0 {
+		_ = p.transmit(ctx, b.again) // whom it was for was told of a failure already
+	}
+	_, err := p.send(ctx, b.ids)
+	return err
+}
+
+// remainder is what was not acknowledged when send failed.
+type remainder struct {
+	begun notification // the message that failed
+	ids   []string     // what was to follow it
 }
 
 // send publishes the ids in as few messages as their size allows.
-func (p *publisher) send(ctx context.Context, ids []string) error {
+func (p *publisher) send(ctx context.Context, ids []string) (left remainder, err error) {
 	for rest := ids; len(rest) > 0; {
 		var note notification
 		note, rest = newNotification(p.entity.name, rest)
-		if err := p.sendOne(ctx, note); err != nil {
+		note = p.number(note)
+		if err := p.transmit(ctx, note); err != nil {
 			// This node's own clients need no bus.
 			for _, id := range ids {
 				p.entity.changed(shared.EntityKey{Entity: p.entity.name, ID: id})
 			}
-			return err
+			return remainder{begun: note, ids: rest}, err
 		}
 	}
-	return nil
+	return remainder{}, nil
 }
 
-// sendOne publishes one numbered message. A number is used up even if the
-// message fails: whoever misses it will look again, which is what the message
-// was for.
-func (p *publisher) sendOne(ctx context.Context, note notification) error {
+// number numbers a message. The number is used up even if the message fails: whoever
+// misses it will look again, which is what the message was for.
+func (p *publisher) number(note notification) notification {
 	p.mu.Lock()
 	p.seq++
 	note.Seq, note.From = p.seq, p.entity.bridge.name
 	p.mu.Unlock()
 	p.entity.bridge.startBeating()
-	return p.transmit(ctx, note)
+	return note
 }
 
 func (p *publisher) transmit(ctx context.Context, note notification) error {

@@ -181,13 +181,43 @@ func TestACallThatIsGivenUpFailsNobodyElse(t *testing.T) {
 		if took := time.Since(begin); took != 100*time.Millisecond || !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, shared.ErrUnavailable) {
 			t.Errorf("the hurried call returned %v after %v, want ErrUnavailable after 100ms", err, took)
 		}
-		if err := <-patient; err != nil || bus.count() != 2 {
-			t.Errorf("the patient call returned %v after %d messages", err, bus.count())
-		}
+		synctest.Wait()
 		if got := b.Stats().Fetches; got != before+1 {
 			t.Errorf("%d fetches of what could not be announced, want 1", got-before)
 		}
+		if err := <-patient; err != nil || bus.count() != 3 { // what was given up is tried again
+			t.Errorf("the patient call returned %v after %d messages", err, bus.count())
+		}
 	})
+}
+
+// A caller's context says nothing of the bus: what it gives up is announced to all
+// nodes all the same, and none of them misses a message and looks at everything again.
+func TestACallThatIsGivenUpIsAnnouncedAllTheSame(t *testing.T) {
+	for _, after := range []time.Duration{100 * time.Millisecond, 2500 * time.Millisecond} { // in the first message, and a later one
+		bubble(t, func(t *testing.T) {
+			var broker membus.Broker
+			bus := &slowBus{Bus: broker.NewNode()}
+			b := newNodeWith(t, &broker, bridge.Config{Bus: bus, PublishTimeout: time.Minute})
+			other := newNode(t, &broker)
+			for _, n := range []*node{b, other} {
+				n.register(t, new(table).fetch, bridge.EntityOptions{})
+			}
+			keys := make([]shared.EntityKey, 5_000)
+			for i := range keys {
+				keys[i] = shared.EntityKey{Entity: items, ID: fmt.Sprint(i)}
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), after)
+			defer cancel()
+			if err := b.Notify(ctx, keys...); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("Notify returned %v", err)
+			}
+			time.Sleep(time.Minute)
+			if got := other.Stats(); got.Notified != 5_000 || got.Lost != 0 {
+				t.Errorf("the other node has heard %d keys, and missed %d messages", got.Notified, got.Lost)
+			}
+		})
+	}
 }
 
 func TestAKeyNamedTwiceInACallIsAnnouncedOnce(t *testing.T) {
