@@ -3,7 +3,9 @@ package workload
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -28,8 +30,11 @@ const (
 	rowEnd        = `"}`
 )
 
+var fill = strings.Repeat("x", RowBytes)
+
 // Append appends the row as a JSON object of RowBytes.
 func (r Row) Append(b []byte) []byte {
+	b = slices.Grow(b, RowBytes)
 	begin := len(b)
 	b = append(b, keyField...)
 	b = strconv.AppendInt(b, int64(r.Key), 10)
@@ -40,9 +45,7 @@ func (r Row) Append(b []byte) []byte {
 	b = append(b, viewerField...)
 	b = strconv.AppendInt(b, int64(r.Viewer), 10)
 	b = append(b, fillField...)
-	for len(b)-begin < RowBytes-len(rowEnd) {
-		b = append(b, 'x')
-	}
+	b = append(b, fill[:RowBytes-len(rowEnd)-(len(b)-begin)]...)
 	return append(b, rowEnd...)
 }
 
