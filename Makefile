@@ -41,8 +41,8 @@ bench-quick: ## the same with less of everything, once, in minutes: for a look, 
 	@./.ci/dependencies
 	@$(GO) build -o bin/bench ./bench && exec bin/bench -quick -runs 1 $(FLAGS)
 
-microbench: ## the benchmarks beside the code, ready for benchstat
-	@$(GO) test -run '^$$' -bench . -benchmem ./bridge ./web ./db
+microbench: ## the benchmarks beside the code, ready for benchstat; FLAGS="-count 10" is handed to go test
+	@$(GO) test -run '^$$' -bench . -benchmem $(FLAGS) $$(git grep -l '^func Benchmark' -- '*_test.go' | xargs -n 1 dirname | sort -u | sed 's,^,./,')
 
 fuzz: ## each fuzz target for FUZZTIME (10s, or a number of inputs: 100000x)
 	@./.ci/fuzz $${FUZZTIME:-10s}
