@@ -35,11 +35,11 @@ faults: ## every fault at its full size, some half an hour; SEED=n repeats a run
 
 bench: ## Entity Sync beside a bare loop and others, one table: most of an hour; FLAGS="-h" lists its flags
 	@./.ci/dependencies
-	@$(GO) build -o bin/bench ./bench && exec bin/bench $(FLAGS)
+	@$(GO) build -buildvcs=auto -o bin/bench ./bench && exec bin/bench $(FLAGS)
 
 bench-quick: ## the same with less of everything, once, in minutes: for a look, not for a claim
 	@./.ci/dependencies
-	@$(GO) build -o bin/bench ./bench && exec bin/bench -quick -runs 1 $(FLAGS)
+	@$(GO) build -buildvcs=auto -o bin/bench ./bench && exec bin/bench -quick -runs 1 $(FLAGS)
 
 microbench: ## the benchmarks beside the code, ready for benchstat; FLAGS="-count 10" is handed to go test
 	@$(GO) test -run '^$$' -bench . -benchmem $(FLAGS) $$(git grep -l '^func Benchmark' -- '*_test.go' | xargs -n 1 dirname | sort -u | sed 's,^,./,')

@@ -89,7 +89,7 @@ func run(ctx context.Context, runs int, only, profiles string, quick bool) error
 	if failed != nil {
 		incomplete = ", **not all to their end**"
 	}
-	fmt.Printf("%s, on %s, runs: %d%s, in %v: `%s`\n\n", begin.Format(time.DateOnly), machine(), runs, incomplete, time.Since(begin).Round(time.Second), command())
+	fmt.Printf("%s, commit %s, on %s, runs: %d%s, in %v: `%s`\n\n", begin.Format(time.DateOnly), commit(), machine(), runs, incomplete, time.Since(begin).Round(time.Second), command())
 	if err := results.WriteTable(os.Stdout); err != nil {
 		return err
 	}
@@ -125,4 +125,9 @@ func makeFolder(path string) error {
 }
 
 // command is how to run this again.
-func command() string { return strings.Join(append([]string{"go run ./bench"}, os.Args[1:]...), " ") }
+func command() string {
+	if len(os.Args) == 1 {
+		return "make bench"
+	}
+	return fmt.Sprintf("make bench FLAGS=%q", strings.Join(os.Args[1:], " "))
+}

@@ -10,7 +10,8 @@ import (
 )
 
 // Topic is what nodes tell each other besides changes: texts, carried and audited
-// as the ids of keys are.
+// as the ids of keys are. Its functions return at once: with a bus within the process
+// whoever tells waits for them.
 type Topic struct {
 	// Hear takes each text, at times one twice, those of this node among them.
 	Hear func(text string)

@@ -9,12 +9,15 @@ import (
 )
 
 const (
-	distinct    = "distinct keys"
-	loneChange  = "a lone change"
-	mpub        = goNSQ + ", MPUB of 100"
-	keysASecond = "keys a second"
-	cpuPerKey   = "CPU per key"
-	heardLater  = "heard later than by go-nsq"
+	distinct       = "distinct keys"
+	hot            = "one hot key"
+	hotter         = "one hot key, 1,024 at once"
+	loneChange     = "a lone change"
+	mpub           = goNSQ + ", MPUB of 100"
+	keysASecond    = "keys a second"
+	cpuPerKey      = "CPU per key"
+	messagesPerKey = "messages for each key"
+	heardLater     = "heard later than by go-nsq"
 )
 
 // announcing is one way to announce changes, in the words of each subject.
@@ -33,7 +36,6 @@ func runAnnouncing(ctx context.Context, o measure.Options, report func(measure.F
 		duration, samples = 500*time.Millisecond, 100
 	}
 	const (
-		hot  = "one hot key"
 		bulk = "10,000 keys a call"
 		pub  = goNSQ + ", PUB"
 	)
@@ -43,7 +45,7 @@ func runAnnouncing(ctx context.Context, o measure.Options, report func(measure.F
 		{distinct, node, node, load{Goroutines: 64, Each: 1}},
 		{hot, goNSQ, pub, load{Goroutines: 64, Each: 1, Hot: true}},
 		{hot, node, node, load{Goroutines: 64, Each: 1, Hot: true}},
-		{hot + ", 1,024 at once", node, node, load{Goroutines: 1024, Each: 1, Hot: true}},
+		{hotter, node, node, load{Goroutines: 1024, Each: 1, Hot: true}},
 		{bulk, goNSQ, mpub, load{Goroutines: 1, Each: 100}},
 		{bulk, node, node, load{Goroutines: 1, Each: 10_000}},
 	} {
@@ -92,7 +94,7 @@ func (a announcing) measure(ctx context.Context, report func(measure.Figure)) er
 		for _, m := range []measure.Figure{
 			{Metric: keysASecond, Unit: "1/s", Value: keys / got.Elapsed.Seconds()},
 			{Metric: cpuPerKey, Unit: "µs", Value: (busy.CPU - idle.CPU).Seconds() * 1e6 / keys},
-			{Metric: "messages for each key", Value: float64(after-messages) / keys},
+			{Metric: messagesPerKey, Value: float64(after-messages) / keys},
 			{Metric: "messages a second", Unit: "1/s", Value: float64(after-messages) / got.Elapsed.Seconds()},
 		} {
 			m.Scenario, m.Case, m.Subject = "S7", a.name, a.label

@@ -26,6 +26,9 @@ func Scenarios() []measure.Scenario {
 			Reference: mpub,
 			Goals: []measure.Goal{
 				{Case: distinct, Subject: node, Metric: keysASecond, Ratio: true, Min: 3},
+				// Each call waits for the message under way, if there is one, and for the next.
+				{Case: hot, Subject: node, Metric: messagesPerKey, Max: 2. / 64},
+				{Case: hotter, Subject: node, Metric: messagesPerKey, Max: 2. / 1024},
 				{Subject: node, Metric: heardLater, Max: 100},
 			},
 			Run: runAnnouncing,

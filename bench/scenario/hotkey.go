@@ -3,6 +3,7 @@ package scenario
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/entity-sync/entity-sync/bench/load"
@@ -68,18 +69,33 @@ func (s Suite) storms(ctx context.Context, o measure.Options, f figures) error {
 	})
 }
 
+// bursts is how often a storm breaks off, to see how long it takes until all have the
+// last state.
+const bursts = 10
+
 func (g *stage) storm(perSecond int, duration, allowed time.Duration, f figures) error {
-	var d load.Deliveries
-	u, err := g.using(fmt.Sprint("S4 ", perSecond), func() (err error) {
-		d, err = g.pace(load.Pace{Changes: int(duration.Seconds() * float64(perSecond)), PerSecond: perSecond})
-		return err
+	var elapsed time.Duration
+	var lags []time.Duration
+	u, err := g.using(fmt.Sprint("S4 ", perSecond), func() error {
+		for range bursts {
+			d, err := g.pace(load.Pace{Changes: int(duration.Seconds()*float64(perSecond)) / bursts, PerSecond: perSecond})
+			if err != nil {
+				return err
+			}
+			elapsed += d.Elapsed
+			lags = append(lags, d.LastDelay)
+		}
+		return nil
 	})
 	if err != nil {
 		return err
 	}
-	f.value(fetchesOfAllowed, "", float64(u.Fetches)/(d.Elapsed.Seconds()/hotFetchTime.Seconds()+2))
-	f.millis("last state on the last socket", d.LastDelay)
-	f.value(lagOfAllowed, "", d.LastDelay.Seconds()/allowed.Seconds())
-	f.value("CPU", "% of a core", 100*u.CPU.Seconds()/d.Elapsed.Seconds())
+	slices.Sort(lags)
+	last := lags[len(lags)/2]
+	f.value(fetchesOfAllowed, "", float64(u.Fetches)/(elapsed.Seconds()/hotFetchTime.Seconds()+2*bursts))
+	f.millis("last state on the last socket", last)
+	f.value(lagOfAllowed, "", last.Seconds()/allowed.Seconds())
+	f.millis("last state on the last socket, the slowest of 10", lags[len(lags)-1])
+	f.value("CPU", "% of a core", 100*u.CPU.Seconds()/elapsed.Seconds())
 	return nil
 }

@@ -148,7 +148,11 @@ func (b *Broker) collect(of func(*Node) []bridge.Listener) (cs calls) {
 
 func (cs calls) each(f func(bridge.Listener)) {
 	for _, c := range cs {
-		f(c.listener)
-		c.node.calls.Done()
+		c.with(f)
 	}
+}
+
+func (c call) with(f func(bridge.Listener)) {
+	defer c.node.calls.Done() // also where a listener panics
+	f(c.listener)
 }
