@@ -61,7 +61,14 @@ type knock struct {
 
 func TestB16NamesThatAreNoTopics(t *testing.T) {
 	n := startNode(t, nodeConfig{})
+	// The node has two of its own, of which it does not wait for one to be ready.
 	topics := n.topics(t)
+	for end := time.Now().Add(patience); len(topics) < 2; topics = n.topics(t) {
+		if time.Now().After(end) {
+			t.Fatalf("nsqd has the topics %q", topics)
+		}
+		time.Sleep(time.Millisecond)
+	}
 	register := func(int) (int, []*hostile, error) {
 		names := []string{"", "a b", "x\n", "x\x00", "#ephemeral", "x#ephemeral", strings.Repeat("x", 65), "é", "a/b", "SUB items", "x\nPUB items"}
 		for _, name := range names {
