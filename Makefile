@@ -26,7 +26,8 @@ test: ## everything: vet and all tests of every module with the race detector, r
 	@echo "== the promises under 100,000 random schedules" && $(GO) test -count 1 -timeout 10m -run Promises ./bridge -rapid.checks=50000
 	@echo "== fuzzing, briefly" && ./.ci/fuzz 10000x
 	@echo "== the browser client" && ./.ci/javascript
-	@cd test && echo "== vet and test: test" && $(GO) vet ./... && $(GOTEST) -count 1 -race -p 1 -timeout 10m ./...
+	@cd test && echo "== vet and test: test" && $(GO) vet ./... && $(GOTEST) -count 1 -race -p 2 -timeout 10m $$($(GO) list ./... | grep -v -e /badinput$$ -e /faults$$)
+	@cd test && echo "== bad input and faults, briefly" && $(GOTEST) -count 1 -race -p 1 -timeout 10m ./badinput ./faults
 	@echo "== what all of them wrote is searched for secrets" && bin/search $(KEPT)
 
 faults: ## every fault at its full size, some half an hour; SEED=n repeats a run
