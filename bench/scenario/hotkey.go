@@ -95,7 +95,7 @@ func (g *stage) storm(perSecond int, duration, allowed time.Duration, f figures)
 	f.value(fetchesOfAllowed, "", float64(u.Fetches)/(elapsed.Seconds()/hotFetchTime.Seconds()+2*bursts))
 	f.millis("last state on the last socket", last)
 	f.value(lagOfAllowed, "", last.Seconds()/allowed.Seconds())
-	f.millis("last state on the last socket, the slowest of 10", lags[len(lags)-1])
+	f.millis(fmt.Sprint("last state on the last socket, the slowest of ", bursts), lags[len(lags)-1])
 	f.value("CPU", "% of a core", 100*u.CPU.Seconds()/elapsed.Seconds())
 	return nil
 }
