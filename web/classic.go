@@ -51,15 +51,15 @@ var (
 
 // receive implements codec.
 func (classicWire) receive(s *session, message []byte) error {
-	if !json.Valid(message) {
-		return errNotJSON
-	}
-	if !isObject(message) {
+	var m shared.Message
+	err := parse(message, &m)
+	switch {
+	case errors.Is(err, errNotJSON):
+		return err
+	case !isObject(message):
 		s.own(message)
 		return nil
-	}
-	var m shared.Message
-	if err := json.Unmarshal(message, &m); err != nil {
+	case err != nil:
 		return errBadAction
 	}
 	switch m.Action {
@@ -73,6 +73,17 @@ func (classicWire) receive(s *session, message []byte) error {
 	default:
 		return errNoSuchThing
 	}
+}
+
+// parse reads a message into m. It returns errNotJSON where the message is no JSON,
+// and another error where it is not what m can hold. To ask [json.Valid] first would
+// be to look at each message, however large, once more.
+func parse(message []byte, m any) error {
+	err := json.Unmarshal(message, m)
+	if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) {
+		return errNotJSON
+	}
+	return err
 }
 
 func isObject(message []byte) bool {

@@ -79,6 +79,7 @@ func FuzzV2Message(f *testing.F) {
 		`{"action":"secret","ref":1,"body":"` + canary.Mark + `"}`, `{"action":"subscribe","ref":"a","body":{"entity":"items","id":"1"}}`,
 		`{"action":"subscribe","body":[{"entity":"items","id":"1","version":"x"},{"entity":"","id":""}]}`, `{"action":"unsubscribe","body":[]}`,
 		`{"action":"dance","ref":{}}`, `{"action":7}`, `[]`, `null`, `{}`, `{"Action":"secret","BODY":"x"}`, "", "\xff", `{"action":"subscribe","body":{"entity":"items","id":"\ud800"}}`,
+		`[1,`, `{"action":7,`, `{"action":"subscribe","body":[{}]`, `{} {}`,
 	} {
 		f.Add([]byte(seed))
 	}
@@ -104,6 +105,9 @@ func FuzzV2Message(f *testing.F) {
 			}
 			if len(frame) > 1024 {
 				t.Fatalf("%q is answered with %d bytes", message, len(frame))
+			}
+			if notJSON := got.Body != nil && got.Body.Code == codeBadJSON; notJSON == json.Valid(message) {
+				t.Fatalf("%q is answered with %s", message, frame)
 			}
 		}
 		subscribedToKeys(t, s, message)

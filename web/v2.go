@@ -226,11 +226,11 @@ const maxRefBytes = 128
 
 // receive implements codec.
 func (w v2Wire) receive(s *session, message []byte) error {
-	if !json.Valid(message) {
-		return errNotJSON
-	}
 	var m v2Request
-	if err := json.Unmarshal(message, &m); err != nil || !isObject(message) {
+	switch err := parse(message, &m); {
+	case errors.Is(err, errNotJSON):
+		return err
+	case err != nil || !isObject(message):
 		return errNoRequest
 	}
 	if !isRef(m.Ref) {
