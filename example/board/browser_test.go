@@ -272,7 +272,7 @@ func TestBrowserOfflineAndBack(t *testing.T) {
 	guest.until("that the page is offline", `document.querySelector("#light").dataset.state === "offline"`)
 	guest.do(chromedp.Evaluate[chromedp.Void]("window.before = true, null"))
 	guest.do(chromedp.Navigate(d.Nodes[1].URL() + "assets/icon.svg"))
-	guest.do(chromedp.Evaluate[chromedp.Void]("setTimeout(() => history.back()), null"))
+	guest.do(chromedp.NavigateBack()) // waits for the page: one that is being left cannot be asked
 	guest.until("the page, made anew", `!window.before && document.querySelectorAll("#rows tr").length > 0`)
 	if guest.is(`document.querySelector("#offline").checked !== (document.querySelector("#light").dataset.state === "offline")`) {
 		t.Errorf("the switch says offline: %s, the page: %s", guest.text(`document.querySelector("#offline").checked`), guest.text(`document.querySelector("#light").dataset.state`))
