@@ -62,13 +62,11 @@ type knock struct {
 func TestB16NamesThatAreNoTopics(t *testing.T) {
 	n := startNode(t, nodeConfig{})
 	// The node has two of its own, of which it does not wait for one to be ready.
-	topics := n.topics(t)
-	for end := time.Now().Add(patience); len(topics) < 2; topics = n.topics(t) {
-		if time.Now().After(end) {
-			t.Fatalf("nsqd has the topics %q", topics)
-		}
-		time.Sleep(time.Millisecond)
-	}
+	var topics []string
+	n.until(t, "nsqd has them", func(figures) bool {
+		topics = n.topics(t)
+		return len(topics) >= 2
+	})
 	register := func(int) (int, []*hostile, error) {
 		names := []string{"", "a b", "x\n", "x\x00", "#ephemeral", "x#ephemeral", strings.Repeat("x", 65), "é", "a/b", "SUB items", "x\nPUB items"}
 		for _, name := range names {

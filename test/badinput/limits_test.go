@@ -93,8 +93,8 @@ func write(h *hostile, b []byte, written *atomic.Int64) error {
 // What a subscription may cost, in bytes, where nobody else watches the key with the
 // same secret, and where others do.
 const (
-	maxOwnSubscription    = 800
-	maxSharedSubscription = 400
+	maxOwnSubscription    = 400
+	maxSharedSubscription = 200
 )
 
 // Many sockets have all that they may. In the test they are fifty.

@@ -178,7 +178,7 @@ func (p *process) private() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/write", answer(p.write))
 	mux.HandleFunc("/measure", answer(p.measure))
-	mux.HandleFunc("/yardstick", answer(func(context.Context, struct{}) (yardstick, error) { return takeYardstick() }))
+	mux.HandleFunc("/yardstick", answer(takeYardstick))
 	mux.HandleFunc("/register", answer(p.register))
 	return mux
 }

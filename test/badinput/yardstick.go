@@ -1,6 +1,7 @@
 package badinput
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -36,7 +37,7 @@ func (n *node) yardstick(t testing.TB) yardstick {
 // takeYardstick returns the least of a few times, which is of one that nothing
 // interrupted. It is on the clock, because a processor's own time is counted in ticks
 // that are longer.
-func takeYardstick() (yardstick, error) {
+func takeYardstick(context.Context, struct{}) (yardstick, error) {
 	message := longest()
 	least := yardstick(math.MaxInt64)
 	for range 20 {
