@@ -148,7 +148,11 @@ func (a *API) switchBus(r *http.Request, _ Role) (int, any, error) {
 		return 0, nil, err
 	}
 	// Half of it done would be worse than all of it for somebody who went away.
-	return http.StatusOK, want, a.bus.Switch(context.WithoutCancel(r.Context()), want.Running)
+	if err := a.bus.Switch(context.WithoutCancel(r.Context()), want.Running); err != nil {
+		a.log.Error("the bus was not switched as it was asked for", slog.Any("error", err))
+		return 0, nil, refusal{http.StatusInternalServerError, err.Error()}
+	}
+	return http.StatusOK, want, nil
 }
 
 // isHere reports whether host, perhaps with a port, is the machine that asks.

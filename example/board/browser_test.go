@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"strconv"
@@ -230,6 +231,29 @@ func testBrowserBusStopped(t *testing.T, c Config) {
 	}
 	manager.click(row(id, "button[aria-label='One Kettle more']"))
 	guest.until("a change as ever", shows(row(id, ".quantity input"), "12"))
+}
+
+// An nsqd that does not end does not keep the switch from answering: the page says so,
+// shows that the bus is gone, and can start another.
+func TestBrowserBusStuck(t *testing.T) {
+	d, manager, guest, id := twoTabs(t, Config{})
+	held, err := net.Dial("tcp", d.Broker.nsqd.Behind())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	manager.click("#bus")
+	manager.until("that nsqd does not end", `document.querySelector("#status.error")?.textContent ===
+		"Switching the bus failed: the nodes have lost it, but not well: nsqd does not end: waited for 3s."`)
+	for _, b := range []*tab{manager, guest} {
+		b.until("that the bus is stopped", `document.querySelector("#bus").checked`)
+	}
+	manager.click("#bus")
+	for _, b := range []*tab{manager, guest} {
+		b.until("that all is well", `document.querySelector("#light-text").textContent === "Live" && !document.querySelector("#bus").checked`)
+	}
+	manager.click(row(id, "button[aria-label='One Kettle more']"))
+	guest.until("a change as ever", shows(row(id, ".quantity input"), "11"))
 }
 
 // The page is cut off while others write, and shows what it knew until it is back;

@@ -43,7 +43,7 @@ func (b *Bus) Register(node *es.EntitySync) error {
 	}, byRole)
 }
 
-// Switch starts or stops the bus, and tells every node.
+// Switch starts or stops the bus, and tells every node. Its errors are fit for a page.
 func (b *Bus) Switch(ctx context.Context, running bool) error {
 	b.switching.Lock()
 	defer b.switching.Unlock()
@@ -54,7 +54,7 @@ func (b *Bus) Switch(ctx context.Context, running bool) error {
 	if running {
 		err = b.start(ctx)
 	} else {
-		err = b.broker.Stop()
+		err = b.stop()
 	}
 	b.tell(ctx)
 	return err
@@ -89,6 +89,14 @@ func (b *Bus) start(ctx context.Context) error {
 		case <-time.After(restartPause):
 		}
 	}
+}
+
+// stop stops the bus. The nodes have lost it then, error or not.
+func (b *Bus) stop() error {
+	if err := b.broker.Stop(); err != nil {
+		return fmt.Errorf("the nodes have lost it, but not well: %w", err)
+	}
+	return nil
 }
 
 // tell has each node look at the bus for its own pages. That the nodes cannot tell

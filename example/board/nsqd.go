@@ -1,12 +1,13 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"sync/atomic"
 
 	"github.com/nsqio/nsq/nsqd"
+
+	"github.com/entity-sync/entity-sync/example/internal/embedded"
 )
 
 // Broker is an nsqd inside this program, so that the board needs nothing
@@ -16,8 +17,7 @@ type Broker struct {
 	dir  string
 	data string // the folder of its files; empty if it is yet to be made
 
-	nsqd    *nsqd.NSQD
-	done    chan error // takes what nsqd's Main returned
+	nsqd    *embedded.NSQD
 	running atomic.Bool
 }
 
@@ -53,46 +53,30 @@ func (b *Broker) Start() (err error) {
 	opts.HTTPAddress, opts.HTTPSAddress = "", "" // nothing here uses them
 	opts.DataPath = b.data
 	opts.Logger = silent{}
-	n, err := nsqd.New(opts)
+	n, err := embedded.Start(opts)
 	if err != nil {
-		b.data = "" // an nsqd that could not start keeps its folder locked
+		b.data = "" // an nsqd that could not start may keep its folder locked
 		return fmt.Errorf("starting nsqd: %w", err)
 	}
-	b.addr = n.RealTCPAddr().String()
-	b.nsqd, b.done = n, make(chan error, 1)
-	go func() { b.done <- n.Main() }()
+	b.addr, b.nsqd = n.Addr(), n
 	b.running.Store(true)
 	return nil
 }
 
-// Stop ends nsqd and returns when all of it has ended. Stopping twice is once.
+// Stop ends nsqd and returns when all of it has ended, or an error when it does not
+// end: the nodes have lost it then all the same, and Start starts another. Stopping
+// twice is once.
 func (b *Broker) Stop() error {
 	if b.nsqd == nil {
 		return nil
 	}
 	b.running.Store(false)
-	b.deleteChannels()
-	b.nsqd.Exit()
+	err := b.nsqd.Stop()
+	if err != nil {
+		b.data = "" // which it may still use
+	}
 	b.nsqd = nil
-	if err := <-b.done; err != nil {
-		return errors.Join(errors.New("nsqd ended badly"), err)
-	}
-	return nil
-}
-
-// deleteChannels does before Exit what nsqd would otherwise do by itself, in
-// goroutines that Exit does not wait for, as the channels' subscribers leave:
-// nsqd panics where one of them is late.
-func (b *Broker) deleteChannels() {
-	for _, topic := range b.nsqd.GetStats("", "", false).Topics {
-		t, err := b.nsqd.GetExistingTopic(topic.TopicName)
-		if err != nil {
-			continue // gone meanwhile
-		}
-		for _, channel := range topic.Channels {
-			_ = t.DeleteExistingChannel(channel.ChannelName) // or it is gone meanwhile
-		}
-	}
+	return err
 }
 
 // silent is nsqd's logger. What it would say about connections, the library

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"flag"
+	"fmt"
 	"testing"
 
 	"github.com/entity-sync/entity-sync/shared"
@@ -165,5 +167,27 @@ func TestBusSwitchTwice(t *testing.T) {
 		if d.Broker.Running() != running {
 			t.Errorf("the bus runs: %v, want %v", !running, running)
 		}
+	}
+}
+
+// Each time takes half a second, in which the nodes try to announce what they cannot.
+var switches = flag.Int("switches", 10, "how often TestBusSwitchedOften stops the bus and starts it again")
+
+// Nodes that come back in the moment in which the bus ends do not keep it from ending.
+func TestBusSwitchedOften(t *testing.T) {
+	d := startDemo(t, Config{})
+	id := addItem(t, d.Nodes[0], "Kettle")
+	far := watch(t, d.Nodes[1], guestSecret)
+	far.subscribe(itemEntity, id)
+	far.item("the snapshot", anyItem)
+	for i := range *switches {
+		switchBus(t, d.Nodes[0], false)
+		switchBus(t, d.Nodes[1], true)
+		quantity := 100 + i
+		a := send(t, d.Nodes[0], request{method: "PATCH", path: "/api/items/" + id, secret: guestSecret, body: fmt.Sprintf(`{"quantity":%d}`, quantity)})
+		if a.status != 200 {
+			t.Fatalf("a change after %d switches: %d %v", i+1, a.status, a.body)
+		}
+		far.item("the change, on the other node", func(row map[string]any) bool { return row["quantity"] == float64(quantity) })
 	}
 }

@@ -24,6 +24,7 @@ const warnings = {
 const network = new Network();
 const latency = new Latency();
 let sync, api, board;
+let busRow; // the newest of board-bus, where there is one
 
 /** Connects as somebody. The one before is forgotten, and so is all that was shown. */
 function become(role) {
@@ -38,10 +39,10 @@ function become(role) {
   showRole(role);
   showState(sync.state);
   sync.onState(showState);
-  let known;
+  busRow = undefined;
   sync.subscribe("board-bus", "nsqd", ({ row }) => {
-    if (row && row !== known) { // that the row we have is stale now does not undo a click
-      known = row;
+    if (row && row !== busRow) { // that the row we have is stale now does not undo a click
+      busRow = row;
       byId("bus").checked = !row.running;
     }
   });
@@ -130,8 +131,8 @@ byId("bus").addEventListener("change", async ({ target }) => {
   try {
     await api.switchBus(!stop);
   } catch (error) {
-    target.checked = !stop;
-    say(`The bus is as it was: ${error.message}.`, "error");
+    target.checked = busRow ? !busRow.running : !stop; // some of it may have been done
+    say(`Switching the bus failed: ${error.message}.`, "error");
   }
 });
 

@@ -1,0 +1,158 @@
+// Package embedded runs a real nsqd inside a program, and ends it at any moment.
+//
+// By itself nsqd cannot: NSQD.Exit waits until every connection has ended, and closes
+// only those that have said which protocol they speak. A client that reconnects while
+// nsqd ends, or one that connects and says nothing, keeps Exit waiting for ever. So a
+// listener of this package stands in front of nsqd, and ends all connections first.
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/nsqio/nsq/nsqd"
+)
+
+// NSQD is a running nsqd.
+type NSQD struct {
+	front *front
+	nsqd  *nsqd.NSQD
+	main  chan error    // takes what nsqd's Main returned
+	ended chan struct{} // closed when all of nsqd has ended
+}
+
+// Start starts an nsqd with the options o, which are not to be used again. It takes
+// publishers and subscribers at o.TCPAddress, where port 0 takes a free one.
+func Start(o *nsqd.Options) (*NSQD, error) {
+	front, err := listen(o.TCPAddress)
+	if err != nil {
+		return nil, err
+	}
+	o.TCPAddress = "127.0.0.1:0"
+	o.BroadcastTCPPort = front.addr().Port
+	n, err := load(o)
+	if err != nil {
+		_ = front.close(context.Background()) // which has no connection yet
+		return nil, err
+	}
+	s := &NSQD{front: front, nsqd: n, main: make(chan error, 1), ended: make(chan struct{})}
+	go func() { s.main <- n.Main() }()
+	if err := s.awaitMain(o.DataPath); err != nil {
+		return nil, errors.Join(err, s.Stop())
+	}
+	front.forward(n.RealTCPAddr().String())
+	return s, nil
+}
+
+// load returns an nsqd that knows the topics and channels of its folder, as the program
+// of that name does.
+func load(o *nsqd.Options) (*nsqd.NSQD, error) {
+	n, err := nsqd.New(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.LoadMetadata(); err != nil {
+		n.Exit()
+		return nil, err
+	}
+	return n, nil
+}
+
+const (
+	startTimeout = 10 * time.Second // for a file to be written to a slow disk
+	startPause   = time.Millisecond // between two looks for the file
+	metadataFile = "nsqd.dat"       // as nsqd calls it
+)
+
+// awaitMain returns when Main has started all parts of nsqd: an Exit before that races
+// with it. The last part is the one that takes notifications, and this notification
+// has it write the file of the metadata.
+func (n *NSQD) awaitMain(dir string) error {
+	file := filepath.Join(dir, metadataFile)
+	before, _ := os.Stat(file) // nil where there is none yet
+	n.nsqd.Notify(nil, true)
+	for end := time.Now().Add(startTimeout); time.Now().Before(end); time.Sleep(startPause) {
+		if after, err := os.Stat(file); err == nil && (before == nil || !os.SameFile(before, after)) {
+			n.nsqd.RLock() // which whoever wrote the file has until it is done
+			n.nsqd.RUnlock()
+			return nil
+		}
+	}
+	return fmt.Errorf("nsqd has not written %s within %v", file, startTimeout)
+}
+
+// Addr is the address (host:port) of the TCP protocol.
+func (n *NSQD) Addr() string { return n.front.addr().String() }
+
+// HTTPAddr is the address of the HTTP port, where there is one.
+func (n *NSQD) HTTPAddr() string { return n.nsqd.RealHTTPAddr().String() }
+
+// Behind is where nsqd itself listens. A connection to this address is none that Stop
+// ends: it holds nsqd up, if that is what a test wants.
+func (n *NSQD) Behind() string { return n.nsqd.RealTCPAddr().String() }
+
+// ErrStuck is what Stop returns where nsqd does not end.
+var ErrStuck = errors.New("nsqd does not end")
+
+const (
+	// closeTimeout bounds how long nsqd may take to let go of its connections. It
+	// takes a millisecond.
+	closeTimeout = time.Second
+	// exitTimeout bounds how long nsqd may take to write its metadata and end.
+	exitTimeout = 3 * time.Second
+)
+
+// Stop ends nsqd, and returns when all of it has ended; Stop must be called once. After
+// some four seconds Stop returns ErrStuck. The address is free then, too, but nsqd
+// still has its folder.
+func (n *NSQD) Stop() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	closing := n.front.close(ctx)
+	var err error
+	go func() { // ends with nsqd
+		defer close(n.ended)
+		n.deleteEphemeral()
+		n.nsqd.Exit()
+		err = <-n.main
+	}()
+	late := time.NewTimer(exitTimeout)
+	defer late.Stop()
+	select {
+	case <-n.ended:
+	case <-late.C:
+		return errors.Join(fmt.Errorf("%w: waited for %v", ErrStuck, exitTimeout), closing)
+	}
+	if err != nil {
+		return fmt.Errorf("nsqd ended badly: %w", err)
+	}
+	return nil
+}
+
+// deleteEphemeral deletes what nsqd deletes by itself when the last client leaves, in
+// goroutines that Exit does not wait for: nsqd panics where one of them is late. Once
+// no client is left, all of them have done their work when deleteEphemeral returns, or
+// find none.
+func (n *NSQD) deleteEphemeral() {
+	for _, topic := range n.nsqd.GetStats("", "", false).Topics {
+		t, err := n.nsqd.GetExistingTopic(topic.TopicName)
+		if err != nil {
+			continue // gone meanwhile
+		}
+		for _, channel := range topic.Channels {
+			if isEphemeral(channel.ChannelName) {
+				_ = t.DeleteExistingChannel(channel.ChannelName) // or it is gone meanwhile
+			}
+		}
+		if isEphemeral(topic.TopicName) {
+			_ = n.nsqd.DeleteExistingTopic(topic.TopicName) // or it is gone meanwhile
+		}
+	}
+}
+
+func isEphemeral(name string) bool { return strings.HasSuffix(name, "#ephemeral") }
