@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"syscall"
 )
 
 // Config is what can be chosen about the board.
@@ -95,27 +94,6 @@ func pageOf(i int, listeners []net.Listener) pageData {
 		panic(err) // cannot happen: it is a TCP address
 	}
 	return pageData{Node: nodeName(i), Other: nodeName(other), OtherPort: port}
-}
-
-func listen(addrs [2]string) (listeners []net.Listener, err error) {
-	for i, addr := range addrs {
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			for _, l := range listeners {
-				l.Close()
-			}
-			return nil, listenError(i, addr, err)
-		}
-		listeners = append(listeners, l)
-	}
-	return listeners, nil
-}
-
-func listenError(i int, addr string, err error) error {
-	if errors.Is(err, syscall.EADDRINUSE) {
-		err = errors.New("the port is taken")
-	}
-	return fmt.Errorf("%s cannot listen on %s: %w (choose another address with -node%d)", nodeName(i), addr, err, i+1)
 }
 
 // Close ends the board and removes its files, in the order in which each part

@@ -37,8 +37,8 @@ const closeTimeout = 4 * time.Second
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("board", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	node1 := flags.String("node1", "127.0.0.1:8080", "address of node 1; port 0 takes a free one")
-	node2 := flags.String("node2", "127.0.0.1:8081", "address of node 2; port 0 takes a free one")
+	node1 := flags.String("node1", defaultAddrs[0], "address of node 1; port 0 takes a free one")
+	node2 := flags.String("node2", defaultAddrs[1], "address of node 2; port 0 takes a free one")
 	verbose := flags.Bool("v", false, "log more than warnings")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -173,20 +174,56 @@ func failure(t *testing.T, cmd *exec.Cmd) string {
 	return said
 }
 
+// takePort takes a port below those that systems give to whoever asks for any, so that
+// the ports near it stay free.
+func takePort(t *testing.T) string {
+	t.Helper()
+	for port := 20_000; port < 30_000; port++ {
+		if l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", port)); err == nil {
+			t.Cleanup(func() { l.Close() })
+			return l.Addr().String()
+		}
+	}
+	t.Fatal("no port from 20000 to 30000 is free")
+	return ""
+}
+
+// The program says which command works, and that command does.
 func TestProcessPortTaken(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	addr, temp := l.Addr().String(), t.TempDir()
-	said := failure(t, boardCommand(buildBoard(t), temp, nil, "-node1", "127.0.0.1:0", "-node2", addr))
-	want := "board: node 2 cannot listen on " + addr + ": the port is taken (choose another address with -node2)\n"
-	if said != want {
-		t.Errorf("the program said %q, want %q", said, want)
-	}
-	if files, err := os.ReadDir(temp); err != nil || len(files) > 0 {
-		t.Errorf("left behind: %v %v", files, err)
+	addr, temp, program := takePort(t), t.TempDir(), buildBoard(t)
+	for name, c := range map[string]struct {
+		args []string
+		says string // before the command
+		with string // the flags of the command, as a regular expression
+	}{
+		"of node 1": {
+			[]string{"-node1", addr, "-node2", "127.0.0.1:0"},
+			"board: node 1 cannot listen on " + addr + ": the port is taken",
+			`-node1 127\.0\.0\.1:\d+ -node2 127\.0\.0\.1:0`,
+		},
+		"of node 2": {
+			[]string{"-node1", "127.0.0.1:0", "-node2", addr},
+			"board: node 2 cannot listen on " + addr + ": the port is taken",
+			`-node1 127\.0\.0\.1:0 -node2 127\.0\.0\.1:\d+`,
+		},
+		"of both": {
+			[]string{"-node1", addr, "-node2", addr},
+			"board: node 1 cannot listen on " + addr + ": the port is taken",
+			`-node1 127\.0\.0\.1:\d+ -node2 127\.0\.0\.1:\d+`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			said := failure(t, boardCommand(program, temp, nil, c.args...))
+			command := regexp.MustCompile(`^` + regexp.QuoteMeta(c.says) + `; try make run FLAGS="(` + c.with + `)"\n$`).FindStringSubmatch(said)
+			if command == nil {
+				t.Fatalf("the program said %q, want %q and a command with %s", said, c.says, c.with)
+			}
+			if files, err := os.ReadDir(temp); err != nil || len(files) > 0 {
+				t.Errorf("left behind: %v %v", files, err)
+			}
+			p := startBoard(t, boardCommand(program, temp, nil, strings.Fields(command[1])...))
+			p.stop(t, syscall.SIGTERM)
+		})
 	}
 }
 
