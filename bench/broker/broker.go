@@ -45,7 +45,9 @@ func be(told json.RawMessage) (any, process.Commands, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	go func() { _ = d.Main() }() // until the process ends
+	// Until the process ends. Exit, which nsqd's clients may keep waiting for ever, is
+	// not called.
+	go func() { _ = d.Main() }()
 	return addresses{d.RealTCPAddr().String(), d.RealHTTPAddr().String()}, nil, nil
 }
 

@@ -121,7 +121,8 @@ func (f *front) remove(c *forwarded) {
 
 // close stops listening, ends all connections, and returns when the server has seen
 // the end of each and closed it. Where the server has not when ctx ends, its ends are
-// closed as well, and close returns an error.
+// closed as well, and close returns an error. A connection of which nothing has been
+// forwarded yet is closed, and not waited for.
 func (f *front) close(ctx context.Context) error {
 	f.listener.Close()
 	f.cancel()

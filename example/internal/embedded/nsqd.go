@@ -20,10 +20,11 @@ import (
 
 // NSQD is a running nsqd.
 type NSQD struct {
-	front *front
-	nsqd  *nsqd.NSQD
-	main  chan error    // takes what nsqd's Main returned
-	ended chan struct{} // closed when all of nsqd has ended
+	front  *front
+	nsqd   *nsqd.NSQD
+	ended  chan struct{} // closed when nsqd's Main has returned
+	err    error         // what Main returned, once ended is closed
+	exited chan struct{} // closed when all of nsqd has ended
 }
 
 // Start starts an nsqd with the options o, which are not to be used again. It takes
@@ -40,8 +41,11 @@ func Start(o *nsqd.Options) (*NSQD, error) {
 		_ = front.close(context.Background()) // which has no connection yet
 		return nil, err
 	}
-	s := &NSQD{front: front, nsqd: n, main: make(chan error, 1), ended: make(chan struct{})}
-	go func() { s.main <- n.Main() }()
+	s := &NSQD{front: front, nsqd: n, ended: make(chan struct{}), exited: make(chan struct{})}
+	go func() { // ends with nsqd: Stop waits for it
+		defer close(s.ended)
+		s.err = n.Main()
+	}()
 	if err := s.awaitMain(o.DataPath); err != nil {
 		return nil, errors.Join(err, s.Stop())
 	}
@@ -56,11 +60,9 @@ func load(o *nsqd.Options) (*nsqd.NSQD, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := n.LoadMetadata(); err != nil {
-		n.Exit()
-		return nil, err
-	}
-	return n, nil
+	// Where that fails Exit is not called: it would write over what could not be read.
+	// Nothing of nsqd runs yet.
+	return n, n.LoadMetadata()
 }
 
 const (
@@ -92,6 +94,10 @@ func (n *NSQD) Addr() string { return n.front.addr().String() }
 // HTTPAddr is the address of the HTTP port, where there is one.
 func (n *NSQD) HTTPAddr() string { return n.nsqd.RealHTTPAddr().String() }
 
+// Ended is closed when nsqd no longer serves: after Stop, or where nsqd has failed. Then,
+// too, Stop is to be called, and returns the failure.
+func (n *NSQD) Ended() <-chan struct{} { return n.ended }
+
 // Behind is where nsqd itself listens. A connection to this address is none that Stop
 // ends: it holds nsqd up, if that is what a test wants.
 func (n *NSQD) Behind() string { return n.nsqd.RealTCPAddr().String() }
@@ -114,22 +120,21 @@ func (n *NSQD) Stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	closing := n.front.close(ctx)
-	var err error
 	go func() { // ends with nsqd
-		defer close(n.ended)
+		defer close(n.exited)
 		n.deleteEphemeral()
 		n.nsqd.Exit()
-		err = <-n.main
+		<-n.ended
 	}()
 	late := time.NewTimer(exitTimeout)
 	defer late.Stop()
 	select {
-	case <-n.ended:
+	case <-n.exited:
 	case <-late.C:
 		return errors.Join(fmt.Errorf("%w: waited for %v", ErrStuck, exitTimeout), closing)
 	}
-	if err != nil {
-		return fmt.Errorf("nsqd ended badly: %w", err)
+	if n.err != nil {
+		return fmt.Errorf("nsqd ended badly: %w", n.err)
 	}
 	return nil
 }

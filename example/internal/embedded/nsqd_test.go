@@ -6,6 +6,9 @@ import (
 	"io"
 	"log"
 	"net"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -158,7 +161,7 @@ func TestStopIsBounded(t *testing.T) {
 	}
 	stop(t, start(t, addr, t.TempDir()))
 	held.Close()
-	<-n.ended
+	<-n.exited
 }
 
 func TestStartWhereAddressIsTaken(t *testing.T) {
@@ -188,5 +191,26 @@ func TestStartWhereFolderIsTaken(t *testing.T) {
 	if c, err := net.Dial("tcp", free.Addr()); err == nil {
 		c.Close()
 		t.Error("something still listens")
+	}
+}
+
+// What cannot be read is left as it is, for whoever can mend it.
+func TestStartWithBadMetadata(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, metadataFile)
+	const bad = `{"topics":[`
+	if err := os.WriteFile(file, []byte(bad), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := nsqd.NewOptions()
+	o.TCPAddress, o.HTTPAddress, o.DataPath, o.Logger = "127.0.0.1:0", "", dir, log.New(t.Output(), "", 0)
+	if n, err := Start(o); err == nil || !strings.Contains(err.Error(), file) {
+		t.Errorf("got %v, want something about %s", err, file)
+		if err == nil {
+			stop(t, n)
+		}
+	}
+	if now, err := os.ReadFile(file); err != nil || string(now) != bad {
+		t.Errorf("the file has %q (%v), want %q", now, err, bad)
 	}
 }

@@ -73,6 +73,8 @@ func beDaemon(what string) error {
 	signal.Notify(terminate, syscall.SIGTERM)
 	go func() {
 		<-terminate
+		// A client may keep Exit waiting for ever. This process does not wait for Exit:
+		// Main returns as soon as a port is closed, and the process ends with Main.
 		d.Exit()
 	}()
 	go func() {

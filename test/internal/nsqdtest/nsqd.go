@@ -117,9 +117,17 @@ func (d *Daemon) end(t testing.TB, s syscall.Signal) {
 	if err := d.cmd.Process.Signal(s); err != nil {
 		t.Fatalf("sending %v to a daemon: %v", s, err)
 	}
+	// One that does not end writes its stacks, and fails the test.
+	late := time.AfterFunc(endTimeout, func() { _ = d.cmd.Process.Signal(syscall.SIGQUIT) })
 	d.cmd.Wait() // says how it ended, which depends on the signal
+	if !late.Stop() {
+		t.Errorf("a daemon has not ended %v after %v", endTimeout, s)
+	}
 	d.cmd = nil
 }
+
+// endTimeout bounds how long a daemon may take to end.
+const endTimeout = 30 * time.Second
 
 // Freeze makes it answer nothing, with its connections left open, until Thaw. It
 // returns when it is frozen: a signal takes its time to arrive.
