@@ -144,6 +144,11 @@ type Config struct {
 	// answer, or does not read, is given up. Zero means 25 s, 10 s and 10 s.
 	PingInterval, PongWait, WriteTimeout time.Duration
 
+	// DrainDelay is how long Close goes on serving, and taking clients, after Ready has
+	// become false: as long as a load balancer needs to see that. It takes half of what
+	// Close's context allows at most. Zero means not at all.
+	DrainDelay time.Duration
+
 	// Logger gets what an operator should know. Nil means slog.Default().
 	// Secrets and rows are never logged.
 	Logger *slog.Logger
@@ -168,6 +173,9 @@ func (c Config) validate() error {
 	}
 	if c.PublishTimeout < 0 {
 		return errors.New("PublishTimeout cannot be negative")
+	}
+	if c.DrainDelay < 0 {
+		return errors.New("DrainDelay cannot be negative")
 	}
 	if c.MaxFetches < 0 {
 		return errors.New("MaxFetches cannot be negative")

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/entity-sync/entity-sync/bridge"
@@ -27,7 +26,7 @@ type EntitySync struct {
 
 	handler *web.Handler
 	relay   *db.Relay // nil without Config.Outbox
-	closing *atomic.Bool
+	drain   *drain
 	log     *slog.Logger
 	limits  *sync.Map // *bridge.Limit, for each *pgxpool.Pool that is fetched from
 	modern  *sync.Map // the entity types that Register and its kin have registered
@@ -46,7 +45,7 @@ func New(c Config) (*EntitySync, error) {
 	if err != nil {
 		return nil, fmt.Errorf("es: Config: %w", err)
 	}
-	s := &EntitySync{DatabaseHub: db.NewDatabaseHub(), log: c.Logger, limits: new(sync.Map), modern: new(sync.Map), closing: new(atomic.Bool)}
+	s := &EntitySync{DatabaseHub: db.NewDatabaseHub(), log: c.Logger, limits: new(sync.Map), modern: new(sync.Map), drain: &drain{delay: c.DrainDelay, log: c.Logger}}
 	if s.Bridge, err = bridge.New(c.bridge(bus, s.DatabaseHub.Fetch)); err != nil {
 		return nil, fmt.Errorf("es: Config: %w", err)
 	}
@@ -103,14 +102,15 @@ func (s *EntitySync) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // Ready reports whether the node hears the changes that other nodes announce, and
 // takes clients: what a load balancer wants to know.
-func (s *EntitySync) Ready() bool { return !s.closing.Load() && s.Bridge.Ready() }
+func (s *EntitySync) Ready() bool { return !s.drain.begun.Load() && s.Bridge.Ready() }
 
-// Close sends the clients away (close code 1012, "service restart"), leaves the
-// outbox to other nodes, leaves the bus and waits for fetch handlers under way, no
-// longer than ctx allows. Call it before http.Server's Shutdown, which does not know
-// of upgraded connections. It may be called again.
+// Close makes the node not ready, serves its clients for Config.DrainDelay more, sends
+// them away (close code 1012, "service restart"), leaves the outbox to other nodes,
+// leaves the bus and waits for fetch handlers under way, no longer than ctx allows. Call
+// it before http.Server's Shutdown, which does not know of upgraded connections. It may
+// be called again.
 func (s *EntitySync) Close(ctx context.Context) error {
-	s.closing.Store(true)
+	s.drain.wait(ctx)
 	return errors.Join(s.sendAway(ctx), s.closeRelay(ctx), s.Bridge.Close(ctx))
 }
 

@@ -54,6 +54,7 @@ func TestConfigErrorsNameTheField(t *testing.T) {
 		"AllowedOrigins":  {AllowedOrigins: []string{"example.com"}},
 		"MaxMessageBytes": {MaxMessageBytes: -1},
 		"PublishTimeout":  {PublishTimeout: -1},
+		"DrainDelay":      {DrainDelay: -1},
 	} {
 		if _, err := es.New(c); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("New(%+v) returned %v, want an error that names %s", c, err, want)

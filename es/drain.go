@@ -1,0 +1,45 @@
+package es
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// drain is the beginning of a node's end: the node is not ready any more, and goes on
+// serving until load balancers have seen that.
+type drain struct {
+	delay time.Duration
+	log   *slog.Logger
+	begun atomic.Bool
+
+	once sync.Once
+	end  time.Time // written once
+}
+
+// wait begins the drain, if no other call has, and returns at its end, or after half of
+// what ctx allows: the other half is for the clients and the handlers.
+func (d *drain) wait(ctx context.Context) {
+	d.once.Do(func() {
+		d.end = time.Now().Add(d.delay)
+		d.begun.Store(true)
+	})
+	left := time.Until(d.end)
+	if deadline, ok := ctx.Deadline(); ok {
+		if half := time.Until(deadline) / 2; half < left {
+			d.log.Warn("DrainDelay is cut short, because Close has too little time for it", slog.Duration("delay", d.delay), slog.Duration("to", max(0, half)))
+			left = half
+		}
+	}
+	if left <= 0 {
+		return
+	}
+	timer := time.NewTimer(left)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
