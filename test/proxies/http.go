@@ -14,11 +14,18 @@ const patience = time.Minute
 
 func until(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !holds(); time.Sleep(5 * time.Millisecond) {
+	if !holdsWithin(patience, holds) {
+		t.Fatalf("waited %v in vain until %s", patience, what)
+	}
+}
+
+func holdsWithin(limit time.Duration, holds func() bool) bool {
+	for end := time.Now().Add(limit); !holds(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("waited %v in vain until %s", patience, what)
+			return false
 		}
 	}
+	return true
 }
 
 // get asks the proxy for a page. Each request has a connection of its own, for which the

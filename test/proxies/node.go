@@ -27,7 +27,19 @@ func startNode(t *testing.T, c nodeConfig) *node {
 	return n
 }
 
+// start starts the process, again where another program has taken its port for a moment.
 func (n *node) start(t *testing.T) {
+	t.Helper()
+	var err error
+	if !holdsWithin(patience, func() bool {
+		err = n.try(t)
+		return err == nil
+	}) {
+		t.Fatalf("starting node %s: %v", n.Name, err)
+	}
+}
+
+func (n *node) try(t *testing.T) error {
 	t.Helper()
 	what, err := json.Marshal(n.nodeConfig)
 	if err != nil {
@@ -48,9 +60,10 @@ func (n *node) start(t *testing.T) {
 	}
 	addr, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
-		t.Fatalf("starting node %s: %v", n.Name, errors.Join(err, cmd.Wait()))
+		return errors.Join(err, cmd.Wait())
 	}
 	n.cmd, n.Addr = cmd, strings.TrimSpace(addr)
+	return nil
 }
 
 // tell sends the process a signal.

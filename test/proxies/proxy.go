@@ -14,8 +14,9 @@ import (
 
 // software is a proxy that can be had.
 type software struct {
-	name  string
-	drain time.Duration // the DrainDelay that the page says to give the nodes
+	name   string
+	probes bool          // it asks the nodes whether they are ready,
+	drain  time.Duration // and needs this DrainDelay of theirs to hear that they are not
 
 	// configure writes the proxy's files, with the page's block for it among them, and
 	// returns the command that runs it.
@@ -39,7 +40,18 @@ type proxy struct {
 // start runs a proxy in front of two nodes until the test ends.
 func (w software) start(t *testing.T, nodes [2]*node) *proxy {
 	t.Helper()
-	s := site{dir: t.ArtifactDir(), addr: freeAddr(t), nodes: nodes, cert: newCertificate(t)}
+	for range 3 { // another program may have taken its port
+		if p := w.try(t, site{dir: t.TempDir(), addr: freeAddr(t), nodes: nodes, cert: newCertificate(t)}); p != nil {
+			return p
+		}
+	}
+	t.Fatalf("%s does not answer", w.name)
+	return nil
+}
+
+// try returns nil where the proxy does not answer.
+func (w software) try(t *testing.T, s site) *proxy {
+	t.Helper()
 	command := w.configure(t, s)
 	command[0] = find(t, command[0])
 	// The shell ends the proxy when the pipe closes, which it does with the test,
@@ -59,15 +71,23 @@ func (w software) start(t *testing.T, nodes [2]*node) *proxy {
 		cmd.Wait() // says how the proxy ended, which depends on the proxy
 	})
 	p := &proxy{host: s.addr, tls: &tls.Config{RootCAs: s.cert.pool}}
-	if w.name == "caddy" { // has a name, and certificates of its own for it
+	if w.name == "caddy" { // has a name, and a certificate of its own for it
 		_, port, _ := net.SplitHostPort(s.addr)
 		p.host = net.JoinHostPort("localhost", port)
-		p.tls.RootCAs = caddysRoot(t, s.dir)
+		p.tls.RootCAs = x509.NewCertPool()
+		if !holdsWithin(patience, func() bool {
+			root, err := os.ReadFile(filepath.Join(s.dir, "caddy/pki/authorities/local/root.crt"))
+			return err == nil && p.tls.RootCAs.AppendCertsFromPEM(root)
+		}) {
+			return nil
+		}
 	}
-	until(t, w.name+" answers", func() bool {
+	if !holdsWithin(patience/2, func() bool {
 		_, err := p.get(t, "/livez")
 		return err == nil
-	})
+	}) {
+		return nil
+	}
 	return p
 }
 
@@ -81,17 +101,6 @@ func find(t *testing.T, program string) string {
 	}
 	t.Fatalf("%s is missing: .ci/dependencies installs it", program)
 	return ""
-}
-
-// caddysRoot waits for the certificate that Caddy signs others with.
-func caddysRoot(t *testing.T, dir string) *x509.CertPool {
-	t.Helper()
-	pool := x509.NewCertPool()
-	until(t, "caddy has a certificate", func() bool {
-		pem, err := os.ReadFile(filepath.Join(dir, "caddy/pki/authorities/local/root.crt"))
-		return err == nil && pool.AppendCertsFromPEM(pem)
-	})
-	return pool
 }
 
 // write writes one of a proxy's files, and returns its path.
@@ -121,12 +130,12 @@ var nginx = software{name: "nginx", configure: func(t *testing.T, s site) []stri
 	return []string{"nginx", "-e", "stderr", "-p", s.dir, "-c", s.write(t, "nginx.conf", conf+"include block.conf; }\n")}
 }}
 
-var haproxy = software{name: "haproxy", drain: 3 * time.Second, configure: func(t *testing.T, s site) []string {
+var haproxy = software{name: "haproxy", probes: true, drain: 3 * time.Second, configure: func(t *testing.T, s site) []string {
 	block := substitute(t, s.block(t, "haproxy"), "bind :443 ", "bind "+s.addr+" ", "/etc/haproxy/app.example.com.pem", s.cert.bothFile)
 	return []string{"haproxy", "-db", "-f", s.write(t, "haproxy.cfg", withoutPart(t, "haproxy", block))}
 }}
 
-var caddy = software{name: "caddy", drain: 3 * time.Second, configure: func(t *testing.T, s site) []string {
+var caddy = software{name: "caddy", probes: true, drain: 3 * time.Second, configure: func(t *testing.T, s site) []string {
 	_, port, err := net.SplitHostPort(s.addr)
 	if err != nil {
 		t.Fatal(err)

@@ -9,11 +9,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/entity-sync/entity-sync/internal/pgtest"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
 
 var without = flag.String("without", "", `leave a part of a proxy's configuration out, such as "nginx: max_fails=0", to see what it is for`)
+
+var idle = flag.Duration("idle", 0, "how long nothing is said on any connection before the deployment, to see whether a proxy cuts it")
 
 // withoutPart returns a proxy's configuration as flag -without has it.
 func withoutPart(t *testing.T, proxy, block string) string {
@@ -44,22 +48,24 @@ func TestRollingDeployment(t *testing.T) {
 		t.Run(software.name, func(t *testing.T) {
 			t.Parallel()
 			d := deploy(t, software, nsqd, server)
+			d.leaveAlone(t)
 			d.startWriting(t)
 			for _, n := range d.nodes {
 				d.replace(t, n)
 			}
 			d.stopWriting(t)
 			until(t, "every client has the newest row", func() bool { return d.allKnow(t) })
-			d.judge(t, software.name)
+			d.judge(t)
 		})
 	}
 }
 
 // deployment is two nodes behind a proxy, and clients.
 type deployment struct {
+	software software
 	nodes    [2]*node
 	proxy    *proxy
-	database *pgtest.Database
+	reader   *pgx.Conn
 	behind   []*watcher
 	direct   []*watcher
 
@@ -71,10 +77,11 @@ type deployment struct {
 
 func deploy(t *testing.T, s software, nsqd *nsqdtest.Daemon, server *pgtest.Server) *deployment {
 	t.Helper()
-	d := &deployment{enough: make(chan struct{})}
-	d.database = server.NewDatabase(t, fmt.Sprintf("create table items (id text primary key, rev int); insert into items select id, 1 from generate_series(0, %d) id", numbers-1))
+	d := &deployment{software: s, enough: make(chan struct{})}
+	database := server.NewDatabase(t, fmt.Sprintf("create table items (id text primary key, rev int); insert into items select id, 1 from generate_series(0, %d) id", numbers-1))
+	d.reader = database.Connect(t)
 	for i := range d.nodes {
-		d.nodes[i] = startNode(t, nodeConfig{Name: fmt.Sprint(s.name, i), NSQ: nsqd.Addr, Database: d.database.URL(), DrainDelay: s.drain})
+		d.nodes[i] = startNode(t, nodeConfig{Name: fmt.Sprint(s.name, i), NSQ: nsqd.Addr, Database: database.URL(), DrainDelay: s.drain})
 	}
 	for _, n := range d.nodes {
 		n.untilReady(t)
@@ -88,6 +95,18 @@ func deploy(t *testing.T, s software, nsqd *nsqdtest.Daemon, server *pgtest.Serv
 	}
 	until(t, "every client has a row", func() bool { return d.allKnow(t) })
 	return d
+}
+
+// leaveAlone has nothing happen for as long as flag -idle says. No client loses its
+// connection.
+func (d *deployment) leaveAlone(t *testing.T) {
+	t.Helper()
+	time.Sleep(*idle)
+	for i, w := range d.behind {
+		if all, _ := w.figures(); len(all) != 1 {
+			t.Errorf("client %d has connected %d times before the deployment: %q", i, len(all), all)
+		}
+	}
 }
 
 func (n *node) untilReady(t *testing.T) {
@@ -129,12 +148,15 @@ func (d *deployment) stopWriting(t *testing.T) {
 }
 
 // replace does what a deployment does: the node is told to end, and the next one begins
-// at the same address. It is done when the proxy sends requests there.
+// at the same address. It is done when that is ready, and a proxy that asks has heard.
 func (d *deployment) replace(t *testing.T, n *node) {
 	t.Helper()
 	n.end(t, syscall.SIGTERM)
 	n.start(t)
 	n.untilReady(t)
+	if !d.software.probes {
+		return
+	}
 	until(t, "the proxy sends requests to "+n.Name, func() bool {
 		name, err := d.proxy.get(t, "/name")
 		return err == nil && name == n.Name
@@ -145,10 +167,8 @@ func (d *deployment) replace(t *testing.T, n *node) {
 // database.
 func (d *deployment) allKnow(t *testing.T) bool {
 	t.Helper()
-	conn := d.database.Connect(t)
-	defer conn.Close(t.Context())
 	revs := make(map[string]int)
-	rows, err := conn.Query(t.Context(), "select id, rev from items")
+	rows, err := d.reader.Query(t.Context(), "select id, rev from items")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +195,7 @@ func (d *deployment) allKnow(t *testing.T) bool {
 const bound = 2 * time.Second
 
 // judge looks at what the clients went through.
-func (d *deployment) judge(t *testing.T, name string) {
+func (d *deployment) judge(t *testing.T) {
 	t.Helper()
 	attempts, refused := 0, 0
 	var longest, yardstick time.Duration
@@ -197,7 +217,7 @@ func (d *deployment) judge(t *testing.T, name string) {
 		yardstick = max(yardstick, offline)
 	}
 	t.Logf("%s: %d clients, offline for %.2f s at most, without a proxy %.2f s; %d of %d attempts refused; %d writes, %d repeated",
-		name, len(d.behind), longest.Seconds(), yardstick.Seconds(), refused, attempts, d.writes, d.failed)
+		d.software.name, len(d.behind), longest.Seconds(), yardstick.Seconds(), refused, attempts, d.writes, d.failed)
 	// What a client without a proxy takes beyond the second that it is told is the
 	// machine's doing. A way through a proxy has several processes for its one.
 	if slow := max(0, yardstick-time.Second); longest > bound+10*slow {
