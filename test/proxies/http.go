@@ -47,7 +47,7 @@ func (n *node) get(path string) (string, error) {
 
 // ask returns the body of an answer, and an error where its status is not 200.
 func ask(transport *http.Transport, method, url string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), patience/6)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, method, url, nil)
 	if err != nil {

@@ -44,7 +44,7 @@ func watch(t *testing.T, url, id string, header http.Header, dial func(context.C
 	dialed := func(ctx context.Context, _, _ string) (net.Conn, error) { return w.dialed(dial(ctx)) }
 	var err error
 	w.Client, err = client.New(url, client.Options{
-		Logger: canary.Logger(canary.Output(t)),
+		Logger: canary.Logger(canary.Output(t)), ConnectTimeout: patience,
 		Header: func(context.Context) (http.Header, error) { return header, nil },
 		Dialer: &websocket.Dialer{NetDialContext: dialed, NetDialTLSContext: dialed},
 	})
@@ -132,10 +132,11 @@ func (p *proxy) watch(t *testing.T, id string) *watcher {
 // back goes to the next one.
 func watchWithoutProxy(t *testing.T, id string, nodes [2]*node, first int) *watcher {
 	t.Helper()
+	addrs := [2]string{nodes[0].Addr, nodes[1].Addr}
 	next := first // of the goroutine that connects
 	return watch(t, "ws://nodes/ws/entity-sync/", id, nil, func(ctx context.Context) (net.Conn, error) {
-		n := nodes[next%len(nodes)]
+		addr := addrs[next%len(addrs)]
 		next++
-		return new(net.Dialer).DialContext(ctx, "tcp", n.Addr)
+		return new(net.Dialer).DialContext(ctx, "tcp", addr)
 	})
 }
