@@ -92,7 +92,7 @@ func (c *Client) Subscribe(key shared.EntityKey, o SubscribeOptions) error {
 	if err != nil {
 		return err
 	}
-	if ent.listeners() != nil {
+	if !ent.hasViews() {
 		return shared.ErrUnknownEntity
 	}
 	for {
