@@ -227,6 +227,12 @@ func (b *Bridge) entity(name shared.EntityType) (*entity, error) {
 	return ent, nil
 }
 
+// Registered reports whether clients can subscribe to the entity type on this node.
+func (b *Bridge) Registered(name shared.EntityType) bool {
+	ent, err := b.entity(name)
+	return err == nil && ent.hasViews()
+}
+
 func (b *Bridge) registered() []*entity {
 	b.mu.RLock()
 	defer b.mu.RUnlock()

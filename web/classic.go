@@ -132,5 +132,6 @@ func receiveKey(s *session, action shared.Action, body json.RawMessage) error {
 	if err != nil {
 		return fmt.Errorf("subscribing: %w", err)
 	}
+	s.traceSubscribed(k.Entity, o.Snapshot)
 	return nil
 }
