@@ -24,10 +24,6 @@ type fetchJob struct {
 	view   *view
 	cause  cause
 	secret shared.Secret
-
-	// For the log: the client whose secret it is, and how many watch the view.
-	session  uint64
-	watchers int
 }
 
 // eachByItself makes a BatchFetcher of a Fetcher, for batches of one.
@@ -43,17 +39,17 @@ func eachByItself(fetch shared.Fetcher) shared.BatchFetcher {
 
 // run fetches the jobs together and delivers each result.
 func (e *entity) run(jobs []fetchJob) {
-	settled, trace := 0, e.trace(len(jobs))
+	settled, trace := 0, e.trace(jobs)
 	defer func() {
 		// A handler that ends its goroutine (runtime.Goexit) leaves jobs behind.
-		for _, job := range jobs[settled:] {
+		for i := settled; i < len(jobs); i++ {
 			o := outcome{err: "the fetch handler ended its goroutine"}
-			trace.fetched(job, o, e.settle(job, o))
+			trace.fetched(i, jobs[i].cause, o, e.settle(jobs[i], o))
 		}
 	}()
 	for i, o := range e.call(jobs) {
 		settled++
-		trace.fetched(jobs[i], o, e.settle(jobs[i], o))
+		trace.fetched(i, jobs[i].cause, o, e.settle(jobs[i], o))
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/entity-sync/entity-sync/shared"
 )
 
 // trace is for whoever asks why a client did not get a row: a line for each fetch, at
@@ -13,32 +15,54 @@ import (
 type trace struct {
 	entity *entity
 	begin  time.Time
-	count  int // fetched together
+	by     []watching // of each fetch; the jobs themselves stay on the stack of who runs them
+}
+
+// watching says who watches a view: how many, and one whose secret it is fetched with.
+type watching struct {
+	session uint64
+	count   int
 }
 
 // trace begins one, nil where nobody reads it.
-func (e *entity) trace(count int) *trace {
+func (e *entity) trace(jobs []fetchJob) *trace {
 	if !e.bridge.log.Enabled(e.bridge.ctx, slog.LevelDebug) {
 		return nil
 	}
-	return &trace{e, time.Now(), count}
+	t := &trace{e, time.Now(), make([]watching, len(jobs))}
+	for i, job := range jobs {
+		t.by[i] = job.view.watching(job.secret)
+	}
+	return t
 }
 
-// fetched says what one of the fetches came to. The session is one of those that watch:
-// the one whose secret it was fetched with.
-func (t *trace) fetched(job fetchJob, o outcome, lagged bool) {
+func (v *view) watching(secret shared.Secret) (w watching) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	w.count = len(v.members)
+	for _, sub := range v.members {
+		if sub.secret == secret {
+			w.session = sub.client.number
+			break
+		}
+	}
+	return w
+}
+
+// fetched says what the i-th of the fetches came to.
+func (t *trace) fetched(i int, why cause, o outcome, lagged bool) {
 	if t == nil {
 		return
 	}
 	attrs := []slog.Attr{
-		slog.Uint64("session", job.session), slog.String("entity", string(t.entity.name)), slog.Int("watchers", job.watchers),
-		slog.String("cause", job.cause.String()), slog.String("outcome", o.name(lagged)), slog.Duration("took", time.Since(t.begin)),
+		slog.Uint64("session", t.by[i].session), slog.String("entity", string(t.entity.name)), slog.Int("watchers", t.by[i].count),
+		slog.String("cause", why.String()), slog.String("outcome", o.name(lagged)), slog.Duration("took", time.Since(t.begin)),
 	}
 	if o.update != nil && o.update.Kind == KindRows {
 		attrs = append(attrs, slog.Int("rows", len(o.update.Rows)), slog.Int("bytes", o.update.bytes))
 	}
-	if t.count > 1 {
-		attrs = append(attrs, slog.Int("together", t.count))
+	if len(t.by) > 1 {
+		attrs = append(attrs, slog.Int("together", len(t.by)))
 	}
 	if o.update == nil {
 		attrs = append(attrs, slog.String("error", o.harmless()))

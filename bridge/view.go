@@ -319,7 +319,7 @@ func (v *view) begin() (job fetchJob, ok bool) {
 	if v.owed&^causeJoined != 0 {
 		v.forAll = v.fetch
 	}
-	job = fetchJob{view: v, cause: v.owed, secret: v.members[0].secret, session: v.members[0].client.number, watchers: len(v.members)}
+	job = fetchJob{view: v, cause: v.owed, secret: v.members[0].secret}
 	v.owed = 0
 	return job, true
 }
