@@ -48,12 +48,12 @@ func (b *Bridge) beatOnce(ctx context.Context) {
 // beat publishes the number of the last message, if there was one.
 func (p *publisher) beat(ctx context.Context) error {
 	p.mu.Lock()
-	note := notification{Entity: p.entity.name, From: p.entity.bridge.name, Seq: p.seq}
+	note := notification{Entity: p.name, From: p.bridge.name, Seq: p.seq}
 	p.mu.Unlock()
 	if note.Seq == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, p.entity.bridge.config.PublishTimeout)
+	ctx, cancel := context.WithTimeout(ctx, p.bridge.config.PublishTimeout)
 	defer cancel()
 	return p.transmit(ctx, note)
 }

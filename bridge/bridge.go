@@ -138,7 +138,7 @@ func New(c Config) (*Bridge, error) {
 // Register says how the rows of an entity type are fetched, and starts
 // listening for its changes. It returns an error wrapping shared.ErrBadEntity
 // for a name that cannot be a topic, and shared.ErrDuplicateEntity the second
-// time.
+// time. One that Announce made known may be registered as any other.
 func (b *Bridge) Register(name shared.EntityType, fetch shared.Fetcher, o EntityOptions) error {
 	if fetch == nil {
 		return fmt.Errorf("bridge: registering %.80q: the fetch handler is nil", string(name))
@@ -184,18 +184,23 @@ func (b *Bridge) add(ent *entity) error {
 	if b.closed {
 		return shared.ErrClosed
 	}
-	if b.entities[ent.name] != nil {
+	if ent.before = b.entities[ent.name]; ent.before != nil && !ent.replaces(ent.before) {
 		return shared.ErrDuplicateEntity
 	}
 	ent.index.init(ent)
-	ent.queue.entity, ent.publish.entity, ent.audit.entity = ent, ent, ent
+	ent.queue.entity, ent.audit.entity = ent, ent
+	if ent.before != nil {
+		ent.publish = ent.before.publish // which goes on counting
+	} else {
+		ent.publish = &publisher{bridge: b, name: ent.name}
+	}
 	ent.queue.admission = &b.admission
 	if limit := ent.options.Limit; limit != nil {
 		ent.queue.admission = &limit.admission
 	}
 	ent.queue.repairs = newLimiter(ent.options.ResyncRate)
 	b.entities[ent.name] = ent
-	if ent.listeners() == nil { // topics fetch nothing
+	if ent.hasViews() {
 		ent.queue.admission.add(&ent.queue)
 	}
 	return nil
@@ -204,7 +209,11 @@ func (b *Bridge) add(ent *entity) error {
 func (b *Bridge) remove(ent *entity) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.entities, ent.name)
+	if ent.before != nil {
+		b.entities[ent.name] = ent.before
+	} else {
+		delete(b.entities, ent.name)
+	}
 	ent.queue.admission.remove(&ent.queue)
 }
 
@@ -218,6 +227,12 @@ func (b *Bridge) entity(name shared.EntityType) (*entity, error) {
 	return ent, nil
 }
 
+// Registered reports whether clients can subscribe to the entity type on this node.
+func (b *Bridge) Registered(name shared.EntityType) bool {
+	ent, err := b.entity(name)
+	return err == nil && ent.hasViews()
+}
+
 func (b *Bridge) registered() []*entity {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
@@ -228,7 +243,8 @@ func (b *Bridge) registered() []*entity {
 	return ents
 }
 
-// EntityTypes returns the entity types that are registered, in no order.
+// EntityTypes returns the entity types that Notify knows, in no order: those that are
+// registered, and those that are only announced.
 func (b *Bridge) EntityTypes() []shared.EntityType {
 	ents := b.registered()
 	names := make([]shared.EntityType, 0, len(ents))

@@ -59,7 +59,10 @@ type functionBus struct {
 	publishers map[shared.EntityType]shared.ByteHandler
 }
 
-var _ Bus = (*functionBus)(nil)
+var (
+	_ Bus      = (*functionBus)(nil)
+	_ Preparer = (*functionBus)(nil)
+)
 
 func (f *functionBus) Publish(_ context.Context, entity shared.EntityType, body []byte) (err error) {
 	f.mu.Lock()
@@ -73,12 +76,21 @@ func (f *functionBus) Publish(_ context.Context, entity shared.EntityType, body 
 	return nil
 }
 
-func (f *functionBus) Subscribe(entity shared.EntityType, l Listener) (err error) {
-	defer recoverAs(&err, "the queue's subscriber")
+// Prepare implements Preparer.
+func (f *functionBus) Prepare(entity shared.EntityType) (err error) {
+	defer recoverAs(&err, "the queue's publisher")
 	publish := f.build(entity)
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.publishers[entity] = publish
-	f.mu.Unlock()
+	return nil
+}
+
+func (f *functionBus) Subscribe(entity shared.EntityType, l Listener) (err error) {
+	if err := f.Prepare(entity); err != nil {
+		return err
+	}
+	defer recoverAs(&err, "the queue's subscriber")
 	f.listen(entity, func(body []byte) {
 		if len(body) == 0 {
 			l.Live() // as nsqbus.BuildSubscriber says it

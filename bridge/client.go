@@ -68,6 +68,10 @@ func (b *Bridge) NewClient(sink Sink, o ClientOptions) *Client {
 	return c
 }
 
+// Number is what the log calls the client: they are counted from 1 since the Bridge was
+// made.
+func (c *Client) Number() uint64 { return c.number }
+
 // SubscribeOptions says what a subscription gives besides changes.
 type SubscribeOptions struct {
 	// Snapshot asks for the key's rows as they are now, and again whenever they
@@ -92,7 +96,7 @@ func (c *Client) Subscribe(key shared.EntityKey, o SubscribeOptions) error {
 	if err != nil {
 		return err
 	}
-	if ent.listeners() != nil {
+	if !ent.hasViews() {
 		return shared.ErrUnknownEntity
 	}
 	for {

@@ -130,12 +130,15 @@ type entity struct {
 	queue    fetchQueue
 	backlog  backlog
 	overdue  overdue
-	publish  publisher
+	publish  *publisher
 	audit    auditor
 	live     atomic.Bool   // subscribed on the bus
 	lost     atomic.Bool   // was live, and is not any more
 	running  atomic.Int64  // fetches under way
 	failures atomic.Uint64 // fetches failed in a row
+
+	announced bool    // and nothing else: nobody here hears or fetches it
+	before    *entity // that was only announced, in whose place this one is; or nil
 }
 
 // scopeOf maps a secret to its scope. It calls the application, so no lock may

@@ -39,16 +39,17 @@ func eachByItself(fetch shared.Fetcher) shared.BatchFetcher {
 
 // run fetches the jobs together and delivers each result.
 func (e *entity) run(jobs []fetchJob) {
-	settled := 0
+	settled, trace := 0, e.trace(jobs)
 	defer func() {
 		// A handler that ends its goroutine (runtime.Goexit) leaves jobs behind.
-		for _, job := range jobs[settled:] {
-			e.settle(job, outcome{err: "the fetch handler ended its goroutine"})
+		for i := settled; i < len(jobs); i++ {
+			o := outcome{err: "the fetch handler ended its goroutine"}
+			trace.fetched(i, jobs[i].cause, o, e.settle(jobs[i], o))
 		}
 	}()
 	for i, o := range e.call(jobs) {
 		settled++
-		e.settle(jobs[i], o)
+		trace.fetched(i, jobs[i].cause, o, e.settle(jobs[i], o))
 	}
 }
 
@@ -56,24 +57,28 @@ func (e *entity) run(jobs []fetchJob) {
 type outcome struct {
 	update *Update
 	err    string
+	kind   string // of an error that is the application's, which may quote anything
 	stack  []byte // where the handler panicked
 }
 
-// settle does what the outcome of one job asks for.
-func (e *entity) settle(job fetchJob, o outcome) {
+// settle does what the outcome of one job asks for. It reports whether that was not
+// handed out, as something newer had been.
+func (e *entity) settle(job fetchJob, o outcome) (lagged bool) {
 	defer e.running.Add(-1)
 	if o.update == nil {
 		delay := job.view.fail(job)
 		if e.bridge.ctx.Err() == nil {
 			e.failed(job, o, delay)
 		}
-		return
+		return false
 	}
 	e.worked()
-	if !job.view.finish(job, o.update) {
-		e.bridge.counts.lagged.Add(1)
-		job.view.fail(job)
+	if job.view.finish(job, o.update) {
+		return false
 	}
+	e.bridge.counts.lagged.Add(1)
+	job.view.fail(job)
+	return true
 }
 
 // call runs the application's handler. A handler that outlives its deadline
@@ -114,7 +119,7 @@ func (e *entity) judge(job fetchJob, result shared.Result) outcome {
 	case errors.Is(err, shared.ErrForbidden):
 		return outcome{update: newUpdate(key, KindForbidden, job.view.scope(), shared.Result{})}
 	default:
-		return outcome{err: redact(err.Error(), job.secret.Reveal())}
+		return outcome{err: redact(err.Error(), job.secret.Reveal()), kind: kindOf(err)}
 	}
 	size := 0
 	for _, row := range result.Rows {

@@ -17,7 +17,8 @@ import (
 // no wait, and a storm on one key costs a message for each acknowledgement, not for
 // each call.
 type publisher struct {
-	entity *entity
+	bridge *Bridge
+	name   shared.EntityType
 
 	mu      sync.Mutex
 	waiting *batch // what the next message takes; nil when nothing waits
@@ -47,8 +48,8 @@ type change struct {
 // and the time allow. It returns false, having done nothing, where others of the
 // type are being published, or where the bus might keep the caller for longer.
 func (c *change) alone(ctx context.Context, timeout time.Duration) bool {
-	p := &c.entity.publish
-	if c.entity.bridge.boundless || !p.begin() {
+	p := c.entity.publish
+	if p.bridge.boundless || !p.begin() {
 		return false
 	}
 	defer p.end() //nolint:contextcheck // what others announce has its own time
@@ -100,7 +101,7 @@ func (b *batch) wait(ctx context.Context, timer *time.Timer) error {
 func (p *publisher) begin() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.busy || !p.entity.bridge.startAnnouncing() {
+	if p.busy || !p.bridge.startAnnouncing() {
 		return false
 	}
 	p.busy = true
@@ -109,7 +110,7 @@ func (p *publisher) begin() bool {
 
 // end leaves what has piled up to a worker: the caller has its own to do.
 func (p *publisher) end() {
-	b := p.entity.bridge
+	b := p.bridge
 	defer b.announcing.Done()
 	p.mu.Lock()
 	more := p.waiting != nil
@@ -149,7 +150,7 @@ func (p *publisher) add(ids []string) (*batch, error) {
 		return nil, shared.ErrClosed // so that what waits already comes to an end
 	}
 	if !p.busy {
-		b := p.entity.bridge
+		b := p.bridge
 		if !b.start(&b.announcing, p.work) {
 			return nil, shared.ErrClosed
 		}
@@ -207,7 +208,7 @@ func (p *publisher) work() {
 }
 
 func (p *publisher) sendInTime(b *batch) error {
-	ctx := deadline.After(p.entity.bridge.ctx, p.entity.bridge.config.PublishTimeout)
+	ctx := deadline.After(p.bridge.ctx, p.bridge.config.PublishTimeout)
 	defer ctx.Cancel()
 	if b.again.Seq > 0 {
 		_ = p.transmit(ctx, b.again) // whom it was for was told of a failure already
@@ -226,17 +227,25 @@ type remainder struct {
 func (p *publisher) send(ctx context.Context, ids []string) (left remainder, err error) {
 	for rest := ids; len(rest) > 0; {
 		var note notification
-		note, rest = newNotification(p.entity.name, rest)
+		note, rest = newNotification(p.name, rest)
 		note = p.number(note)
 		if err := p.transmit(ctx, note); err != nil {
-			// This node's own clients need no bus.
-			for _, id := range ids {
-				p.entity.changed(shared.EntityKey{Entity: p.entity.name, ID: id})
-			}
+			p.changedHere(ids)
 			return remainder{begun: note, ids: rest}, err
 		}
 	}
 	return remainder{}, nil
+}
+
+// changedHere has this node's own clients look again: they need no bus.
+func (p *publisher) changedHere(ids []string) {
+	ent, err := p.bridge.entity(p.name)
+	if err != nil {
+		return // its registration failed just now
+	}
+	for _, id := range ids {
+		ent.changed(shared.EntityKey{Entity: p.name, ID: id})
+	}
 }
 
 // number numbers a message. The number is used up even if the message fails: whoever
@@ -244,9 +253,9 @@ func (p *publisher) send(ctx context.Context, ids []string) (left remainder, err
 func (p *publisher) number(note notification) notification {
 	p.mu.Lock()
 	p.seq++
-	note.Seq, note.From = p.seq, p.entity.bridge.name
+	note.Seq, note.From = p.seq, p.bridge.name
 	p.mu.Unlock()
-	p.entity.bridge.startBeating()
+	p.bridge.startBeating()
 	return note
 }
 
@@ -255,5 +264,5 @@ func (p *publisher) transmit(ctx context.Context, note notification) error {
 	if err != nil {
 		return fmt.Errorf("encoding a notification: %w", err)
 	}
-	return p.entity.bridge.bus.Publish(ctx, p.entity.name, body)
+	return p.bridge.bus.Publish(ctx, p.name, body)
 }

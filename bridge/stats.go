@@ -86,7 +86,7 @@ func (b *Bridge) Stats() Stats {
 		Entities:      make(map[shared.EntityType]EntityStats),
 	}
 	for _, ent := range b.registered() {
-		if ent.listeners() != nil {
+		if !ent.hasViews() {
 			continue
 		}
 		e := ent.stats()
@@ -111,7 +111,7 @@ func (e *entity) stats() EntityStats {
 // heard here.
 func (b *Bridge) Ready() bool {
 	for _, ent := range b.registered() {
-		if !ent.live.Load() && ent.listeners() == nil {
+		if !ent.live.Load() && ent.hasViews() {
 			return false
 		}
 	}

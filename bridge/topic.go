@@ -65,7 +65,8 @@ func (e *entity) listeners() []Topic {
 	return nil
 }
 
-// nothing is the fetch handler of topics, which nobody subscribes to.
+// nothing is the fetch handler of topics, and of what is only announced: no client can
+// subscribe to either.
 func nothing(context.Context, []shared.Request) []shared.Result { return nil }
 
 // Tell publishes a text on a topic that was registered, as Notify does a key: when

@@ -20,25 +20,24 @@ type admission struct {
 // admit takes a place for a session, which release gives back. Without one it
 // answers the request and returns false.
 func (h *Handler) admit(w http.ResponseWriter, addr string) bool {
-	status := h.takePlace(addr)
-	if status == http.StatusOK {
-		return true
+	why, full := h.takePlace(addr)
+	if full {
+		w.Header().Set("Retry-After", retryAfter)
+		h.turnAway(w, why)
 	}
-	w.Header().Set("Retry-After", retryAfter)
-	http.Error(w, "too many clients", status)
-	return false
+	return !full
 }
 
-func (h *Handler) takePlace(addr string) (status int) {
+func (h *Handler) takePlace(addr string) (why obstacle, full bool) {
 	a := &h.admission
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.total >= h.config.MaxSessions {
-		return http.StatusServiceUnavailable
+		return nodeFull, true
 	}
 	if limit := h.config.MaxSessionsPerAddr; limit > 0 {
 		if a.byAddr[addr] >= limit {
-			return http.StatusTooManyRequests
+			return addressFull, true
 		}
 		if a.byAddr == nil {
 			a.byAddr = make(map[string]int)
@@ -46,7 +45,7 @@ func (h *Handler) takePlace(addr string) (status int) {
 		a.byAddr[addr]++
 	}
 	a.total++
-	return http.StatusOK
+	return 0, false
 }
 
 func (h *Handler) release(addr string) {

@@ -43,10 +43,10 @@ func (classicWire) unsubscribed(*session, shared.EntityKey, error) {}
 
 var (
 	errNotJSON     = &refusal{code: codeBadJSON, message: "the message is not JSON"}
-	errBadAction   = errors.New("the action is not a string")
+	errBadAction   = &refusal{code: codeBadMessage, message: "the action is not a string"}
 	errBadSecret   = &refusal{code: codeBadMessage, message: "the body of a secret is a string of at most 4,096 bytes"}
-	errBadBody     = errors.New("the body is not an object with an entity and an id, both strings")
-	errNoSuchThing = errors.New("unknown action")
+	errBadBody     = &refusal{code: codeBadMessage, message: "the body is not an object with an entity and an id, both strings"}
+	errNoSuchThing = &refusal{code: codeUnknownAction, message: "there is no such action"}
 )
 
 // receive implements codec.
@@ -132,5 +132,6 @@ func receiveKey(s *session, action shared.Action, body json.RawMessage) error {
 	if err != nil {
 		return fmt.Errorf("subscribing: %w", err)
 	}
+	s.traceSubscribed(k.Entity, o.Snapshot)
 	return nil
 }

@@ -40,7 +40,8 @@ type Handler struct {
 	closed   bool
 	work     sync.WaitGroup // one for each session
 
-	refused atomic.Uint64 // pages of foreign origins
+	turnedAway turnedAway
+	numbered   atomic.Uint64 // sessions of functions
 }
 
 // logsPerSecond and logBurst bound what clients can make a node log.
@@ -78,6 +79,7 @@ func newHandler(c Config, connect func(*session) client) (*Handler, error) {
 		// buffer is lent for those alone.
 		WriteBufferPool: &sync.Pool{},
 		CheckOrigin:     func(*http.Request) bool { return true }, // ServeHTTP has checked it
+		Error:           h.answerFailedUpgrade,
 	}
 	if c.Bridge != nil { // functions have nothing but rows to say
 		h.upgrader.Subprotocols = []string{SubprotocolV2}
@@ -87,21 +89,20 @@ func newHandler(c Config, connect func(*session) client) (*Handler, error) {
 
 // ServeHTTP upgrades the request and returns; the session goes on by itself, so
 // that the request and its buffers are not kept for as long as it lasts. What is
-// no WebSocket request is answered with a 4xx status.
+// no WebSocket request is answered with a 4xx status, and a text that says what is
+// missing.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if h.isClosed() {
-		http.Error(w, "shutting down", http.StatusServiceUnavailable)
+		h.turnAway(w, closing)
 		return
 	}
-	// What is no WebSocket request gets its answer from Upgrade. Of the others
-	// the cheapest questions come first, and the application's last.
-	if !websocket.IsWebSocketUpgrade(r) || !r.ProtoAtLeast(1, 1) {
-		r.Header.Del("Upgrade") // HTTP/1.0 has none
-		_, _ = h.upgrader.Upgrade(w, r, nil)
+	// The cheapest questions come first, and the application's last.
+	if why, met := obstacleOf(r); met {
+		h.turnAway(w, why)
 		return
 	}
-	if !h.originAllowed(r) {
-		http.Error(w, "origin not allowed", http.StatusForbidden)
+	if !originAllowed(r, h.config.AllowedOrigins) {
+		h.turnAway(w, foreignOrigin, slog.String("origin", strange(r.Header.Get("Origin"))), slog.String("host", strange(r.Host)))
 		return
 	}
 	remote := cut(h.config.RemoteAddr(r))
@@ -122,7 +123,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // upgrade makes a session of the request, if it can.
 func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request, id identity, remote string) (began bool) {
 	if !h.enter() {
-		http.Error(w, "shutting down", http.StatusServiceUnavailable)
+		h.turnAway(w, closing)
 		return false
 	}
 	defer func() { // also where the application's code ends the goroutine
@@ -132,10 +133,10 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request, id identity, r
 	}()
 	conn, below, err := upgrade(&h.upgrader, w, r)
 	if err != nil {
-		// gorilla has answered the request, or hung up on a client that talked
-		// before it was let in.
-		if log := h.config.Logger; log.Enabled(r.Context(), slog.LevelDebug) && h.logs.Allow() {
-			log.Debug("refusing an upgrade", slog.Any("error", err))
+		// The request was answered by answerFailedUpgrade, or the client has talked
+		// before it was let in, and gorilla has hung up.
+		if answered := (websocket.HandshakeError{}); !errors.As(err, &answered) && h.debugging() {
+			h.config.Logger.Debug("an upgrade failed", slog.Any("error", err))
 		}
 		return false
 	}
@@ -146,6 +147,7 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request, id identity, r
 		return false
 	}
 	h.add(s)
+	s.traceBegin()
 	s.begin()
 	if h.isClosed() { // and Close may not have known of it yet
 		s.goAway(websocket.CloseServiceRestart, retryHint())
@@ -164,22 +166,6 @@ func (h *Handler) open(conn *websocket.Conn, below *upgraded, id identity, remot
 	}()
 	return newSession(h, conn, below, id, remote), nil
 }
-
-// originAllowed decides on the page that asks, and says so in the log when it is
-// refused, the 1st, 2nd, 4th, 8th … time: the page itself is told nothing.
-func (h *Handler) originAllowed(r *http.Request) bool {
-	if originAllowed(r, h.config.AllowedOrigins) {
-		return true
-	}
-	if n := h.refused.Add(1); n&(n-1) == 0 {
-		h.config.Logger.Warn("refusing a page of another origin; see AllowedOrigins", slog.String("origin", cut(r.Header.Get("Origin"))),
-			slog.String("host", cut(r.Host)), slog.Uint64("so_far", n))
-	}
-	return false
-}
-
-// cut bounds what a stranger can write into one line of the log.
-func cut(s string) string { return s[:min(len(s), 100)] }
 
 func (h *Handler) isClosed() bool {
 	h.mu.Lock()

@@ -41,19 +41,19 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request) (id ident
 	switch {
 	case err == nil && len(secret) > maxSecretBytes:
 		h.complain("Authenticate returned a secret that is too long", slog.Int("bytes", len(secret)))
-		http.Error(w, "internal error", http.StatusInternalServerError)
+		h.turnAway(w, longSecret)
 	case err == nil && expired(expires):
-		http.Error(w, "expired", http.StatusUnauthorized)
+		h.turnAway(w, expiredAtOnce)
 	case err == nil:
 		return identity{secret: shared.NewSecret(secret), expires: expires, known: secret != "", since: begin}, true
 	case errors.Is(err, shared.ErrForbidden):
-		http.Error(w, "forbidden", http.StatusForbidden)
+		h.turnAway(w, forbidden)
 	case errors.Is(err, shared.ErrUnauthenticated):
-		http.Error(w, "unauthenticated", http.StatusUnauthorized)
+		h.turnAway(w, unauthenticated)
 	default:
 		// Not with the error's text: it may quote the credentials.
 		h.complain("a client could not be authenticated", slog.Any("error", withoutDetails(err)))
-		http.Error(w, "unavailable", http.StatusServiceUnavailable)
+		h.turnAway(w, noAnswer)
 	}
 	return identity{}, false
 }
@@ -145,6 +145,7 @@ func (s *session) reauthorize(id identity) {
 		}
 		if err := s.authorize(id, key); err != nil {
 			s.client.Unsubscribe(key)
+			s.traceUnsubscribed(key.Entity, refusalOf(err).code)
 			s.codec.unsubscribed(s, key, err)
 		}
 	}

@@ -117,6 +117,13 @@ func (o *outbox) overflowLocked() {
 	o.change.Broadcast()
 }
 
+// overflowed reports whether the client was given up because too much came together.
+func (o *outbox) overflowed() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.overflow
+}
+
 // Drop implements bridge.Sink.
 func (o *outbox) Drop(slot *bridge.Slot) bool {
 	o.mu.Lock()

@@ -26,6 +26,7 @@ type session struct {
 	client  client
 	out     *outbox
 	remote  string // where the client is
+	number  uint64 // what the log calls it
 
 	socket int        // of a session that was ever parked, its number; guarded by the parking's lock
 	alarm  alarmPlace // for the next ping, or the end of the wait for an answer; guarded by the handler's alarm
@@ -90,6 +91,7 @@ func newSession(h *Handler, conn *websocket.Conn, below *upgraded, id identity, 
 	s.out = newOutbox(below.Conn, s)
 	below.out = s.out
 	s.client = h.connect(s)
+	s.number = h.numberOf(s.client)
 	conn.SetReadLimit(h.config.MaxMessageBytes)
 	// gorilla's own handlers write to the connection; everything here goes
 	// through the outbox.
@@ -122,6 +124,7 @@ func (s *session) end(err error) {
 	}
 	s.out.wait()
 	s.client.Close()
+	s.traceEnd(err)
 	s.mu.Lock()
 	s.ended = true
 	s.handler.alarm.stop(s)
@@ -194,6 +197,7 @@ func (s *session) askAlive() {
 
 // goAway tells the client to go, once it has what waits for it.
 func (s *session) goAway(code int, reason string) {
+	s.traceAway(code)
 	s.out.end(closeFrame(code, reason))
 	s.leave()
 }
@@ -271,15 +275,25 @@ const maxComplaints = 10
 
 var errPanicked = errors.New("handling it panicked")
 
-// complain logs what was wrong with a message, never what was in it.
+// complain logs what was wrong with a message, never what was in it: a warning of the
+// first few, and a debug line of each other one.
 func (s *session) complain(err error, attrs ...any) {
-	var r *refusal
-	if errors.As(err, &r) && r.cause != nil {
+	level := slog.LevelDebug
+	if s.complaints++; s.complaints <= maxComplaints && s.handler.logs.Allow() {
+		level = slog.LevelWarn
+	}
+	log := s.handler.config.Logger
+	if !log.Enabled(s.handler.ctx, level) {
+		return
+	}
+	r := refusalOf(err)
+	if r.cause != nil {
 		err = r.cause // which the client is not told
 	}
-	s.complaints++
-	if s.complaints <= maxComplaints && s.handler.logs.Allow() {
-		attrs = append([]any{slog.Any("error", err), slog.String("client", s.remote), slog.Int("so_far", s.complaints)}, attrs...)
-		s.handler.config.Logger.Warn("refusing a client's message", attrs...)
+	attrs = append([]any{slog.Uint64("session", s.number), slog.String("code", string(r.code)), slog.Any("error", err),
+		slog.String("client", strange(s.remote)), slog.Int("so_far", s.complaints)}, attrs...)
+	if r.key != nil && s.handler.knows(r.key.Entity) {
+		attrs = append(attrs, slog.String("entity", string(r.key.Entity)))
 	}
+	log.Log(s.handler.ctx, level, "refusing a client's message", attrs...)
 }

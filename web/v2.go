@@ -349,7 +349,11 @@ func (v2Wire) one(s *session, action shared.Action, k v2Key) error {
 	o := bridge.SubscribeOptions{Snapshot: k.Snapshot == nil || *k.Snapshot}
 	// What is no version of ours is one that the rows do not have.
 	o.Version, _ = bridge.ParseVersion(k.Version)
-	return s.client.Subscribe(k.EntityKey, o)
+	err := s.client.Subscribe(k.EntityKey, o)
+	if err == nil {
+		s.traceSubscribed(k.Entity, o.Snapshot)
+	}
+	return err
 }
 
 // parseKeys reads one key or a list of them.

@@ -46,7 +46,10 @@ type Bus struct {
 	work          sync.WaitGroup
 }
 
-var _ bridge.Bus = (*Bus)(nil)
+var (
+	_ bridge.Bus      = (*Bus)(nil)
+	_ bridge.Preparer = (*Bus)(nil)
+)
 
 // New returns a bus, which connects when it is first used. Its errors are those
 // of the configuration; an nsqd that cannot be reached is not one.
@@ -64,6 +67,14 @@ func New(c Config) (*Bus, error) {
 		b.add(addr, true)
 	}
 	return b, nil
+}
+
+// Prepare implements bridge.Preparer.
+func (b *Bus) Prepare(entity shared.EntityType) error {
+	if _, err := b.config.topic(entity); err != nil {
+		return fmt.Errorf("nsqbus: %w", err)
+	}
+	return nil
 }
 
 // Subscribe implements bridge.Bus.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/entity-sync/entity-sync/internal/sparing"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -39,7 +40,7 @@ type cluster struct {
 	brokers   []*broker
 	found     int             // how many of them were not given
 	answering map[string]bool // the nsqlookupd that answered when last asked
-	overflow  sparing
+	overflow  sparing.Counter
 	news      []func(*slog.Logger) // to be logged when Bus.mu is free
 }
 
@@ -105,7 +106,7 @@ func (b *Bus) subscribed(br *broker, sub *subscription) {
 func (b *Bus) says(br *broker, failures int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if failures <= br.said || !isSpared(uint64(failures)) { //nolint:gosec // a count
+	if failures <= br.said || !sparing.Says(uint64(failures)) { //nolint:gosec // a count
 		return false
 	}
 	br.said = failures
@@ -247,7 +248,7 @@ func (b *Bus) find(addr string) *broker {
 	}
 	c := &b.cluster
 	if c.found >= maxFound {
-		if n, say := c.overflow.again(); say {
+		if n, say := c.overflow.Again(); say {
 			c.say(func(to *slog.Logger) {
 				to.Warn("ignoring an nsqd: nsqlookupd names more than are believed to exist",
 					slog.String("addr", addr), slog.Int("limit", maxFound), slog.Uint64("so_far", n))

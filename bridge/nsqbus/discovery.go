@@ -4,6 +4,8 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"time"
+
+	"github.com/entity-sync/entity-sync/internal/sparing"
 )
 
 // A node that has yet to find a new nsqd misses what is published there, and
@@ -28,18 +30,18 @@ func (b *Bus) discover() {
 
 // poll asks one nsqlookupd again and again until the bus is closed.
 func (b *Bus) poll(lookupd string) {
-	var failures sparing
+	var failures sparing.Counter
 	for {
 		addrs, err := lookup(b.ctx, lookupd)
 		switch {
 		case b.ctx.Err() != nil:
 			return
 		case err == nil:
-			failures = sparing{}
+			failures = sparing.Counter{}
 			b.heard(lookupd, addrs)
 		default:
 			b.unheard(lookupd)
-			if n, say := failures.again(); say {
+			if n, say := failures.Again(); say {
 				b.config.Logger.Warn("no answer from nsqlookupd; going on with what nsqd are known",
 					slog.String("addr", lookupd), slog.Uint64("failures", n), slog.Any("error", err))
 			}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/internal/backoff"
+	"github.com/entity-sync/entity-sync/internal/sparing"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -35,8 +36,8 @@ type subscription struct {
 	mu   sync.Mutex
 	live int // connections subscribed
 
-	errors  sparing // error frames
-	rubbish sparing // messages for nobody
+	errors  sparing.Counter // error frames
+	rubbish sparing.Counter // messages for nobody
 }
 
 // listeners are those of one topic: of one entity type, or of all.
@@ -179,7 +180,7 @@ func (s *subscription) hear(cn *conn) error {
 		case kind == nsq.FrameTypeError:
 			// Such as E_FIN_FAILED, where a message had timed out. What is fatal
 			// ends the connection, and that is seen by the next read.
-			if n, say := s.errors.again(); say {
+			if n, say := s.errors.Again(); say {
 				s.bus.config.Logger.Warn("nsqd reports an error", slog.String("topic", s.topic),
 					slog.Uint64("so_far", n), slog.Any("error", nsqError(data)))
 			}
@@ -197,7 +198,7 @@ func (s *subscription) message(body []byte) {
 	}
 	entity, err := entityOf(body)
 	if err != nil {
-		if n, say := s.rubbish.again(); say {
+		if n, say := s.rubbish.Again(); say {
 			s.bus.config.Logger.Warn("ignoring a message on the shared topic", slog.String("topic", s.topic),
 				slog.Int("bytes", len(body)), slog.Uint64("so_far", n), slog.Any("error", err))
 		}

@@ -6,6 +6,7 @@ package canary
 import (
 	"io"
 	"log/slog"
+	"slices"
 	"testing"
 )
 
@@ -45,8 +46,13 @@ func Decoy(p Place) string { return "decoy-" + string(p) + "-a71c" }
 // Tests that leave Config.Logger out log to the default one.
 func init() { slog.SetLogLoggerLevel(slog.LevelDebug) }
 
-// Logger returns one that writes everything there is, to all of them.
+// Logger returns one that writes everything there is, to all of them. Where that is
+// nowhere, nothing is made for it: the lines of the debug level would be among the
+// figures of a benchmark.
 func Logger(to ...io.Writer) *slog.Logger {
+	if !slices.ContainsFunc(to, func(w io.Writer) bool { return w != io.Discard }) {
+		return slog.New(slog.DiscardHandler)
+	}
 	return slog.New(slog.NewTextHandler(io.MultiWriter(to...), &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 

@@ -34,8 +34,8 @@ const (
 	maxCPU = time.Millisecond
 
 	// The log gets a line a second of what clients decide, after fifty at once
-	// (logsPerSecond and logBurst of package web), and the 1st, 2nd, 4th, 8th … page
-	// of a foreign origin.
+	// (logsPerSecond and logBurst of package web), and the 1st, 2nd, 4th, 8th … request
+	// that is refused for one reason. At the debug level all is said.
 	maxLines       = 50 + 20
 	maxLinesSecond = 1
 
@@ -72,7 +72,7 @@ type measured struct {
 	cpu         time.Duration // for each of them
 	slowdown    float64       // of the node's build and machine, at that time
 	memory      int           // for each connection, in bytes
-	lines       int           // of the log
+	lines       int           // of the log, without those of the debug level
 	quiet, p99  time.Duration // of the bystanders, before and during
 	took        time.Duration
 	during, was figures
@@ -115,7 +115,7 @@ func (n *node) bear(t *testing.T, a abuse) measured {
 	idle := n.watch(t, b)
 
 	m := measured{quiet: p99(b.take()), was: n.measure(t, true)}
-	lines := strings.Count(n.output(t), "\n")
+	lines := loudLines(n.output(t))
 	before, begin := n.measure(t, false), time.Now()
 	var open []*hostile
 	defer func() { hangUp(open) }()
@@ -137,7 +137,7 @@ func (n *node) bear(t *testing.T, a abuse) measured {
 	m.memory = max(0, m.during.Memory-m.was.Memory) / a.connections
 	hangUp(open)
 	open = nil
-	m.lines = strings.Count(n.output(t), "\n") - lines
+	m.lines = loudLines(n.output(t)) - lines
 	b.settle(t)
 	m.p99 = p99(b.take())
 	m.slowdown = (first.slowdown() + n.yardstick(t).slowdown()) / 2
@@ -148,6 +148,11 @@ func (n *node) bear(t *testing.T, a abuse) measured {
 		return f.Files <= m.was.Files+ours && f.Goroutines <= m.was.Goroutines+2*ours+kept && f.Subscriptions == m.was.Subscriptions
 	})
 	return m
+}
+
+// loudLines counts the lines of a log, without those of the debug level.
+func loudLines(log string) int {
+	return strings.Count(log, "\n") - strings.Count(log, " level=DEBUG ")
 }
 
 // watch lets the bystanders be for a while, and returns how much of a processor the

@@ -1,0 +1,55 @@
+package bridge
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// Preparer is a Bus that has something to do, or to check, before it can publish of an
+// entity type that this node does not subscribe to.
+type Preparer interface {
+	// Prepare does so. It does not wait for a broker, and returns an error only where
+	// no broker could ever accept what is published.
+	Prepare(entity shared.EntityType) error
+}
+
+// Announce makes an entity type known to Notify and to nothing else: this node does not
+// subscribe to the type on the bus, has no fetch handler for it, and refuses a client's
+// subscription with shared.ErrUnknownEntity. Notify promises the same as for a type that
+// is registered, whose rows other nodes fetch.
+//
+// It changes nothing where the type is registered or announced already, and the type
+// may be registered later. It returns an error wrapping shared.ErrBadEntity for a name
+// that cannot be a topic.
+func (b *Bridge) Announce(name shared.EntityType) error {
+	if err := b.announce(name); err != nil {
+		return fmt.Errorf("bridge: announcing %.80q: %w", string(name), err)
+	}
+	return nil
+}
+
+func (b *Bridge) announce(name shared.EntityType) error {
+	if err := name.Validate(); err != nil {
+		return err
+	}
+	if bus, ok := b.bus.(Preparer); ok {
+		if err := bus.Prepare(name); err != nil {
+			return err
+		}
+	}
+	err := b.add(&entity{bridge: b, name: name, fetch: nothing, options: EntityOptions{}.withDefaults(), announced: true})
+	if known, _ := b.entity(name); known != nil && known.listeners() == nil && errors.Is(err, shared.ErrDuplicateEntity) {
+		return nil // Notify knows it already
+	}
+	return err
+}
+
+// replaces reports whether e may be registered in the place of old: an entity type that
+// was only announced until now.
+func (e *entity) replaces(old *entity) bool { return old.announced && e.hasViews() }
+
+// hasViews reports whether clients can subscribe to e here: it is neither a topic nor
+// only announced.
+func (e *entity) hasViews() bool { return !e.announced && e.listeners() == nil }

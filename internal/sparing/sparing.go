@@ -1,0 +1,18 @@
+// Package sparing picks what is said of that which may happen without end: nobody may
+// be able to fill a disk with log lines.
+package sparing
+
+import "sync/atomic"
+
+// Counter counts one kind of thing, and picks the 1st, 2nd, 4th, 8th … time. The zero
+// value is ready to use, from any goroutine.
+type Counter struct{ n atomic.Uint64 }
+
+// Again counts one more. It returns how many there were, and whether to say so.
+func (c *Counter) Again() (n uint64, say bool) {
+	n = c.n.Add(1)
+	return n, Says(n)
+}
+
+// Says reports whether the n-th time is one that is said.
+func Says(n uint64) bool { return n&(n-1) == 0 }

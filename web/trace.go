@@ -1,0 +1,102 @@
+package web
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// What follows is for whoever asks why a client did not get something: a line for each
+// step, at the debug level. docs/troubleshooting.md reads them. None has an id, a secret
+// or a row in it, nor an entity type that only the client knows of.
+
+// debugging reports whether such lines are written. Without them nothing is made for
+// them either.
+func (h *Handler) debugging() bool { return h.config.Logger.Enabled(h.ctx, slog.LevelDebug) }
+
+// traceBegin says that a client has connected.
+func (s *session) traceBegin() {
+	if s.handler.debugging() {
+		s.handler.config.Logger.LogAttrs(s.handler.ctx, slog.LevelDebug, "connected",
+			slog.Uint64("session", s.number), slog.String("client", strange(s.remote)), slog.String("wire", s.wire()))
+	}
+}
+
+// traceSubscribed says that a subscription is live.
+func (s *session) traceSubscribed(entity shared.EntityType, snapshot bool) {
+	if s.handler.debugging() {
+		s.handler.config.Logger.LogAttrs(s.handler.ctx, slog.LevelDebug, "subscribed",
+			slog.Uint64("session", s.number), slog.String("entity", string(entity)), slog.Bool("snapshot", snapshot))
+	}
+}
+
+// traceUnsubscribed says that Authorize has ended a subscription.
+func (s *session) traceUnsubscribed(entity shared.EntityType, why code) {
+	if s.handler.debugging() && s.handler.knows(entity) {
+		s.handler.config.Logger.LogAttrs(s.handler.ctx, slog.LevelDebug, "unsubscribed",
+			slog.Uint64("session", s.number), slog.String("entity", string(entity)), slog.String("code", string(why)))
+	}
+}
+
+// traceAway says with which close code the client is told to go.
+func (s *session) traceAway(code int) {
+	if s.handler.debugging() {
+		s.handler.config.Logger.LogAttrs(s.handler.ctx, slog.LevelDebug, "sending a client away",
+			slog.Uint64("session", s.number), slog.Int("close_code", code))
+	}
+}
+
+// traceEnd says why a session is over, err being why nothing more is read.
+func (s *session) traceEnd(err error) {
+	if s.handler.debugging() {
+		s.handler.config.Logger.LogAttrs(s.handler.ctx, slog.LevelDebug, "disconnected",
+			slog.Uint64("session", s.number), slog.String("cause", s.causeOfEnd(err)))
+	}
+}
+
+// causeOfEnd is one of few texts: what err says may be the client's.
+func (s *session) causeOfEnd(err error) string {
+	var closed *websocket.CloseError
+	switch {
+	case s.out.overflowed():
+		return fmt.Sprint("it read too slowly: close code ", CloseSlow)
+	case s.isLeaving():
+		return "it was told to go"
+	case errors.Is(err, errBinary), errors.Is(err, errNotUTF8), errors.Is(err, errEnded):
+		return err.Error()
+	case errors.Is(err, websocket.ErrReadLimit):
+		return "a message larger than MaxMessageBytes"
+	case errors.As(err, &closed) && closed.Code != websocket.CloseAbnormalClosure:
+		return fmt.Sprint("the client closed with code ", closed.Code)
+	case isTimeout(err):
+		return "nothing was heard of it for too long"
+	default:
+		return "the connection broke"
+	}
+}
+
+// wire names what the client speaks.
+func (s *session) wire() string {
+	if _, ok := s.codec.(v2Wire); ok {
+		return SubprotocolV2
+	}
+	return "classic"
+}
+
+// numberOf returns the number under which the log knows a client, counted from 1: the
+// engine's, whose lines about fetches have it as well.
+func (h *Handler) numberOf(c client) uint64 {
+	if numbered, ok := c.(interface{ Number() uint64 }); ok {
+		return numbered.Number()
+	}
+	return h.numbered.Add(1)
+}
+
+// knows reports whether an entity type is the application's, so that it may be named.
+func (h *Handler) knows(entity shared.EntityType) bool {
+	return h.config.Bridge != nil && h.config.Bridge.Registered(entity)
+}
