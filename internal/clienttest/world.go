@@ -48,6 +48,9 @@ type Options struct {
 	MaxSubscriptions int `json:"maxSubscriptions"`
 	SubscribeRate    int `json:"subscribeRate"`
 
+	// AllowedOrigins is that of es.Config.
+	AllowedOrigins []string `json:"allowedOrigins"`
+
 	// Handle adds to what a node serves besides clients.
 	Handle func(*http.ServeMux) `json:"-"`
 
@@ -109,7 +112,7 @@ func New(o Options) (w *World, err error) {
 func (w *World) StartNode() error {
 	c := es.Config{
 		NSQAddr: w.options.NSQAddr, QueuePrefix: w.options.QueuePrefix,
-		MaxSubscriptions: w.options.MaxSubscriptions, SubscribeRate: w.options.SubscribeRate,
+		MaxSubscriptions: w.options.MaxSubscriptions, SubscribeRate: w.options.SubscribeRate, AllowedOrigins: w.options.AllowedOrigins,
 		RequireSecret: w.options.Verify, Authorize: w.authorize, OnMessage: w.hear, Logger: w.options.Logger,
 	}
 	if c.NSQAddr == "" {

@@ -1,3 +1,4 @@
+import type { RowOf } from "./types.js";
 export type State = "connecting" | "live" | "stale" | "offline" | "denied";
 export type Update<Row = any> = {
     entity: string;
@@ -176,49 +177,53 @@ export declare class Sync {
      * something, and whatever is new from then on. Those who watch the same key
      * share one subscription.
      *
-     * @template [Row=any]
-     * @param {string} entity
+     * @template [Row=never]
+     * @template {string} [Entity=string]
+     * @param {Entity} entity
      * @param {string | number} id
-     * @param {(update: Update<Row>) => void} callback
+     * @param {(update: Update<RowOf<Entity, Row>>) => void} callback
      * @param {{signal?: AbortSignal}} [options]
      * @returns {() => void} ends that; nothing is called back afterwards
      */
-    subscribe<Row = any>(entity: string, id: string | number, callback: (update: Update<Row>) => void, { signal }?: {
+    subscribe<Row = never, Entity extends string = string>(entity: Entity, id: string | number, callback: (update: Update<RowOf<Entity, Row>>) => void, { signal }?: {
         signal?: AbortSignal;
     }): () => void;
     /**
      * What is known of a key that somebody watches; undefined if nobody does. The
      * same object until there are news.
      *
-     * @template [Row=any]
-     * @param {string} entity
+     * @template [Row=never]
+     * @template {string} [Entity=string]
+     * @param {Entity} entity
      * @param {string | number} id
-     * @returns {Update<Row> | undefined}
+     * @returns {Update<RowOf<Entity, Row>> | undefined}
      */
-    get<Row = any>(entity: string, id: string | number): Update<Row> | undefined;
+    get<Row = never, Entity extends string = string>(entity: Entity, id: string | number): Update<RowOf<Entity, Row>> | undefined;
     /**
      * What subscribe would begin with: what is known of a key if somebody watches it,
      * or else that nothing is.
      *
-     * @template [Row=any]
-     * @param {string} entity
+     * @template [Row=never]
+     * @template {string} [Entity=string]
+     * @param {Entity} entity
      * @param {string | number} id
-     * @returns {Update<Row>}
+     * @returns {Update<RowOf<Entity, Row>>}
      */
-    peek<Row = any>(entity: string, id: string | number): Update<Row>;
+    peek<Row = never, Entity extends string = string>(entity: Entity, id: string | number): Update<RowOf<Entity, Row>>;
     /**
      * Watches a key in a for-await loop, which ends quietly when the signal aborts or
      * the client is closed. One who is slow skips what was replaced meanwhile.
      *
-     * @template [Row=any]
-     * @param {string} entity
+     * @template [Row=never]
+     * @template {string} [Entity=string]
+     * @param {Entity} entity
      * @param {string | number} id
      * @param {{signal?: AbortSignal}} [options]
-     * @returns {AsyncGenerator<Update<Row>, void, undefined>}
+     * @returns {AsyncGenerator<Update<RowOf<Entity, Row>>, void, undefined>}
      */
-    watch<Row = any>(entity: string, id: string | number, { signal }?: {
+    watch<Row = never, Entity extends string = string>(entity: Entity, id: string | number, { signal }?: {
         signal?: AbortSignal;
-    }): AsyncGenerator<Update<Row>, void, undefined>;
+    }): AsyncGenerator<Update<RowOf<Entity, Row>>, void, undefined>;
     /**
      * Sends a message to the application's own handler: an object without an
      * `action`. What cannot be sent now is not kept.

@@ -3,6 +3,8 @@
 //
 // It speaks the v2 wire of docs/protocol.md.
 
+/** @import { RowOf } from "./types.js" */
+
 const PROTOCOL = "entity-sync.v2";
 
 // Close codes after which the same client would only be closed again, besides
@@ -255,10 +257,11 @@ export class Sync {
    * something, and whatever is new from then on. Those who watch the same key
    * share one subscription.
    *
-   * @template [Row=any]
-   * @param {string} entity
+   * @template [Row=never]
+   * @template {string} [Entity=string]
+   * @param {Entity} entity
    * @param {string | number} id
-   * @param {(update: Update<Row>) => void} callback
+   * @param {(update: Update<RowOf<Entity, Row>>) => void} callback
    * @param {{signal?: AbortSignal}} [options]
    * @returns {() => void} ends that; nothing is called back afterwards
    */
@@ -270,10 +273,11 @@ export class Sync {
    * What is known of a key that somebody watches; undefined if nobody does. The
    * same object until there are news.
    *
-   * @template [Row=any]
-   * @param {string} entity
+   * @template [Row=never]
+   * @template {string} [Entity=string]
+   * @param {Entity} entity
    * @param {string | number} id
-   * @returns {Update<Row> | undefined}
+   * @returns {Update<RowOf<Entity, Row>> | undefined}
    */
   get(entity, id) {
     return this.#entries.get(nameOf(entity, String(id)))?.update;
@@ -283,10 +287,11 @@ export class Sync {
    * What subscribe would begin with: what is known of a key if somebody watches it,
    * or else that nothing is.
    *
-   * @template [Row=any]
-   * @param {string} entity
+   * @template [Row=never]
+   * @template {string} [Entity=string]
+   * @param {Entity} entity
    * @param {string | number} id
-   * @returns {Update<Row>}
+   * @returns {Update<RowOf<Entity, Row>>}
    */
   peek(entity, id) {
     return this.get(entity, id) ?? this.#snapshot(new Entry(entity, String(id)));
@@ -296,11 +301,12 @@ export class Sync {
    * Watches a key in a for-await loop, which ends quietly when the signal aborts or
    * the client is closed. One who is slow skips what was replaced meanwhile.
    *
-   * @template [Row=any]
-   * @param {string} entity
+   * @template [Row=never]
+   * @template {string} [Entity=string]
+   * @param {Entity} entity
    * @param {string | number} id
    * @param {{signal?: AbortSignal}} [options]
-   * @returns {AsyncGenerator<Update<Row>, void, undefined>}
+   * @returns {AsyncGenerator<Update<RowOf<Entity, Row>>, void, undefined>}
    */
   async *watch(entity, id, { signal } = {}) {
     /** @type {Update | undefined} */

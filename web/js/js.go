@@ -20,7 +20,7 @@ import (
 )
 
 //go:embed index.js react.js store.js tabs.js tanstack-query.js
-//go:embed index.d.ts react.d.ts store.d.ts tabs.d.ts tanstack-query.d.ts
+//go:embed index.d.ts react.d.ts store.d.ts tabs.d.ts tanstack-query.d.ts types.d.ts
 var files embed.FS
 
 // Files returns the modules, for who serves or bundles them otherwise.

@@ -1,4 +1,5 @@
 export type Sync = import("./index.js").Sync;
+import type { RowOf } from "./types.js";
 /**
  * Gives the components within a connection. Whoever made it closes it.
  *
@@ -23,23 +24,25 @@ export declare function useSyncState(): import("./index.js").State;
 /**
  * Watches a key while the component is there, and returns what is known of it.
  *
- * @template [Row=any]
- * @param {string} entity
+ * @template [Row=never]
+ * @template {string} [Entity=string]
+ * @param {Entity} entity
  * @param {string | number} id
- * @returns {import("./index.js").Update<Row>}
+ * @returns {import("./index.js").Update<RowOf<Entity, Row>>}
  */
-export declare function useEntity<Row = any>(entity: string, id: string | number): import("./index.js").Update<Row>;
+export declare function useEntity<Row = never, Entity extends string = string>(entity: Entity, id: string | number): import("./index.js").Update<RowOf<Entity, Row>>;
 /**
  * useEntity for a component within <Suspense>, which waits there until the rows are
  * known. If the key is denied, it throws the SyncError to the error boundary.
  *
- * @template [Row=any]
- * @param {string} entity
+ * @template [Row=never]
+ * @template {string} [Entity=string]
+ * @param {Entity} entity
  * @param {string | number} id
- * @returns {import("./index.js").Update<Row> & {rows: readonly Row[]}}
+ * @returns {import("./index.js").Update<RowOf<Entity, Row>> & {rows: readonly RowOf<Entity, Row>[]}}
  */
-export declare function useEntitySuspense<Row = any>(entity: string, id: string | number): import("./index.js").Update<Row> & {
-    rows: readonly Row[];
+export declare function useEntitySuspense<Row = never, Entity extends string = string>(entity: Entity, id: string | number): import("./index.js").Update<RowOf<Entity, Row>> & {
+    rows: readonly RowOf<Entity, Row>[];
 };
 /**
  * Begins to watch a key that a component is about to show, and keeps it for a moment:

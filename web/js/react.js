@@ -3,6 +3,7 @@
 import { createContext, createElement, useCallback, useContext, useMemo, useSyncExternalStore } from "react";
 
 /** @typedef {import("./index.js").Sync} Sync */
+/** @import { RowOf } from "./types.js" */
 
 const Context = createContext(/** @type {Sync | null} */ (null));
 
@@ -42,10 +43,11 @@ export function useSyncState() {
 /**
  * Watches a key while the component is there, and returns what is known of it.
  *
- * @template [Row=any]
- * @param {string} entity
+ * @template [Row=never]
+ * @template {string} [Entity=string]
+ * @param {Entity} entity
  * @param {string | number} id
- * @returns {import("./index.js").Update<Row>}
+ * @returns {import("./index.js").Update<RowOf<Entity, Row>>}
  */
 export function useEntity(entity, id) {
   const sync = useSync();
@@ -60,10 +62,11 @@ export function useEntity(entity, id) {
  * useEntity for a component within <Suspense>, which waits there until the rows are
  * known. If the key is denied, it throws the SyncError to the error boundary.
  *
- * @template [Row=any]
- * @param {string} entity
+ * @template [Row=never]
+ * @template {string} [Entity=string]
+ * @param {Entity} entity
  * @param {string | number} id
- * @returns {import("./index.js").Update<Row> & {rows: readonly Row[]}}
+ * @returns {import("./index.js").Update<RowOf<Entity, Row>> & {rows: readonly RowOf<Entity, Row>[]}}
  */
 export function useEntitySuspense(entity, id) {
   const sync = useSync();

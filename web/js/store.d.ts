@@ -1,3 +1,4 @@
+import type { RowOf } from "./types.js";
 export type Readable<T> = {
     /**
      * calls run at once,
@@ -5,6 +6,7 @@ export type Readable<T> = {
      */
     subscribe: (run: (value: T) => void) => () => void;
 };
+/** @import { RowOf } from "./types.js" */
 /**
  * @template T
  * @typedef {object} Readable
@@ -14,13 +16,14 @@ export type Readable<T> = {
 /**
  * What is known of a key, as a store. The key is watched while somebody subscribes.
  *
- * @template [Row=any]
+ * @template [Row=never]
+ * @template {string} [Entity=string]
  * @param {import("./index.js").Sync} sync
- * @param {string} entity
+ * @param {Entity} entity
  * @param {string | number} id
- * @returns {Readable<import("./index.js").Update<Row>>}
+ * @returns {Readable<import("./index.js").Update<RowOf<Entity, Row>>>}
  */
-export declare function entityStore<Row = any>(sync: import("./index.js").Sync, entity: string, id: string | number): Readable<import("./index.js").Update<Row>>;
+export declare function entityStore<Row = never, Entity extends string = string>(sync: import("./index.js").Sync, entity: Entity, id: string | number): Readable<import("./index.js").Update<RowOf<Entity, Row>>>;
 /**
  * What the connection is like, as a store.
  *

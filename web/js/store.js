@@ -1,6 +1,8 @@
 // Keys and the connection as stores: what Svelte calls a readable store, and Vue and
 // Solid take with a line each.
 
+/** @import { RowOf } from "./types.js" */
+
 /**
  * @template T
  * @typedef {object} Readable
@@ -11,18 +13,19 @@
 /**
  * What is known of a key, as a store. The key is watched while somebody subscribes.
  *
- * @template [Row=any]
+ * @template [Row=never]
+ * @template {string} [Entity=string]
  * @param {import("./index.js").Sync} sync
- * @param {string} entity
+ * @param {Entity} entity
  * @param {string | number} id
- * @returns {Readable<import("./index.js").Update<Row>>}
+ * @returns {Readable<import("./index.js").Update<RowOf<Entity, Row>>>}
  */
 export function entityStore(sync, entity, id) {
   return {
     subscribe(run) {
       /** @type {unknown} */
       let shown;
-      const show = (/** @type {import("./index.js").Update<Row>} */ update) => {
+      const show = (/** @type {import("./index.js").Update<RowOf<Entity, Row>>} */ update) => {
         if (shown !== update) {
           shown = update;
           run(update);

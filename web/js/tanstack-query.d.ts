@@ -1,6 +1,8 @@
+import type { RowOf } from "./types.js";
 export type Sync = import("./index.js").Sync;
 export type QueryClient = import("@tanstack/query-core").QueryClient;
 export type Query = import("@tanstack/query-core").Query<any, any, any, any>;
+/** @import { RowOf } from "./types.js" */
 /**
  * @typedef {import("./index.js").Sync} Sync
  * @typedef {import("@tanstack/query-core").QueryClient} QueryClient
@@ -10,20 +12,21 @@ export type Query = import("@tanstack/query-core").Query<any, any, any, any>;
  * The options of a query whose data are the rows of a key. It is fetched and kept
  * current by a client that was given to keepCurrent.
  *
- * @template [Row=any]
+ * @template [Row=never]
+ * @template {string} [Entity=string]
  * @param {Sync} sync
- * @param {string} entity
+ * @param {Entity} entity
  * @param {string | number} id
  */
-export declare function entityQuery<Row = any>(sync: Sync, entity: string, id: string | number): {
+export declare function entityQuery<Row = never, Entity extends string = string>(sync: Sync, entity: Entity, id: string | number): {
     queryKey: string[];
-    /** @param {{signal: AbortSignal}} context @returns {Promise<readonly Row[]>} */
+    /** @param {{signal: AbortSignal}} context @returns {Promise<readonly RowOf<Entity, Row>[]>} */
     queryFn: ({ signal }: {
         signal: AbortSignal;
-    }) => Promise<readonly Row[]>;
+    }) => Promise<readonly RowOf<Entity, Row>[]>;
     meta: {
         entitySync: {
-            entity: string;
+            entity: Entity;
             id: string | number;
         };
     };

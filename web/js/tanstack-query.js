@@ -1,6 +1,8 @@
 // TanStack Query: pushed rows go into the query cache, and pushed changes make the
 // queries that depend on them fetch again. For all of its frameworks.
 
+/** @import { RowOf } from "./types.js" */
+
 /**
  * @typedef {import("./index.js").Sync} Sync
  * @typedef {import("@tanstack/query-core").QueryClient} QueryClient
@@ -11,15 +13,16 @@
  * The options of a query whose data are the rows of a key. It is fetched and kept
  * current by a client that was given to keepCurrent.
  *
- * @template [Row=any]
+ * @template [Row=never]
+ * @template {string} [Entity=string]
  * @param {Sync} sync
- * @param {string} entity
+ * @param {Entity} entity
  * @param {string | number} id
  */
 export function entityQuery(sync, entity, id) {
   return {
     queryKey: ["entity-sync", entity, String(id)],
-    /** @param {{signal: AbortSignal}} context @returns {Promise<readonly Row[]>} */
+    /** @param {{signal: AbortSignal}} context @returns {Promise<readonly RowOf<Entity, Row>[]>} */
     queryFn: ({ signal }) => first(sync, entity, id, signal),
     meta: { entitySync: { entity, id } },
     staleTime: Infinity, // news are pushed

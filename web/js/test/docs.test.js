@@ -8,26 +8,17 @@ import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { fileURLToPath } from "node:url";
 import { StrictMode, createElement as h } from "react";
+import { flushSync } from "react-dom";
 import { createRoot } from "react-dom/client";
 import { get } from "svelte/store";
 import * as vue from "vue";
 import esbuild from "esbuild";
 import { entityStore } from "../store.js";
+import { blocks, page } from "./page.js";
 import { startWorld, until } from "./world.js";
 
-const page = await readFile(new URL("../../../docs/clients.md", import.meta.url), "utf8");
-
-/** The code block that is to be run below a heading. */
-function block(heading) {
-  const [, section] = page.split(`\n## ${heading}\n`);
-  assert.ok(section, `docs/clients.md has no section ${heading}`);
-  const code = /```jsx? run\n([^]*?)\n```/.exec(section.split("\n## ")[0]);
-  assert.ok(code, `the section ${heading} has nothing to run`);
-  return code[1];
-}
-
-/** Runs a block against a server of its own, which has what the page takes for granted. */
-async function run(t, heading) {
+/** Runs a section's first block against a server of its own, which has what the page takes for granted. */
+async function run(t, heading, kind = "jsx run") {
   const world = await startWorld(t);
   await world.tell("write", { id: "100", row: { name: "hammer" } });
   const before = { WebSocket: globalThis.WebSocket, fetch: globalThis.fetch };
@@ -39,19 +30,20 @@ async function run(t, heading) {
   });
   const folder = new URL(".docs/", import.meta.url);
   await mkdir(folder, { recursive: true });
-  const { code } = await esbuild.transform(block(heading), { loader: "jsx", jsx: "automatic" });
+  const { code } = await esbuild.transform(blocks(heading, kind)[0], { loader: "jsx", jsx: "automatic" });
   const file = new URL(`${heading.replaceAll(/\W/g, "")}.mjs`, folder);
-  await writeFile(file, `${code}\nexport const theSync = sync, theQueries = typeof queries === "undefined" ? undefined : queries;\n`);
-  const module = await import(`${file}?${Date.now()}`);
-  Object.assign(globalThis, before);
-  t.after(() => module.theSync.close());
-  return { world, ...module };
+  const ends = ["sync", "queries"].map((name) => `the_${name} = typeof ${name} === "undefined" ? undefined : ${name}`);
+  await writeFile(file, `${code}\nexport const ${ends};\n`);
+  const { the_sync: theSync, the_queries: theQueries, ...module } = await import(`${file}?${Date.now()}`);
+  t.after(() => Object.assign(globalThis, before)); // components connect when they are shown
+  t.after(() => theSync?.close());
+  return { world, theSync, theQueries, ...module };
 }
 
 test("The client", async (t) => {
   const lines = [];
   const log = t.mock.method(console, "log", (...args) => lines.push(args));
-  const { world, theSync } = await run(t, "The client");
+  const { world, theSync } = await run(t, "The client", "js run");
   await until("its secrets were said", async () => world.socket.sent.filter((text) => text.includes('"secret"')).length === 2);
   log.mock.restore();
   assert.deepEqual(lines, [["connecting"], [{ name: "hammer" }, "live"]]);
@@ -77,6 +69,44 @@ test("React", async (t) => {
   await until("the change", () => place.textContent === "saw");
 });
 
+test("Login and logout", async (t) => {
+  const { world, App } = await run(t, "Login and logout");
+  let leaves = 0;
+  const shown = [];
+  const place = document.createElement("div");
+  const observer = new window.MutationObserver(() => shown.push(place.innerHTML));
+  observer.observe(place, { childList: true, subtree: true, characterData: true, attributes: true });
+  const root = createRoot(place);
+  t.after(() => { root.unmount(); observer.disconnect(); });
+  const show = (person) => flushSync(() => root.render(h(StrictMode, null, h(App, { person, logout: () => leaves++ }))));
+  const connections = async () => (await world.tell("figures")).Clients;
+
+  show({ id: 1, token: () => "hers" });
+  await until("her row", () => place.innerHTML === '<p class="live">hammer</p>');
+  assert.equal(await connections(), 1, "what StrictMode connects for a moment is closed");
+
+  await world.tell("freeze", { on: true }); // so that nothing comes to what is shown but from what is known
+  show({ id: 2, token: "his" });
+  shown.length = 0; // whatever is shown from now on is shown to him
+  await until("his connection is under way", () => place.innerHTML === '<p class="connecting">…</p>');
+  await world.tell("write", { id: "100", row: { name: "saw" } });
+  await world.tell("freeze", { on: false });
+  await until("his row", () => place.innerHTML === '<p class="live">saw</p>');
+  assert.deepEqual(shown.filter((html) => html.includes("hammer")), []);
+  await until("she is gone", async () => (await connections()) === 1);
+  assert.deepEqual(world.socket.sent.filter((text) => text.includes("hers")), []);
+
+  show(undefined);
+  assert.equal(place.textContent, "Please log in.");
+  await until("he is gone", async () => (await connections()) === 0);
+  assert.equal(leaves, 0);
+  show({ id: 2, token: "his" });
+  await until("he is back", () => place.textContent === "saw");
+  await world.tell("revoke", { secret: "his" });
+  await until("it is told that he may not stay", () => leaves === 1);
+  await until("nothing is shown", () => place.innerHTML === '<p class="denied">…</p>');
+});
+
 test("TanStack Query", async (t) => {
   const { world, App, theQueries } = await run(t, "TanStack Query");
   const place = render(t, App);
@@ -87,7 +117,7 @@ test("TanStack Query", async (t) => {
 });
 
 test("Svelte, Vue, Solid", async (t) => {
-  const { item, connection } = await run(t, "Svelte, Vue, Solid");
+  const { item, connection } = await run(t, "Svelte, Vue, Solid", "js run");
   const end = item.subscribe(() => {});
   await until("the row", () => get(item).row?.name === "hammer");
   assert.equal(get(connection), "live");
@@ -124,7 +154,7 @@ test("Solid", async (t) => {
 });
 
 test("One connection for all tabs", async (t) => {
-  const { theSync } = await run(t, "One connection for all tabs");
+  const { theSync } = await run(t, "One connection for all tabs", "js run");
   await until("the connection", () => theSync.state === "live");
 });
 

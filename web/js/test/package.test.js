@@ -20,7 +20,8 @@ test("the declarations are those of the code: npm run types", async () => {
   const out = here("node_modules/.cache/types");
   await tsc("-p", "tsconfig.build.json", "--outDir", out);
   const made = await readdir(out);
-  assert.deepEqual((await readdir(here("."))).filter((name) => name.endsWith(".d.ts")), made);
+  const declarations = (await readdir(here("."))).filter((name) => name.endsWith(".d.ts") && name !== "types.d.ts"); // which is no code's
+  assert.deepEqual(declarations, made);
   for (const name of made) {
     assert.equal(await readFile(here(name), "utf8"), await readFile(`${out}/${name}`, "utf8"), name);
   }

@@ -1,6 +1,6 @@
 // Compiled, never run: what a program in TypeScript may write, and may not.
 
-import { connect, Sync, SyncError, type Options, type State, type Update } from "entity-sync";
+import { connect, Sync, SyncError, type Entities, type Options, type RowOf, type State, type Update } from "entity-sync";
 import { SyncProvider, preload, useEntity, useEntitySuspense, useSync, useSyncState } from "entity-sync/react";
 import { entityStore, stateStore } from "entity-sync/store";
 import { entityQuery, invalidateOn, keepCurrent } from "entity-sync/tanstack-query";
@@ -71,3 +71,61 @@ const ends: (() => void)[] = [keepCurrent(queries, sync), invalidateOn(queries, 
 const item: Readable<Update<Item>> = entityStore<Item>(sync, "items", 100);
 derived([item, stateStore(sync)], ([$item, $state]) => `${$item.row?.name} ${$state}`);
 void [ready, ends];
+
+// An entity's rows, declared once. Entities that are not declared ("items") have rows
+// of any type, unless the call names one.
+interface Order {
+  id: string;
+  total: number;
+}
+
+declare module "entity-sync" {
+  interface Entities {
+    orders: Order;
+  }
+}
+
+type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
+const isTrue = <T extends true>() => void (0 as unknown as T);
+
+isTrue<Same<RowOf<"orders">, Order>>();
+isTrue<Same<RowOf<"items">, any>>();
+isTrue<Same<RowOf<string>, any>>();
+isTrue<Same<RowOf<"orders", Item>, Item>>();
+isTrue<Same<RowOf<"orders", any>, any>>();
+
+sync.subscribe("orders", 7, ({ row, rows }) => {
+  isTrue<Same<typeof row, Order | undefined>>();
+  isTrue<Same<typeof rows, readonly Order[] | undefined>>();
+  // @ts-expect-error an order has no name
+  void row?.name;
+});
+sync.subscribe("items", 7, ({ row }) => row.whatever);
+// @ts-expect-error an order is no item
+sync.subscribe("orders", 7, (item: Update<Item>) => void item);
+// @ts-expect-error nor when it is asked for
+const none: Update<Item> | undefined = sync.get("orders", 7);
+isTrue<Same<ReturnType<typeof sync.get<never, "orders">>, Update<Order> | undefined>>();
+const peeked: Update<Order> = sync.peek("orders", 7);
+isTrue<Same<typeof peeked, Update<Order>>>();
+void none;
+
+async function orders() {
+  for await (const { row } of sync.watch("orders", 7)) isTrue<Same<typeof row, Order | undefined>>();
+}
+void orders;
+
+function Orders({ which }: { which: keyof Entities }) {
+  const one = useEntity("orders", 7);
+  const { rows } = useEntitySuspense("orders", 7);
+  const query = useQuery(entityQuery(useSync(), "orders", 7)).data;
+  isTrue<Same<typeof one, Update<Order>>>();
+  isTrue<Same<typeof rows, readonly Order[]>>();
+  isTrue<Same<typeof query, readonly Order[] | undefined>>();
+  return useEntity(which, 7).row?.total;
+}
+createElement(Orders, { which: "orders" });
+const order: Readable<Update<Order>> = entityStore(sync, "orders", 7);
+derived(order, ($order) => {
+  isTrue<Same<typeof $order, Update<Order>>>();
+});
