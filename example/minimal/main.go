@@ -37,6 +37,7 @@ const page = `<!doctype html>
   });
 </script>`
 
+// Item is the row that pages get.
 type Item struct {
 	ID   string `json:"id"`
 	Name string `json:"name"`
