@@ -29,6 +29,7 @@ func TestMinimalAndWatch(t *testing.T) {
 
 	serve := func() *exec.Cmd {
 		cmd := exec.Command(server)
+		cmd.Dir = dir // the database is there
 		cmd.Env = append(os.Environ(), "ADDR="+addr, "NSQ_ADDR=")
 		start(t, cmd)
 		return cmd
