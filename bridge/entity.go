@@ -21,8 +21,9 @@ type EntityOptions struct {
 	// that everybody may see.
 	Scope func(secret string) string
 
-	// Workers is how many fetches of this type run at once on this node. Zero
-	// means 32, or as many as Limit allows. Types never wait for each other's workers.
+	// Workers is how many fetches of this type run at once on this node, no more than
+	// Limit or else Config.MaxFetches allows. Zero means 32, or as many as Limit allows.
+	// Types never wait for each other's workers.
 	Workers int
 
 	// Limit bounds the fetches of this type together with those of others that have
@@ -101,15 +102,15 @@ func (o EntityOptions) validate() error {
 	case o.Workers < 0:
 		return fmt.Errorf("Workers is %d, want 1 or more", o.Workers)
 	case o.Limit != nil && o.Workers > o.Limit.admission.limit:
-		return fmt.Errorf("Workers is %d, want no more than the %d of Limit", o.Workers, o.Limit.admission.limit)
+		return fmt.Errorf("Workers is %d, want no more than the %d that NewLimit made Limit for", o.Workers, o.Limit.admission.limit)
 	case o.Timeout < 0:
 		return fmt.Errorf("Timeout is %v, want more than 0", o.Timeout)
 	case o.MaxBytes < 0:
 		return fmt.Errorf("MaxBytes is %d, want 1 or more", o.MaxBytes)
 	case o.BatchSize < 0:
 		return fmt.Errorf("BatchSize is %d, want 1 or more", o.BatchSize)
-	case o.Retry.Min < 0 || o.Retry.Max < o.Retry.Min:
-		return fmt.Errorf("Retry is %v to %v, want an interval", o.Retry.Min, o.Retry.Max)
+	case o.Retry != (Retry{}) && (o.Retry.Min <= 0 || o.Retry.Max < o.Retry.Min):
+		return fmt.Errorf("Retry is %v to %v, want an interval that begins above 0", o.Retry.Min, o.Retry.Max)
 	case o.ResyncRate < 0:
 		return fmt.Errorf("ResyncRate is %d, want 1 or more", o.ResyncRate)
 	case o.Refresh != 0 && o.Refresh < time.Second:

@@ -23,8 +23,12 @@ var ErrBadQuery = errors.New("bad query")
 // Of a Query made by AsViewer every table with row-level security must be one
 // where it applies to the pool's role, and each statement must read one: it does
 // not apply to superusers, roles with BYPASSRLS, the table's owner unless it is
-// forced, and through views that read with the rights of such an owner. The error
-// says how to mend it.
+// forced, and through views that read with the rights of such an owner. Of any other
+// Query no table may be one where it applies, unless WithoutViewer was called. The
+// error says how to mend it.
+//
+// What can never work is an error before the database is asked: a nil pool, no
+// statement or an empty one, AsViewer without a function, MaxBytes of less than 1.
 //
 // es.RegisterQuery calls it, and the first fetch does where the database could
 // not be reached then: nothing is fetched with statements that were not checked.
@@ -51,8 +55,8 @@ func (q *Query) checked(ctx context.Context) ([]statement, error) {
 }
 
 func (q *Query) check(ctx context.Context) (plan []statement, err error) {
-	if len(q.sources) == 0 {
-		return nil, fmt.Errorf("%w: there is no statement", ErrBadQuery)
+	if err := q.validate(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBadQuery, err)
 	}
 	conn, err := q.pool.Acquire(ctx)
 	if err != nil {
@@ -61,11 +65,9 @@ func (q *Query) check(ctx context.Context) (plan []statement, err error) {
 	defer conn.Release()
 	for i, source := range q.sources {
 		err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-			s, err := q.prepare(ctx, tx, strings.TrimRight(source, "; \t\r\n"))
-			if err == nil && q.claims != nil {
-				// The transaction holds a lock on every table that the statement reads:
-				// that is how they are known.
-				err = protected(ctx, tx)
+			s, err := q.prepare(ctx, tx, withoutEnd(source))
+			if err == nil {
+				err = q.checkPolicies(ctx, tx)
 			}
 			plan = append(plan, s)
 			return err
@@ -81,6 +83,31 @@ func (q *Query) check(ctx context.Context) (plan []statement, err error) {
 	}
 	return plan, err
 }
+
+// validate returns an error for what no database is needed to refuse.
+func (d *definition) validate() error {
+	switch {
+	case d.pool == nil:
+		return errors.New("the pool is nil")
+	case len(d.sources) == 0:
+		return errors.New("there is no statement")
+	case d.asViewer && d.claims == nil:
+		return errors.New("AsViewer got nil: it wants a function that says who a client is, or a Setting whose name has a dot, such as app.viewer")
+	case d.asViewer && d.asRole:
+		return errors.New("AsViewer and WithoutViewer exclude each other")
+	case d.maxBytes < 1:
+		return fmt.Errorf("MaxBytes is %d, want 1 or more", d.maxBytes)
+	}
+	for i, source := range d.sources {
+		if withoutEnd(source) == "" {
+			return fmt.Errorf("statement %d of %d is empty", i+1, len(d.sources))
+		}
+	}
+	return nil
+}
+
+// withoutEnd cuts off what must not stand in the middle of a larger statement.
+func withoutEnd(source string) string { return strings.TrimRight(source, "; \t\r\n") }
 
 // isMistake reports whether the database would say the same again. Class 42 is
 // "syntax error or access rule violation": there is no such table, or no right to
@@ -155,51 +182,4 @@ func (t idType) isArrayOf(element uint32) bool {
 	default:
 		return true
 	}
-}
-
-// lockedSQL is the relations that the transaction holds locks on, but for
-// PostgreSQL's own.
-const lockedSQL = `
-	with locked as (
-		select distinct c.* from pg_locks l join pg_class c on c.oid = l.relation
-		where l.pid = pg_backend_pid() and l.locktype = 'relation'
-			and l.database = (select oid from pg_database where datname = current_database())
-			and c.relnamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
-	)`
-
-// protected returns an error unless row-level security applies to what the
-// transaction holds locks on.
-func protected(ctx context.Context, tx pgx.Tx) error {
-	var role string
-	var bypasses bool
-	var open, views []string
-	var applies int
-	err := tx.QueryRow(ctx, lockedSQL+`
-		select current_user, r.rolsuper or r.rolbypassrls,
-			array(select oid::regclass::text from locked
-				where relkind in ('r', 'p') and relrowsecurity and not row_security_active(oid) order by 1),
-			array(select v.oid::regclass::text from locked v join pg_roles o on o.oid = v.relowner
-				where v.relkind = 'v'
-					and not exists (select from pg_options_to_table(v.reloptions)
-						where option_name = 'security_invoker' and option_value::boolean)
-					and (o.rolsuper or o.rolbypassrls or exists (select from locked t
-						where t.relrowsecurity and not t.relforcerowsecurity and pg_has_role(v.relowner, t.relowner, 'usage')))
-				order by 1),
-			(select count(*) from locked where relkind in ('r', 'p') and row_security_active(oid))
-		from pg_roles r where r.rolname = current_user`).Scan(&role, &bypasses, &open, &views, &applies)
-	switch {
-	case err != nil:
-		return err
-	case bypasses:
-		return fmt.Errorf("%w: the role %q bypasses row-level security: connect as one that is no superuser and has no BYPASSRLS", ErrBadQuery, role)
-	case len(open) > 0:
-		return fmt.Errorf("%w: the role %q owns %s, so that row-level security does not apply to it: connect as another role, or run ALTER TABLE %s FORCE ROW LEVEL SECURITY",
-			ErrBadQuery, role, strings.Join(open, " and "), open[0])
-	case len(views) > 0:
-		return fmt.Errorf("%w: %s reads with the rights of its owner, to whom row-level security does not apply: run ALTER VIEW %s SET (security_invoker = true)",
-			ErrBadQuery, strings.Join(views, " and "), views[0])
-	case applies == 0:
-		return fmt.Errorf("%w: no table that is read has row-level security: run ALTER TABLE ... ENABLE ROW LEVEL SECURITY and CREATE POLICY", ErrBadQuery)
-	}
-	return nil
 }

@@ -24,6 +24,7 @@ func NewDatabaseHub() *DatabaseHub {
 }
 
 // AddFetcher sets the fetch handler of an entity type, in place of any earlier one.
+// Nil leaves it without one.
 func (d *DatabaseHub) AddFetcher(entityType shared.EntityType, fetch shared.Fetcher) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -31,8 +32,12 @@ func (d *DatabaseHub) AddFetcher(entityType shared.EntityType, fetch shared.Fetc
 }
 
 // AddDataPullAndPushHandler sets a classic fetch handler: one that passes each
-// row on to the function it is given, before it returns.
+// row on to the function it is given, before it returns. Nil leaves it without one.
 func (d *DatabaseHub) AddDataPullAndPushHandler(entityType shared.EntityType, handler shared.EntityKeySecretByteHandler) {
+	if handler == nil {
+		d.AddFetcher(entityType, nil)
+		return
+	}
 	d.AddFetcher(entityType, shared.Collect(handler))
 }
 

@@ -33,7 +33,7 @@ var OutboxSchema string
 
 // outboxVersion is the version of OutboxSchema, which its comment on the table ends
 // with.
-const outboxVersion = 1
+const outboxVersion = 2
 
 // Beginner is a *pgx.Conn, a *pgxpool.Pool, or a pgx.Tx for what is to be part of a
 // larger transaction.
@@ -73,7 +73,7 @@ const notifySQL = `insert into entity_sync_outbox (entity, id)
 // is written. After an error of the database the transaction can only be rolled
 // back.
 func NotifyTx(ctx context.Context, tx pgx.Tx, keys ...shared.EntityKey) error {
-	return notify(keys, func(encoded string) error {
+	return notify(tx, keys, func(encoded string) error {
 		_, err := tx.Exec(ctx, notifySQL, encoded)
 		return err
 	})
@@ -87,13 +87,16 @@ type SQLTx interface {
 
 // NotifySQLTx is NotifyTx for database/sql, with any driver of PostgreSQL.
 func NotifySQLTx(ctx context.Context, tx SQLTx, keys ...shared.EntityKey) error {
-	return notify(keys, func(encoded string) error {
+	return notify(tx, keys, func(encoded string) error {
 		_, err := tx.ExecContext(ctx, notifySQL, encoded)
 		return err
 	})
 }
 
-func notify(keys []shared.EntityKey, write func(encoded string) error) error {
+func notify(tx any, keys []shared.EntityKey, write func(encoded string) error) error {
+	if isNil(tx) {
+		return errors.New("db: notifying: the transaction is nil")
+	}
 	once := make(map[shared.EntityKey]struct{}, len(keys))
 	distinct := make([]shared.EntityKey, 0, len(keys))
 	for _, key := range keys {

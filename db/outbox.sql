@@ -24,7 +24,7 @@ create table if not exists entity_sync_outbox (
 	vacuum_truncate = off
 );
 
-comment on table entity_sync_outbox is 'Entity Sync: keys to announce (schema 1)';
+comment on table entity_sync_outbox is 'Entity Sync: keys to announce (schema 2)';
 
 -- entity_sync_announce is the trigger that entity_sync_track puts on a table. Its
 -- arguments are the entity type and the columns of the id. It writes with the
@@ -48,6 +48,12 @@ begin
 		-- A cast of a type that somebody made may be a function of theirs, which the owner
 		-- must not run: what such a type looks like comes from its output function.
 		kind := (select atttypid from pg_attribute where attrelid = tg_relid and attname = tg_argv[i]::name);
+		if kind is null then
+			raise exception 'Entity Sync: table % has no column %, which is in the id of "%"', tg_relid::regclass, tg_argv[i], tg_argv[0]
+				using errcode = 'undefined_column', hint = pg_catalog.format(
+					'Was it renamed or dropped? In that transaction, call entity_sync_track(%1$L, %2$L, ...) with the columns of the id as they are now (in Go: db.Track), or entity_sync_untrack(%1$L, %2$L).',
+					tg_relid::regclass::text, tg_argv[0]);
+		end if;
 		if kind >= '16384'::oid then
 			kind := (select case typtype when 'd' then typbasetype else oid end from pg_type where oid = kind);
 		end if;

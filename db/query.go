@@ -24,15 +24,22 @@ import (
 // are, in their order, NULL as null. A key without a row is not found, and so is
 // an id that cannot be one, such as "x" where ids are numbers.
 type Query struct {
+	definition
+
+	mu   sync.Mutex
+	plan []statement // of sources, once they were checked
+}
+
+// definition is what a Query was made with.
+type definition struct {
 	pool     *pgxpool.Pool
 	sources  []string // the statements as they were given
 	typed    func(pgx.CollectableRow) ([]byte, error)
 	batch    bool
-	claims   Claims
+	asViewer bool
+	claims   Claims // of AsViewer
+	asRole   bool   // WithoutViewer
 	maxBytes int
-
-	mu   sync.Mutex
-	plan []statement // of sources, once they were checked
 }
 
 // statement is one that was checked.
@@ -57,7 +64,7 @@ const defaultMaxBytes = 1 << 20
 //
 // Several statements see one snapshot of the database.
 func Rows(pool *pgxpool.Pool, statements ...string) *Query {
-	return &Query{pool: pool, sources: statements, maxBytes: defaultMaxBytes}
+	return &Query{definition: definition{pool: pool, sources: statements, maxBytes: defaultMaxBytes}}
 }
 
 // RowsOf is Rows for one statement whose rows become values of the struct T
@@ -99,7 +106,9 @@ func BatchOf[T any](pool *pgxpool.Pool, statement string) *Query {
 // MaxBytes returns a Query that gives a key up when its rows come to more than n
 // bytes. The default is 1 MiB; es.RegisterQuery sets it to es.WithMaxBytes's.
 func (q *Query) MaxBytes(n int) *Query {
-	return &Query{pool: q.pool, sources: q.sources, typed: q.typed, batch: q.batch, claims: q.claims, maxBytes: n}
+	d := q.definition
+	d.maxBytes = n
+	return &Query{definition: d}
 }
 
 // Pool returns where the Query reads.
@@ -116,7 +125,7 @@ func (q *Query) BatchSize() int {
 	switch {
 	case !q.batch:
 		return 1
-	case q.claims != nil:
+	case q.asViewer:
 		return viewersAtOnce
 	default:
 		return 0
@@ -238,7 +247,7 @@ func (q *Query) run(ctx context.Context, settings []setting, statements []statem
 		}
 		return err
 	}
-	if len(statements) == 1 && q.claims == nil {
+	if len(statements) == 1 && !q.asViewer {
 		rows, err := q.pool.Query(ctx, statements[0].sql, args[0])
 		if err == nil {
 			err = forEach(rows, stop)

@@ -135,11 +135,16 @@ type rest struct {
 }
 
 // Start returns a relay that announces to a. Its errors are those of the
-// configuration: a database that cannot be reached, or has no outbox yet, is not one.
+// configuration: a database that cannot be reached, has no outbox yet, or lets the
+// pool's role not relay, is not one. The latter two are logged, as errors, with what
+// mends them.
 // Close the relay before what it announces to.
 func (o Outbox) Start(a Announcer) (*Relay, error) {
 	if err := o.validate(); err != nil {
 		return nil, fmt.Errorf("db: Outbox: %w", err)
+	}
+	if isNil(a) {
+		return nil, errors.New("db: Outbox: it has nothing to announce to: the Announcer is nil")
 	}
 	o = o.withDefaults()
 	r := &Relay{config: o, to: a, log: o.Logger, wake: make(chan struct{}, 1), resting: make(map[shared.EntityType]rest)}
@@ -390,9 +395,15 @@ func (r *Relay) tell(err error) {
 	}
 	r.failures++
 	r.countFailure()
-	if worthSaying(r.failures) {
-		r.log.Warn("relaying the outbox failed", slog.Int("in_a_row", r.failures), slog.Any("error", withRemedy(err)))
+	if !worthSaying(r.failures) {
+		return
 	}
+	attrs := []any{slog.Int("in_a_row", r.failures), slog.Any("error", err)}
+	if remedy := r.remedy(err); remedy != "" {
+		r.log.Error("the outbox cannot be relayed: nothing that is written to it is announced", append(attrs, slog.String("remedy", remedy))...)
+		return
+	}
+	r.log.Warn("relaying the outbox failed", attrs...)
 }
 
 // worthSaying picks the 1st, 2nd, 4th, 8th … of what may go on for ever.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -65,6 +66,9 @@ func inTx(ctx context.Context, conn Beginner, what, sql string, args ...any) err
 // waited for them, whatever the database's default is. Where conn is a transaction
 // already, its own level stays.
 func begin(ctx context.Context, conn Beginner, f func(pgx.Tx) error) error {
+	if isNil(conn) {
+		return errors.New("the connection is nil")
+	}
 	outermost, ok := conn.(interface {
 		BeginTx(ctx context.Context, o pgx.TxOptions) (pgx.Tx, error)
 	})
@@ -72,4 +76,10 @@ func begin(ctx context.Context, conn Beginner, f func(pgx.Tx) error) error {
 		return pgx.BeginFunc(ctx, conn, f)
 	}
 	return pgx.BeginTxFunc(ctx, outermost, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, f)
+}
+
+// isNil reports whether an interface holds nothing, or a pointer that is nil.
+func isNil(v any) bool {
+	p := reflect.ValueOf(v)
+	return v == nil || p.Kind() == reflect.Pointer && p.IsNil()
 }

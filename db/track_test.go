@@ -465,3 +465,35 @@ func TestIDsOfManyTypes(t *testing.T) {
 		}
 	}
 }
+
+// A column of the id that is renamed stops writes with an error that says what to do:
+// done in the transaction that renames it, nothing stops.
+func TestARenamedColumnOfTheIDSaysWhatToDo(t *testing.T) {
+	d := newOutbox(t, `create table "Odd's" (id int, part int)`)
+	track(t, d, `"Odd's"`, "items", "part", "id")
+	d.Exec(t, `insert into "Odd's" values (1, 2)`)
+	d.Exec(t, `alter table "Odd's" rename id to number`)
+	for _, sql := range []string{`insert into "Odd's" values (2, 2)`, `update "Odd's" set part = 3`, `delete from "Odd's"`, `truncate "Odd's"`} {
+		_, err := d.Connect(t).Exec(t.Context(), sql)
+		pgErr, ok := errors.AsType[*pgconn.PgError](err)
+		if !ok || pgErr.Code != "42703" || pgErr.Message != `Entity Sync: table "Odd's" has no column id, which is in the id of "items"` ||
+			!strings.Contains(pgErr.Hint, `call entity_sync_track('"Odd''s"', 'items', ...)`) || !strings.Contains(pgErr.Hint, `entity_sync_untrack('"Odd''s"', 'items')`) {
+			t.Errorf("%s: %+v", sql, err)
+		}
+	}
+	for _, mended := range []string{
+		`select entity_sync_track('"Odd''s"', 'items', 'part', 'number')`,
+		`begin; alter table "Odd's" rename part to section; select entity_sync_track('"Odd''s"', 'items', 'section', 'number'); commit`,
+	} {
+		d.Exec(t, mended)
+		if got := announced(t, d, `insert into "Odd's" values (3, 4)`); !slices.Equal(got, []string{"4/3"}) {
+			t.Errorf("after %s: announced %q", mended, got)
+		}
+	}
+	d.Exec(t, `alter table "Odd's" drop column section`)
+	if _, err := d.Connect(t).Exec(t.Context(), `insert into "Odd's" values (5)`); err == nil || !strings.Contains(err.Error(), "has no column section") {
+		t.Errorf("a column that was dropped: %v", err)
+	}
+	d.Exec(t, `select entity_sync_untrack('"Odd''s"', 'items')`)
+	d.Exec(t, `insert into "Odd's" values (5)`)
+}

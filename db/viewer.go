@@ -24,8 +24,12 @@ import (
 type Claims func(ctx context.Context, secret string) (map[string]string, error)
 
 // Setting is Claims for policies that look the secret up themselves: it is the
-// value of the setting of that name.
+// value of the setting of that name. A name without a dot is none that an application
+// can set: Setting then returns nil, which Check refuses.
 func Setting(name string) Claims {
+	if !strings.Contains(name, ".") {
+		return nil
+	}
 	return func(_ context.Context, secret string) (map[string]string, error) {
 		return map[string]string{name: secret}, nil
 	}
@@ -39,7 +43,19 @@ func Setting(name string) Claims {
 // pool's role; see Check. Policies must take an empty setting for nobody's, as
 // well as one that is NULL.
 func (q *Query) AsViewer(claims Claims) *Query {
-	return &Query{pool: q.pool, sources: q.sources, typed: q.typed, batch: q.batch, claims: claims, maxBytes: q.maxBytes}
+	d := q.definition
+	d.asViewer, d.claims = true, claims
+	return &Query{definition: d}
+}
+
+// WithoutViewer returns a Query that may read tables with row-level security although
+// no policy is told who the client is: every client gets the rows that the policies
+// show to the pool's role. Without it Check refuses such a Query, which is mostly one
+// that AsViewer was forgotten for.
+func (q *Query) WithoutViewer() *Query {
+	d := q.definition
+	d.asRole = true
+	return &Query{definition: d}
 }
 
 // setting is one of a viewer's.
@@ -50,7 +66,7 @@ const setSQL = "select set_config($1, $2, true)"
 // viewers groups the requests by who they are for. Those that cannot be answered
 // get their results.
 func (f *fetch) viewers(ctx context.Context) []viewer {
-	if f.query.claims == nil {
+	if !f.query.asViewer {
 		all := make([]int, len(f.requests))
 		for i := range all {
 			all[i] = i

@@ -41,7 +41,7 @@ func DisableWakeUp(ctx context.Context, conn Beginner) error {
 }
 
 const wakesUp = `exists (select from pg_trigger
-	where tgrelid = 'entity_sync_outbox'::regclass and tgname = 'entity_sync_wake_up' and tgenabled <> 'D')`
+	where tgrelid = to_regclass('entity_sync_outbox') and tgname = 'entity_sync_wake_up' and tgenabled <> 'D')`
 
 // listenerPatience is how long a connection may be silent before it is asked
 // whether it is still there.
@@ -81,6 +81,9 @@ func (r *Relay) hear() (heard bool, err error) {
 	if err := r.ask(conn, "listen entity_sync_outbox"); err != nil {
 		return false, err
 	}
+	if err := r.checkWakeUp(conn); err != nil {
+		return false, err
+	}
 	for {
 		r.Wake() // at first for what was written before
 		ctx, cancel := context.WithTimeout(r.stopping, listenerPatience)
@@ -112,6 +115,20 @@ func (r *Relay) connect() (*pgx.Conn, error) {
 		return &pgconn.DeadlineContextWatcherHandler{Conn: conn.Conn()}
 	}
 	return pgx.ConnectConfig(ctx, c.ConnConfig)
+}
+
+// checkWakeUp says in the log if nothing is ever heard. An outbox that is missing is the
+// relay's to report.
+func (r *Relay) checkWakeUp(conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(r.stopping, roundTimeout)
+	defer cancel()
+	var woken bool
+	err := conn.QueryRow(ctx, "select to_regclass('entity_sync_outbox') is null or "+wakesUp).Scan(&woken)
+	if err == nil && !woken {
+		r.log.Warn("Outbox.Listen has no effect: no trigger wakes the relay",
+			slog.String("remedy", "run db.EnableWakeUp as the owner of the outbox"), slog.Duration("announced_every", r.config.Interval))
+	}
+	return err
 }
 
 func (r *Relay) ask(conn *pgx.Conn, sql string) error {

@@ -72,10 +72,14 @@ func TestConfigReachesNSQ(t *testing.T) {
 }
 
 func TestOptionsReachTheEngine(t *testing.T) {
-	got := settingsOf([]Option{
+	set, err := settingsOf([]Option{
 		WithScope(func(string) string { return "x" }), WithWorkers(1), WithTimeout(2), WithRetry(3, 4), WithMaxBytes(5), WithBatchSize(6),
 		WithResyncRate(7), WithRefresh(8), WithOnlyDifferences(),
-	}).EntityOptions
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := set.EntityOptions
 	if got.Scope("") != "x" {
 		t.Error("the scope function is lost")
 	}

@@ -1,6 +1,7 @@
 package es
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -9,7 +10,9 @@ import (
 	"github.com/entity-sync/entity-sync/bridge"
 )
 
-// Option says how an entity type is fetched.
+// Option says how an entity type is fetched. A number or a time of zero means the
+// default. One that would have no effect where it is used is an error of the
+// registration.
 type Option func(*settings)
 
 // settings is what the options of one registration come to.
@@ -21,13 +24,42 @@ type settings struct {
 	version, revision any
 
 	pool *pgxpool.Pool // that the fetch handler reads from, or nil
+
+	err error // of the first option that can have no effect
 }
 
-func settingsOf(opts []Option) (s settings) {
-	for _, opt := range opts {
+func settingsOf(opts []Option) (s settings, err error) {
+	for i, opt := range opts {
+		if opt == nil {
+			return s, fmt.Errorf("option %d of %d is nil", i+1, len(opts))
+		}
 		opt(&s)
 	}
-	return s
+	return s, s.err
+}
+
+// refuse notes that an option got nil, where that is so.
+func (s *settings) refuse(isNil bool, what string) {
+	if isNil && s.err == nil {
+		s.err = errors.New(what + " is nil")
+	}
+}
+
+// refuseBatchSize returns an error if WithBatchSize was given, for what fetches one key
+// at a time.
+func (s *settings) refuseBatchSize(remedy string) error {
+	if s.BatchSize == 0 {
+		return nil
+	}
+	return fmt.Errorf("WithBatchSize(%d) has no effect: one key is fetched at a time, unless it is registered with %s", s.BatchSize, remedy)
+}
+
+// refuseStamps returns an error if WithVersion or WithRevision was given.
+func (s *settings) refuseStamps(why string) error {
+	if s.version == nil && s.revision == nil {
+		return nil
+	}
+	return errors.New("WithVersion and WithRevision are not for " + why)
 }
 
 // WithScope shares one fetch among the clients whose secrets have equal scopes,
@@ -35,11 +67,16 @@ func settingsOf(opts []Option) (s settings) {
 // if their holders see the same rows. A function that returns a constant means
 // that everybody does. Without it each secret gets a fetch of its own.
 func WithScope(scope func(secret string) string) Option {
-	return func(s *settings) { s.Scope = scope }
+	return func(s *settings) {
+		s.refuse(scope == nil, "WithScope's function")
+		s.Scope = scope
+	}
 }
 
 // WithWorkers sets how many fetches of the entity type run at once on this node.
-// The default is 32. Config.MaxFetches bounds all entity types together.
+// The default is 32, or what the pool of WithPool or of a query allows if that is less.
+// More than the pool allows, or than Config.MaxFetches where there is no pool, is an
+// error.
 func WithWorkers(n int) Option {
 	return func(s *settings) { s.Workers = n }
 }
@@ -63,7 +100,8 @@ func WithMaxBytes(n int) Option {
 }
 
 // WithBatchSize bounds how many requests a handler given to RegisterBatch gets
-// at once. The default is 10,000. See RegisterQuery for its own.
+// at once. The default is 10,000. It is for RegisterQuery with db.Batch and db.BatchOf,
+// too, and for nothing else.
 func WithBatchSize(n int) Option {
 	return func(s *settings) { s.BatchSize = n }
 }
@@ -83,7 +121,8 @@ func WithRefresh(period time.Duration) Option {
 }
 
 // WithOnlyDifferences keeps rows that a client was sent already from being sent
-// again when their key is announced as changed and they turn out to be the same.
+// again when their key is announced as changed and they turn out to be the same. It
+// saves the push, not the fetch.
 func WithOnlyDifferences() Option {
 	return func(s *settings) { s.OnlyDifferences = true }
 }
@@ -98,7 +137,10 @@ func WithOnlyDifferences() Option {
 // The function takes what the handler returns: a T for Register, a []T for
 // RegisterRows. A handler of RegisterBatch sets shared.Result.Revision instead.
 func WithRevision[V any](revision func(V) int64) Option {
-	return func(s *settings) { s.revision = revision }
+	return func(s *settings) {
+		s.refuse(revision == nil, "WithRevision's function")
+		s.revision = revision
+	}
 }
 
 // WithVersion says which content the fetch handler returned, in place of a hash
@@ -108,7 +150,10 @@ func WithRevision[V any](revision func(V) int64) Option {
 //
 // The function takes what WithRevision's takes.
 func WithVersion[V any](version func(V) string) Option {
-	return func(s *settings) { s.version = version }
+	return func(s *settings) {
+		s.refuse(version == nil, "WithVersion's function")
+		s.version = version
+	}
 }
 
 // stamp is what WithVersion and WithRevision say of a V.

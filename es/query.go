@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -21,21 +22,21 @@ import (
 // wrapping db.ErrBadQuery where they cannot. A database that cannot be reached
 // before ctx ends is no error: the statements are then checked by the first fetch.
 //
-// WithBatchSize is for db.Batch. Its default is 100 for a query that is AsViewer,
-// whose viewers are read one after another, within WithTimeout.
+// WithBatchSize is for db.Batch and db.BatchOf. Its default is 100 for a query that is
+// AsViewer, whose viewers are read one after another, within WithTimeout.
 //
-// The entity types of one pool share three quarters of its connections, see
-// WithPool.
+// The entity types of one pool share three quarters of its connections, as WithPool
+// says, which need not be given.
 func RegisterQuery(ctx context.Context, s *EntitySync, entity shared.EntityType, query *db.Query, opts ...Option) error {
 	if query == nil {
 		return fmt.Errorf("es: registering %q: the query is nil", entity)
 	}
-	set := settingsOf(append([]Option{WithPool(query.Pool())}, opts...))
-	if set.version != nil || set.revision != nil {
-		return fmt.Errorf("es: registering %q: WithVersion and WithRevision are not for queries", entity)
+	set, err := settingsOf(opts)
+	if err == nil {
+		err = set.forQuery(query)
 	}
-	if n := query.BatchSize(); n == 1 || set.BatchSize == 0 {
-		set.BatchSize = n
+	if err != nil {
+		return fmt.Errorf("es: registering %q: %w", entity, err)
 	}
 	if set.MaxBytes > 0 {
 		query = query.MaxBytes(set.MaxBytes)
@@ -48,20 +49,58 @@ func RegisterQuery(ctx context.Context, s *EntitySync, entity shared.EntityType,
 	return s.add(entity, set, query.FetchBatch)
 }
 
+// forQuery completes the settings with what the query says.
+func (s *settings) forQuery(query *db.Query) error {
+	if err := s.refuseStamps("queries"); err != nil {
+		return err
+	}
+	n := query.BatchSize()
+	if n == 1 {
+		if err := s.refuseBatchSize("db.Batch or db.BatchOf"); err != nil {
+			return err
+		}
+	}
+	if s.BatchSize == 0 {
+		s.BatchSize = n
+	}
+	if s.pool != nil && s.pool != query.Pool() {
+		return errors.New("WithPool has another pool than the query: leave it out")
+	}
+	s.pool = query.Pool()
+	return nil
+}
+
 // WithPool says that the fetch handler reads from the pool. All entity types of a
 // pool together run no more fetches at once than three quarters of its
 // connections, so that something is left for the rest of the application, and
 // none of them can take them all while another has something to fetch. These
 // fetches do not count for Config.MaxFetches.
 func WithPool(pool *pgxpool.Pool) Option {
-	return func(s *settings) { s.pool = pool }
+	return func(s *settings) {
+		s.refuse(pool == nil, "WithPool's pool")
+		s.pool = pool
+	}
 }
 
 // poolShare is the part of a pool's connections that fetches may have.
 const poolShare = 0.75
 
+// fetchesOf returns how many fetches a pool may have at once.
+func fetchesOf(pool *pgxpool.Pool) int {
+	return max(1, int(float64(pool.Config().MaxConns)*poolShare))
+}
+
+// checkWorkers returns an error for more workers than the pool has connections for.
+func checkWorkers(s settings) error {
+	if most := fetchesOf(s.pool); s.Workers > most {
+		return fmt.Errorf("WithWorkers(%d) is more than the %d of the pool's %d connections that fetches may have: ask for no more, or set pool_max_conns in the pool's URL to %d",
+			s.Workers, most, s.pool.Config().MaxConns, int(math.Ceil(float64(s.Workers)/poolShare)))
+	}
+	return nil
+}
+
 // limitOf returns what the entity types of a pool share.
 func (s *EntitySync) limitOf(pool *pgxpool.Pool) *bridge.Limit {
-	limit, _ := s.limits.LoadOrStore(pool, bridge.NewLimit(int(float64(pool.Config().MaxConns)*poolShare)))
+	limit, _ := s.limits.LoadOrStore(pool, bridge.NewLimit(fetchesOf(pool)))
 	return limit.(*bridge.Limit)
 }

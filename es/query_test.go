@@ -107,7 +107,7 @@ func TestRegisterQueryRefuses(t *testing.T) {
 	for want, err := range map[string]error{
 		"is nil":              es.RegisterQuery(t.Context(), s, "items", nil),
 		"nothing":             es.RegisterQuery(t.Context(), s, "items", db.Rows(pool, "select nothing from items where id = $1")),
-		"no more than the 3":  es.RegisterQuery(t.Context(), s, "items", db.Rows(pool, itemSQL), es.WithWorkers(4)),
+		"more than the 3 of":  es.RegisterQuery(t.Context(), s, "items", db.Rows(pool, itemSQL), es.WithWorkers(4)),
 		"not for queries":     es.RegisterQuery(t.Context(), s, "items", db.Rows(pool, itemSQL), es.WithRevision(func(int) int64 { return 0 })),
 		"bypasses row-level ": es.RegisterQuery(t.Context(), s, "items", db.Rows(pool, itemSQL).AsViewer(db.Setting("app.viewer"))),
 		"bad entity type":     es.RegisterQuery(t.Context(), s, "a b", db.Rows(pool, itemSQL)),

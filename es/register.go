@@ -60,12 +60,15 @@ func RegisterRows[T any](s *EntitySync, entity shared.EntityType, fetch func(ctx
 // in the order of the requests; a result's error means what it means to Register.
 // WithBatchSize bounds how many requests it gets.
 func RegisterBatch(s *EntitySync, entity shared.EntityType, fetch func(ctx context.Context, requests []shared.Request) []shared.Result, opts ...Option) error {
-	set := settingsOf(opts)
-	switch {
-	case fetch == nil:
+	if fetch == nil {
 		return fmt.Errorf("es: registering %q: the fetch handler is nil", entity)
-	case set.version != nil || set.revision != nil:
-		return fmt.Errorf("es: registering %q: WithVersion and WithRevision are not for batches: the handler sets them in shared.Result", entity)
+	}
+	set, err := settingsOf(opts)
+	if err == nil {
+		err = set.refuseStamps("batches: the handler sets them in shared.Result")
+	}
+	if err != nil {
+		return fmt.Errorf("es: registering %q: %w", entity, err)
 	}
 	return s.add(entity, set, func(ctx context.Context, requests []shared.Request) []shared.Result {
 		results := fetch(ctx, requests)
@@ -84,8 +87,14 @@ func register[V any](s *EntitySync, entity shared.EntityType, fetch func(context
 	if fetch == nil {
 		return fmt.Errorf("es: registering %q: the fetch handler is nil", entity)
 	}
-	set := settingsOf(opts)
-	stamp, err := stampOf[V](set)
+	set, err := settingsOf(opts)
+	if err == nil {
+		err = set.refuseBatchSize("RegisterBatch")
+	}
+	var st stamp[V]
+	if err == nil {
+		st, err = stampOf[V](set)
+	}
 	if err != nil {
 		return fmt.Errorf("es: registering %q: %w", entity, err)
 	}
@@ -97,7 +106,7 @@ func register[V any](s *EntitySync, entity shared.EntityType, fetch func(context
 		}
 		var r shared.Result
 		if r.Rows, r.Err = encode(v); r.Err == nil {
-			r.Version, r.Revision = stamp.of(v)
+			r.Version, r.Revision = st.of(v)
 		}
 		return []shared.Result{r}
 	})
@@ -107,6 +116,9 @@ func register[V any](s *EntitySync, entity shared.EntityType, fetch func(context
 // hand.
 func (s *EntitySync) add(entity shared.EntityType, set settings, fetch shared.BatchFetcher) error {
 	if set.pool != nil {
+		if err := checkWorkers(set); err != nil {
+			return fmt.Errorf("es: registering %q: %w", entity, err)
+		}
 		set.Limit = s.limitOf(set.pool)
 	}
 	if err := s.Bridge.RegisterBatch(entity, fetch, set.EntityOptions); err != nil {

@@ -1,0 +1,109 @@
+package db_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/entity-sync/entity-sync/db"
+	"github.com/entity-sync/entity-sync/internal/pgtest"
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// What can never work is refused even while there is no database, and never a crash.
+func TestAQueryThatCanNeverWorkNeedsNoDatabaseToBeRefused(t *testing.T) {
+	pool := newPool(t, "postgres://nobody@127.0.0.1:1/nothing")
+	const item = "select id from items where id = $1"
+	claims := db.Setting("app.viewer")
+	for want, q := range map[string]*db.Query{
+		"the pool is nil":                 db.Rows(nil, item),
+		"the pool is nil ":                db.BatchOf[struct{ ID int }](nil, item),
+		"there is no statement":           db.Rows(pool),
+		"statement 2 of 2 is empty":       db.Rows(pool, item, ""),
+		"statement 1 of 1 is empty":       db.Batch(pool, " ;\n"),
+		"AsViewer got nil":                db.Rows(pool, item).AsViewer(nil),
+		"a Setting whose name has a dot":  db.Rows(pool, item).AsViewer(db.Setting("viewer")),
+		"AsViewer and WithoutViewer":      db.Rows(pool, item).AsViewer(claims).WithoutViewer(),
+		"AsViewer and WithoutViewer excl": db.Rows(pool, item).WithoutViewer().AsViewer(claims),
+		"MaxBytes is 0":                   db.Rows(pool, item).MaxBytes(0),
+		"MaxBytes is -1, want 1 or more":  db.Rows(pool, item).AsViewer(claims).MaxBytes(-1),
+	} {
+		_, fetched := q.Fetch(t.Context(), idOf("1"), "ann")
+		for what, err := range map[string]error{"Check": q.Check(t.Context()), "Fetch": fetched} {
+			if !errors.Is(err, db.ErrBadQuery) || !strings.Contains(err.Error(), strings.TrimSpace(want)) {
+				t.Errorf("%s returned %v, want ErrBadQuery with %q", what, err, want)
+			}
+		}
+	}
+	if err := db.Rows(pool, item).AsViewer(claims).Check(t.Context()); err == nil || errors.Is(err, db.ErrBadQuery) {
+		t.Errorf("a good query without its database: %v, want an error that is no ErrBadQuery", err)
+	}
+}
+
+// Nil in place of a connection, a transaction or a bus is an error, whether the
+// interface holds a nil pointer or nothing.
+func TestNilIsAnError(t *testing.T) {
+	ctx, key := t.Context(), shared.EntityKey{Entity: "items", ID: "1"}
+	var pool *pgxpool.Pool
+	var conn *pgx.Conn
+	_, start := (db.Outbox{Pool: newPool(t, "postgres://nobody@127.0.0.1:1/nothing")}).Start(nil)
+	for what, err := range map[string]error{
+		"EnsureSchema":            db.EnsureSchema(ctx, nil),
+		"EnsureSchema of a pool":  db.EnsureSchema(ctx, pool),
+		"Track":                   db.Track(ctx, nil, "items", "items", "id"),
+		"Track of a connection":   db.Track(ctx, conn, "items", "items", "id"),
+		"Untrack":                 db.Untrack(ctx, nil, "items", "items"),
+		"EnableWakeUp":            db.EnableWakeUp(ctx, nil),
+		"NotifyTx":                db.NotifyTx(ctx, nil, key),
+		"NotifySQLTx":             db.NotifySQLTx(ctx, nil, key),
+		"Outbox.Start of nothing": start,
+	} {
+		if err == nil || !strings.Contains(err.Error(), "is nil") {
+			t.Errorf("%s returned %v, want an error that something is nil", what, err)
+		}
+	}
+	hub := db.NewDatabaseHub()
+	hub.AddDataPullAndPushHandler("items", nil)
+	if _, err := hub.Fetch(ctx, key, ""); !errors.Is(err, shared.ErrUnknownEntity) {
+		t.Errorf("a nil classic handler: %v, want ErrUnknownEntity", err)
+	}
+}
+
+// Policies that hold for the role need to be told who the client is, unless the query
+// says that they need not; for a role that they do not hold for there is nothing to say.
+func TestCheckRefusesPoliciesThatNobodyTellsWhoTheClientIs(t *testing.T) {
+	d, pool := newViewed(t, 1)
+	d.Exec(t, "insert into items values (1, 'ann', 'a'), (1, '', 'nobody''s'); create table plain (id int)")
+	d.Exec(t, "grant select on plain to viewer_"+d.Name)
+	item, items := "select text from items where id = $1", "select id, text from items where id = any($1)"
+	for name, q := range map[string]*db.Query{
+		"Rows":         db.Rows(pool, item),
+		"Batch":        db.Batch(pool, items),
+		"one of two":   db.Rows(pool, "select id from plain where id = $1", item),
+		"beside plain": db.Rows(pool, "select text from items natural join plain where id = $1"),
+		"a subquery":   db.Rows(pool, "select text from (select * from items) i where id = $1"),
+	} {
+		err := q.Check(t.Context())
+		if !errors.Is(err, db.ErrBadQuery) || !strings.Contains(err.Error(), `policies of items apply to the role "viewer_`+d.Name) {
+			t.Errorf("%s: Check returned %v", name, err)
+		}
+		if err := q.WithoutViewer().Check(t.Context()); err != nil {
+			t.Errorf("%s, with WithoutViewer: %v", name, err)
+		}
+	}
+	for what, q := range map[string]*db.Query{
+		"a table without policies": db.Rows(pool, "select id from plain where id = $1"),
+		"a superuser":              db.Rows(pgtest.Pool(t, d.URL(), 1), item),
+	} {
+		if err := q.Check(t.Context()); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	d.Exec(t, "create policy anybody on items using (owner = '')")
+	rows, err := db.Rows(pool, item).WithoutViewer().Fetch(context.Background(), idOf("1"), "ann")
+	want(t, "WithoutViewer", rows, err, `{"text":"nobody's"}`)
+}

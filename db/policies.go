@@ -1,0 +1,85 @@
+package db
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// lockedSQL is the relations that the transaction holds locks on, but for
+// PostgreSQL's own.
+const lockedSQL = `
+	with locked as (
+		select distinct c.* from pg_locks l join pg_class c on c.oid = l.relation
+		where l.pid = pg_backend_pid() and l.locktype = 'relation'
+			and l.database = (select oid from pg_database where datname = current_database())
+			and c.relnamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+	)`
+
+// checkPolicies returns an error where policies decide on what the statement reads
+// and should not, or the other way round. The transaction holds a lock on every table
+// that the statement reads: that is how they are known.
+func (q *Query) checkPolicies(ctx context.Context, tx pgx.Tx) error {
+	switch {
+	case q.asViewer:
+		return protected(ctx, tx)
+	case q.asRole:
+		return nil
+	default:
+		return unprotected(ctx, tx)
+	}
+}
+
+// unprotected returns an error if row-level security applies to what the transaction
+// holds locks on.
+func unprotected(ctx context.Context, tx pgx.Tx) error {
+	var role string
+	var tables []string
+	err := tx.QueryRow(ctx, lockedSQL+`
+		select current_user, array(select oid::regclass::text from locked
+			where relkind in ('r', 'p') and row_security_active(oid) order by 1)`).Scan(&role, &tables)
+	if err == nil && len(tables) > 0 {
+		err = fmt.Errorf("%w: policies of %s apply to the role %q, and nothing tells them who the client is: call AsViewer, or WithoutViewer if every client may have the rows that they show to this role",
+			ErrBadQuery, strings.Join(tables, " and "), role)
+	}
+	return err
+}
+
+// protected returns an error unless row-level security applies to what the
+// transaction holds locks on.
+func protected(ctx context.Context, tx pgx.Tx) error {
+	var role string
+	var bypasses bool
+	var open, views []string
+	var applies int
+	err := tx.QueryRow(ctx, lockedSQL+`
+		select current_user, r.rolsuper or r.rolbypassrls,
+			array(select oid::regclass::text from locked
+				where relkind in ('r', 'p') and relrowsecurity and not row_security_active(oid) order by 1),
+			array(select v.oid::regclass::text from locked v join pg_roles o on o.oid = v.relowner
+				where v.relkind = 'v'
+					and not exists (select from pg_options_to_table(v.reloptions)
+						where option_name = 'security_invoker' and option_value::boolean)
+					and (o.rolsuper or o.rolbypassrls or exists (select from locked t
+						where t.relrowsecurity and not t.relforcerowsecurity and pg_has_role(v.relowner, t.relowner, 'usage')))
+				order by 1),
+			(select count(*) from locked where relkind in ('r', 'p') and row_security_active(oid))
+		from pg_roles r where r.rolname = current_user`).Scan(&role, &bypasses, &open, &views, &applies)
+	switch {
+	case err != nil:
+		return err
+	case bypasses:
+		return fmt.Errorf("%w: the role %q bypasses row-level security: connect as one that is no superuser and has no BYPASSRLS", ErrBadQuery, role)
+	case len(open) > 0:
+		return fmt.Errorf("%w: the role %q owns %s, so that row-level security does not apply to it: connect as another role, or run ALTER TABLE %s FORCE ROW LEVEL SECURITY",
+			ErrBadQuery, role, strings.Join(open, " and "), open[0])
+	case len(views) > 0:
+		return fmt.Errorf("%w: %s reads with the rights of its owner, to whom row-level security does not apply: run ALTER VIEW %s SET (security_invoker = true)",
+			ErrBadQuery, strings.Join(views, " and "), views[0])
+	case applies == 0:
+		return fmt.Errorf("%w: no table that is read has row-level security: run ALTER TABLE ... ENABLE ROW LEVEL SECURITY and CREATE POLICY", ErrBadQuery)
+	}
+	return nil
+}

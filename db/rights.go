@@ -1,0 +1,68 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// rightsSQL is what the pool's role may do with the outbox: with the one that its search
+// path leads to, or else with any. A schema that the role may not use is left out of
+// the search path, so that its tables seem to be missing.
+const rightsSQL = `
+	select quote_ident(current_user), current_setting('search_path'), c.relnamespace::regnamespace::text,
+		coalesce(c.oid = to_regclass('entity_sync_outbox'), false),
+		has_schema_privilege(c.relnamespace, 'usage'),
+		array(select p from unnest(array['select', 'update', 'delete']) p where not has_table_privilege(c.oid, p))
+	from pg_class c where c.relname = 'entity_sync_outbox' and c.relkind in ('r', 'p')
+	order by 4 desc, 3 limit 1`
+
+// relayRemedy returns what keeps the pool's role from relaying, as the statements that
+// mend it; empty where it lacks nothing.
+func relayRemedy(ctx context.Context, pool *pgxpool.Pool) (string, error) {
+	var role, path, schema string
+	var found, usable bool
+	var lacks []string
+	err := pool.QueryRow(ctx, rightsSQL).Scan(&role, &path, &schema, &found, &usable, &lacks)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "there is no outbox in this database: db.EnsureSchema, or the SQL in db.OutboxSchema, makes it", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	var grants []string
+	if !usable {
+		grants = append(grants, fmt.Sprintf("grant usage on schema %s to %s;", schema, role))
+	}
+	if len(lacks) > 0 {
+		grants = append(grants, fmt.Sprintf("grant %s on %s.entity_sync_outbox to %s;", strings.Join(lacks, ", "), schema, role))
+	}
+	switch {
+	case len(grants) > 0:
+		return "as the owner of the outbox, run: " + strings.Join(grants, " "), nil
+	case !found:
+		return fmt.Sprintf("the outbox is in the schema %s, and the search path of %s is %s: set search_path, such as in the pool's URL", schema, role, path), nil
+	}
+	return "", nil
+}
+
+// remedy returns what an administrator must do about an error of the relay's; empty for
+// one that may pass by itself.
+func (r *Relay) remedy(err error) string {
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok || !isMistake(pgErr) {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(r.ctx, roundTimeout)
+	defer cancel()
+	remedy, err := relayRemedy(ctx, r.config.Pool)
+	if err != nil {
+		return "" // the next round says how the database is
+	}
+	return remedy
+}
