@@ -1,0 +1,320 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+
+	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/pgtest"
+)
+
+const patience = time.Minute
+
+// tokens is what the secrets of the document begin with in the test, so that one which
+// gets out is found.
+const tokens = canary.Mark + "-of-"
+
+// walk is a folder in which somebody does what the document says.
+type walk struct {
+	t         *testing.T
+	dir, addr string
+	env       []string
+	browser   context.Context
+	pages     map[string]context.Context // by their user
+}
+
+// newWalk makes a folder with an empty module, from where psql connects to the cluster as
+// an administrator.
+func newWalk(t *testing.T, cluster *pgtest.Server) *walk {
+	t.Helper()
+	host, port, err := net.SplitHostPort(cluster.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin, err := url.Parse(cluster.URL("owner", "postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &walk{t: t, dir: t.TempDir(), addr: freeAddr(t), pages: make(map[string]context.Context)}
+	w.env = append(os.Environ(),
+		"PGHOST="+host, "PGPORT="+port, "PGUSER="+admin.User.Username(), "PGSSLMODE=disable", "PSQLRC="+filepath.Join(w.dir, "psqlrc"),
+		"ADDR="+w.addr, "NSQ_ADDR=", "GOWORK=off", "GOFLAGS=-mod=mod", "GOPROXY=off", "GOSUMDB=off",
+		"PATH="+os.Getenv("PATH")+programs(t))
+	w.write("psqlrc", "\\set ON_ERROR_STOP on\n") // what fails in the middle fails the test
+	w.makeModule()
+	w.browser = startBrowser(t)
+	return w
+}
+
+// programs is where Debian puts PostgreSQL's own, off the path.
+func programs(t *testing.T) (path string) {
+	t.Helper()
+	dirs, err := filepath.Glob("/usr/lib/postgresql/*/bin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range dirs {
+		path += ":" + dir
+	}
+	return path
+}
+
+// makeModule does what go mod init and go get do, with this repository for what would
+// come from elsewhere.
+func (w *walk) makeModule() {
+	w.t.Helper()
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	library := "github.com/entity-sync/entity-sync"
+	for _, name := range []string{"go.mod", "go.sum"} {
+		text, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if name == "go.mod" {
+			text = fmt.Appendf([]byte(strings.Replace(string(text), "module "+library, "module notes", 1)), "\nrequire %[1]s v0.0.0\nreplace %[1]s => %s\n", library, root)
+		}
+		w.write(name, string(text))
+	}
+}
+
+// write makes a file in the folder.
+func (w *walk) write(name, text string) {
+	w.t.Helper()
+	if err := os.WriteFile(filepath.Join(w.dir, name), []byte(strings.ReplaceAll(text, "token-of-", tokens)), 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// command is one in the folder, in a group of processes of its own.
+func (w *walk) command(name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(name, args...)
+	cmd.Dir, cmd.Env = w.dir, w.env
+	cmd.Stdout, cmd.Stderr = w.t.Output(), w.t.Output()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return cmd
+}
+
+func (w *walk) shell(script string) {
+	w.t.Helper()
+	if err := w.command("sh", "-euc", script).Run(); err != nil {
+		w.t.Fatalf("%s: %v", script, err)
+	}
+}
+
+// serve runs a script that ends in the program, waits until that serves, and ends it
+// with the test as Ctrl-C does.
+func (w *walk) serve(script string) {
+	w.t.Helper()
+	// With exec, or the shell would end by the signal, and not as the program does.
+	cmd := w.command("sh", "-euc", strings.Replace(script, "go run .", "exec go run .", 1))
+	if err := cmd.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	w.t.Cleanup(func() {
+		// go run, which would end with 1 for the signal, ends as the program does.
+		for _, program := range children(w.t, cmd.Process.Pid) {
+			_ = syscall.Kill(program, syscall.SIGINT)
+		}
+		select {
+		case err := <-ended:
+			if err != nil {
+				w.t.Errorf("the program ended with %v, want exit code 0", err)
+			}
+		case <-time.After(patience):
+			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+			w.t.Errorf("the program goes on after SIGINT: %v", <-ended)
+		}
+	})
+	for {
+		answer, err := http.Get("http://" + w.addr + "/")
+		if err == nil {
+			answer.Body.Close()
+			http.DefaultClient.CloseIdleConnections()
+			return
+		}
+		select {
+		case err := <-ended:
+			ended <- err
+			w.t.Fatalf("%s: it ended with %v", script, err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// children returns the processes that a process has started.
+func children(t *testing.T, pid int) (pids []int) {
+	t.Helper()
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid)) // of each thread
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, task := range tasks {
+		text, err := os.ReadFile(task)
+		if err != nil {
+			continue // the thread has ended
+		}
+		for _, child := range strings.Fields(string(text)) {
+			n, err := strconv.Atoi(child)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pids = append(pids, n)
+		}
+	}
+	return pids
+}
+
+// piece runs a piece of a program beside what is in the folder, with a connection of the
+// owner, a node, and the pool it reads from.
+func (w *walk) piece(name, text string) {
+	w.t.Helper()
+	w.write("piece_test.go", fmt.Sprintf(`package main
+
+import (
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/entity-sync/entity-sync/db"
+	"github.com/entity-sync/entity-sync/es"
+)
+
+func Test%s(t *testing.T) {
+	ctx := t.Context()
+	owner, err := pgx.Connect(ctx, "postgres://notes_owner:owner@localhost/notes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool, err := db.Open(ctx, "postgres://notes_app:app@localhost/notes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	node, err := es.New(es.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, _ = owner, pool, node
+	if err := func() error {
+		%s
+		return err
+	}(); err != nil {
+		t.Fatal(err)
+	}
+}
+`, name, text))
+	if err := w.command("go", "test", "-count", "1", "-run", "^Test"+name+"$", ".").Run(); err != nil {
+		w.t.Errorf("%s: %v", text, err)
+	}
+}
+
+// openPages opens the page as each user, and waits until it is live.
+func (w *walk) openPages() {
+	w.t.Helper()
+	for _, user := range []string{"ann", "bob"} {
+		w.pages[user] = w.openPage(user)
+		w.until(user, "it is live", "document.querySelector('h1').textContent", "Notes of "+user+": live")
+		w.expect(user)
+	}
+}
+
+func (w *walk) openPage(user string) context.Context {
+	w.t.Helper()
+	ctx, cancel := chromedp.NewContext(w.browser)
+	w.t.Cleanup(cancel)
+	if err := chromedp.Do(ctx, chromedp.Navigate("http://"+w.addr+"/?token="+tokens+user)); err != nil {
+		w.t.Fatalf("opening the page of %s: %v", user, err)
+	}
+	return ctx
+}
+
+// expect waits until the page of a user shows these notes, and no others.
+func (w *walk) expect(user string, notes ...string) {
+	w.t.Helper()
+	w.until(user, "it shows its notes", "[...document.querySelectorAll('li')].map((li) => li.textContent).join('|')", strings.Join(notes, "|"))
+}
+
+// refuses looks at the notes of somebody else as a user does who changes the page's
+// code: there are none.
+func (w *walk) refuses(user, other string) {
+	w.t.Helper()
+	w.shell(fmt.Sprintf(`psql postgres://notes_owner:owner@localhost/notes -c "insert into notes (owner, text) values ('%s', 'a secret')"`, other))
+	w.expect(other, "a secret")
+	script := fmt.Sprintf("sync.subscribe('lists', %q, ({ rows, state }) => { globalThis.seen = state + ' ' + JSON.stringify(rows ?? null) })", other)
+	_, err := chromedp.Run(w.pages[user], chromedp.Evaluate[chromedp.Void](fmt.Sprintf(
+		"import('/entity-sync/index.js').then(({ connect }) => { const sync = connect('/ws/entity-sync/', { secret: %q }); %s }), null", tokens+user, script)))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.until(user, "it has an answer", "globalThis.seen ?? ''", "live []")
+}
+
+// until waits until an expression has one of the values in a user's page.
+func (w *walk) until(user, what, expression string, values ...string) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.pages[user], patience)
+	defer cancel()
+	var got string
+	for {
+		text, err := chromedp.Run(ctx, chromedp.Evaluate[string](expression))
+		switch {
+		case err == nil && slices.Contains(values, text):
+			return
+		case ctx.Err() != nil:
+			w.t.Fatalf("the page of %s: waited %v in vain until %s: it has %q, want %q", user, patience, what, got, values)
+		case err == nil:
+			got = text
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// startBrowser starts Chromium with a fresh profile, and ends it with the test.
+func startBrowser(t *testing.T) context.Context {
+	t.Helper()
+	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]),
+		chromedp.UserDataDir(t.TempDir()), chromedp.CombinedOutput(t.Output()), chromedp.DisableGPU)
+	if os.Geteuid() == 0 {
+		options = append(options, chromedp.NoSandbox) // Chromium's sandbox does not work for root
+	}
+	ctx, cancelAllocator := chromedp.NewExecAllocator(context.Background(), options...)
+	ctx, _ = chromedp.NewContext(ctx) // Cancel, below, is the gentle form of its cancel
+	t.Cleanup(func() {
+		if err := chromedp.Cancel(ctx); err != nil {
+			t.Logf("closing Chromium: %v", err)
+		}
+		cancelAllocator()
+	})
+	if err := chromedp.Do(ctx); err != nil {
+		t.Fatalf("starting Chromium: %v: install the Debian package chromium if it is missing", err)
+	}
+	return ctx
+}
+
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
