@@ -35,7 +35,7 @@ type Outbox struct {
 
 	// Listen has the relay woken by every write to the outbox, over one
 	// connection of its own beside the pool. It needs EnableWakeUp, which says
-	// what that costs.
+	// what that costs; without it Listen has no effect, and the log says so.
 	Listen bool
 
 	// Logger gets what an operator should know. Nil means slog.Default().
