@@ -24,8 +24,9 @@ var ErrBadQuery = errors.New("bad query")
 // where it applies to the pool's role, and each statement must read one: it does
 // not apply to superusers, roles with BYPASSRLS, the table's owner unless it is
 // forced, and through views that read with the rights of such an owner. Of any other
-// Query no table may be one where it applies, unless WithoutViewer was called. The
-// error says how to mend it.
+// Query no table may be one where it applies, unless WithoutViewer was called. A table
+// of which no policy ever shows the role a row is refused as well. The error says how to
+// mend it.
 //
 // What can never work is an error before the database is asked: a nil pool, no
 // statement or an empty one, AsViewer without a function, MaxBytes of less than 1.

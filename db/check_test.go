@@ -107,3 +107,38 @@ func TestCheckRefusesPoliciesThatNobodyTellsWhoTheClientIs(t *testing.T) {
 	rows, err := db.Rows(pool, item).WithoutViewer().Fetch(context.Background(), idOf("1"), "ann")
 	want(t, "WithoutViewer", rows, err, `{"text":"nobody's"}`)
 }
+
+// A table whose policies show the role nothing would be one of which nobody ever gets a
+// row, and no error.
+func TestCheckRefusesATableThatNoPolicyShows(t *testing.T) {
+	d := pgtest.Shared(t).NewDatabase(t, "create table items (id int); alter table items enable row level security")
+	role := newRole(t, d, "grant select on items to %s")
+	q := db.Rows(pgtest.Pool(t, d.URLAs(role), 1), "select id from items where id = $1")
+	for _, c := range []struct {
+		policy string
+		shows  bool
+	}{
+		{"", false},
+		{"create policy p on items for update using (true)", false},
+		{"create policy p on items for insert with check (true)", false},
+		{"create policy p on items as restrictive using (true)", false},
+		{"create policy p on items to pg_monitor using (true)", false},
+		{"create policy p on items using (false)", true}, // what it is when rows are looked at is not known
+		{"create policy p on items for select to pg_monitor, " + role + " using (true)", true},
+		{"create policy p on items to pg_read_all_stats using (true); grant pg_read_all_stats to " + role, true},
+		{"create table parent (id int) partition by list (id); grant select on parent to " + role + "; alter table parent attach partition items default;" +
+			"alter table parent enable row level security; create policy p on parent using (true)", true},
+	} {
+		d.Exec(t, "drop policy if exists p on items;"+c.policy)
+		q := q
+		if strings.Contains(c.policy, "parent") {
+			q = db.Rows(q.Pool(), "select id from parent where id = $1")
+		}
+		for name, q := range map[string]*db.Query{"AsViewer": q.AsViewer(db.Setting("app.viewer")), "WithoutViewer": q.WithoutViewer()} {
+			err := q.Check(t.Context())
+			if c.shows && err != nil || !c.shows && (!errors.Is(err, db.ErrBadQuery) || !strings.Contains(err.Error(), "no policy of items ever shows a row to the role "+role)) {
+				t.Errorf("%s with %q: %v", name, c.policy, err)
+			}
+		}
+	}
+}

@@ -22,14 +22,37 @@ const lockedSQL = `
 // and should not, or the other way round. The transaction holds a lock on every table
 // that the statement reads: that is how they are known.
 func (q *Query) checkPolicies(ctx context.Context, tx pgx.Tx) error {
+	var err error
 	switch {
 	case q.asViewer:
-		return protected(ctx, tx)
-	case q.asRole:
-		return nil
-	default:
+		err = protected(ctx, tx)
+	case !q.asRole:
 		return unprotected(ctx, tx)
 	}
+	if err == nil {
+		err = visible(ctx, tx)
+	}
+	return err
+}
+
+// visible returns an error if the transaction holds a lock on a table of which no policy
+// ever shows the role a row. What is read through a parent goes by the parent's policies,
+// and what is read with the rights of a view's owner by those for the owner.
+func visible(ctx context.Context, tx pgx.Tx) error {
+	var role string
+	var hidden []string
+	err := tx.QueryRow(ctx, lockedSQL+`
+		select quote_ident(current_user), array(select t.oid::regclass::text from locked t
+			where t.relkind in ('r', 'p') and row_security_active(t.oid) and has_any_column_privilege(t.oid, 'select')
+				and not exists (select from pg_inherits i where i.inhrelid = t.oid)
+				and not exists (select from pg_policy p where p.polrelid = t.oid and p.polpermissive and p.polcmd in ('r', '*')
+					and exists (select from unnest(p.polroles) r where case r when 0 then true else pg_has_role(r, 'usage') end))
+			order by 1)`).Scan(&role, &hidden)
+	if err == nil && len(hidden) > 0 {
+		err = fmt.Errorf("%w: no policy of %s ever shows a row to the role %s: run CREATE POLICY ... ON %s FOR SELECT TO %[3]s USING (...)",
+			ErrBadQuery, strings.Join(hidden, " and "), role, hidden[0])
+	}
+	return err
 }
 
 // unprotected returns an error if row-level security applies to what the transaction
