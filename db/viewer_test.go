@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/entity-sync/entity-sync/db"
@@ -227,7 +228,11 @@ func TestViewersAtRandom(t *testing.T) {
 				}
 				for i, r := range q.FetchBatch(ctx, requests) {
 					who := fmt.Sprintf(`{"id":%s,"text":%q}`, requests[i].Key.ID, requests[i].Secret.Reveal())
-					if r.Err == nil && (len(r.Rows) != 1 || string(r.Rows[0]) != who) || r.Err != nil && ctx.Err() == nil {
+					// The cancellation of the fetch before may come late and end this one, on a
+					// machine that is busy; the engine fetches again.
+					pgErr, ok := errors.AsType[*pgconn.PgError](r.Err)
+					late := ok && pgErr.Code == "57014"
+					if r.Err == nil && (len(r.Rows) != 1 || string(r.Rows[0]) != who) || r.Err != nil && ctx.Err() == nil && !late {
 						t.Errorf("%q, %v, want %s", r.Rows, r.Err, who)
 					}
 				}
