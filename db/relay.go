@@ -135,10 +135,9 @@ type rest struct {
 }
 
 // Start returns a relay that announces to a. Its errors are those of the
-// configuration: a database that cannot be reached, has no outbox yet, or lets the
-// pool's role not relay, is not one. The latter two are logged, as errors, with what
-// mends them.
-// Close the relay before what it announces to.
+// configuration: a database that cannot be reached, has no outbox yet, or does not let
+// the pool's role relay, is not one. The latter two are logged as errors, with what
+// mends them. Close the relay before what it announces to.
 func (o Outbox) Start(a Announcer) (*Relay, error) {
 	if err := o.validate(); err != nil {
 		return nil, fmt.Errorf("db: Outbox: %w", err)
