@@ -4,9 +4,13 @@ GO      ?= go
 MODULES := . bench example test
 LINT    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-# go test, with all that the tests write kept for the search at the end.
+# go test, with all that the tests write kept for the search at the end. A test that
+# hangs for a minute of an idle machine is ended with its stacks, or for as long as -hang
+# says, which is several times what the longest takes; -timeout is for what it misses.
 KEPT   := $(CURDIR)/bin/kept
 GOTEST := GO=$(GO) $(CURDIR)/bin/gotest $(KEPT)
+# A command that is long silent, or says too much.
+SAY    := $(CURDIR)/.ci/progress
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-example test-javascript test-promises faults bench bench-quick microbench fuzz screenshot lint fmt
@@ -14,31 +18,33 @@ GOTEST := GO=$(GO) $(CURDIR)/bin/gotest $(KEPT)
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# Without C, so that a machine needs no compiler but Go's for it.
 run: ## start the demo: two nodes, an nsqd and a database in one process; FLAGS="-h" lists its flags
-	@$(GO) build -o bin/board ./example/board && exec bin/board $(FLAGS)
+	@$(SAY) "compiling the demo: a minute or two the first time" env CGO_ENABLED=0 $(GO) build -v -o bin/board ./example/board && exec bin/board $(FLAGS)
 
 test: ## everything: vet and all tests of every module with the race detector, real nsqd, PostgreSQL, Node and Chromium; no secret in their output
+	@echo "make test runs every test, with real parts: 12 to 25 minutes on two cores, and some 5 GB of disk in Go's and npm's caches, the first time."
 	@./.ci/dependencies
-	@rm -rf $(KEPT) && $(GO) build -o bin/ ./internal/canary/gotest ./internal/canary/search
-	@echo "== vet and test: library" && $(GO) vet ./... && $(GOTEST) -count 1 -race -timeout 10m ./...
-# The example's tests mostly wait for a browser. The output of each comes when it is
-# done, where make can do that: the one of macOS cannot.
-	@$(MAKE) --no-print-directory $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) -j 2 test-example test-javascript test-promises
+	@rm -rf $(KEPT)
+	@$(SAY) "compiling what runs the tests" $(GO) build -v -o bin/ ./internal/canary/gotest ./internal/canary/search
+	@$(SAY) "vet: library" $(GO) vet ./... && echo "== test: library" && $(GOTEST) -count 1 -race -timeout 30m ./...
+# The example's tests mostly wait for a browser.
+	@$(MAKE) --no-print-directory -j 2 test-example test-javascript test-promises
 # Not under the race detector, which makes minutes of it: the library's own tests are.
-	@cd bench && echo "== vet and test: bench" && $(GO) vet ./... && $(GOTEST) -count 1 -timeout 10m ./...
-	@echo "== fuzzing, briefly" && ./.ci/fuzz 10000x
-	@cd test && echo "== vet and test: test" && $(GO) vet ./... && $(GOTEST) -count 1 -race -p 2 -timeout 10m $$($(GO) list ./... | grep -v /faults$$)
-	@cd test && echo "== the faults, briefly" && $(GOTEST) -count 1 -race -timeout 10m ./faults
+	@cd bench && $(SAY) "vet: bench" $(GO) vet ./... && echo "== test: bench" && $(GOTEST) -count 1 -timeout 30m ./...
+	@$(SAY) "fuzzing, briefly" ./.ci/fuzz 10000x
+	@cd test && $(SAY) "vet: test" $(GO) vet ./... && echo "== test: test" && $(GOTEST) -count 1 -race -p 2 -hang 2m -timeout 30m $$($(GO) list ./... | grep -v /faults$$)
+	@cd test && echo "== the faults, briefly" && $(GOTEST) -count 1 -race -hang 2m -timeout 30m ./faults
 	@echo "== what all of them wrote is searched for secrets" && bin/search $(KEPT)
 
 test-example:
-	@cd example && echo "== vet and test: example" && $(GO) vet ./... && $(GOTEST) -count 1 -race -timeout 10m ./...
+	@cd example && $(SAY) "vet: example" $(GO) vet ./... && echo "== test: example" && $(GOTEST) -count 1 -race -timeout 30m ./...
 
 test-javascript:
-	@echo "== the browser client" && ./.ci/javascript
+	@$(SAY) "the browser client" ./.ci/javascript
 
 test-promises:
-	@echo "== the promises under 100,000 random schedules" && $(GO) test -count 1 -timeout 10m -run Promises ./bridge -rapid.checks=50000
+	@$(SAY) "the promises under 100,000 random schedules" $(GO) test -count 1 -timeout 30m -run Promises ./bridge -rapid.checks=50000
 
 faults: ## every fault at its full size, some half an hour; SEED=n repeats a run
 	@./.ci/dependencies

@@ -1,0 +1,2 @@
+// Package ci tests the scripts in .ci.
+package ci
