@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"go.uber.org/goleak"
 )
 
 // module is one with a package that passes, one that fails and one that does not
@@ -44,10 +46,32 @@ func TestPanics(t *testing.T) { panic("why it panics") }
 `,
 	"broken/broken_test.go": "package broken\n\nvar x int = true\n",
 	"empty/empty.go":        "package empty\n",
+	"hangs/hangs_test.go": `package hangs
+
+import ("testing"; "time")
+
+func TestPasses(t *testing.T) {}
+
+func TestHangs(t *testing.T) {
+	for {
+		t.Log("said by what hangs")
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+`,
 }
 
-func TestOutputIsKeptAndShortened(t *testing.T) {
-	dir, kept := t.TempDir(), t.TempDir()
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == asTest { // as go test has gotest run a test binary
+		main()
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// inModule has the test run where the module is.
+func inModule(t *testing.T) {
+	t.Helper()
+	dir := t.TempDir()
 	for name, text := range module {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -60,7 +84,11 @@ func TestOutputIsKeptAndShortened(t *testing.T) {
 	t.Setenv("GOWORK", "off")
 	t.Setenv("GOFLAGS", "")
 	t.Chdir(dir)
+}
 
+func TestOutputIsKeptAndShortened(t *testing.T) {
+	inModule(t)
+	kept := t.TempDir()
 	test := func(packages ...string) (shown string, err error) {
 		var stdout strings.Builder
 		err = run(kept, packages, &stdout)
@@ -88,6 +116,22 @@ func TestOutputIsKeptAndShortened(t *testing.T) {
 	}
 	if _, err := test("./nowhere"); err == nil {
 		t.Error("it is fine that there is no such package")
+	}
+}
+
+// A test that hangs ends, and its stacks are shown, although it logs.
+func TestStacksOfWhatHangs(t *testing.T) {
+	inModule(t)
+	var shown strings.Builder
+	err := run(t.TempDir(), []string{"-hang", "1s", "./hangs"}, &shown)
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		t.Errorf("it ends with %v", err)
+	}
+	for _, want := range []string{"example.com/m/hangs TestHangs hangs", "SIGQUIT", "hangs.TestHangs(", "FAIL\texample.com/m/hangs"} {
+		if !strings.Contains(shown.String(), want) {
+			t.Errorf("%q is not shown:\n%s", want, shown.String())
+		}
 	}
 }
 
