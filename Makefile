@@ -13,7 +13,7 @@ GOTEST := GO=$(GO) $(CURDIR)/bin/gotest $(KEPT)
 SAY    := $(CURDIR)/.ci/progress
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-example test-javascript test-promises faults bench bench-quick microbench fuzz screenshot lint fmt
+.PHONY: help run test test-example test-javascript test-promises check faults bench bench-quick microbench fuzz screenshot lint fmt
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ test-javascript:
 
 test-promises:
 	@$(SAY) "the promises under 100,000 random schedules" $(GO) test -count 1 -timeout 30m -run Promises ./bridge -rapid.checks=50000
+
+check: ## what takes too long for make test: the README's commands on a bare machine, every fault at its full size; hours
+	@./.ci/check
 
 faults: ## every fault at its full size, some half an hour; SEED=n repeats a run
 	@./.ci/dependencies
