@@ -46,7 +46,7 @@ test-javascript:
 test-promises:
 	@$(SAY) "the promises under 100,000 random schedules" $(GO) test -count 1 -timeout 30m -run Promises ./bridge -rapid.checks=50000
 
-check: ## what takes too long for make test: the README's commands on a bare machine, every fault at its full size; hours
+check: ## what takes too long for make test: the README's commands on a bare machine, the browser client in Vite and Next.js, every fault at its full size; hours
 	@./.ci/check
 
 faults: ## every fault at its full size, some half an hour; SEED=n repeats a run
