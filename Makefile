@@ -13,7 +13,7 @@ GOTEST := GO=$(GO) $(CURDIR)/bin/gotest $(KEPT)
 SAY    := $(CURDIR)/.ci/progress
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-example test-javascript test-promises check faults bench bench-quick microbench fuzz screenshot lint fmt
+.PHONY: help run test test-example test-javascript test-promises check faults bench bench-quick microbench stress fuzz screenshot lint fmt
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ bench-quick: ## the same with less of everything, once, in minutes: for a look, 
 
 microbench: ## the benchmarks beside the code, ready for benchstat; FLAGS="-count 10" is handed to go test
 	@$(GO) test -run '^$$' -bench . -benchmem $(FLAGS) $$(git grep -l '^func Benchmark' -- '*_test.go' | xargs -n 1 dirname | sort -u | sed 's,^,./,')
+
+stress: ## the tests of PKG=./bridge 500 times, its suite 20 times, beside a busy loop; FLAGS="-runs 50 -suites 2 -for 10m"
+	@$(GO) run ./internal/stress $(FLAGS) $(PKG)
 
 fuzz: ## each fuzz target for FUZZTIME (10s, or a number of inputs: 100000x)
 	@./.ci/fuzz $${FUZZTIME:-10s}
