@@ -206,6 +206,42 @@ func TestAChangeThatWaitsIsNotHidden(t *testing.T) {
 	})
 }
 
+// A change that came early in a long fetch is still to be fetched when that fetch ends.
+// The client is not told that it is up to date between the two.
+func TestALongFetchEndsNoLaterChangesDoubt(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n, gate := newNode(t, &membus.Broker{}), newGate()
+		n.register(t, gate.fetch, bridge.EntityOptions{Workers: 1, Timeout: time.Minute})
+		s := newScreen(n, "me")
+		s.subscribe(t, key, bridge.SubscribeOptions{})
+
+		n.notify(t, key)
+		time.Sleep(100 * time.Millisecond)
+		n.notify(t, key) // the fetch under way may be too early for it
+		time.Sleep(8900 * time.Millisecond)
+		wantStory(t, s, "the fetch takes nine seconds", "stale")
+		gate.release <- row("1")
+		wantStory(t, s, "there was a change 8.9 seconds ago", "row 1")
+		gate.release <- row("2")
+		wantStory(t, s, "all is fetched", "row 2", "fresh")
+
+		n.notify(t, key)
+		time.Sleep(3 * time.Second)
+		n.notify(t, key)
+		time.Sleep(time.Second)
+		wantStory(t, s, "the fetch takes four seconds", "stale")
+		gate.release <- row("3")
+		wantStory(t, s, "there was a change a second ago", "row 3", "fresh")
+		time.Sleep(1100 * time.Millisecond)
+		wantStory(t, s, "and more than two", "stale")
+		gate.release <- row("4")
+		wantStory(t, s, "all is fetched again", "row 4", "fresh")
+		if got := n.Stats().Stale; got != 0 {
+			t.Errorf("%d clients are stale, want none", got)
+		}
+	})
+}
+
 // A client that comes back says what it had. Nothing changed: it is told so,
 // without the rows, unless it may not see them any more.
 func TestAClientThatComesBackWithItsVersion(t *testing.T) {

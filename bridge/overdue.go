@@ -8,9 +8,10 @@ import (
 )
 
 // overdueAfter is how long a change that the node has heard of may wait to be
-// handed out before those who watch it are told that they may be out of date. A
-// change that comes during the fetch for another waits as long again, so both
-// together must stay below the time in which a lost bus is noticed.
+// handed out before those who watch it are told that they may be out of date. Of a
+// change that comes during the fetch for another they may be told twice as late:
+// its view is in line behind those that began to wait during that fetch. That must
+// stay below the time in which a lost bus is noticed.
 const overdueAfter = 2 * time.Second
 
 // overdue is one entity type's views that have changed and wait for the change to
@@ -27,14 +28,14 @@ type overdueView struct {
 	since time.Time
 }
 
-// add takes v in, anew where it waits already. The caller holds v's lock.
-func (o *overdue) add(v *view) {
+// add takes v in, whose change came at a time; anew where it waits already. The caller holds v's lock.
+func (o *overdue) add(v *view, since time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.waiting.Drop(&v.errand.late)
-	o.waiting.Put(&v.errand.late, overdueView{v, time.Now()})
+	o.waiting.Put(&v.errand.late, overdueView{v, since})
 	if o.timer == nil && !o.closed {
-		o.timer = time.AfterFunc(overdueAfter, o.check)
+		o.timer = time.AfterFunc(overdueAfter-time.Since(since), o.check)
 	}
 }
 
@@ -90,18 +91,50 @@ func (v *view) suspectOverdue() {
 	}
 }
 
-// noteChangeLocked notes whether the view has changed and waits for that to be
-// handed out; anew says that this is another change than the one before.
-func (v *view) noteChangeLocked(changed, anew bool) {
-	if !changed && v.errand == nil {
-		return
-	}
+// noteChangeLocked notes that the view has changed, and waits for that to be handed
+// out. What is fetched already may be older than the change.
+func (v *view) noteChangeLocked() {
 	e := v.errandLocked()
-	switch {
-	case changed && (anew || !e.changed):
-		v.entity.overdue.add(v)
-	case !changed && e.changed:
+	tooEarly := v.state == fetching || v.state == settling
+	if e.changed && (!tooEarly || !e.again.IsZero()) {
+		return // an earlier change waits for the same fetch
+	}
+	now := time.Now()
+	if tooEarly {
+		e.again = now
+	}
+	if !e.changed {
+		e.changed = true
+		v.entity.overdue.add(v, now)
+	}
+}
+
+// noteHandedOutLocked notes that what was fetched has been handed out, which ends the
+// wait of the changes that were known when the fetch began. It reports whether one that
+// came later waits for too long already: a client must not be told that it is up to date
+// between the two.
+func (v *view) noteHandedOutLocked() (late bool) {
+	e := v.errand
+	if e == nil || !e.changed {
+		return false
+	}
+	since := e.again
+	e.changed, e.again = !since.IsZero(), time.Time{}
+	v.entity.overdue.remove(v)
+	if !e.changed {
+		return false
+	}
+	if time.Since(since) >= overdueAfter {
+		return true
+	}
+	v.entity.overdue.add(v, since)
+	return false
+}
+
+// forgetChangesLocked notes that nobody is left to hand a change out to.
+func (v *view) forgetChangesLocked() {
+	if e := v.errand; e != nil && e.changed {
+		e.changed = false
 		v.entity.overdue.remove(v)
 	}
-	e.changed = changed
 }

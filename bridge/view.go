@@ -77,6 +77,7 @@ type errand struct {
 	late    conflate.Slot[overdueView] // to be handed out once it has changed; guarded by overdue's lock
 
 	changed  bool        // announced as changed, and nothing fetched since was handed out
+	again    time.Time   // of the first change that the fetch in flight may be too early for; zero where there is none
 	failures int         // fetches failed in a row
 	retry    *time.Timer // runs while it is backing off
 }
@@ -169,7 +170,7 @@ func (v *view) markLocked(c cause, client uint64) {
 	}
 	v.owed |= c
 	if c&causeNotified != 0 {
-		v.noteChangeLocked(true, false)
+		v.noteChangeLocked()
 	}
 	switch v.state {
 	case idle, queued:
@@ -286,7 +287,7 @@ func (v *view) abandon() bool {
 // forgetLocked ends what the view waits for, where there is nobody left to fetch for.
 func (v *view) forgetLocked() {
 	v.state, v.owed = idle, 0
-	v.noteChangeLocked(false, false)
+	v.forgetChangesLocked()
 	v.setDoubtLocked(v.doubt & doubtBus)
 	v.errand = nil
 }
@@ -321,6 +322,7 @@ func (v *view) begin() (job fetchJob, ok bool) {
 	}
 	job = fetchJob{view: v, cause: v.owed, secret: v.members[0].secret}
 	v.owed = 0
+	v.errand.again = time.Time{} // this fetch is late enough
 	return job, true
 }
 
@@ -344,12 +346,16 @@ func (v *view) finish(job fetchJob, u *Update) (ok bool) {
 		return true
 	}
 	v.state = idle
-	v.noteChangeLocked(v.owed&causeNotified != 0, true)
 	// A member that moved here meanwhile may have brought a doubt along, which ends
 	// with the fetch that it is owed.
+	remaining := v.doubt
 	if v.owed&(causeMissed|causeJoined) == 0 {
-		v.setDoubtLocked(v.doubt & doubtBus)
+		remaining &= doubtBus
 	}
+	if v.noteHandedOutLocked() {
+		remaining |= doubtLate
+	}
+	v.setDoubtLocked(remaining)
 	if v.owed == 0 {
 		v.errand = nil
 	} else {

@@ -23,6 +23,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -40,6 +41,7 @@ func main() {
 	flag.IntVar(&s.suites, "suites", 20, "how often the whole suite runs")
 	flag.DurationVar(&s.limit, "for", 0, "start nothing more after this time (0: no limit); the row says how often things ran")
 	flag.DurationVar(&s.timeout, "timeout", 10*time.Minute, "how long one run of the suite may take")
+	flag.IntVar(&s.busy, "busy", 1, "how many loops are busy beside the tests: 0 on a machine that is busy already")
 	flag.StringVar(&s.kept, "kept", "bin/stress", "where the output of failing runs is kept")
 	flag.Parse()
 	if flag.NArg() != 1 {
@@ -61,6 +63,7 @@ func main() {
 
 type stress struct {
 	runs, suites   int
+	busy           int
 	limit, timeout time.Duration
 	kept           string
 	out            io.Writer
@@ -88,19 +91,7 @@ func (s *stress) run(ctx context.Context, dir string) (failed bool, err error) {
 	if s.limit > 0 {
 		s.until = time.Now().Add(s.limit)
 	}
-	busy := make(chan struct{})
-	quiet := make(chan struct{})
-	go func() { // the busy loop: it ends with this function, and with the process
-		defer close(quiet)
-		for {
-			select {
-			case <-busy:
-				return
-			default:
-			}
-		}
-	}()
-	defer func() { close(busy); <-quiet }()
+	defer s.beBusy()()
 
 	suites, err := s.repeat(ctx, s.suites, 1, ".")
 	if err != nil {
@@ -115,6 +106,28 @@ func (s *stress) run(ctx context.Context, dir string) (failed bool, err error) {
 	}
 	fmt.Fprintf(s.out, "| %s | %d × %d | %d | %s |\n", filepath.Clean(dir), len(tests), runs, suites, s.failed())
 	return len(s.failures) > 0, nil
+}
+
+// beBusy starts the busy loops, which end with the function that it returns, and with
+// the process.
+func (s *stress) beBusy() (end func()) {
+	enough := make(chan struct{})
+	var loops sync.WaitGroup
+	for range s.busy {
+		loops.Go(func() {
+			for {
+				select {
+				case <-enough:
+					return
+				default:
+				}
+			}
+		})
+	}
+	return func() {
+		close(enough)
+		loops.Wait()
+	}
 }
 
 func (s *stress) build(ctx context.Context) error {
