@@ -69,17 +69,19 @@ func (n *node) connect(w wire) (*hostile, error) {
 	return h, nil
 }
 
-// request sends a request and reads the answer, with its body.
+// request sends a request and reads the answer, with its body. A server may answer
+// before it has read all, and then hang up on who is still writing.
 func (h *hostile) request(text string) (*http.Response, error) {
-	if _, err := io.WriteString(h, text); err != nil {
-		return nil, err
-	}
+	_, sending := io.WriteString(h, text)
 	if err := h.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		return nil, err
 	}
 	response, err := http.ReadResponse(h.r, nil)
-	if err != nil || response.StatusCode == http.StatusSwitchingProtocols {
-		return response, err
+	if err != nil {
+		return nil, errors.Join(err, sending)
+	}
+	if response.StatusCode == http.StatusSwitchingProtocols {
+		return response, nil
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
