@@ -18,13 +18,14 @@ type v2Session struct {
 	acked   string                      // the identity that rows are for
 	ackedAt time.Time
 
-	stale  bool
-	news   []news                      // all that was said of that
-	owed   map[shared.EntityKey]row    // what it must have when it is told that it is fresh
-	silent map[shared.EntityKey]bool   // what a breach was noted of already
-	first  time.Time                   // when its first subscription was acknowledged
-	closed time.Time                   // zero while it is open
-	ended  map[shared.EntityKey]string // subscriptions that the node ended, with its reason
+	stale   bool
+	news    []news                      // all that was said of that
+	owed    map[shared.EntityKey]row    // what it must have when it is told that it is fresh
+	silent  map[shared.EntityKey]bool   // what a breach was noted of already
+	first   time.Time                   // when its first subscription was acknowledged
+	closed  time.Time                   // zero while it is open
+	answers []time.Time                 // when each ping was sent that was answered
+	ended   map[shared.EntityKey]string // subscriptions that the node ended, with its reason
 }
 
 func (v *v2Session) subscribed(k shared.EntityKey) bool { return !v.live[k].IsZero() }

@@ -54,6 +54,14 @@ func begins(c *checker) *dialogue {
 	return d
 }
 
+// passes lets time pass in which all that she asks is answered.
+func (d *dialogue) passes(long time.Duration) {
+	for range long / askEvery {
+		d.answered(time.Now())
+		time.Sleep(askEvery)
+	}
+}
+
 var annsRow = row{Entity: items, ID: "1", For: "ann.0", Nonce: 1, Rev: 1}
 
 func revised(rev int64) row { r := annsRow; r.Rev = rev; return r }
@@ -118,89 +126,107 @@ func TestTheCheckerFindsWhoIsLeftInTheDark(t *testing.T) {
 	}{
 		"behind for a moment": {func(c *checker, d *dialogue) {
 			c.wrote(update, written{Nonce: 1, Rev: 2})
-			time.Sleep(noticeWithin - time.Second)
+			d.passes(noticeWithin - time.Second)
 			c.listen()
 		}, ""},
 		"behind for long": {func(c *checker, d *dialogue) {
 			c.wrote(update, written{Nonce: 1, Rev: 2})
-			time.Sleep(noticeWithin + time.Second)
+			d.passes(noticeWithin + time.Second)
 			c.listen()
 		}, "INV5"},
+		"behind for long, in which nothing is answered": {func(c *checker, d *dialogue) {
+			c.wrote(update, written{Nonce: 1, Rev: 2})
+			time.Sleep(time.Minute)
+			c.listen()
+		}, ""},
 		"behind, and another change just now": {func(c *checker, d *dialogue) {
 			c.wrote(update, written{Nonce: 1, Rev: 2})
-			time.Sleep(noticeWithin + time.Second)
+			d.passes(noticeWithin + time.Second)
 			c.wrote(update, written{Nonce: 1, Rev: 3})
 			c.listen()
 		}, "INV5"},
 		"behind and told so": {func(c *checker, d *dialogue) {
 			c.wrote(update, written{Nonce: 1, Rev: 2})
 			d.say("stale", "")
-			time.Sleep(time.Minute)
+			d.passes(time.Minute)
 			c.listen()
 		}, ""},
 		"told that it is over, and still behind": {func(c *checker, d *dialogue) {
 			c.wrote(update, written{Nonce: 1, Rev: 2})
 			d.say("stale", "")
-			time.Sleep(time.Minute)
+			d.passes(time.Minute)
 			d.say("fresh", "")
 		}, "INV5"},
 		"not announced to everybody": {func(c *checker, d *dialogue) {
 			c.wrote(update, written{Nonce: 1, Rev: 2, Error: "no nsqd"})
-			time.Sleep(time.Minute)
+			d.passes(time.Minute)
 			c.listen()
 		}, ""},
 		"a doubt that is told": {func(c *checker, d *dialogue) {
 			doubt := c.doubt("node")
-			time.Sleep(tellWithin - time.Second)
+			d.passes(tellWithin - time.Second)
 			d.say("stale", "")
-			time.Sleep(time.Minute)
+			d.passes(time.Minute)
 			doubt.end()
 		}, ""},
 		"one that is told late": {func(c *checker, d *dialogue) {
 			doubt := c.doubt("node")
-			time.Sleep(tellWithin + time.Second)
+			d.passes(tellWithin + time.Second)
 			d.say("stale", "")
 			doubt.end()
 		}, "INV5"},
 		"one that is not told": {func(c *checker, d *dialogue) {
 			doubt := c.doubt("node")
-			time.Sleep(tellWithin + time.Second)
+			d.passes(tellWithin + time.Second)
 			doubt.end()
 		}, "INV5"},
+		"one in which nothing is ever answered": {func(c *checker, d *dialogue) {
+			doubt := c.doubt("node")
+			time.Sleep(time.Minute)
+			d.say("stale", "")
+			doubt.end()
+		}, "nothing was answered"},
+		"one that is told late, after what was not answered": {func(c *checker, d *dialogue) {
+			doubt := c.doubt("node")
+			time.Sleep(time.Minute)
+			d.passes(time.Second)
+			d.say("stale", "")
+			doubt.end()
+		}, ""},
 		"one in which she hangs up": {func(c *checker, d *dialogue) {
 			doubt := c.doubt("node")
-			time.Sleep(time.Second)
+			d.passes(time.Second)
 			d.close()
-			time.Sleep(time.Minute)
+			d.passes(time.Minute)
 			doubt.end()
 		}, ""},
 		"one of another node": {func(c *checker, d *dialogue) {
 			doubt := c.doubt("another")
-			time.Sleep(time.Minute)
+			d.passes(time.Minute)
 			doubt.end()
 		}, ""},
 		"one that is taken back too early": {func(c *checker, d *dialogue) {
 			doubt := c.doubt("node")
 			d.say("stale", "")
-			time.Sleep(tellWithin + time.Second)
+			d.passes(tellWithin + time.Second)
 			d.say("fresh", "")
 			doubt.end()
 		}, "INV5"},
 		"one that is taken back at once, for good": {func(c *checker, d *dialogue) {
 			d.say("stale", "")
 			doubt := c.doubt("node")
-			time.Sleep(time.Second)
+			d.passes(time.Second)
 			d.say("fresh", "")
-			time.Sleep(tellWithin)
+			d.passes(tellWithin)
 			doubt.end()
 		}, "INV5"},
 		"one that begins before the node knows": {func(c *checker, d *dialogue) {
 			d.say("stale", "")
 			doubt := c.doubt("node")
-			time.Sleep(time.Second)
+			d.passes(time.Second)
 			d.say("fresh", "")
 			d.say("stale", "")
-			time.Sleep(time.Minute)
+			d.passes(time.Minute)
 			doubt.end()
 		}, ""},
 		"fresh after it, with what was written in it": {func(c *checker, d *dialogue) {
@@ -225,7 +251,7 @@ func TestTheCheckerFindsWhoIsLeftInTheDark(t *testing.T) {
 				c := newChecker()
 				d := begins(c)
 				d.row(annsRow)
-				time.Sleep(time.Minute)
+				d.passes(time.Minute)
 				tt.tell(c, d)
 				wantFound(t, c, tt.want)
 			})

@@ -19,7 +19,8 @@
 //     know of changes, or cannot fetch them, its clients are told within five
 //     seconds, and are not told that it is over before it is. A client that was told
 //     nothing is not behind for longer than a node may take to notice a loss. The
-//     classic wire has no words for this.
+//     seconds are those in which the node answers the client's pings: while the machine
+//     runs neither of them, nobody can tell. The classic wire has no words for this.
 //   - INV6: a node's memory, goroutines and open files are bounded, and are back
 //     where they were when the clients have left.
 //   - INV7: clients that have nothing to do with the fault are not held up.

@@ -9,11 +9,11 @@ import (
 
 const (
 	// tellWithin is how soon a v2 client is told that its node cannot vouch for
-	// its rows any more.
+	// its rows any more; like noticeWithin by the clock of session.ask.
 	tellWithin = 5 * time.Second
 
 	// noticeWithin is how soon a node notices that a notification was lost, six
-	// seconds, and what a busy machine may add to it. Until then nobody can be told.
+	// seconds, and what a busy machine may add to that. Until then nobody can be told.
 	noticeWithin = 8 * time.Second
 )
 
@@ -80,18 +80,18 @@ func (s *session) told(stale bool) {
 		}
 	}
 	v.owed = nil
-	s.listen(time.Now())
+	s.listen()
 }
 
 // listen checks that a client which was not told otherwise is not behind for
 // longer than a node may take to notice.
-func (s *session) listen(now time.Time) {
+func (s *session) listen() {
 	v := s.v2
-	if v.stale || now.Sub(v.ackedAt) < noticeWithin {
+	if v.stale || v.since(v.ackedAt) < noticeWithin {
 		return
 	}
-	for k, since := range v.live {
-		if now.Sub(since) < noticeWithin {
+	for k, began := range v.live {
+		if v.since(began) < noticeWithin {
 			continue // it may have nothing but what it had before
 		}
 		has, any := s.last[k]
@@ -103,10 +103,10 @@ func (s *session) listen(now time.Time) {
 			if !has.before(c.row) || c.at.Before(v.gone[k]) {
 				continue
 			}
-			if late := now.Sub(c.at); late > noticeWithin {
+			if late := v.since(c.at); late > noticeWithin {
 				v.silent[k] = true
-				s.breach("INV5", "has %s of %s, was not told that it may be out of date, and %s was announced %v ago",
-					has.state(), k.Hash(), c.state(), round(late))
+				s.breach("INV5", "has %s of %s, was not told that it may be out of date, and %s was announced %v ago, in which it and its node had %v",
+					has.state(), k.Hash(), c.state(), round(time.Since(c.at)), late)
 			}
 			break
 		}
@@ -119,7 +119,7 @@ func (c *checker) listen() {
 	defer c.mu.Unlock()
 	for _, w := range c.watchers {
 		if w.session != nil && w.session.v2 != nil {
-			w.session.listen(time.Now())
+			w.session.listen()
 		}
 	}
 }
@@ -184,7 +184,9 @@ func (d *doubt) end() (told int, slowest time.Duration) {
 	for k, h := range c.written {
 		newest[k] = h.newest
 	}
+	answered := len(d.sessions) == 0 || now.Sub(d.began) < tellWithin
 	for _, s := range d.sessions {
+		answered = answered || s.v2.between(d.began, now) > 0
 		if after, was := s.toldSince(d.began, now); was {
 			told++
 			slowest = max(slowest, after)
@@ -192,6 +194,9 @@ func (d *doubt) end() (told int, slowest time.Duration) {
 		if s.v2.stale && s.v2.closed.IsZero() {
 			s.v2.owed = maps.Clone(newest)
 		}
+	}
+	if !answered { // or nothing of this could be found
+		c.breachLocked("INV5: of all that clients asked their nodes nothing was answered")
 	}
 	return told, slowest
 }
@@ -215,7 +220,7 @@ func (s *session) toldSince(began, ended time.Time) (after time.Duration, told b
 		case n.at.After(ended):
 		case n.stale && at.IsZero():
 			at = n.at
-		case !n.stale && n.at.Sub(began) < tellWithin:
+		case !n.stale && v.between(began, n.at) < tellWithin:
 			at = time.Time{} // the node did not know yet
 		case !n.stale && !at.IsZero():
 			s.breach("INV5", "was told that it is up to date %v after its node could not know", round(n.at.Sub(began)))
@@ -223,14 +228,14 @@ func (s *session) toldSince(began, ended time.Time) (after time.Duration, told b
 		}
 	}
 	if at.IsZero() {
-		if waited := ended.Sub(began); waited > tellWithin {
+		if waited := v.between(began, ended); waited > tellWithin {
 			s.breach("INV5", "was not told within %v that its rows may be out of date", round(waited))
 		}
 		return 0, false
 	}
 	after = max(0, at.Sub(began))
-	if after > tellWithin {
-		s.breach("INV5", "was told after %v that its rows may be out of date, want %v at most", round(after), tellWithin)
+	if had := v.between(began, at); had > tellWithin {
+		s.breach("INV5", "was told after %v, in which it and its node had %v, that its rows may be out of date, want %v at most", round(after), had, tellWithin)
 	}
 	return after, true
 }

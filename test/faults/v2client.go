@@ -23,6 +23,7 @@ const listOf = 200
 func (c *client) speakV2(conn *websocket.Conn, addr string) error {
 	session := c.beginV2(conn, addr)
 	defer session.close()
+	defer session.ask(conn)()
 	for {
 		_, message, err := conn.ReadMessage()
 		if err != nil {
