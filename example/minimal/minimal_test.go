@@ -18,7 +18,7 @@ import (
 	"github.com/entity-sync/entity-sync/internal/canary"
 )
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // The two programs as a newcomer runs them: a row is changed, a line appears,
 // also after the server was restarted.

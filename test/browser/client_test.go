@@ -26,7 +26,7 @@ import (
 )
 
 // patience is how long a test waits for what must happen.
-const patience = 40 * time.Second
+const patience = time.Minute
 
 func TestMain(m *testing.M) {
 	nsqdtest.Main()

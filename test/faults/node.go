@@ -215,7 +215,10 @@ func (n *node) withdraw(t testing.TB, identity string) {
 
 func (n *node) suffer(t testing.TB, s sickness, seed uint64) {
 	t.Helper()
-	if _, err := ask[struct{}](t.Context(), n, "/sick", prescription{s, seed}); err != nil {
+	// What a small run returns is enough for one that is kept to be seen, and does not
+	// keep a slow machine busy for seconds.
+	p := prescription{Sickness: s, Seed: seed, Bytes: sized(16<<20, 50<<20)}
+	if _, err := ask[struct{}](t.Context(), n, "/sick", p); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -19,7 +19,7 @@ const (
 	hanging  sickness = "hanging"  // until its context ends
 	panicky  sickness = "panicky"  // one time in ten, on average
 	failing  sickness = "failing"  // with an error that shows the secret
-	bloated  sickness = "bloated"  // returns 50 MB
+	bloated  sickness = "bloated"  // returns far too much
 	garbled  sickness = "garbled"  // returns what is no UTF-8
 	slow     sickness = "slow"     // takes up to 50 ms, before and after it reads
 	outdated sickness = "outdated" // every other time returns the row as it was some changes before
@@ -29,6 +29,7 @@ const (
 type doctor struct {
 	mu     sync.Mutex
 	has    sickness
+	bytes  int // of what is far too much
 	random *rand.Rand
 	past   map[shared.EntityKey][]row // the last states of each row, the newest last
 }
@@ -37,12 +38,13 @@ type doctor struct {
 type prescription struct {
 	Sickness sickness
 	Seed     uint64
+	Bytes    int // that it returns when it is bloated
 }
 
 func (d *doctor) prescribe(_ context.Context, p prescription) (struct{}, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.has, d.random = p.Sickness, rand.New(rand.NewPCG(p.Seed, 0))
+	d.has, d.bytes, d.random = p.Sickness, p.Bytes, rand.New(rand.NewPCG(p.Seed, 0))
 	d.past = make(map[shared.EntityKey][]row)
 	return struct{}{}, nil
 }
@@ -51,6 +53,13 @@ func (d *doctor) diagnose() sickness {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.has
+}
+
+func (d *doctor) tooMuch() []byte {
+	d.mu.Lock()
+	n := d.bytes
+	d.mu.Unlock()
+	return make([]byte, n)
 }
 
 func (d *doctor) throw(n int) int {
@@ -86,7 +95,7 @@ func (s secretive) Error() string { return fmt.Sprintf("no luck for the holder o
 func (p *process) fetchSick(ctx context.Context, key shared.EntityKey, secret string) (json.RawMessage, error) {
 	switch p.doctor.diagnose() {
 	case bloated:
-		return make([]byte, 50<<20), nil
+		return p.doctor.tooMuch(), nil
 	case garbled:
 		return json.RawMessage("\"\xff\xfe\""), nil
 	}

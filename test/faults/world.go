@@ -22,7 +22,7 @@ const (
 
 	// promptly is what a system at rest needs at most, and what is asked for
 	// where there is nothing to be slow. The tests print how long it took.
-	promptly = 30 * time.Second
+	promptly = 60 * time.Second
 )
 
 // shape says what a world is made of. Zero means one nsqd and two nodes.

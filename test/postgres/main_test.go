@@ -30,7 +30,7 @@ import (
 var full = flag.Bool("postgres.full", false, "run the tests at their full size")
 
 // patience is how long a test waits for what must happen.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 func TestMain(m *testing.M) {
 	nsqdtest.Main()
