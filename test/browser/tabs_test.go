@@ -109,9 +109,12 @@ func TestTabsShareAConnection(t *testing.T) {
 	})
 	t.Run("and its secret, which is renewed and revoked", func(t *testing.T) {
 		t.Parallel()
-		world, tabs := ready(t, clienttest.Options{Verify: true, Lifetime: map[string]time.Duration{"first": 5 * time.Second}}, "first", "second")
+		begin := time.Now()
+		ready(t, clienttest.Options{}, "me")
+		life := lifetime(5*time.Second, time.Since(begin))
+		world, tabs := ready(t, clienttest.Options{Verify: true, Lifetime: map[string]time.Duration{"first": life}}, "first", "second")
 		tabs[0].until("another is asked for", "asked === 2")
-		time.Sleep(5 * time.Second) // until the first is of no use
+		time.Sleep(life) // until the first is of no use
 		tabs[0].writes(1, 3)
 		for _, s := range tabs {
 			s.showsLive(3)
