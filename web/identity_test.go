@@ -331,17 +331,29 @@ func TestRates(t *testing.T) {
 // A client that lets more wait than a node holds for one is told to come back.
 func TestTooMuchWaiting(t *testing.T) {
 	big := bytes.Repeat([]byte("x"), 400<<10)
-	s := start(t, web.Config{MaxQueuedBytes: 4 << 20}, func(context.Context, shared.EntityKey, string) ([][]byte, error) {
+	const few, many = 8, 20 // those of the second are fetched at once
+	var begun atomic.Int64
+	allBegun := make(chan struct{})
+	s := start(t, web.Config{MaxQueuedBytes: 4 << 20}, func(ctx context.Context, _ shared.EntityKey, _ string) ([][]byte, error) {
+		switch n := begun.Add(1); {
+		case n == few+many:
+			close(allBegun)
+		case n > few: // or the client is sent away before the last of them begins
+			select {
+			case <-allBegun:
+			case <-ctx.Done():
+			}
+		}
 		return [][]byte{big}, nil
 	})
 	reader, c := s.dialV2(t), s.slowly(t)
-	keys := make([]string, 20) // as many as are fetched at once: all are, though it is sent away meanwhile
+	keys := make([]string, many)
 	for i := range keys {
 		keys[i] = fmt.Sprintf(`{"entity":"items","id":"%d"}`, i)
 	}
-	reader.send(`{"action":"subscribe","body":[%s]}`, strings.Join(keys[:8], ","))
+	reader.send(`{"action":"subscribe","body":[%s]}`, strings.Join(keys[:few], ","))
 	reader.wantFrame("ack")
-	for range 8 {
+	for range few {
 		if f := reader.frame(); f.Action != "update" {
 			t.Fatalf("got %v", f)
 		}
@@ -349,7 +361,7 @@ func TestTooMuchWaiting(t *testing.T) {
 	c.send(`{"action":"subscribe","body":[%s]}`, strings.Join(keys, ","))
 	until(t, "all is fetched", func() bool {
 		st := s.bridge.Stats()
-		return st.Fetches == 28 && st.FetchesRunning == 0
+		return st.Fetches == few+many && st.FetchesRunning == 0
 	})
 	for {
 		_, _, err := c.ReadMessage()

@@ -480,6 +480,7 @@ func TestASilentClientIsGivenUpAndAnAnsweringOneIsNot(t *testing.T) {
 		lively.ReadMessage() // answers pings until the test closes it
 	}()
 	_ = silent // reads nothing, so it answers no ping
+	until(t, "both are there", func() bool { return s.bridge.Stats().Clients == 2 })
 	until(t, "the silent client is given up", func() bool { return s.bridge.Stats().Clients == 1 })
 	for range 6 { // for longer than a silent one is waited for
 		select {
