@@ -1,6 +1,7 @@
 package test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -237,11 +238,11 @@ func TestThousandsOfNotificationsOnOneConnection(t *testing.T) {
 			var db database
 			here, there := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr}), startNode(t, &db, es.Config{NSQAddr: nsqd.Addr})
 			untilReady(t, here, there)
-			const messages = 6000
+			messages := min(5000, 10*cmp.Or(o.MaxReadyCount, 2500))
 			for i := range messages { // one after another, so none goes together with another
 				here.notify(t, fmt.Sprint(i))
 			}
-			until(t, "all were heard", func() bool { return there.Bridge.Stats().Notified == messages })
+			until(t, "all were heard", func() bool { return there.Bridge.Stats().Notified == uint64(messages) })
 			if got := there.Bridge.Stats().Resyncs; got.Joined != 1 || got.Lost != 0 {
 				t.Errorf("resyncs %+v: the connection did not hold", got)
 			}
@@ -270,25 +271,28 @@ func TestAnIdlePublisherKeepsItsConnection(t *testing.T) {
 }
 
 // nsqd holds a lone message back for up to 250 ms unless it is told not to. The
-// median of many shows which; a busy machine alone does not reach the bound.
+// median of many shows which: of how much later a row comes on the other node than on
+// this one, which does not wait for nsqd and is as slow as the machine.
 func TestALoneNotificationIsNotHeldBack(t *testing.T) {
 	nsqd := nsqdtest.Start(t)
 	var db database
 	here, there := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr}), startNode(t, &db, es.Config{NSQAddr: nsqd.Addr})
 	untilReady(t, here, there)
-	c := there.dial(t, "me")
-	c.watch("100")
-	var took []time.Duration
+	near, far := here.dial(t, "me"), there.dial(t, "me")
+	near.watch("100")
+	far.watch("100")
+	var late []time.Duration
 	for range 31 {
 		rev := db.write("100")
-		begin := time.Now()
 		here.notify(t, "100")
-		c.readUntil(rev)
-		took = append(took, time.Since(begin))
+		near.readUntil(rev)
+		begin := time.Now()
+		far.readUntil(rev)
+		late = append(late, time.Since(begin))
 	}
-	slices.Sort(took)
-	t.Logf("notify on one node to socket of another: median %v, worst %v", took[len(took)/2], took[len(took)-1])
-	if median := took[len(took)/2]; median > 120*time.Millisecond {
+	slices.Sort(late)
+	t.Logf("on the other node later than on the one that announces: median %v, worst %v", late[len(late)/2], late[len(late)-1])
+	if median := late[len(late)/2]; median > 120*time.Millisecond {
 		t.Errorf("the median is %v: something holds notifications back", median)
 	}
 }
