@@ -24,6 +24,7 @@ const (
 // have nothing to do with the abuse.
 type bystanders struct {
 	node    *node
+	work    []byte // see measure
 	conns   []*websocket.Conn
 	enough  chan struct{} // nothing more is written
 	writing sync.WaitGroup
@@ -34,6 +35,7 @@ type bystanders struct {
 	written map[row]time.Time // when a revision of a key was written
 	seen    []map[string]int  // by each bystander, the newest revision of each key
 	waits   []time.Duration
+	yards   []time.Duration // how long the same work took meanwhile, without the node
 	failed  error
 }
 
@@ -41,7 +43,7 @@ type bystanders struct {
 func startBystanders(t *testing.T, n *node) *bystanders {
 	t.Helper()
 	b := &bystanders{
-		node: n, enough: make(chan struct{}), leaving: make(chan struct{}),
+		node: n, work: longest(), enough: make(chan struct{}), leaving: make(chan struct{}),
 		written: map[row]time.Time{},
 	}
 	for range watchers {
@@ -97,6 +99,9 @@ func (b *bystanders) write() {
 			b.fail(fmt.Errorf("writing: %w", err))
 			return
 		}
+		if i%8 == 0 {
+			b.measure()
+		}
 	}
 }
 
@@ -146,13 +151,27 @@ func (b *bystanders) fail(err error) {
 	b.failed = errors.Join(b.failed, err)
 }
 
-// take returns how long the changes took that have arrived since the last time.
-func (b *bystanders) take() []time.Duration {
+// measure notes how long a piece of work takes just now.
+func (b *bystanders) measure() {
+	begin := time.Now()
+	for range 4 {
+		json.Valid(b.work)
+	}
+	took := time.Since(begin)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	waits := b.waits
-	b.waits = nil
-	return waits
+	b.yards = append(b.yards, took)
+}
+
+// take returns how long the changes took that have arrived since the last time, and the
+// same work meanwhile.
+func (b *bystanders) take() (waits, yards []time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	waits, yards = b.waits, b.yards
+	b.waits, b.yards = nil, nil
+	slices.Sort(yards)
+	return waits, yards
 }
 
 // settle stops writing, and returns when every bystander has the last revision of

@@ -300,8 +300,9 @@ func (b *bystander) undisturbed(before, floor time.Duration) {
 	b.mu.Unlock()
 	b.world.t.Logf("a bystander's rows took %v (p99) before, %v during the fault (%d rows, %d announced again; slowdown %.1f)",
 		round(before), round(during), len(samples), repeated, slowdown)
-	if repeated*100 > len(samples) {
-		b.world.t.Errorf("INV7: of a bystander's %d announcements %d failed", len(samples), repeated)
+	// Where the machine is much slower it takes nsqd longer to answer as well.
+	if most := float64(len(samples)) * min(slowdown, 25) / 100; float64(repeated) > most {
+		b.world.t.Errorf("INV7: of a bystander's %d announcements %d failed, want %.0f at most", len(samples), repeated, most)
 	}
 	if limit := time.Duration(float64(max(5*before, floor)) * slowdown); lost > 0 || len(samples) == 0 || during > limit {
 		b.world.t.Errorf("INV7: a bystander was held up: p99 %v, before %v, want %v at most; %d rows, %d lost", during, before, limit, len(samples), lost)
