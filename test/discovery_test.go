@@ -113,9 +113,13 @@ func TestLookupdIsDownAtTheStartAndLater(t *testing.T) {
 // it nothing goes there, so nobody misses anything, and nobody has to notice a
 // gap. Then it carries everything when the first goes.
 func TestANewNSQDLosesNothing(t *testing.T) {
-	const interval = 500 * time.Millisecond // a busy machine finds it within three times as long
 	lookupd := nsqdtest.StartLookupd(t)
 	first := startListed(t, lookupd)
+	// All must find the second within two intervals, which are as long as the machine needs.
+	begin := time.Now()
+	probe := joinBus(t, lookupd, 500*time.Millisecond)
+	until(t, "a bus is live", func() bool { return probe.lives() == 1 })
+	interval := max(500*time.Millisecond, time.Since(begin))
 	nodes := []*member{joinBus(t, lookupd, interval), joinBus(t, lookupd, interval), joinBus(t, lookupd, interval)}
 	for _, n := range nodes {
 		until(t, "a node is live", func() bool { return n.lives() == 1 })
