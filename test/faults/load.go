@@ -145,7 +145,7 @@ type bystander struct {
 }
 
 // lostAfter is when a row counts as lost, or as good as.
-const lostAfter = 15 * time.Second
+const lostAfter = patience
 
 // addBystander adds one whose row is written on node via, and which watches it
 // on node at.

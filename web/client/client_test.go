@@ -106,8 +106,14 @@ func TestWatchAndGet(t *testing.T) {
 
 func TestKeysWithSeveralRows(t *testing.T) {
 	w := start(t, es.Config{})
-	if err := es.RegisterRows(w.EntitySync, "report", func(context.Context, shared.EntityKey, string) ([]any, error) {
-		return []any{1, 2, 3}, nil
+	asked := make(chan struct{}) // what is known before there are rows
+	if err := es.RegisterRows(w.EntitySync, "report", func(ctx context.Context, _ shared.EntityKey, _ string) ([]any, error) {
+		select {
+		case <-asked:
+			return []any{1, 2, 3}, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -118,6 +124,7 @@ func TestKeysWithSeveralRows(t *testing.T) {
 	} else if _, err := client.Row[int](u); !errors.Is(err, client.ErrPending) {
 		t.Errorf("before anything is known Row returns %v", err)
 	}
+	close(asked)
 	for u := range s.Updates(t.Context()) {
 		rows, err := client.Rows[int](u)
 		if err != nil || len(rows) != 3 || rows[2] != 3 {
