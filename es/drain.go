@@ -27,14 +27,14 @@ func (d *drain) wait(ctx context.Context) {
 		d.begun.Store(true)
 	})
 	left := time.Until(d.end)
+	if left <= 0 { // there is no delay, or an earlier call has waited for it
+		return
+	}
 	if deadline, ok := ctx.Deadline(); ok {
-		if half := time.Until(deadline) / 2; half < left {
-			d.log.Warn("DrainDelay is cut short, because Close has too little time for it", slog.Duration("delay", d.delay), slog.Duration("to", max(0, half)))
+		if half := max(0, time.Until(deadline)/2); half < left {
+			d.log.Warn("DrainDelay is cut short, because Close has too little time for it", slog.Duration("delay", d.delay), slog.Duration("to", half))
 			left = half
 		}
-	}
-	if left <= 0 {
-		return
 	}
 	timer := time.NewTimer(left)
 	defer timer.Stop()

@@ -80,6 +80,27 @@ func TestTheDrainDelayTakesHalfOfTheTimeAtMost(t *testing.T) {
 	})
 }
 
+// Without a delay, and after one, there is nothing to cut short: not even where the
+// context of Close has ended long before.
+func TestWhatHasNoDrainDelayIsNotCutShort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		n := startPiped(t, es.Config{Logger: canary.Logger(&log, canary.Output(t))})
+		late, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		time.Sleep(time.Minute)
+		_ = n.Close(late) // which may have had no time for anything
+		time.Sleep(time.Minute)
+		_ = n.Close(late)
+		if err := n.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if strings.Contains(log.String(), "DrainDelay") {
+			t.Errorf("the log says %s", log.String())
+		}
+	})
+}
+
 func TestTheDrainDelayEndsWithTheContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := startPiped(t, es.Config{DrainDelay: time.Minute})
