@@ -79,6 +79,7 @@ func TestCheckRefusesPoliciesThatNobodyTellsWhoTheClientIs(t *testing.T) {
 	d, pool := newViewed(t, 1)
 	d.Exec(t, "insert into items values (1, 'ann', 'a'), (1, '', 'nobody''s'); create table plain (id int)")
 	d.Exec(t, "grant select on plain to viewer_"+d.Name)
+	d.Exec(t, "create table hidden (id int); alter table hidden enable row level security; create view shown as select id from hidden; grant select on shown to viewer_"+d.Name)
 	item, items := "select text from items where id = $1", "select id, text from items where id = any($1)"
 	for name, q := range map[string]*db.Query{
 		"Rows":         db.Rows(pool, item),
@@ -98,6 +99,7 @@ func TestCheckRefusesPoliciesThatNobodyTellsWhoTheClientIs(t *testing.T) {
 	for what, q := range map[string]*db.Query{
 		"a table without policies": db.Rows(pool, "select id from plain where id = $1"),
 		"a superuser":              db.Rows(pgtest.Pool(t, d.URL(), 1), item),
+		"a view's owner, who owns": db.Rows(pool, "select id from shown where id = $1"),
 	} {
 		if err := q.Check(t.Context()); err != nil {
 			t.Errorf("%s: %v", what, err)
