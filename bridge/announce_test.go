@@ -204,15 +204,26 @@ func TestBadNamesAreNotAnnounced(t *testing.T) {
 	}
 }
 
-// A queue of functions gets its publisher, and no listener.
+// A queue of functions gets its publisher, one however often the type is announced, and
+// no listener.
 func TestAnnouncingOverAQueueOfFunctions(t *testing.T) {
 	var q ownQueue
 	var heard []string
 	q.subscriber(items, func(body []byte) { heard = append(heard, string(body)) })
 	listen := func(shared.EntityType, shared.ByteHandler) { t.Error("it was subscribed to") }
-	b := bridge.BuildBridge(q.publisher, listen, func(shared.EntityKey, string, shared.ByteHandler) {})
-	if err := b.Announce(items); err != nil {
-		t.Fatal(err)
+	built := 0
+	publisher := func(entity shared.EntityType) shared.ByteHandler {
+		built++
+		return q.publisher(entity)
+	}
+	b := bridge.BuildBridge(publisher, listen, func(shared.EntityKey, string, shared.ByteHandler) {})
+	for range 2 {
+		if err := b.Announce(items); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if built != 1 {
+		t.Errorf("%d publishers were built, want 1", built)
 	}
 	if err := b.Notify(t.Context(), key); err != nil {
 		t.Fatal(err)

@@ -76,9 +76,16 @@ func (f *functionBus) Publish(_ context.Context, entity shared.EntityType, body 
 	return nil
 }
 
-// Prepare implements Preparer.
+// Prepare implements Preparer. An entity type that is announced, and then registered,
+// has one publisher.
 func (f *functionBus) Prepare(entity shared.EntityType) (err error) {
 	defer recoverAs(&err, "the queue's publisher")
+	f.mu.Lock()
+	built := f.publishers[entity] != nil
+	f.mu.Unlock()
+	if built {
+		return nil
+	}
 	publish := f.build(entity)
 	f.mu.Lock()
 	defer f.mu.Unlock()
