@@ -88,7 +88,8 @@ func WithTimeout(d time.Duration) Option {
 }
 
 // WithRetry sets how long to wait after a failed fetch: min at first, doubled up
-// to max, with full jitter. The default is 100 ms to 30 s.
+// to max, with full jitter. The default, which both at zero mean, is 100 ms to 30 s. One
+// alone at zero is an error.
 func WithRetry(min, max time.Duration) Option {
 	return func(s *settings) { s.Retry = bridge.Retry{Min: min, Max: max} }
 }

@@ -69,6 +69,11 @@ func TestOptionsWithoutEffectAreErrors(t *testing.T) {
 			t.Errorf("registering returned %v, want %q", err, c.want)
 		}
 	}
+}
+
+// A handler, a query or a pool that is nil is an error, and so is what a query needs.
+func TestNilIsNotRegistered(t *testing.T) {
+	s, pool, ctx := newSync(t, es.Config{}), lazyPool(t), t.Context()
 	for name, err := range map[string]error{
 		"a nil handler":       es.Register[int](s, "items", nil),
 		"a nil handler, rows": es.RegisterRows[int](s, "items", nil),
