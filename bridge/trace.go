@@ -9,7 +9,7 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// trace is for whoever asks why a client did not get a row: a line for each fetch, at
+// trace answers the question why a client did not get a row: a line for each fetch, at
 // the debug level. None has an id, a secret or a row in it. docs/troubleshooting.md
 // reads them.
 type trace struct {

@@ -10,7 +10,7 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// What follows is for whoever asks why a client did not get something: a line for each
+// What follows answers the question why a client did not get a row: a line for each
 // step, at the debug level. docs/troubleshooting.md reads them. None has an id, a secret
 // or a row in it, nor an entity type that only the client knows of.
 

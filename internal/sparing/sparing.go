@@ -1,5 +1,5 @@
-// Package sparing picks what is said of that which may happen without end: nobody may
-// be able to fill a disk with log lines.
+// Package sparing picks which of the events that may go on without end get a log line,
+// so that no client can fill a disk with lines.
 package sparing
 
 import "sync/atomic"
