@@ -174,9 +174,6 @@ func (b *Bridge) newEntity(name shared.EntityType, fetch shared.BatchFetcher, o 
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	if o.Limit == nil && o.Workers > b.admission.limit {
-		return nil, fmt.Errorf("Workers is %d, want no more than the %d of Config.MaxFetches", o.Workers, b.admission.limit)
-	}
 	ent := &entity{bridge: b, name: name, fetch: fetch, options: o.withDefaults()}
 	return ent, b.add(ent)
 }

@@ -21,9 +21,9 @@ type EntityOptions struct {
 	// that everybody may see.
 	Scope func(secret string) string
 
-	// Workers is how many fetches of this type run at once on this node, no more than
-	// Limit or else Config.MaxFetches allows. Zero means 32, or as many as Limit allows.
-	// Types never wait for each other's workers.
+	// Workers is how many fetches of this type run at once on this node, if Limit or
+	// Config.MaxFetches lets so many. Zero means 32, or as many as Limit allows. Types
+	// never wait for each other's workers.
 	Workers int
 
 	// Limit bounds the fetches of this type together with those of others that have

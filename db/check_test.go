@@ -144,3 +144,14 @@ func TestCheckRefusesATableThatNoPolicyShows(t *testing.T) {
 		}
 	}
 }
+
+// A table that shows the role nothing may be joined to one that does.
+func TestCheckTakesAHiddenTableBesideAnother(t *testing.T) {
+	d := pgtest.Shared(t).NewDatabase(t, "create table items (id int); alter table items enable row level security; create policy p on items using (true);"+
+		"create table secrets (item int, text text); alter table secrets enable row level security; create policy p on secrets to pg_monitor using (true)")
+	role := newRole(t, d, "grant select on items, secrets to %s")
+	q := db.Rows(pgtest.Pool(t, d.URLAs(role), 1), "select id, text from items left join secrets on item = id where id = $1")
+	if err := q.AsViewer(db.Setting("app.viewer")).Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

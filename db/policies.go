@@ -35,20 +35,25 @@ func (q *Query) checkPolicies(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
-// visible returns an error if the transaction holds a lock on a table of which no policy
-// ever shows the role a row. What is read through a parent goes by the parent's policies,
-// and what is read with the rights of a view's owner by those for the owner.
+// visible returns an error if no policy of any table with row-level security on which the
+// transaction holds a lock ever shows the role a row. One such table beside others may be
+// joined for the rows of those that the role does see. What is read through a parent goes
+// by the parent's policies, and what is read with the rights of a view's owner by those
+// for the owner.
 func visible(ctx context.Context, tx pgx.Tx) error {
 	var role string
 	var hidden []string
-	err := tx.QueryRow(ctx, lockedSQL+`
-		select quote_ident(current_user), array(select t.oid::regclass::text from locked t
+	var shown int
+	err := tx.QueryRow(ctx, lockedSQL+`, protected as (
+			select t.oid::regclass::text as name, exists (select from pg_policy p
+				where p.polrelid = t.oid and p.polpermissive and p.polcmd in ('r', '*')
+					and exists (select from unnest(p.polroles) r where case r when 0 then true else pg_has_role(r, 'usage') end)) as shown
+			from locked t
 			where t.relkind in ('r', 'p') and row_security_active(t.oid) and has_any_column_privilege(t.oid, 'select')
-				and not exists (select from pg_inherits i where i.inhrelid = t.oid)
-				and not exists (select from pg_policy p where p.polrelid = t.oid and p.polpermissive and p.polcmd in ('r', '*')
-					and exists (select from unnest(p.polroles) r where case r when 0 then true else pg_has_role(r, 'usage') end))
-			order by 1)`).Scan(&role, &hidden)
-	if err == nil && len(hidden) > 0 {
+				and not exists (select from pg_inherits i where i.inhrelid = t.oid))
+		select quote_ident(current_user), array(select name from protected where not shown order by 1),
+			(select count(*) from protected where shown)`).Scan(&role, &hidden, &shown)
+	if err == nil && len(hidden) > 0 && shown == 0 {
 		err = fmt.Errorf("%w: no policy of %s ever shows a row to the role %s: run CREATE POLICY ... ON %s FOR SELECT TO %[3]s USING (...)",
 			ErrBadQuery, strings.Join(hidden, " and "), role, hidden[0])
 	}

@@ -17,7 +17,7 @@ import (
 // An option that would have no effect where it stands is an error that names it, and
 // so is nil, whether the database can be asked or not.
 func TestOptionsWithoutEffectAreErrors(t *testing.T) {
-	s := newSync(t, es.Config{MaxFetches: 40})
+	s := newSync(t, es.Config{})
 	pool, other := lazyPool(t), lazyPool(t)
 	ctx := t.Context()
 	one := func(opts ...es.Option) error {
@@ -61,7 +61,6 @@ func TestOptionsWithoutEffectAreErrors(t *testing.T) {
 		{queries, nil, "option 1 of 1 is nil"},
 		{query, es.WithWorkers(4), "WithWorkers(4) is more than the 3 of the pool's 4 connections that fetches may have: ask for no more, or set pool_max_conns in the pool's URL to 6"},
 		{withPool(one, pool), es.WithWorkers(32), "more than the 3 of the pool's 4 connections"},
-		{one, es.WithWorkers(41), "Workers is 41, want no more than the 40 of Config.MaxFetches"},
 		{one, es.WithRetry(0, time.Second), "want an interval that begins above 0"},
 		{one, es.WithRefresh(time.Millisecond), "Refresh is 1ms, want 1s or more"},
 	} {

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"context"
 	"log/slog"
 	"net/http"
 	"strconv"
@@ -86,7 +85,7 @@ func (h *Handler) turnAway(w http.ResponseWriter, why obstacle, attrs ...slog.At
 	if n > 0 {
 		attrs = append(attrs, slog.Uint64("so_far", n))
 	}
-	log.LogAttrs(context.WithoutCancel(h.ctx), level, t.log, attrs...)
+	log.LogAttrs(h.ctx, level, t.log, attrs...)
 }
 
 // obstacleOf says why a request cannot be upgraded, as far as its head shows.
