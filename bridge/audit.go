@@ -171,8 +171,9 @@ func (a *auditor) check() {
 		return
 	}
 	b := a.entity.bridge
-	level := slog.LevelInfo
+	level, what := slog.LevelInfo, "a node has begun to announce; looking once at everything watched"
 	if lost > 0 {
+		what = "notifications were missed; looking at everything watched again"
 		b.counts.resyncsLost.Add(1)
 		b.counts.lost.Add(lost)
 		level = slog.LevelWarn
@@ -180,7 +181,7 @@ func (a *auditor) check() {
 		b.counts.resyncsStranger.Add(1)
 	}
 	n := a.entity.lookAgain(fetch)
-	b.log.Log(b.ctx, level, "notifications may have been missed; looking at everything watched again",
+	b.log.Log(b.ctx, level, what,
 		slog.String("entity", string(a.entity.name)), slog.Uint64("lost", lost), slog.Int("new_publishers", strangers), slog.Int("views", n))
 }
 

@@ -133,7 +133,11 @@ func (r *Relay) measure() error {
 	if r.late.isNews(oldest, now) {
 		r.log.Warn("the outbox is behind", slog.Duration("oldest", oldest), slog.Int("waiting", waiting))
 	}
-	if r.lateForeign.isNews(oldestForeign, now) {
+	if r.started.IsZero() {
+		r.started = now
+	}
+	// A node that has just begun may not have come to register all of its types.
+	if r.lateForeign.isNews(min(oldestForeign, now.Sub(r.started)), now) {
 		r.log.Warn("the outbox holds entity types that this node has not registered, and no other node takes them",
 			slog.String("entity", shorten(stranger)), slog.Duration("oldest", oldestForeign), slog.Int("waiting", foreign))
 	}

@@ -119,9 +119,9 @@ type Relay struct {
 
 	// Of the goroutine of relay alone.
 	resting           map[shared.EntityType]rest
-	retried           bool // the last round was of those
-	failures          int  // rounds that the database failed, in a row
-	measured          time.Time
+	retried           bool      // the last round was of those
+	failures          int       // rounds that the database failed, in a row
+	measured, started time.Time // the last look at how much waits, and the first
 	late, lateForeign lateness
 
 	mu    sync.Mutex // guards what follows
