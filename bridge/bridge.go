@@ -32,7 +32,7 @@ type Config struct {
 
 	// BeatInterval is how often the node says on the bus what number its
 	// notifications have come to, for each entity type it has announced changes
-	// of. Zero means 5 s.
+	// of, by way of every broker. Zero means 4 s.
 	BeatInterval time.Duration
 
 	// MaxFetches bounds how many fetches run at once on this node, of all entity
@@ -52,7 +52,7 @@ type Config struct {
 
 const (
 	defaultPublishTimeout = time.Second
-	defaultBeatInterval   = 5 * time.Second
+	defaultBeatInterval   = 4 * time.Second
 	defaultGrace          = time.Second
 	defaultMaxFetches     = 256
 )
@@ -192,7 +192,7 @@ func (b *Bridge) add(ent *entity) error {
 	if ent.before != nil {
 		ent.publish = ent.before.publish // which goes on counting
 	} else {
-		ent.publish = &publisher{bridge: b, name: ent.name}
+		ent.publish = &publisher{bridge: b, name: ent.name, texts: ent.listeners() != nil}
 	}
 	ent.queue.admission = &b.admission
 	if limit := ent.options.Limit; limit != nil {

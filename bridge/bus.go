@@ -29,6 +29,25 @@ type Bus interface {
 	Close(ctx context.Context) error
 }
 
+// Spreader is a Bus of several brokers, of which a node may miss one without knowing
+// what is published there.
+type Spreader interface {
+	Bus
+
+	// Spread is Publish, and hands body to each other broker as well. It does not wait
+	// for those, which may not be there; Close does, for a moment. Listeners take the
+	// same body from several brokers.
+	Spread(ctx context.Context, entity shared.EntityType, body []byte) error
+}
+
+// Surveyor is a Bus that knows which of its brokers it hears.
+type Surveyor interface {
+	Bus
+
+	// Survey returns what each broker is to this node now.
+	Survey() []BrokerStats
+}
+
 // Listener hears one entity type. A Bus calls it from goroutines of its own, at
 // times from several at once. Its methods return at once and never panic.
 type Listener interface {
@@ -41,7 +60,7 @@ type Listener interface {
 	// several brokers after each of them did.
 	Live()
 
-	// Lost says that from now on nothing may be heard until Live is called: no
-	// broker is left.
+	// Lost says that from now on what others publish may not be heard until Live is
+	// called: no broker is left, or one acknowledges messages and does not hand them on.
 	Lost(err error)
 }

@@ -295,6 +295,15 @@ func (f *faultyBus) Publish(ctx context.Context, entity shared.EntityType, body 
 	return f.Bus.Publish(ctx, entity, body)
 }
 
+// Spread implements bridge.Spreader.
+func (f *faultyBus) Spread(ctx context.Context, entity shared.EntityType, body []byte) error {
+	spreader, ok := f.Bus.(bridge.Spreader)
+	if !ok || f.isDead() {
+		return f.Publish(ctx, entity, body)
+	}
+	return spreader.Spread(ctx, entity, body)
+}
+
 func (f *faultyBus) Subscribe(entity shared.EntityType, l bridge.Listener) error {
 	return f.Bus.Subscribe(entity, faultyListener{l, f})
 }

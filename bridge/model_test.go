@@ -19,12 +19,13 @@ import (
 	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/conflate"
+	"github.com/entity-sync/entity-sync/internal/echo"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
 // TestPromisesUnderRandomSchedules drives nodes that come, leave and die, a bus
-// that loses, doubles, delays and reorders messages and goes down altogether,
-// slow and failing fetches, rows that go and rows that may not be seen, and
+// that loses, doubles, delays and reorders messages and goes down altogether, or is
+// two brokers that are paused, out of a node's reach or lose its subscription, slow and failing fetches, rows that go and rows that may not be seen, and
 // clients that subscribe, leave, change their secret and read late, in random
 // order on a clock of its own. What each client reads must be for it, and never
 // older than what it read before; and in the end everybody has the newest of
@@ -63,6 +64,7 @@ type model struct {
 	t      *testing.T
 	rt     *rapid.T
 	broker membus.Broker
+	pair   *pairBroker // in place of broker, in some schedules
 	db     world
 	nodes  []*modelNode // alive
 	all    [readers]*reader
@@ -78,7 +80,8 @@ type model struct {
 
 type modelNode struct {
 	*node
-	bus *faultyBus
+	bus   *faultyBus
+	place *pairBus // nil on a single broker
 }
 
 func newModel(t *testing.T, rt *rapid.T) *model {
@@ -94,6 +97,9 @@ func newModel(t *testing.T, rt *rapid.T) *model {
 	}
 	if rapid.Bool().Draw(rt, "refresh") {
 		m.options.Refresh = time.Minute
+	}
+	if rapid.IntRange(0, 3).Draw(rt, "brokers") == 3 {
+		m.pair = &pairBroker{}
 	}
 	for range 2 {
 		m.join()
@@ -121,7 +127,13 @@ func drawFate(t *rapid.T) fate {
 }
 
 func (m *model) join() {
-	n := &modelNode{bus: &faultyBus{Bus: m.broker.NewNode()}}
+	n := &modelNode{}
+	if m.pair != nil {
+		n.place = m.pair.join()
+		n.bus = &faultyBus{Bus: n.place}
+	} else {
+		n.bus = &faultyBus{Bus: m.broker.NewNode()}
+	}
 	met := len(m.nodes) // so that two nodes do not meet the same
 	n.bus.setFate(func([]byte) fate {
 		met++
@@ -148,6 +160,9 @@ func (m *model) end(kill bool) {
 	}
 	if m.options.Refresh == 0 {
 		m.fair.Store(true)
+		if m.pair != nil {
+			m.pair.heal()
+		}
 		time.Sleep(10 * time.Second)
 		m.fair.Store(false)
 	}
@@ -188,6 +203,32 @@ func (m *model) someone(rt *rapid.T) *reader {
 	return m.all[rapid.IntRange(0, readers-1).Draw(rt, "client")]
 }
 
+func (m *model) setDown(down bool) {
+	m.down = down
+	if m.pair != nil {
+		m.pair.setDown(down)
+		return
+	}
+	m.broker.SetDown(down)
+}
+
+// someBroker and someNode are of two brokers; they return false where there is one.
+func (m *model) someBroker(rt *rapid.T) (int, bool) {
+	if m.pair == nil {
+		return 0, false
+	}
+	return rapid.IntRange(0, len(m.pair.brokers)-1).Draw(rt, "broker"), true
+}
+
+func (m *model) someNode(rt *rapid.T) (*modelNode, bool) {
+	n := m.nodes[rapid.IntRange(0, len(m.nodes)-1).Draw(rt, "node")]
+	return n, m.pair != nil
+}
+
+func (n *modelNode) hidesSilence() bool {
+	return n.place != nil && (n.place.wires[0].hidesSilence() || n.place.wires[1].hidesSilence())
+}
+
 func (m *model) run() {
 	m.rt.Repeat(map[string]func(*rapid.T){
 		"": func(*rapid.T) {
@@ -196,6 +237,9 @@ func (m *model) run() {
 				// One that was "b" may have been unsubscribed and not know it yet.
 				if m.down && len(r.last) > 0 && !r.wasB && !r.isStale() {
 					m.rt.Errorf("the bus is lost, and client %d is not told", i)
+				}
+				if len(r.last) > 0 && !r.wasB && !r.isStale() && r.node.hidesSilence() {
+					m.rt.Errorf("a subscription is silent, and client %d is not told", i)
 				}
 			}
 		},
@@ -218,7 +262,24 @@ func (m *model) run() {
 			m.someone(rt).change(rapid.SampledFrom([]string{mark + "a1", mark + "a2", mark + "b"}).Draw(rt, "secret"))
 		},
 		"read": func(rt *rapid.T) { m.someone(rt).read() },
-		"bus":  func(*rapid.T) { m.down = !m.down; m.broker.SetDown(m.down) },
+		"bus":  func(*rapid.T) { m.setDown(!m.down) },
+		"pause": func(rt *rapid.T) {
+			if i, ok := m.someBroker(rt); ok {
+				m.pair.pause(i, !m.pair.isPaused(i))
+				time.Sleep(rapid.SampledFrom([]time.Duration{0, 2 * echo.Patience}).Draw(rt, "for"))
+			}
+		},
+		"cut": func(rt *rapid.T) { // from the first broker alone: all nodes reach the other
+			if n, ok := m.someNode(rt); ok {
+				n.place.wires[0].cut(rapid.Bool().Draw(rt, "cut"))
+			}
+		},
+		"desert": func(rt *rapid.T) {
+			if n, ok := m.someNode(rt); ok {
+				i, _ := m.someBroker(rt)
+				n.place.wires[i].desert()
+			}
+		},
 		"wait": func(rt *rapid.T) {
 			time.Sleep(time.Duration(rapid.IntRange(1, 3000).Draw(rt, "ms")) * time.Millisecond)
 		},
@@ -237,8 +298,14 @@ func (m *model) run() {
 // and looks at how everybody ends.
 func (m *model) check() {
 	m.fair.Store(true)
-	m.broker.SetDown(false)
+	m.setDown(false)
+	if m.pair != nil {
+		m.pair.heal()
+	}
 	m.db.healthy.Store(true)
+	if m.pair != nil {
+		m.writeBehindACut()
+	}
 	time.Sleep(2 * time.Minute) // more than the longest back-off, Refresh and every queue
 	for i, r := range m.all {
 		r.read()
@@ -255,6 +322,24 @@ func (m *model) check() {
 	synctest.Wait()
 	for _, n := range m.nodes {
 		m.close(n)
+	}
+}
+
+// writeBehindACut announces a change by way of a broker that another node cannot reach.
+func (m *model) writeBehindACut() {
+	time.Sleep(10 * time.Second) // until all hear both brokers
+	first, last := m.nodes[0], m.nodes[len(m.nodes)-1]
+	if first == last {
+		return
+	}
+	last.place.wires[0].cut(false)
+	first.place.wires[0].cut(true)
+	for id := range keys {
+		k := shared.EntityKey{Entity: items, ID: fmt.Sprint(id)}
+		m.db.write(k, func(r *record) { r.deleted, r.forbidden = false, "" })
+		if err := last.Notify(m.t.Context(), k); err != nil {
+			m.rt.Error(err)
+		}
 	}
 }
 

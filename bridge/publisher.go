@@ -19,6 +19,7 @@ import (
 type publisher struct {
 	bridge *Bridge
 	name   shared.EntityType
+	texts  bool // what is published are a topic's texts, of which none may be late
 
 	mu      sync.Mutex
 	waiting *batch // what the next message takes; nil when nothing waits
@@ -263,6 +264,9 @@ func (p *publisher) transmit(ctx context.Context, note notification) error {
 	body, err := note.encode()
 	if err != nil {
 		return fmt.Errorf("encoding a notification: %w", err)
+	}
+	if bus, ok := p.bridge.bus.(Spreader); ok && (p.texts || note.isBeat()) {
+		return bus.Spread(ctx, p.name, body)
 	}
 	return p.bridge.bus.Publish(ctx, p.name, body)
 }

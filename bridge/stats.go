@@ -42,6 +42,15 @@ type Stats struct {
 	Retried        uint64 // fetches tried again after they had failed or lagged, since the start
 
 	Entities map[shared.EntityType]EntityStats
+	Brokers  []BrokerStats // in no order; none where the bus does not know
+}
+
+// BrokerStats is what one of a bus's brokers is to a node.
+type BrokerStats struct {
+	Addr   string
+	Live   int // topics that are subscribed there, and heard
+	Silent int // topics of which it acknowledges messages and does not hand them on
+	Gone   int // topics that are not subscribed there, because it cannot be reached or refuses
 }
 
 // EntityStats is the figures of one entity type.
@@ -84,6 +93,9 @@ func (b *Bridge) Stats() Stats {
 		FetchesLagged: c.lagged.Load(),
 		Retried:       c.retried.Load(),
 		Entities:      make(map[shared.EntityType]EntityStats),
+	}
+	if bus, ok := b.bus.(Surveyor); ok {
+		s.Brokers = bus.Survey()
 	}
 	for _, ent := range b.registered() {
 		if !ent.hasViews() {

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// edit replaces text that a file of package bridge holds exactly once.
+// edit replaces text that a file holds exactly once; file is relative to package bridge.
 type edit struct{ file, old, new string }
 
 // mutants are deliberate bugs in the engine, each one that a promise rests on
@@ -44,6 +44,18 @@ var mutants = map[string][]edit{
 		{"view.go", "	e.retry = time.AfterFunc(delay, v.tryNow)", "	e.retry = time.AfterFunc(1000*time.Hour, v.tryNow)"},
 		{"backlog.go", "	if failures >= outage {", "	if failures > 1<<60 {"},
 		{"backlog.go", "	if now.Sub(b.probed) < probeInterval {", "	if now.Sub(b.probed) < 1000*time.Hour {"},
+	},
+	"silence is not noticed: an echo that was acknowledged and does not come back is not missed": {
+		{"../internal/echo/ear.go", "if unheard >= drowned || unheard >= rounds && e.heard.Load() == before {", "if unheard > 1<<30 && e.heard.Load() == before {"},
+	},
+	"a subscription that is gone without a word: it is asked once, when it begins": {
+		{"../internal/echo/ear.go", "		e.rest(ctx)\n", "		<-ctx.Done()\n"},
+	},
+	"silence on one of several brokers is not told": {
+		{"../internal/echo/reach.go", "len(r.states) > r.silent && r.silent == 0", "len(r.states) > r.silent"},
+	},
+	"a broker out of a node's reach: beats go to one broker alone": {
+		{"publisher.go", "(p.texts || note.isBeat())", "p.texts"},
 	},
 	"a snapshot does not ask for a fetch": {
 		{"view.go", "	v.markLocked(causeJoined, sub.client.number)\n", ""},

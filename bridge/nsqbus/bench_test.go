@@ -11,6 +11,7 @@ import (
 	"github.com/nsqio/go-nsq"
 
 	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/internal/echo"
 )
 
 // idle is a listener that does nothing: what is measured is the bus.
@@ -29,12 +30,14 @@ func messages(n int) []byte {
 	return bytes.Repeat(append(one, body...), n)
 }
 
+var ear = echo.New("node", "items", nil)
+
 // hearAll hears what was sent, until it ends.
 func hearAll(tb testing.TB, sent []byte) {
 	s := newSubscription(&Bus{}, "items")
 	s.add("items", bridge.Listener(idle{}))
 	cn := &conn{r: bufio.NewReader(bytes.NewReader(sent)), w: bufio.NewWriter(io.Discard)}
-	if err := s.hear(cn); !errors.Is(err, io.EOF) {
+	if err := s.hear(cn, ear); !errors.Is(err, io.EOF) {
 		tb.Fatal(err)
 	}
 }

@@ -44,11 +44,14 @@ type Bus struct {
 	subscriptions map[string]*subscription // by topic
 	cluster       cluster
 	work          sync.WaitGroup
+	spreading     sync.WaitGroup // the part of work that Spread began
 }
 
 var (
 	_ bridge.Bus      = (*Bus)(nil)
 	_ bridge.Preparer = (*Bus)(nil)
+	_ bridge.Spreader = (*Bus)(nil)
+	_ bridge.Surveyor = (*Bus)(nil)
 )
 
 // New returns a bus, which connects when it is first used. Its errors are those
@@ -121,35 +124,36 @@ const (
 //
 // On a shared topic body must be JSON that names entity in its field "entity".
 func (b *Bus) Publish(ctx context.Context, entity shared.EntityType, body []byte) error {
-	topic, err := b.config.topic(entity)
+	topic, err := b.config.topicFor(entity, body)
 	if err != nil {
 		return fmt.Errorf("nsqbus: %w", err)
 	}
-	if b.config.SharedTopic != "" {
-		if err := names(body, entity); err != nil {
-			return fmt.Errorf("nsqbus: %w", err)
-		}
-	}
+	_, err = b.publish(ctx, topic, body)
+	return err
+}
+
+// publish returns the nsqd that acknowledged.
+func (b *Bus) publish(ctx context.Context, topic string, body []byte) (*broker, error) {
 	for end := time.Now().Add(publishGrace); ; {
-		err := b.publishToAny(ctx, topic, body)
+		br, err := b.publishToAny(ctx, topic, body)
 		if err == nil || errors.Is(err, shared.ErrClosed) || isPermanent(err) {
-			return err
+			return br, err
 		}
 		select {
 		case <-time.After(publishPause):
 		case <-ctx.Done():
 		}
 		if ctx.Err() != nil || time.Now().After(end) {
-			return fmt.Errorf("nsqbus: %w: %w", shared.ErrUnavailable, err)
+			return nil, fmt.Errorf("nsqbus: %w: %w", shared.ErrUnavailable, err)
 		}
 	}
 }
 
 // publishToAny tries each nsqd once, giving each its share of the time left.
-func (b *Bus) publishToAny(ctx context.Context, topic string, body []byte) error {
+func (b *Bus) publishToAny(ctx context.Context, topic string, body []byte) (*broker, error) {
 	brokers, err := b.toPublish(topic)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	errs := make([]error, 0, len(brokers))
 	for i, br := range brokers {
@@ -158,17 +162,17 @@ func (b *Bus) publishToAny(ctx context.Context, topic string, body []byte) error
 		cancel()
 		if err == nil {
 			b.healthy.Store(br)
-			return nil
+			return br, nil
 		}
 		if b.ctx.Err() != nil {
-			return shared.ErrClosed
+			return nil, shared.ErrClosed
 		}
 		errs = append(errs, fmt.Errorf("%s: %w", br.addr, err))
 		if isPermanent(err) {
 			break
 		}
 	}
-	return errors.Join(errs...)
+	return nil, errors.Join(errs...)
 }
 
 // maxShares is among how many nsqd the time is divided: the first, which nearly
@@ -190,6 +194,7 @@ func (b *Bus) Close(ctx context.Context) error {
 	b.mu.Lock()
 	b.closed = true
 	b.mu.Unlock()
+	_ = wait.For(ctx, &b.spreading) // what is late is given up below
 	b.cancel()
 	if err := wait.For(ctx, &b.work); err != nil {
 		return fmt.Errorf("nsqbus: leaving NSQ: %w", err)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/entity-sync/entity-sync/internal/echo"
 	"github.com/entity-sync/entity-sync/internal/sparing"
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -25,14 +26,15 @@ type broker struct {
 
 	// The fields below are guarded by Bus.mu.
 
-	started    bool                        // the publisher runs
-	live       int                         // subscriptions on it
-	said       int                         // how many failures in a row, of one of them, the log was told last
-	down       time.Time                   // since when live is 0
-	subscribed map[*subscription]time.Time // when each first was
-	listedBy   map[string]bool             // the nsqlookupd that named it in their last answer
-	listed     time.Time                   // since when one did; zero for not any more
-	unlisted   time.Time                   // since when none did
+	started    bool                         // the publisher runs
+	live       int                          // subscriptions on it
+	said       int                          // how many failures in a row, of one of them, the log was told last
+	down       time.Time                    // since when live is 0
+	subscribed map[*subscription]time.Time  // when each first was
+	states     map[*subscription]echo.State // what each is
+	listedBy   map[string]bool              // the nsqlookupd that named it in their last answer
+	listed     time.Time                    // since when one did; zero for not any more
+	unlisted   time.Time                    // since when none did
 }
 
 // cluster is every nsqd that a node knows, guarded by Bus.mu.
@@ -63,6 +65,7 @@ func (b *Bus) add(addr string, given bool) *broker {
 		settling:   2*wait + rand.N(wait), //nolint:gosec // jitter is no secret
 		down:       time.Now(),
 		subscribed: make(map[*subscription]time.Time),
+		states:     make(map[*subscription]echo.State),
 		listedBy:   make(map[string]bool),
 	}
 	br.ctx, br.letGo = context.WithCancel(b.ctx)
@@ -95,9 +98,20 @@ func (b *Bus) subscribed(br *broker, sub *subscription) {
 	defer b.mu.Unlock()
 	br.live++
 	br.said = 0
+	if !b.closed {
+		b.startPublisher(br) // for echoes
+	}
 	if _, before := br.subscribed[sub]; !before {
 		br.subscribed[sub] = time.Now()
 	}
+}
+
+// become notes what a subscription has become on a broker, and returns what it was.
+func (b *Bus) become(br *broker, sub *subscription, now echo.State) (was echo.State) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	was, br.states[sub] = br.states[sub], now
+	return was
 }
 
 // says counts out which failure of a subscription, in a row, is for the log: the 1st,
@@ -139,10 +153,7 @@ func (b *Bus) toPublish(topic string) ([]*broker, error) {
 		if r == unfit {
 			continue
 		}
-		if !br.started {
-			br.started = true
-			b.work.Go(func() { br.publisher.run(br.ctx) })
-		}
+		b.startPublisher(br)
 		if br == last {
 			ranked[r] = slices.Insert(ranked[r], 0, br)
 		} else {
@@ -156,13 +167,21 @@ func (b *Bus) toPublish(topic string) ([]*broker, error) {
 	return brokers, nil
 }
 
+// startPublisher sees to it that the broker's publisher runs. The caller holds b.mu.
+func (b *Bus) startPublisher(br *broker) {
+	if !br.started {
+		br.started = true
+		b.work.Go(func() { br.publisher.run(br.ctx) })
+	}
+}
+
 // rank says how good a broker is for publishing.
 type rank int
 
 const (
 	settled   rank = iota
 	fresh          // other nodes may not have found it yet: they hear of it seconds later
-	unreached      // this node is not subscribed on it, so it is probably down
+	unreached      // this node is not subscribed on it, so it is probably down, or it is silent
 	ranks
 	unfit rank = -1
 )
@@ -186,7 +205,7 @@ func (br *broker) rank(sub *subscription, now time.Time) rank {
 		}
 	}
 	switch {
-	case sub != nil && br.live == 0:
+	case sub != nil && (br.live == 0 || br.states[sub] == echo.Silent):
 		return unreached
 	case !br.given && (br.listed.IsZero() || now.Sub(since) < br.settling):
 		return fresh

@@ -148,3 +148,12 @@ func (c Config) topic(entity shared.EntityType) (string, error) {
 	}
 	return topic, nil
 }
+
+// topicFor is topic for what is to be published.
+func (c Config) topicFor(entity shared.EntityType, body []byte) (string, error) {
+	topic, err := c.topic(entity)
+	if err == nil && c.SharedTopic != "" {
+		err = names(body, entity)
+	}
+	return topic, err
+}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/internal/backoff"
+	"github.com/entity-sync/entity-sync/internal/echo"
 	"github.com/entity-sync/entity-sync/internal/sparing"
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -33,8 +34,8 @@ type subscription struct {
 
 	// mu keeps Live and Lost in the order in which the connections came and
 	// went. It is held across those calls, which return at once.
-	mu   sync.Mutex
-	live int // connections subscribed
+	mu    sync.Mutex
+	reach echo.Reach[*broker]
 
 	errors  sparing.Counter // error frames
 	rubbish sparing.Counter // messages for nobody
@@ -57,7 +58,7 @@ func (s *subscription) add(entity shared.EntityType, l bridge.Listener) {
 	more := maps.Clone(*s.listeners.Load())
 	more[entity] = append(slices.Clip(more[entity]), l)
 	s.listeners.Store(&more)
-	if s.live > 0 {
+	if s.reach.Heard() {
 		l.Live()
 	}
 }
@@ -84,7 +85,7 @@ func (s *subscription) run(br *broker) {
 		if !since.IsZero() && time.Since(since) > c.Reconnect {
 			failures = 1
 		}
-		if s.bus.says(br, failures) {
+		if !errors.Is(err, echo.ErrSilent) && s.bus.says(br, failures) {
 			c.Logger.Warn("not subscribed on this nsqd; trying again", slog.String("addr", br.addr),
 				slog.String("topic", s.topic), slog.Int("failures", failures), slog.Any("error", err))
 		}
@@ -101,6 +102,7 @@ func (s *subscription) run(br *broker) {
 func (s *subscription) listen(br *broker) (since time.Time, err error) {
 	cn, err := dial(br.ctx, br.addr, s.bus.config)
 	if err != nil {
+		s.become(br, echo.Gone, err)
 		return since, err
 	}
 	defer cn.Close()
@@ -108,13 +110,59 @@ func (s *subscription) listen(br *broker) (since time.Time, err error) {
 	defer stop()
 
 	if err := s.subscribe(cn); err != nil {
+		s.become(br, echo.Gone, err)
 		return since, fmt.Errorf("subscribing: %w", err)
 	}
 	since = time.Now()
-	s.up(br)
-	err = s.hear(cn)
-	s.down(br, err)
+	s.bus.subscribed(br, s)
+	defer s.bus.unsubscribed(br)
+	err = s.hearken(br, cn)
+	if !errors.Is(err, echo.ErrSilent) {
+		s.become(br, echo.Gone, err)
+	}
 	return since, err
+}
+
+// hearken hears a connection that is subscribed until it ends, or is silent. Where the
+// one before it was silent, this one has to be heard first.
+func (s *subscription) hearken(br *broker, cn *conn) error {
+	if !s.isSilent(br) {
+		s.become(br, echo.Live, nil)
+	}
+	ear := echo.New(s.bus.channel, s.anyEntity(), func(ctx context.Context, body []byte) error {
+		ctx, cancel := context.WithTimeout(ctx, echoTimeout)
+		defer cancel()
+		return br.publisher.publish(ctx, s.topic, body)
+	})
+	ctx, cancel := context.WithCancel(br.ctx)
+	verdict := make(chan error, 1)
+	go func() {
+		err := ear.Listen(ctx, func() { s.become(br, echo.Live, nil) })
+		if errors.Is(err, echo.ErrSilent) {
+			s.become(br, echo.Silent, fmt.Errorf("%s: %w", br.addr, err))
+			cn.Close() // the channel may be gone, and a new connection makes it anew
+		}
+		verdict <- err
+	}()
+	err := s.hear(cn, ear)
+	cancel()
+	if v := <-verdict; errors.Is(v, echo.ErrSilent) {
+		return v
+	}
+	return err
+}
+
+// echoTimeout is how long an nsqd may take to acknowledge an echo.
+const echoTimeout = 2 * time.Second
+
+// anyEntity returns an entity type whose nodes know the topic.
+func (s *subscription) anyEntity() (any shared.EntityType) {
+	for entity := range *s.listeners.Load() {
+		if any == "" || entity < any {
+			any = entity
+		}
+	}
+	return any
 }
 
 func (s *subscription) subscribe(cn *conn) error {
@@ -128,23 +176,33 @@ func (s *subscription) subscribe(cn *conn) error {
 	return cn.send(nsq.Ready(ready))
 }
 
-func (s *subscription) up(br *broker) {
-	s.bus.subscribed(br, s)
+func (s *subscription) isSilent(br *broker) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.live++
-	// Not only the first: what another node published on this nsqd while this
-	// connection was gone was not heard here.
-	s.each(bridge.Listener.Live)
+	return s.reach.State(br) == echo.Silent
 }
 
-func (s *subscription) down(br *broker, err error) {
-	s.bus.unsubscribed(br)
+// become takes what the topic has become on one nsqd, and tells the listeners and the
+// log what follows.
+func (s *subscription) become(br *broker, now echo.State, err error) {
+	was := s.bus.become(br, s, now)
+	c := s.bus.config
+	switch {
+	case was == now || br.ctx.Err() != nil:
+	case now == echo.Silent:
+		c.Logger.Warn("this nsqd acknowledges messages and does not hand them on; subscribing anew until it does",
+			slog.String("addr", br.addr), slog.String("topic", s.topic))
+	case was == echo.Silent && now == echo.Live:
+		c.Logger.Warn("this nsqd hands messages on again", slog.String("addr", br.addr), slog.String("topic", s.topic))
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.live--
-	// An nsqd that is let go is a loss too, if it was the last; Close is not.
-	if s.live == 0 && s.bus.ctx.Err() == nil {
+	live, lost := s.reach.Set(br, now)
+	switch {
+	case live:
+		s.each(bridge.Listener.Live)
+	case lost && s.bus.ctx.Err() == nil:
+		// An nsqd that is let go is a loss too, if it was the last; Close is not.
 		s.each(func(l bridge.Listener) { l.Lost(err) })
 	}
 }
@@ -157,7 +215,7 @@ var errShortMessage = errors.New("a message shorter than its head")
 
 // hear passes messages on. One goroutine reads, acknowledges and answers
 // heartbeats, because no listener keeps it waiting.
-func (s *subscription) hear(cn *conn) error {
+func (s *subscription) hear(cn *conn, ear *echo.Ear) error {
 	for {
 		kind, data, err := cn.frame()
 		if err != nil {
@@ -169,7 +227,9 @@ func (s *subscription) hear(cn *conn) error {
 				return errShortMessage
 			}
 			id, body := data[messageHead-nsq.MsgIDLength:messageHead], data[messageHead:]
-			s.message(body)
+			if !ear.Hear(body) {
+				s.message(body)
+			}
 			if err := s.finish(cn, id); err != nil {
 				return err
 			}

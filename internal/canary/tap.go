@@ -14,7 +14,11 @@ func Tap(w io.Writer, b bridge.Bus) bridge.Bus {
 	if w == io.Discard { // a benchmark is not to measure this
 		return b
 	}
-	return tapped{b, w}
+	t := tapped{b, w}
+	if spreader, ok := b.(bridge.Spreader); ok {
+		return tappedSpreader{t, spreader}
+	}
+	return t
 }
 
 type tapped struct {
@@ -26,4 +30,16 @@ type tapped struct {
 func (b tapped) Publish(ctx context.Context, entity shared.EntityType, body []byte) error {
 	_, _ = fmt.Fprintf(b.w, "published on %s: %s\n", entity, body)
 	return b.Bus.Publish(ctx, entity, body)
+}
+
+// tappedSpreader is tapped for a bus of several brokers.
+type tappedSpreader struct {
+	tapped
+	spreader bridge.Spreader
+}
+
+// Spread implements bridge.Spreader.
+func (b tappedSpreader) Spread(ctx context.Context, entity shared.EntityType, body []byte) error {
+	_, _ = fmt.Fprintf(b.w, "published on %s, by every broker: %s\n", entity, body)
+	return b.spreader.Spread(ctx, entity, body)
 }

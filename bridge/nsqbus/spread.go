@@ -1,0 +1,77 @@
+package nsqbus
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/internal/echo"
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// spreadTimeout is how long one of the other nsqd may take to acknowledge what is
+// spread: long enough to connect.
+const spreadTimeout = time.Second
+
+// Spread implements bridge.Spreader. Nothing is published on an nsqd that Publish
+// would not try.
+func (b *Bus) Spread(ctx context.Context, entity shared.EntityType, body []byte) error {
+	topic, err := b.config.topicFor(entity, body)
+	if err != nil {
+		return fmt.Errorf("nsqbus: %w", err)
+	}
+	acknowledged, err := b.publish(ctx, topic, body)
+	if err != nil {
+		return err
+	}
+	brokers, err := b.toPublish(topic)
+	if err != nil {
+		return nil //nolint:nilerr // one has it; the bus is closing, or lets go of the nsqd
+	}
+	for _, br := range brokers {
+		if br != acknowledged {
+			b.copyTo(br, topic, body)
+		}
+	}
+	return nil
+}
+
+// copyTo publishes on an nsqd without waiting for it. What does not arrive there is
+// for those alone who cannot be reached otherwise.
+func (b *Bus) copyTo(br *broker, topic string, body []byte) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return
+	}
+	b.spreading.Add(1)
+	b.work.Go(func() {
+		defer b.spreading.Done()
+		ctx, cancel := context.WithTimeout(br.ctx, spreadTimeout)
+		defer cancel()
+		_ = br.publisher.publish(ctx, topic, body)
+	})
+}
+
+// Survey implements bridge.Surveyor.
+func (b *Bus) Survey() []bridge.BrokerStats {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	all := make([]bridge.BrokerStats, 0, len(b.cluster.brokers))
+	for _, br := range b.cluster.brokers {
+		s := bridge.BrokerStats{Addr: br.addr}
+		for _, sub := range b.subscriptions {
+			switch br.states[sub] {
+			case echo.Live:
+				s.Live++
+			case echo.Silent:
+				s.Silent++
+			case echo.Gone:
+				s.Gone++
+			}
+		}
+		all = append(all, s)
+	}
+	return all
+}
