@@ -43,6 +43,11 @@ type EntityOptions struct {
 	// Zero means 10,000. A handler given to Register gets one at a time.
 	BatchSize int
 
+	// Precise says that an error which RegisterBatch's handler gives to all requests is
+	// that of each. Without it the handler is then asked for parts of them, within
+	// Timeout, so that one which makes it fail does not keep the others waiting.
+	Precise bool
+
 	// Retry is how long a view waits after a failed fetch. Zero means 100 ms,
 	// doubled to 30 s, with full jitter.
 	Retry Retry

@@ -110,11 +110,6 @@ func (d *definition) validate() error {
 // withoutEnd cuts off what must not stand in the middle of a larger statement.
 func withoutEnd(source string) string { return strings.TrimRight(source, "; \t\r\n") }
 
-// isMistake reports whether the database would say the same again. Class 42 is
-// "syntax error or access rule violation": there is no such table, or no right to
-// read it.
-func isMistake(err *pgconn.PgError) bool { return strings.HasPrefix(err.Code, "42") }
-
 func (q *Query) prepare(ctx context.Context, tx pgx.Tx, source string) (statement, error) {
 	// The unnamed statement leaves nothing on the connection.
 	described, err := tx.Conn().PgConn().Prepare(ctx, "", source, nil)
