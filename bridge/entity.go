@@ -142,6 +142,7 @@ type entity struct {
 	lost     atomic.Bool   // was live, and is not any more
 	running  atomic.Int64  // fetches under way
 	failures atomic.Uint64 // fetches failed in a row
+	wentBack atomic.Uint64 // revisions that went back for good
 
 	announced bool    // and nothing else: nobody here hears or fetches it
 	before    *entity // that was only announced, in whose place this one is; or nil
