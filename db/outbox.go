@@ -71,10 +71,12 @@ const notifySQL = `insert into entity_sync_outbox (entity, id)
 //
 // A key that is malformed is an error wrapping shared.ErrBadKey, before anything
 // is written. After an error of the database the transaction can only be rolled
-// back.
+// back. Where the error says that the server is read only, as after a failover, the
+// connection is closed, so that a pool does not hand it out again.
 func NotifyTx(ctx context.Context, tx pgx.Tx, keys ...shared.EntityKey) error {
 	return notify(tx, keys, func(encoded string) error {
 		_, err := tx.Exec(ctx, notifySQL, encoded)
+		leaveReadOnly(ctx, tx.Conn(), err)
 		return err
 	})
 }
