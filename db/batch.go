@@ -111,7 +111,7 @@ func (f *fetch) readPart(ctx context.Context, v viewer, ids []string, all map[st
 		of.add(f.query, row)
 		return nil
 	})
-	if err == nil && stray && !matched {
+	if err == nil && stray && !matched && !f.plan[0].loose {
 		err = errStray
 	}
 	for id, of := range part {

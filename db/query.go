@@ -47,6 +47,7 @@ type statement struct {
 	sql   string
 	id    idType
 	plain bool // see idType.isPlain
+	loose bool // a batch may find rows whose ids are other texts than those it is asked for
 }
 
 // rollbackTimeout bounds how long a fetch that failed waits to give its connection
