@@ -43,6 +43,11 @@ type EntityOptions struct {
 	// Zero means 10,000. A handler given to Register gets one at a time.
 	BatchSize int
 
+	// Precise says that an error which RegisterBatch's handler gives to all requests is
+	// that of each. Without it the handler is then asked for parts of them, within
+	// Timeout, so that one which makes it fail does not keep the others waiting.
+	Precise bool
+
 	// Retry is how long a view waits after a failed fetch. Zero means 100 ms,
 	// doubled to 30 s, with full jitter.
 	Retry Retry
@@ -137,6 +142,7 @@ type entity struct {
 	lost     atomic.Bool   // was live, and is not any more
 	running  atomic.Int64  // fetches under way
 	failures atomic.Uint64 // fetches failed in a row
+	wentBack atomic.Uint64 // revisions that went back for good
 
 	announced bool    // and nothing else: nobody here hears or fetches it
 	before    *entity // that was only announced, in whose place this one is; or nil

@@ -16,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/entity-sync/entity-sync/internal/deadline"
+	"github.com/entity-sync/entity-sync/internal/halve"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -59,6 +60,7 @@ type outcome struct {
 	err    string
 	kind   string // of an error that is the application's, which may quote anything
 	stack  []byte // where the handler panicked
+	final  bool   // the handler is wrong, whatever it is asked for
 }
 
 // settle does what the outcome of one job asks for. It reports whether that was not
@@ -81,13 +83,42 @@ func (e *entity) settle(job fetchJob, o outcome) (lagged bool) {
 	return true
 }
 
-// call runs the application's handler. A handler that outlives its deadline
-// keeps its worker, so that a hanging database cannot pile up goroutines; its
-// late results are discarded. The errors it returns are the application's code
-// as well, so they are looked at in here.
+// call runs the application's handler. Where it answers all jobs with one error, some of
+// them may be why: it is then called with parts of the jobs.
 func (e *entity) call(jobs []fetchJob) (outcomes []outcome) {
 	ctx := deadline.After(e.bridge.ctx, e.options.Timeout)
 	defer ctx.Cancel()
+	outcomes = e.callOnce(ctx, jobs)
+	if e.options.Precise || len(jobs) == 1 || !failedAlike(outcomes) {
+		return outcomes
+	}
+	all := make([]int, len(jobs))
+	for i := range all {
+		all[i] = i
+	}
+	halve.Apart(ctx, all, func(part []int) bool {
+		first, end := part[0], part[len(part)-1]+1
+		copy(outcomes[first:end], e.callOnce(ctx, jobs[first:end]))
+		return !failedAlike(outcomes[first:end])
+	})
+	return outcomes
+}
+
+// failedAlike reports whether the handler gave every job the same error.
+func failedAlike(outcomes []outcome) bool {
+	for _, o := range outcomes {
+		if o.update != nil || o.err != outcomes[0].err || o.final {
+			return false
+		}
+	}
+	return true
+}
+
+// callOnce calls the handler. A handler that outlives its deadline
+// keeps its worker, so that a hanging database cannot pile up goroutines; its
+// late results are discarded. The errors it returns are the application's code
+// as well, so they are looked at in here.
+func (e *entity) callOnce(ctx context.Context, jobs []fetchJob) (outcomes []outcome) {
 	defer func() {
 		if r := recover(); r != nil {
 			outcomes = allFailed(jobs, outcome{err: "the fetch handler panicked: " + describePanic(r), stack: debug.Stack()})
@@ -99,7 +130,7 @@ func (e *entity) call(jobs []fetchJob) (outcomes []outcome) {
 	}
 	results := e.fetch(ctx, requests)
 	if len(results) != len(jobs) {
-		return allFailed(jobs, outcome{err: fmt.Sprintf("the batch fetch handler returned %d results for %d requests", len(results), len(jobs))})
+		return allFailed(jobs, outcome{err: fmt.Sprintf("the batch fetch handler returned %d results for %d requests", len(results), len(jobs)), final: true})
 	}
 	if ctx.Err() != nil {
 		return allFailed(jobs, outcome{err: fmt.Sprintf("the fetch took longer than %v", e.options.Timeout)})

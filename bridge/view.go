@@ -80,6 +80,7 @@ type errand struct {
 	again    time.Time   // of the first change that the fetch in flight may be too early for; zero where there is none
 	failures int         // fetches failed in a row
 	retry    *time.Timer // runs while it is backing off
+	lag      *lag        // of the last fetch, if it read something older than was handed out
 }
 
 func (v *view) key() shared.EntityKey {
@@ -104,11 +105,12 @@ const (
 	wantDifference        // the next result, if it differs from what was last sent
 	wantConfirmation      // the next result, or word that it does not differ
 	wantResult            // the next result
+	wantFirst             // the same, of a client that has nothing: an older one than others have as well
 )
 
 func wantedBy(has Version) want {
 	if has == (Version{}) {
-		return wantResult
+		return wantFirst
 	}
 	return wantConfirmation
 }
@@ -369,11 +371,8 @@ func (v *view) finish(job fetchJob, u *Update) (ok bool) {
 func (v *view) deliverAll(job fetchJob, u *Update) (refused []*subscription, ok bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	switch {
-	case u.revision > 0 && u.revision < v.revision:
+	if v.lagsLocked(u) {
 		return nil, false
-	case u.revision > 0, u.Kind == KindDeleted:
-		v.revision = u.revision // zero: a row that comes back begins anew
 	}
 	v.errandLocked().failures = 0
 	v.state = settling
@@ -406,7 +405,7 @@ func (v *view) due(sub *subscription, c cause, u *Update) (due *Update, ok bool)
 	differs := sub.sent != u.Version
 	switch {
 	case c&causeNotified != 0 && (differs || !v.entity.options.OnlyDifferences):
-	case sub.wants == wantResult, sub.wants != wantNothing && differs:
+	case sub.wants >= wantResult, sub.wants != wantNothing && differs:
 	case sub.wants == wantConfirmation:
 		if u.Kind == KindRows { // a version of the client's own making may be that of anything
 			u = u.confirmation()

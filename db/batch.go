@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/entity-sync/entity-sync/internal/halve"
 )
 
 // readBatch runs the statement for the ids of one viewer's requests.
@@ -48,27 +50,59 @@ func (f *fetch) readApart(ctx context.Context, v viewer) map[string]*found {
 	return all
 }
 
-// errStray is for a statement whose first column is not the id.
-var errStray = errors.New("no row belongs to an id that was asked for: the statement's first column must be the id")
-
-// readTogether runs the statement once. Its first column says which id a row
-// belongs to.
+// readTogether runs the statement once. A row that makes it fail is no matter of the
+// others: it is then run with parts of the ids, down to one.
 func (f *fetch) readTogether(ctx context.Context, v viewer) map[string]*found {
 	all := make(map[string]*found, len(v.requests))
 	var ids []string
 	for _, i := range v.requests {
-		if id := f.requests[i].Key.ID; f.plan[0].id.mayBe(id) && all[id] == nil {
-			all[id] = &found{}
+		id := f.requests[i].Key.ID
+		if _, double := all[id]; !double && f.plan[0].id.mayBe(id) {
+			all[id] = nil
 			ids = append(ids, id)
 		}
 	}
 	if len(ids) == 0 {
 		return nil
 	}
+	if err := f.readPart(ctx, v, ids, all); err == nil || len(ids) == 1 || !f.mayBeOfOneRow(ctx, err) {
+		return all
+	}
+	if !f.plan[0].plain { // it was another type when the statement was checked at first
+		return f.readApart(ctx, v)
+	}
+	halve.Apart(ctx, ids, func(part []string) bool { return f.readPart(ctx, v, part, all) == nil })
+	return all
+}
+
+// mayBeOfOneRow is the function of that name, once the statements are known to be right.
+func (f *fetch) mayBeOfOneRow(ctx context.Context, err error) bool {
+	if !mayBeOfOneRow(err) {
+		return false
+	}
+	plan, err := f.query.checked(ctx) // anew, if that is what the error may be about
+	if err != nil {
+		return false
+	}
+	f.plan = plan
+	return true
+}
+
+// errStray is for a statement whose first column is not the id.
+var errStray = errors.New("no row belongs to an id that was asked for: the statement's first column must be the id")
+
+// readPart runs the statement for some of the ids and notes what it found of them. Its
+// first column says which id a row belongs to. An error of the statement is that of each
+// of these ids.
+func (f *fetch) readPart(ctx context.Context, v viewer, ids []string, all map[string]*found) error {
+	part := make(map[string]*found, len(ids))
+	for _, id := range ids {
+		part[id] = &found{}
+	}
 	var matched, stray bool
 	err := f.query.run(ctx, v.settings, f.plan, []string{arrayLiteral(ids)}, func(row pgx.Rows) error {
 		id := row.RawValues()[0]
-		of := all[string(id)]
+		of := part[string(id)]
 		if id == nil || of == nil {
 			stray = true
 			return nil
@@ -77,15 +111,16 @@ func (f *fetch) readTogether(ctx context.Context, v viewer) map[string]*found {
 		of.add(f.query, row)
 		return nil
 	})
-	if err == nil && stray && !matched {
+	if err == nil && stray && !matched && !f.plan[0].loose {
 		err = errStray
 	}
-	if err != nil {
-		for _, of := range all {
+	for id, of := range part {
+		if err != nil {
 			*of = found{err: err}
 		}
+		all[id] = of
 	}
-	return all
+	return err
 }
 
 // add takes a row. One that cannot be taken is the trouble of its own key.

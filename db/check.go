@@ -110,11 +110,6 @@ func (d *definition) validate() error {
 // withoutEnd cuts off what must not stand in the middle of a larger statement.
 func withoutEnd(source string) string { return strings.TrimRight(source, "; \t\r\n") }
 
-// isMistake reports whether the database would say the same again. Class 42 is
-// "syntax error or access rule violation": there is no such table, or no right to
-// read it.
-func isMistake(err *pgconn.PgError) bool { return strings.HasPrefix(err.Code, "42") }
-
 func (q *Query) prepare(ctx context.Context, tx pgx.Tx, source string) (statement, error) {
 	// The unnamed statement leaves nothing on the connection.
 	described, err := tx.Conn().PgConn().Prepare(ctx, "", source, nil)
@@ -157,6 +152,9 @@ func (q *Query) prepare(ctx context.Context, tx pgx.Tx, source string) (statemen
 			row = "r.*"
 		}
 		s.sql = fmt.Sprintf("select r.%s::text, %s from (\n%s\n) r", pgx.Identifier{first.Name}.Sanitize(), row, source)
+		if s.loose, err = isLoose(ctx, tx, source, described); err != nil {
+			return statement{}, err
+		}
 	case q.typed == nil:
 		s.sql = fmt.Sprintf("select row_to_json(r.*)::text from (\n%s\n) r", source)
 	}
@@ -170,6 +168,21 @@ func (q *Query) prepare(ctx context.Context, tx pgx.Tx, source string) (statemen
 	nobody := fmt.Sprintf("select from (\n%s\n) r limit 0", source)
 	err = tx.Conn().PgConn().ExecParams(ctx, nobody, [][]byte{nil}, described.ParamOIDs, nil, nil).Read().Err
 	return s, err
+}
+
+// isLoose reports whether the first column's collation takes different texts for equal, as
+// one does that ignores case.
+func isLoose(ctx context.Context, tx pgx.Tx, source string, described *pgconn.StatementDescription) (bool, error) {
+	first := described.Fields[0]
+	if first.DataTypeOID != pgtype.TextOID && first.DataTypeOID != pgtype.VarcharOID {
+		return false, nil
+	}
+	sql := fmt.Sprintf(`select exists (select from pg_collation c where not c.collisdeterministic
+		and c.oid = pg_collation_for((select r.%s from (
+%s
+) r limit 0))::regcollation)`, pgx.Identifier{first.Name}.Sanitize(), source)
+	result := tx.Conn().PgConn().ExecParams(ctx, sql, [][]byte{nil}, described.ParamOIDs, nil, nil).Read()
+	return result.Err == nil && string(result.Rows[0][0]) == "t", result.Err
 }
 
 // isArrayOf reports whether an array, t, may be of the type. It is certain only of

@@ -2,11 +2,8 @@ package db
 
 import (
 	"context"
-	"errors"
 	"strconv"
-	"strings"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
@@ -68,12 +65,4 @@ func (q *Query) takes(ctx context.Context, s statement, text string) (bool, erro
 		return false, nil
 	}
 	return err == nil, err
-}
-
-// isDataException reports whether PostgreSQL could not take a text for what it
-// should be: an id, or something in a row.
-func isDataException(err error) bool {
-	pgErr, ok := errors.AsType[*pgconn.PgError](err)
-	// Class 22 is "data exception", 23514 what the check of a domain says.
-	return ok && (strings.HasPrefix(pgErr.Code, "22") || pgErr.Code == "23514")
 }

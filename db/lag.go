@@ -92,15 +92,6 @@ func (r *Relay) measure() error {
 	r.measured = now
 	ctx, cancel := context.WithTimeout(r.ctx, roundTimeout)
 	defer cancel()
-	tx, err := r.begin(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = tx.Rollback(ctx) }()
-	rows, err := tx.Query(ctx, lagSQL, maxCounted)
-	if err != nil {
-		return err
-	}
 	known := make(map[shared.EntityType]bool)
 	for _, entity := range r.to.EntityTypes() {
 		known[entity] = true
@@ -111,18 +102,25 @@ func (r *Relay) measure() error {
 	var entity string
 	var counted int
 	var age float64
-	_, err = pgx.ForEachRow(rows, []any{&entity, &counted, &age}, func() error {
-		waited := time.Duration(age * float64(time.Second))
-		if known[shared.EntityType(entity)] {
-			waiting += counted
-			oldest = max(oldest, waited)
+	err := r.inTx(ctx, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, lagSQL, maxCounted)
+		if err != nil {
+			return err
+		}
+		_, err = pgx.ForEachRow(rows, []any{&entity, &counted, &age}, func() error {
+			waited := time.Duration(age * float64(time.Second))
+			if known[shared.EntityType(entity)] {
+				waiting += counted
+				oldest = max(oldest, waited)
+				return nil
+			}
+			foreign += counted
+			if waited >= oldestForeign {
+				oldestForeign, stranger = waited, entity
+			}
 			return nil
-		}
-		foreign += counted
-		if waited >= oldestForeign {
-			oldestForeign, stranger = waited, entity
-		}
-		return nil
+		})
+		return err
 	})
 	if err != nil {
 		return err

@@ -41,24 +41,58 @@ type Beginner interface {
 	Begin(ctx context.Context) (pgx.Tx, error)
 }
 
-// EnsureSchema runs OutboxSchema if the outbox is missing or of an older version.
-// Otherwise it only looks, and needs no rights to create anything. Any number of
-// nodes may call it at once.
+// installedSQL is the schema that the outbox is in, its version, and whether all functions
+// are in that schema, too, and look there for what they use: they are told by its name, which
+// may have changed.
+const installedSQL = `
+	select n.nspname, coalesce(substring(obj_description(c.oid, 'pg_class') from '\(schema (\d+)\)$')::int, 0),
+		5 = (select count(*)
+			from unnest(array['announce()', 'track(regclass, text, text[])', 'untrack(regclass, text)', 'trigger(text, text)', 'wake_up()']) f
+			join pg_proc p on p.oid = to_regprocedure(format('%I.entity_sync_%s', n.nspname, f))
+			where f in ('trigger(text, text)', 'wake_up()') or format('search_path=pg_catalog, %I, pg_temp', n.nspname) = any(p.proconfig))
+	from pg_class c join pg_namespace n on n.oid = c.relnamespace
+	where c.oid = to_regclass('entity_sync_outbox')`
+
+// EnsureSchema runs OutboxSchema if the outbox is missing or of an older version, or if
+// its functions are missing or were made while its schema had another name. An outbox that
+// the search path leads to is mended where it is. Otherwise EnsureSchema only looks, and
+// needs no rights to create anything. Any number of nodes may call it at once.
 func EnsureSchema(ctx context.Context, conn Beginner) error {
 	err := begin(ctx, conn, func(tx pgx.Tx) error {
+		var schema string
 		var version int
-		err := tx.QueryRow(ctx, `select coalesce(substring(
-			obj_description(to_regclass('entity_sync_outbox'), 'pg_class') from '\(schema (\d+)\)$')::int, 0)`).Scan(&version)
-		if err != nil || version >= outboxVersion {
+		var whole bool
+		err := tx.QueryRow(ctx, installedSQL).Scan(&schema, &version, &whole)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
+			_, err = tx.Exec(ctx, OutboxSchema)
+			return err
+		case err != nil || version > outboxVersion || version == outboxVersion && whole:
 			return err
 		}
-		_, err = tx.Exec(ctx, OutboxSchema)
-		return err
+		return inSchema(ctx, tx, schema, OutboxSchema)
 	})
 	if err != nil {
 		return fmt.Errorf("db: making the outbox: %w", err)
 	}
 	return nil
+}
+
+// inSchema runs statements with the schema as the search path.
+func inSchema(ctx context.Context, tx pgx.Tx, schema, statements string) error {
+	const set = "select set_config('search_path', $1, true)"
+	var path string
+	err := tx.QueryRow(ctx, "select current_setting('search_path')").Scan(&path)
+	if err == nil {
+		_, err = tx.Exec(ctx, set, pgx.Identifier{schema}.Sanitize())
+	}
+	if err == nil {
+		_, err = tx.Exec(ctx, statements)
+	}
+	if err == nil {
+		_, err = tx.Exec(ctx, set, path)
+	}
+	return err
 }
 
 // notifySQL takes the keys as one text, so that it is the same for every driver.
@@ -71,10 +105,12 @@ const notifySQL = `insert into entity_sync_outbox (entity, id)
 //
 // A key that is malformed is an error wrapping shared.ErrBadKey, before anything
 // is written. After an error of the database the transaction can only be rolled
-// back.
+// back. Where the error says that the server is read only, as after a failover, the
+// connection is closed, so that a pool does not hand it out again.
 func NotifyTx(ctx context.Context, tx pgx.Tx, keys ...shared.EntityKey) error {
 	return notify(tx, keys, func(encoded string) error {
 		_, err := tx.Exec(ctx, notifySQL, encoded)
+		leaveReadOnly(ctx, tx.Conn(), err)
 		return err
 	})
 }

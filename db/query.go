@@ -47,6 +47,7 @@ type statement struct {
 	sql   string
 	id    idType
 	plain bool // see idType.isPlain
+	loose bool // a batch may find rows whose ids are other texts than those it is asked for
 }
 
 // rollbackTimeout bounds how long a fetch that failed waits to give its connection
@@ -247,20 +248,22 @@ func (q *Query) run(ctx context.Context, settings []setting, statements []statem
 		}
 		return err
 	}
-	if len(statements) == 1 && !q.asViewer {
-		rows, err := q.pool.Query(ctx, statements[0].sql, args[0])
-		if err == nil {
-			err = forEach(rows, stop)
-		}
-		return q.failed(err)
-	}
 	conn, err := q.pool.Acquire(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Release()
+	if len(statements) == 1 && !q.asViewer {
+		rows, err := conn.Query(ctx, statements[0].sql, args[0])
+		if err == nil {
+			err = forEach(rows, stop)
+		}
+		leaveReadOnly(ctx, conn.Conn(), err)
+		return q.failed(err)
+	}
 	err = transact(ctx, conn.Conn(), settings, statements, args, stop)
-	if conn.Conn().PgConn().TxStatus() != 'I' {
+	leaveReadOnly(ctx, conn.Conn(), err)
+	if status := conn.Conn().PgConn().TxStatus(); status != 'I' && !conn.Conn().IsClosed() {
 		rollback(ctx, conn.Conn())
 	}
 	return q.failed(err)

@@ -226,36 +226,45 @@ func (r *Relay) round() (again bool, err error) {
 	}
 	ctx, cancel := context.WithTimeout(r.ctx, roundTimeout)
 	defer cancel()
-	tx, err := r.begin(ctx)
-	if err != nil {
-		return false, err
-	}
-	defer func() { _ = tx.Rollback(ctx) }() // does nothing after a commit
-	b, err := take(ctx, tx, types, limit)
-	if err != nil {
-		return false, err
-	}
-	if failed := r.announce(ctx, b); failed > 0 {
-		r.countFailure()
-		// All go back, and entity types that can be announced follow at once.
-		return len(r.resting) < len(r.to.EntityTypes()), tx.Rollback(ctx)
-	}
-	if err := tx.Commit(ctx); err != nil {
-		return false, err
-	}
-	r.count(b)
-	return b.rows == limit, nil
+	err = r.inTx(ctx, func(tx pgx.Tx) error {
+		b, err := take(ctx, tx, types, limit)
+		if err != nil {
+			return err
+		}
+		if failed := r.announce(ctx, b); failed > 0 {
+			r.countFailure()
+			// All go back, and entity types that can be announced follow at once.
+			again = len(r.resting) < len(r.to.EntityTypes())
+			return tx.Rollback(ctx)
+		}
+		if err := tx.Commit(ctx); err != nil {
+			return err
+		}
+		r.count(b)
+		again = b.rows == limit
+		return nil
+	})
+	return again, err
 }
 
-// begin begins a transaction, whatever the database's defaults are. Losing a
+// inTx calls f in a transaction, whatever the database's defaults are, and rolls back
+// what f does not commit. Rows that a policy hides are an error, not left out. Losing a
 // deletion to a crash means announcing twice, so it need not wait for the disk. The
 // planner's figures of a table that is now empty and now full are always wrong, and
 // what it would do about that is read and sort the whole table: the primary key's
 // index is right.
-func (r *Relay) begin(ctx context.Context) (pgx.Tx, error) {
-	return r.config.Pool.BeginTx(ctx, pgx.TxOptions{BeginQuery: "begin isolation level read committed read write;" +
-		"set local synchronous_commit = off; set local jit = off;" +
-		"set local enable_seqscan = off; set local enable_bitmapscan = off; set local enable_sort = off"})
+func (r *Relay) inTx(ctx context.Context, f func(pgx.Tx) error) error {
+	return r.config.Pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) (err error) {
+		defer func() { leaveReadOnly(ctx, conn.Conn(), err) }()
+		tx, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: "begin isolation level read committed read write;" +
+			"set local row_security = off; set local synchronous_commit = off; set local jit = off;" +
+			"set local enable_seqscan = off; set local enable_bitmapscan = off; set local enable_sort = off"})
+		if err != nil {
+			return err
+		}
+		defer func() { _ = tx.Rollback(ctx) }() // does nothing after a commit
+		return f(tx)
+	})
 }
 
 // turn returns the entity types that the next round takes rows of, in random order,

@@ -18,7 +18,8 @@ const rightsSQL = `
 	select quote_ident(current_user), current_setting('search_path'), c.relnamespace::regnamespace::text,
 		coalesce(c.oid = to_regclass('entity_sync_outbox'), false),
 		has_schema_privilege(c.relnamespace, 'usage'),
-		array(select p from unnest(array['select', 'update', 'delete']) p where not has_table_privilege(c.oid, p))
+		array(select p from unnest(array['select', 'update', 'delete']) p where not has_table_privilege(c.oid, p)),
+		row_security_active(c.oid), pg_has_role(c.relowner, 'usage')
 	from pg_class c where c.relname = 'entity_sync_outbox' and c.relkind in ('r', 'p')
 	order by 4 desc, 3 limit 1`
 
@@ -26,9 +27,9 @@ const rightsSQL = `
 // mend it; empty where it lacks nothing.
 func relayRemedy(ctx context.Context, pool *pgxpool.Pool) (string, error) {
 	var role, path, schema string
-	var found, usable bool
+	var found, usable, hidden, owns bool
 	var lacks []string
-	err := pool.QueryRow(ctx, rightsSQL).Scan(&role, &path, &schema, &found, &usable, &lacks)
+	err := pool.QueryRow(ctx, rightsSQL).Scan(&role, &path, &schema, &found, &usable, &lacks, &hidden, &owns)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return "there is no outbox in this database: db.EnsureSchema, or the SQL in db.OutboxSchema, makes it", nil
 	}
@@ -41,6 +42,13 @@ func relayRemedy(ctx context.Context, pool *pgxpool.Pool) (string, error) {
 	}
 	if len(lacks) > 0 {
 		grants = append(grants, fmt.Sprintf("grant %s on %s.entity_sync_outbox to %s;", strings.Join(lacks, ", "), schema, role))
+	}
+	if hidden { // from its owner where it is forced
+		security := "disable row level security"
+		if owns {
+			security = "no force row level security"
+		}
+		grants = append(grants, fmt.Sprintf("alter table %s.entity_sync_outbox %s;", schema, security))
 	}
 	switch {
 	case len(grants) > 0:

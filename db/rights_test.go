@@ -113,3 +113,30 @@ func listeners(t *testing.T, d *pgtest.Database) (n int) {
 	}
 	return n
 }
+
+// Policies would hide what is written to the outbox from the relay, which would be well by
+// all its figures, and announce nothing.
+func TestPoliciesOfTheOutboxAreToldOf(t *testing.T) {
+	for name, c := range map[string]struct{ policies, want string }{
+		"none":                          {"", "disable row level security"},
+		"one that shows others' rows":   {"create policy p on entity_sync_outbox using (entity = 'others')", "disable row level security"},
+		"one that shows all for select": {"create policy p on entity_sync_outbox for select using (true)", "disable row level security"},
+		"forced on the owner":           {"alter table entity_sync_outbox owner to %[1]s; alter table entity_sync_outbox force row level security", "no force row level security"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := pgtest.Shared(t).NewDatabase(t, db.OutboxSchema, "alter table entity_sync_outbox enable row level security")
+			role := newRole(t, d, strings.Join([]string{"grant select, update, delete on entity_sync_outbox to %[1]s", c.policies}, ";"))
+			d.Exec(t, "insert into entity_sync_outbox (entity, id) values ('items', '1')")
+			var log logbook
+			e := newEar("items")
+			relay := startRelay(t, db.Outbox{Pool: newPool(t, d.URLAs(role)), Logger: slog.New(slog.NewTextHandler(&log, nil))}, e)
+			want := "as the owner of the outbox, run: alter table public.entity_sync_outbox " + c.want + ";"
+			until(t, "the log has the remedy", func() bool { return log.count(want) > 0 })
+			if s := relay.Stats(); s.Failing == 0 {
+				t.Errorf("the figures are %+v, want failures", s)
+			}
+			d.Exec(t, strings.TrimPrefix(want, "as the owner of the outbox, run: "))
+			until(t, "the key is announced", func() bool { return e.times(itemKey("1")) == 1 })
+		})
+	}
+}

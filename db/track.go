@@ -69,6 +69,12 @@ func begin(ctx context.Context, conn Beginner, f func(pgx.Tx) error) error {
 	if isNil(conn) {
 		return errors.New("the connection is nil")
 	}
+	each := f
+	f = func(tx pgx.Tx) error {
+		err := each(tx)
+		leaveReadOnly(ctx, tx.Conn(), err)
+		return err
+	}
 	outermost, ok := conn.(interface {
 		BeginTx(ctx context.Context, o pgx.TxOptions) (pgx.Tx, error)
 	})

@@ -132,8 +132,11 @@ func WithOnlyDifferences() Option {
 // grows with every change of the key, such as a counter in the row or the time of
 // its last write. A read that is older than what was sent to those who see the
 // same, as a lagging replica may answer it, is then dropped and fetched again
-// shortly. Zero means not known. A row that was deleted may come back with any
-// revision, and so may one that is looked at with another secret.
+// shortly. A client that has nothing yet gets it all the same. Zero means not known.
+// A row that was deleted may come back with any revision, and so may one that is
+// looked at with another secret. A revision that stays lower for half a minute, as
+// after a backup was restored, is that of the row: it is sent, and the log says so.
+// While the lower revision grows it is waited for up to 5 minutes.
 //
 // The function takes what the handler returns: a T for Register, a []T for
 // RegisterRows. A handler of RegisterBatch sets shared.Result.Revision instead.

@@ -46,6 +46,7 @@ func RegisterQuery(ctx context.Context, s *EntitySync, entity shared.EntityType,
 	} else if err != nil {
 		s.log.Warn("a query could not be checked yet", slog.String("entity", string(entity)), slog.Any("error", err))
 	}
+	set.Precise = true // it tells apart what a statement fails for
 	return s.add(entity, set, query.FetchBatch)
 }
 

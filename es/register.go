@@ -58,7 +58,9 @@ func RegisterRows[T any](s *EntitySync, entity shared.EntityType, fetch func(ctx
 // RegisterBatch is RegisterRows for a handler that fetches several keys, or one key
 // for several secrets, in one go, such as with one query. It returns the results
 // in the order of the requests; a result's error means what it means to Register.
-// WithBatchSize bounds how many requests it gets.
+// Where all results have the same error, or the handler panics, it is called with parts
+// of the requests within the same time: one that makes it fail is no matter of the
+// others. WithBatchSize bounds how many requests it gets.
 func RegisterBatch(s *EntitySync, entity shared.EntityType, fetch func(ctx context.Context, requests []shared.Request) []shared.Result, opts ...Option) error {
 	if fetch == nil {
 		return fmt.Errorf("es: registering %q: the fetch handler is nil", entity)

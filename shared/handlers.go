@@ -31,7 +31,8 @@ type Result struct {
 
 	// Revision says how new this is, where it is more than zero: a result with a
 	// lower Revision than one that was already pushed comes from a read that lags,
-	// such as of a replica; it is dropped, and fetched again shortly. One with
+	// such as of a replica; it is dropped, and fetched again shortly, until the same
+	// lower Revision was read for half a minute. One with
 	// ErrNotFound and a Revision says when the row went; without, the row may come
 	// back with any Revision.
 	Revision int64

@@ -176,6 +176,16 @@ func (s *Server) Stop() {
 	s.process = nil
 }
 
+// MakeStandby starts the server anew as a standby that follows no other server: it can be
+// read, and nothing can be written.
+func (s *Server) MakeStandby() error {
+	s.Stop()
+	if err := os.WriteFile(filepath.Join(s.data(), "standby.signal"), nil, 0o600); err != nil {
+		return err
+	}
+	return s.Start()
+}
+
 // Close stops the server and deletes all that is its.
 func (s *Server) Close() error {
 	s.Stop()
