@@ -807,7 +807,7 @@ export class Sync {
         this.#acknowledged(ref);
         break;
       case "error":
-        this.#failed(ref, body, entry);
+        this.#failed(ref, body);
         break;
       case "update":
       case "current":
@@ -876,23 +876,20 @@ export class Sync {
     }
   }
 
-  /** @param {number | undefined} ref @param {{code: string, message: string, entity?: string, id?: string}} body @param {Entry} [entry] */
-  #failed(ref, body, entry) {
-    const { code, message } = body;
-    const request = ref === undefined ? undefined : this.#requests.get(ref);
+  /** @param {number} ref @param {{code: string, message: string, entity?: string, id?: string, index?: number}} body */
+  #failed(ref, body) {
+    const { code, message, entity, id, index } = body;
+    const request = this.#requests.get(ref);
     const error = new SyncError(code, message, body);
     if (!request) {
       this.#report(error);
-    } else if (entry) {
-      if (entry.ref === ref) {
-        this.#refused(entry, code, message);
-      }
-    } else if (request.entries) { // one of them, or all: one by one it is known which
-      const some = request.entries.filter((other) => other.ref === ref && other.listeners.size > 0);
-      if (some.length > 1) {
-        some.forEach((other) => this.#bulk("subscribe", [other]));
+    } else if (request.entries) {
+      const those = request.entries.filter((entry, i) => (id === undefined ? index === undefined || i === index : entry.id === id && entry.entity === entity)
+        && entry.ref === ref && entry.listeners.size > 0);
+      if (those.length > 1) { // one of them, or all: one by one it is known which
+        those.forEach((entry) => this.#bulk("subscribe", [entry]));
       } else {
-        some.forEach((other) => this.#refused(other, code, message));
+        those.forEach((entry) => this.#refused(entry, code, message));
       }
     } else if (request.first) { // so there is no other secret to go on with
       if (code === "unavailable") {
