@@ -16,6 +16,7 @@ const TICK = 5_000; // how often to look whether the machine has slept, and the 
 const IDLE = 25_000; // how long the node may be silent before it is asked whether it is there
 const STEADY = 5_000; // a connection that lasted so long was not a failed attempt
 const LONGEST_HINT = 60_000; // that a node gives when to come back
+const LONGEST = 2 ** 31 - 1; // ms that a timer takes; it rings at once for more
 const EVENTS = ["online", "offline", "pageshow", "pagehide", "visibilitychange"];
 
 /**
@@ -63,8 +64,8 @@ const EVENTS = ["online", "offline", "pageshow", "pagehide", "visibilitychange"]
  * @property {AbortSignal} [signal]  closes the client
  * @property {number} [linger]  for how many milliseconds a key that nobody watches any
  *   more is kept, in case somebody comes back. Default: 1,000
- * @property {number} [timeout]  after how many milliseconds without an answer the
- *   connection is given up. Default: 10,000
+ * @property {number} [timeout]  after how many milliseconds without an answer, of the
+ *   node or of the secret function, the connection is given up. Default: 10,000
  * @property {{min?: number, max?: number}} [retry]  how many milliseconds to wait before
  *   connecting anew: up to min at first, doubled up to max, at random within that.
  *   Default: 500 and 30,000
@@ -137,6 +138,9 @@ class Entry {
 /** @param {string} entity @param {string} id */
 const nameOf = (entity, id) => JSON.stringify([entity, id]);
 
+/** @param {number} ms @param {() => void} callback */
+const after = (ms, callback) => setTimeout(callback, Math.min(ms, LONGEST));
+
 /** @param {string} text */
 const bytesOf = (text) => new TextEncoder().encode(text).length;
 
@@ -160,6 +164,8 @@ export class Sync {
   #url;
   #WebSocket;
   #options;
+  #min; // ms to wait before connecting anew, at first
+  #max; // and at last
   #secret;
   /** @type {Map<string, Entry>} */
   #entries = new Map();
@@ -197,6 +203,8 @@ export class Sync {
   /** @type {any} */
   #deadline; // by when the node must be heard
   /** @type {any} */
+  #patience; // by when the secret must be there
+  /** @type {any} */
   #again; // when to ask for what was unavailable
   /** @type {any} */
   #ticker;
@@ -204,12 +212,15 @@ export class Sync {
 
   /** @param {string | URL} url @param {Options} options */
   constructor(url, options) {
-    this.#url = new URL(url, globalThis.location?.href).href.replace(/^http/, "ws");
+    this.#url = new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href).href.replace(/^http/, "ws");
     this.#WebSocket = options.WebSocket ?? globalThis.WebSocket;
     if (!this.#WebSocket) {
       throw new TypeError("there is no WebSocket here: give one in the options");
     }
-    this.#options = { linger: 1_000, timeout: 10_000, maxMessageBytes: 32_768, ...options };
+    const { linger = 1_000, timeout = 10_000, maxMessageBytes = 32_768, retry: { min = 500, max = 30_000 } = {} } = options;
+    this.#options = { ...options, linger, timeout, maxMessageBytes };
+    this.#min = min;
+    this.#max = max;
     this.#secret = options.secret;
     if (options.signal?.aborted) {
       this.#closed = true;
@@ -433,7 +444,7 @@ export class Sync {
     }
     clearTimeout(entry.timer);
     entry.listeners.add(listener);
-    signal?.addEventListener("abort", end);
+    signal?.addEventListener("abort", end, { signal: this.#unlisten.signal });
     queueMicrotask(() => {
       if (entry.update.state !== "connecting") {
         this.#deliver(entry, listener);
@@ -445,7 +456,7 @@ export class Sync {
   /** @param {Entry} entry */
   #abandoned(entry) {
     if (entry.listeners.size === 0) {
-      entry.timer = setTimeout(() => this.#touch(entry), this.#options.linger);
+      entry.timer = after(this.#options.linger, () => this.#touch(entry));
     }
   }
 
@@ -651,8 +662,19 @@ export class Sync {
     }
   }
 
+  // A function that never answers is one that fails.
   #ask() {
-    return typeof this.#secret === "function" ? this.#secret() : this.#secret;
+    clearTimeout(this.#patience);
+    if (typeof this.#secret !== "function") {
+      return this.#secret;
+    }
+    const answer = this.#secret();
+    /** @type {any} */
+    let timer;
+    const late = new Promise((_, reject) => {
+      timer = this.#patience = after(this.#options.timeout, () => reject(new SyncError("unavailable", "no secret in time")));
+    });
+    return Promise.race([answer, late]).finally(() => clearTimeout(timer));
   }
 
   /** @param {Secret} secret */
@@ -678,6 +700,7 @@ export class Sync {
   /** @param {number} [code] */
   #drop(code) {
     clearTimeout(this.#retry);
+    clearTimeout(this.#patience);
     clearTimeout(this.#deadline);
     this.#deadline = undefined;
     this.#waiting = false;
@@ -724,21 +747,17 @@ export class Sync {
     this.#settle(error);
   }
 
-  get #max() {
-    return this.#options.retry?.max ?? 30_000;
-  }
-
   // Full jitter, so that those who were lost together do not come back together.
   /** @param {number} failures */
   #pause(failures) {
-    return Math.random() * Math.min(this.#max, (this.#options.retry?.min ?? 500) * 2 ** failures);
+    return Math.random() * Math.min(this.#max, this.#min * 2 ** failures, LONGEST);
   }
 
   /** @param {number} ms */
   #wait(ms) {
     clearTimeout(this.#retry);
     this.#waiting = true;
-    this.#retry = setTimeout(() => this.#open(), ms);
+    this.#retry = after(ms, () => this.#open());
   }
 
   // Something the node answers and does nothing for.
@@ -749,7 +768,12 @@ export class Sync {
   // Gives the connection up unless the node is heard in time.
   /** @param {number} ms */
   #expect(ms) {
-    this.#deadline ??= setTimeout(() => this.#lost(LOST, ""), ms);
+    this.#deadline ??= after(ms, () => this.#lost(LOST, ""));
+  }
+
+  #met() {
+    clearTimeout(this.#deadline);
+    this.#deadline = undefined;
   }
 
   // Asks whether the node is still there, when there is reason to doubt it; a
@@ -767,7 +791,8 @@ export class Sync {
 
   #tick() {
     const now = Date.now();
-    if (now - this.#tickedAt > 3 * TICK) { // the machine has slept
+    if (Math.abs(now - this.#tickedAt) > 3 * TICK) { // the machine has slept, or its clock was set
+      this.#heardAt = now;
       this.#probe(this.#options.timeout / 2);
     } else if (this.#phase === "live" && now - this.#heardAt > (globalThis.navigator?.onLine === false ? 0 : IDLE)) {
       this.#probe(this.#options.timeout);
@@ -792,8 +817,9 @@ export class Sync {
   /** @param {string} text */
   #heard(text) {
     this.#heardAt = Date.now();
-    clearTimeout(this.#deadline);
-    this.#deadline = undefined;
+    if (this.#phase === "live") { // until then nothing but the answer counts
+      this.#met();
+    }
     let message;
     try {
       message = JSON.parse(text);
@@ -865,6 +891,7 @@ export class Sync {
       }
     }
     if (request?.first) {
+      this.#met();
       this.#liveSince = Date.now();
       this.#set("live");
     }
