@@ -105,6 +105,12 @@ class Listener {
   }
 }
 
+/**
+ * A call of renew, and what it is answered with.
+ *
+ * @typedef {{resolve: () => void, reject: (error: unknown) => void}} Renewal
+ */
+
 /** @type {any} */
 const NOTHING = {}; // which any update differs from
 
@@ -186,11 +192,13 @@ export class Sync {
   /** @type {any} */
   #socket;
   #ref = 0;
-  /** @type {Map<number, {entries?: Entry[], secret?: boolean, first?: boolean}>} */
+  /** @type {Map<number, {entries?: Entry[], secret?: boolean, first?: boolean, renewals?: Renewal[]}>} */
   #requests = new Map();
   #turn = 0; // of asking for the secret: what an earlier one brings is of no use
-  /** @type {{resolve: () => void, reject: (error: unknown) => void}[]} */
-  #renewals = [];
+  /** @type {Renewal[]} */
+  #renewals = []; // whose secret is still to be said
+  /** @type {(() => void)[]} */
+  #calls = []; // that the application is about to be told
 
   // Time.
   #failures = 0;
@@ -319,7 +327,7 @@ export class Sync {
    * @param {{signal?: AbortSignal}} [options]
    * @returns {AsyncGenerator<Update<RowOf<Entity, Row>>, void, undefined>}
    */
-  async *watch(entity, id, { signal } = {}) {
+  watch(entity, id, { signal } = {}) {
     /** @type {Update | undefined} */
     let next;
     let over = false;
@@ -332,20 +340,32 @@ export class Sync {
       over = true;
       wake();
     };
-    const end = this.#add(entity, id, new Listener(callback, ended), signal);
-    try {
-      while (!over) {
-        if (next) {
-          const update = next;
-          next = undefined;
-          yield update;
-        } else {
-          await new Promise((resolve) => (wake = () => resolve(undefined)));
+    const begin = () => this.#add(entity, id, new Listener(callback, ended), signal);
+    const loop = (async function* () {
+      const end = begin();
+      try {
+        while (!over) {
+          if (next) {
+            const update = next;
+            next = undefined;
+            yield update;
+          } else {
+            await new Promise((resolve) => (wake = () => resolve(undefined)));
+          }
         }
+      } finally {
+        end();
       }
-    } finally {
-      end();
+    })();
+    // A generator that waits hears of neither: it is woken.
+    for (const how of /** @type {const} */ (["return", "throw"])) {
+      const finish = loop[how];
+      loop[how] = (value) => {
+        ended();
+        return finish.call(loop, value);
+      };
     }
+    return loop;
   }
 
   /**
@@ -385,7 +405,7 @@ export class Sync {
     const renewed = new Promise((resolve, reject) => this.#renewals.push({ resolve, reject }));
     renewed.catch(() => {}); // who does not wait for it need not catch it
     if (this.#closed) {
-      this.#settle(new SyncError("closed", "the client is closed"));
+      this.#settle(this.#renewals, new SyncError("closed", "the client is closed"));
     } else if (this.#phase === "live") {
       this.#renew();
     } else {
@@ -417,7 +437,7 @@ export class Sync {
     }
     this.#entries.clear();
     this.#dirty.clear();
-    this.#settle(new SyncError("closed", "the client is closed"));
+    this.#settle(this.#renewals, new SyncError("closed", "the client is closed"));
   }
 
   // Who watches what.
@@ -445,11 +465,9 @@ export class Sync {
     clearTimeout(entry.timer);
     entry.listeners.add(listener);
     signal?.addEventListener("abort", end, { signal: this.#unlisten.signal });
-    queueMicrotask(() => {
-      if (entry.update.state !== "connecting") {
-        this.#deliver(entry, listener);
-      }
-    });
+    if (entry.update.state !== "connecting") {
+      this.#deliver(entry, listener);
+    }
     return end;
   }
 
@@ -462,9 +480,26 @@ export class Sync {
 
   /** @param {Entry} entry @param {Listener} listener */
   #deliver(entry, listener) {
-    if (listener.seen !== entry.update && entry.listeners.has(listener)) {
-      listener.seen = entry.update;
-      this.#call(listener.callback, entry.update);
+    const { update } = entry;
+    this.#tell(() => {
+      if (listener.seen !== update && entry.listeners.has(listener)) {
+        listener.seen = update;
+        this.#call(listener.callback, update);
+      }
+    });
+  }
+
+  // Calls the application when this turn's work is done, in the order in which it came
+  // about: what a callback does finds nothing half done, and all hear the same.
+  /** @param {() => void} run */
+  #tell(run) {
+    if (this.#calls.push(run) === 1) {
+      queueMicrotask(() => {
+        for (const next of this.#calls) {
+          next();
+        }
+        this.#calls = [];
+      });
     }
   }
 
@@ -479,12 +514,14 @@ export class Sync {
   }
 
   /** @param {unknown} error */
-  async #report(error) {
-    try {
-      await (this.#options.onError ?? console.error)(error);
-    } catch {
-      // There is nobody left to tell.
-    }
+  #report(error) {
+    this.#tell(async () => {
+      try {
+        await (this.#options.onError ?? console.error)(error);
+      } catch {
+        // There is nobody left to tell.
+      }
+    });
   }
 
   /** @param {Entry} entry */
@@ -514,7 +551,7 @@ export class Sync {
     const next = this.#snapshot(entry);
     if (update.state !== next.state || update.rows !== next.rows || update.version !== next.version || update.error?.code !== next.error?.code) {
       entry.update = next;
-      for (const listener of [...entry.listeners]) {
+      for (const listener of entry.listeners) {
         this.#deliver(entry, listener);
       }
     }
@@ -526,11 +563,11 @@ export class Sync {
     for (const entry of [...this.#entries.values()]) {
       this.#emit(entry);
     }
-    const { state } = this;
+    const { state, error } = this;
     if (this.#told !== state) {
       this.#told = state;
-      for (const watcher of [...this.#watchers]) {
-        this.#call(this.#watchers.has(watcher) ? watcher : undefined, state, this.#error);
+      for (const watcher of this.#watchers) {
+        this.#tell(() => this.#call(this.#watchers.has(watcher) ? watcher : undefined, state, error));
       }
     }
   }
@@ -614,10 +651,13 @@ export class Sync {
     say();
   }
 
-  /** @param {string} action @param {string} body @param {{entries?: Entry[], secret?: boolean, first?: boolean}} request */
+  /** @param {string} action @param {string} body @param {{entries?: Entry[], secret?: boolean, first?: boolean, renewals?: Renewal[]}} request */
   #request(action, body, request) {
     const ref = ++this.#ref;
     this.#requests.set(ref, request);
+    if (request.secret || request.first) {
+      request.renewals = this.#renewals.splice(0);
+    }
     for (const entry of request.entries ?? []) {
       entry.ref = ref;
     }
@@ -710,6 +750,7 @@ export class Sync {
       this.#socket = socket.onopen = socket.onmessage = socket.onclose = undefined;
       socket.close(code);
     }
+    this.#renewals.unshift(...[...this.#requests.values()].flatMap(({ renewals = [] }) => renewals)); // the next one says it anew
     this.#requests.clear();
     this.#stale = false;
     for (const entry of this.#entries.values()) {
@@ -744,7 +785,7 @@ export class Sync {
       entry.rows = entry.version = undefined;
     }
     this.#set("denied");
-    this.#settle(error);
+    this.#settle(this.#renewals, error);
   }
 
   // Full jitter, so that those who were lost together do not come back together.
@@ -857,11 +898,11 @@ export class Sync {
         if (typeof this.#secret === "function") {
           this.#renew();
         } else {
-          this.#call(this.#options.onExpiring, body.seconds);
+          this.#tell(() => this.#call(this.#closed ? undefined : this.#options.onExpiring, body.seconds));
         }
         break;
       default:
-        this.#call(this.#options.onMessage, message);
+        this.#tell(() => this.#call(this.#closed ? undefined : this.#options.onMessage, message));
     }
   }
 
@@ -895,9 +936,7 @@ export class Sync {
       this.#liveSince = Date.now();
       this.#set("live");
     }
-    if (request?.secret || request?.first) {
-      this.#settle();
-    }
+    this.#settle(request?.renewals);
     if (request?.secret && !request.first) {
       this.#touchAll((entry) => entry.denied && !entry.wired);
     }
@@ -925,7 +964,7 @@ export class Sync {
         this.#deny(error); // rather than show what a stranger may see
       }
     } else if (request.secret) {
-      this.#settle(error);
+      this.#settle(request.renewals, error);
       this.#report(error);
     }
   }
@@ -949,14 +988,16 @@ export class Sync {
         this.#request("secret", JSON.stringify(secret), { secret: true });
       }
     } catch (error) {
-      this.#settle(error);
-      this.#report(error);
+      if (turn === this.#turn) {
+        this.#settle(this.#renewals, error);
+        this.#report(error);
+      }
     }
   }
 
-  /** @param {unknown} [error] */
-  #settle(error) {
-    for (const { resolve, reject } of this.#renewals.splice(0)) {
+  /** @param {Renewal[]} [renewals] @param {unknown} [error] */
+  #settle(renewals = [], error) {
+    for (const { resolve, reject } of renewals.splice(0)) {
       if (error) {
         reject(error);
       } else {
