@@ -147,6 +147,10 @@ export declare class SyncError extends Error {
         closeCode?: number;
     });
 }
+export type Renewal = {
+    resolve: () => void;
+    reject: (error: unknown) => void;
+};
 /**
  * Connects to the node at url, and stays connected until it is closed.
  *

@@ -14,6 +14,7 @@ const HOPELESS = [1002, 1003, 1007, 1009];
 const LOST = 1006; // the connection broke, and nobody said why
 const TICK = 5_000; // how often to look whether the machine has slept, and the node is there
 const IDLE = 25_000; // how long the node may be silent before it is asked whether it is there
+const TOO_MANY = "too_many_subscriptions";
 const STEADY = 5_000; // a connection that lasted so long was not a failed attempt
 const LONGEST_HINT = 60_000; // that a node gives when to come back
 const LONGEST = 2 ** 31 - 1; // ms that a timer takes; it rings at once for more
@@ -129,8 +130,10 @@ class Entry {
   ref = 0; // of the subscription that is not acknowledged yet
   confirmed = false; // the rows are current, by what this connection has brought
   attempts = 0; // that were refused as unavailable
-  /** @type {any} */
-  timer = undefined; // lingering
+  due = Infinity; // when to look at it, in ms: it lingers, or was unavailable
+  early = Infinity; // from when on it is looked at with others
+  /** @type {string | undefined} */
+  homeless = undefined; // it was too many, as the node put it
   /** @type {Update} */
   update = NOTHING;
 
@@ -192,6 +195,7 @@ export class Sync {
   /** @type {any} */
   #socket;
   #ref = 0;
+  #spare = 0; // places at the node that came free, as far as we know
   /** @type {Map<number, {entries?: Entry[], secret?: boolean, first?: boolean, renewals?: Renewal[]}>} */
   #requests = new Map();
   #turn = 0; // of asking for the secret: what an earlier one brings is of no use
@@ -213,7 +217,8 @@ export class Sync {
   /** @type {any} */
   #patience; // by when the secret must be there
   /** @type {any} */
-  #again; // when to ask for what was unavailable
+  #look; // at what is due
+  #lookAt = Infinity;
   /** @type {any} */
   #ticker;
   #closed = false;
@@ -425,12 +430,11 @@ export class Sync {
     this.#closed = true;
     this.#unlisten.abort();
     clearInterval(this.#ticker);
-    clearTimeout(this.#again);
+    clearTimeout(this.#look);
     this.#drop(1000);
     this.#phase = "offline";
     this.#watchers.clear();
     for (const entry of this.#entries.values()) {
-      clearTimeout(entry.timer);
       const listeners = [...entry.listeners];
       entry.listeners.clear();
       listeners.forEach((listener) => listener.ended?.());
@@ -462,7 +466,12 @@ export class Sync {
       this.#emit(entry);
       this.#touch(entry);
     }
-    clearTimeout(entry.timer);
+    if (entry.listeners.size === 0) {
+      entry.due = entry.early = Infinity;
+      if (!entry.wired && !entry.denied) {
+        this.#touch(entry);
+      }
+    }
     entry.listeners.add(listener);
     signal?.addEventListener("abort", end, { signal: this.#unlisten.signal });
     if (entry.update.state !== "connecting") {
@@ -474,7 +483,38 @@ export class Sync {
   /** @param {Entry} entry */
   #abandoned(entry) {
     if (entry.listeners.size === 0) {
-      entry.timer = after(this.#options.linger, () => this.#touch(entry));
+      this.#later(entry, this.#options.linger, this.#options.linger);
+    }
+  }
+
+  // Has a key be looked at. Those that are due at much the same time, by a tenth of
+  // what they may wait at most, are looked at together.
+  /** @param {Entry} entry @param {number} ms @param {number} most */
+  #later(entry, ms, most) {
+    entry.due = performance.now() + ms;
+    entry.early = entry.due - most / 10;
+    this.#rouse(entry.due);
+  }
+
+  /** @param {number} due */
+  #rouse(due) {
+    if (due < this.#lookAt) {
+      this.#lookAt = due;
+      clearTimeout(this.#look);
+      this.#look = after(due - performance.now(), () => {
+        const now = performance.now() + 1; // timers ring a little early
+        let next = Infinity;
+        this.#touchAll((entry) => {
+          if (entry.early <= now) {
+            entry.due = entry.early = Infinity;
+            return true;
+          }
+          next = Math.min(next, entry.due);
+          return false;
+        });
+        this.#lookAt = Infinity;
+        this.#rouse(next);
+      });
     }
   }
 
@@ -597,7 +637,6 @@ export class Sync {
     const unwanted = [];
     for (const entry of this.#dirty) {
       if (entry.listeners.size === 0) {
-        clearTimeout(entry.timer); // or it would end who comes after it
         this.#entries.delete(nameOf(entry.entity, entry.id));
         if (entry.wired) {
           unwanted.push(entry);
@@ -612,10 +651,13 @@ export class Sync {
     if (this.#socket?.readyState !== 1) {
       return; // when it is open, everything is looked at
     }
-    if (unwanted.length > 0) { // there is room for as many that had none
-      this.#bulk("unsubscribe", unwanted);
-      const homeless = [...this.#entries.values()].filter((entry) => !entry.wired && entry.error?.code === "too_many_subscriptions");
-      homeless.slice(0, unwanted.length).forEach((entry) => wanted.add(entry));
+    this.#bulk("unsubscribe", unwanted);
+    this.#spare = Math.max(0, this.#spare + unwanted.length - wanted.size);
+    for (const entry of this.#entries.values()) {
+      if (this.#spare > 0 && entry.homeless && !entry.wired && !entry.ref && entry.listeners.size > 0 && !wanted.has(entry)) {
+        this.#spare--;
+        wanted.add(entry);
+      }
     }
     this.#bulk("subscribe", [...wanted]);
   }
@@ -647,6 +689,7 @@ export class Sync {
       size += bytes;
       some.push(entry);
       entry.wired = subscribes;
+      entry.homeless = undefined;
     }
     say();
   }
@@ -671,10 +714,8 @@ export class Sync {
     entry.ref = 0;
     entry.error = new SyncError(code, message, entry);
     if (code === "unavailable") { // which passes
-      this.#again ??= setTimeout(() => {
-        this.#again = undefined;
-        this.#touchAll((other) => other.error?.code === "unavailable" && !other.wired);
-      }, this.#pause(entry.attempts++));
+      const most = this.#most(entry.attempts++);
+      this.#later(entry, Math.random() * most, most);
     } else {
       entry.denied = true;
       entry.rows = entry.version = undefined;
@@ -752,6 +793,7 @@ export class Sync {
     }
     this.#renewals.unshift(...[...this.#requests.values()].flatMap(({ renewals = [] }) => renewals)); // the next one says it anew
     this.#requests.clear();
+    this.#spare = 0;
     this.#stale = false;
     for (const entry of this.#entries.values()) {
       entry.wired = entry.confirmed = false;
@@ -791,7 +833,12 @@ export class Sync {
   // Full jitter, so that those who were lost together do not come back together.
   /** @param {number} failures */
   #pause(failures) {
-    return Math.random() * Math.min(this.#max, this.#min * 2 ** failures, LONGEST);
+    return Math.random() * this.#most(failures);
+  }
+
+  /** @param {number} failures */
+  #most(failures) {
+    return Math.min(this.#max, this.#min * 2 ** failures, LONGEST);
   }
 
   /** @param {number} ms */
@@ -886,7 +933,9 @@ export class Sync {
         break;
       case "unsubscribed":
         if (entry?.wired && !entry.ref) {
+          this.#spare++;
           this.#refused(entry, body.code, body.message);
+          this.#flush();
         }
         break;
       case "stale":
@@ -926,10 +975,22 @@ export class Sync {
   #acknowledged(ref) {
     const request = this.#requests.get(ref);
     this.#requests.delete(ref);
-    for (const entry of request?.entries ?? []) {
+    const { entries = [] } = request ?? {};
+    for (const entry of entries) {
       if (entry.ref === ref) {
         entry.ref = 0;
       }
+    }
+    if (entries.length > 0) {
+      this.#flush();
+      for (const entry of entries) { // that found no place
+        if (entry.homeless && !entry.wired && !entry.ref) {
+          this.#refused(entry, TOO_MANY, entry.homeless);
+        }
+      }
+    }
+    if (this.#requests.size === 0) {
+      this.#spare = 0; // whoever is refused from now on was asked for after that
     }
     if (request?.first) {
       this.#met();
@@ -950,10 +1011,20 @@ export class Sync {
     if (!request) {
       this.#report(error);
     } else if (request.entries) {
-      const those = request.entries.filter((entry, i) => (id === undefined ? index === undefined || i === index : entry.id === id && entry.entity === entity)
-        && entry.ref === ref && entry.listeners.size > 0);
+      const those = request.entries.filter((entry, i) => entry.ref === ref
+        && (id === undefined ? index === undefined || i === index : entry.id === id && entry.entity === entity));
       if (those.length > 1) { // one of them, or all: one by one it is known which
-        those.forEach((entry) => this.#bulk("subscribe", [entry]));
+        for (const entry of those) {
+          entry.wired = false;
+          entry.ref = 0;
+          if (entry.listeners.size > 0) {
+            this.#bulk("subscribe", [entry]);
+          }
+        }
+      } else if (code === TOO_MANY && those.length > 0) { // what lingers goes first, before anything is shown
+        those[0].wired = false;
+        those[0].homeless = message;
+        this.#touchAll((entry) => entry.listeners.size === 0);
       } else {
         those.forEach((entry) => this.#refused(entry, code, message));
       }
