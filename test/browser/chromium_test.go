@@ -14,8 +14,14 @@ import (
 // startBrowser starts Chromium with a fresh profile, and ends it with the test.
 func startBrowser(t *testing.T) context.Context {
 	t.Helper()
+	return startBrowserIn(t, t.TempDir())
+}
+
+// startBrowserIn is startBrowser with a profile that the test has prepared.
+func startBrowserIn(t *testing.T, profile string) context.Context {
+	t.Helper()
 	options := append([]chromedp.ExecAllocatorOption{}, chromedp.DefaultExecAllocatorOptions[:]...)
-	options = append(options, chromedp.ExecPath(findChromium(t)), chromedp.UserDataDir(t.TempDir()), chromedp.DisableGPU,
+	options = append(options, chromedp.ExecPath(findChromium(t)), chromedp.UserDataDir(profile), chromedp.DisableGPU,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
 	if os.Geteuid() == 0 {
 		options = append(options, chromedp.NoSandbox) // Chromium's sandbox does not work for root

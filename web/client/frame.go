@@ -35,6 +35,7 @@ type frame struct {
 	action  string
 	ref     int // of our request, zero where there is none
 	key     shared.EntityKey
+	index   *int // of the key in the request, where it is malformed
 	version string
 	rows    []json.RawMessage
 	err     *Error
@@ -46,6 +47,7 @@ type wireFrame struct {
 	Ref    json.RawMessage `json:"ref"`
 	Body   struct {
 		shared.EntityKey
+		Index   *int              `json:"index"`
 		Version string            `json:"version"`
 		Rows    []json.RawMessage `json:"rows"`
 		Code    string            `json:"code"`
@@ -77,6 +79,7 @@ func decode(message []byte) (f frame, ok bool) {
 		f.err = &Error{w.Body.Code, w.Body.Message}
 		return f, f.key.Validate() == nil && w.Body.Code != ""
 	case actionError: // not all of them are about a key
+		f.index = w.Body.Index
 		f.err = &Error{w.Body.Code, w.Body.Message}
 		return f, w.Body.Code != ""
 	default:

@@ -105,6 +105,26 @@ func TestFramesOfAnEarlierSubscription(t *testing.T) {
 	}
 }
 
+// A refusal that names its key by the index in the request is of that key alone, and
+// of none where that key was let go.
+func TestARefusalByIndex(t *testing.T) {
+	c, server := dialScript(t, client.Options{})
+	one := watch(t, c, "1")
+	server.hears(fmt.Sprintf(subscribe, 1, "1", ""))
+	server.says(`{"action":"error","ref":1,"body":{"index":1,"code":"bad_key","message":""}}`, ack(1), update("1", 1))
+	one.untilRev(1)
+	if got := one.String(); got != "live(1)" {
+		t.Errorf("the index of another key: shown %s", got)
+	}
+	two := watch(t, c, "2")
+	server.hears(fmt.Sprintf(subscribe, 2, "2", ""))
+	server.says(`{"action":"error","ref":2,"body":{"index":0,"code":"bad_key","message":""}}`, ack(2))
+	two.untilState(client.Denied)
+	if got := one.String(); got != "live(1)" {
+		t.Errorf("a refusal of another request: shown %s", got)
+	}
+}
+
 // A key that nobody watches any more, and that the server ends just then, can be
 // asked for again.
 func TestARefusalWhileNobodyWatches(t *testing.T) {

@@ -267,12 +267,12 @@ func (s *session) answered(f frame) error {
 		}
 		s.renewed(f.err)
 	case f.action == actionError:
-		all := f.key == shared.EntityKey{} // it does not say which
+		all := f.key == shared.EntityKey{} && f.index == nil // it does not say which
 		if all {
 			delete(s.requests, f.ref)
 		}
-		for _, e := range r.keys {
-			if e.asked && (all || f.key == e.key) {
+		for i, e := range r.keys {
+			if e.asked && (all || f.key == e.key || f.index != nil && *f.index == i) {
 				s.refuseLocked(e, f.err)
 				c.publishLocked(e)
 			}

@@ -55,8 +55,8 @@ export type Options = {
      */
     linger?: number;
     /**
-     * after how many milliseconds without an answer the
-     * connection is given up. Default: 10,000
+     * after how many milliseconds without an answer, of the
+     * node or of the secret function, the connection is given up. Default: 10,000
      */
     timeout?: number;
     /**
@@ -119,8 +119,8 @@ export type Options = {
  * @property {AbortSignal} [signal]  closes the client
  * @property {number} [linger]  for how many milliseconds a key that nobody watches any
  *   more is kept, in case somebody comes back. Default: 1,000
- * @property {number} [timeout]  after how many milliseconds without an answer the
- *   connection is given up. Default: 10,000
+ * @property {number} [timeout]  after how many milliseconds without an answer, of the
+ *   node or of the secret function, the connection is given up. Default: 10,000
  * @property {{min?: number, max?: number}} [retry]  how many milliseconds to wait before
  *   connecting anew: up to min at first, doubled up to max, at random within that.
  *   Default: 500 and 30,000
@@ -147,6 +147,10 @@ export declare class SyncError extends Error {
         closeCode?: number;
     });
 }
+export type Renewal = {
+    resolve: () => void;
+    reject: (error: unknown) => void;
+};
 /**
  * Connects to the node at url, and stays connected until it is closed.
  *

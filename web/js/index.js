@@ -14,8 +14,10 @@ const HOPELESS = [1002, 1003, 1007, 1009];
 const LOST = 1006; // the connection broke, and nobody said why
 const TICK = 5_000; // how often to look whether the machine has slept, and the node is there
 const IDLE = 25_000; // how long the node may be silent before it is asked whether it is there
+const TOO_MANY = "too_many_subscriptions";
 const STEADY = 5_000; // a connection that lasted so long was not a failed attempt
 const LONGEST_HINT = 60_000; // that a node gives when to come back
+const LONGEST = 2 ** 31 - 1; // ms that a timer takes; it rings at once for more
 const EVENTS = ["online", "offline", "pageshow", "pagehide", "visibilitychange"];
 
 /**
@@ -63,8 +65,8 @@ const EVENTS = ["online", "offline", "pageshow", "pagehide", "visibilitychange"]
  * @property {AbortSignal} [signal]  closes the client
  * @property {number} [linger]  for how many milliseconds a key that nobody watches any
  *   more is kept, in case somebody comes back. Default: 1,000
- * @property {number} [timeout]  after how many milliseconds without an answer the
- *   connection is given up. Default: 10,000
+ * @property {number} [timeout]  after how many milliseconds without an answer, of the
+ *   node or of the secret function, the connection is given up. Default: 10,000
  * @property {{min?: number, max?: number}} [retry]  how many milliseconds to wait before
  *   connecting anew: up to min at first, doubled up to max, at random within that.
  *   Default: 500 and 30,000
@@ -104,6 +106,12 @@ class Listener {
   }
 }
 
+/**
+ * A call of renew, and what it is answered with.
+ *
+ * @typedef {{resolve: () => void, reject: (error: unknown) => void}} Renewal
+ */
+
 /** @type {any} */
 const NOTHING = {}; // which any update differs from
 
@@ -122,8 +130,10 @@ class Entry {
   ref = 0; // of the subscription that is not acknowledged yet
   confirmed = false; // the rows are current, by what this connection has brought
   attempts = 0; // that were refused as unavailable
-  /** @type {any} */
-  timer = undefined; // lingering
+  due = Infinity; // when to look at it, in ms: it lingers, or was unavailable
+  early = Infinity; // from when on it is looked at with others
+  /** @type {string | undefined} */
+  homeless = undefined; // it was too many, as the node put it
   /** @type {Update} */
   update = NOTHING;
 
@@ -136,6 +146,9 @@ class Entry {
 
 /** @param {string} entity @param {string} id */
 const nameOf = (entity, id) => JSON.stringify([entity, id]);
+
+/** @param {number} ms @param {() => void} callback */
+const after = (ms, callback) => setTimeout(callback, Math.min(ms, LONGEST));
 
 /** @param {string} text */
 const bytesOf = (text) => new TextEncoder().encode(text).length;
@@ -160,6 +173,8 @@ export class Sync {
   #url;
   #WebSocket;
   #options;
+  #min; // ms to wait before connecting anew, at first
+  #max; // and at last
   #secret;
   /** @type {Map<string, Entry>} */
   #entries = new Map();
@@ -180,11 +195,14 @@ export class Sync {
   /** @type {any} */
   #socket;
   #ref = 0;
-  /** @type {Map<number, {entries?: Entry[], secret?: boolean, first?: boolean}>} */
+  #spare = 0; // places at the node that came free, as far as we know
+  /** @type {Map<number, {entries?: Entry[], secret?: boolean, first?: boolean, renewals?: Renewal[]}>} */
   #requests = new Map();
   #turn = 0; // of asking for the secret: what an earlier one brings is of no use
-  /** @type {{resolve: () => void, reject: (error: unknown) => void}[]} */
-  #renewals = [];
+  /** @type {Renewal[]} */
+  #renewals = []; // whose secret is still to be said
+  /** @type {(() => void)[]} */
+  #calls = []; // that the application is about to be told
 
   // Time.
   #failures = 0;
@@ -197,19 +215,25 @@ export class Sync {
   /** @type {any} */
   #deadline; // by when the node must be heard
   /** @type {any} */
-  #again; // when to ask for what was unavailable
+  #patience; // by when the secret must be there
+  /** @type {any} */
+  #look; // at what is due
+  #lookAt = Infinity;
   /** @type {any} */
   #ticker;
   #closed = false;
 
   /** @param {string | URL} url @param {Options} options */
   constructor(url, options) {
-    this.#url = new URL(url, globalThis.location?.href).href.replace(/^http/, "ws");
+    this.#url = new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href).href.replace(/^http/, "ws");
     this.#WebSocket = options.WebSocket ?? globalThis.WebSocket;
     if (!this.#WebSocket) {
       throw new TypeError("there is no WebSocket here: give one in the options");
     }
-    this.#options = { linger: 1_000, timeout: 10_000, maxMessageBytes: 32_768, ...options };
+    const { linger = 1_000, timeout = 10_000, maxMessageBytes = 32_768, retry: { min = 500, max = 30_000 } = {} } = options;
+    this.#options = { ...options, linger, timeout, maxMessageBytes };
+    this.#min = min;
+    this.#max = max;
     this.#secret = options.secret;
     if (options.signal?.aborted) {
       this.#closed = true;
@@ -308,7 +332,7 @@ export class Sync {
    * @param {{signal?: AbortSignal}} [options]
    * @returns {AsyncGenerator<Update<RowOf<Entity, Row>>, void, undefined>}
    */
-  async *watch(entity, id, { signal } = {}) {
+  watch(entity, id, { signal } = {}) {
     /** @type {Update | undefined} */
     let next;
     let over = false;
@@ -321,20 +345,32 @@ export class Sync {
       over = true;
       wake();
     };
-    const end = this.#add(entity, id, new Listener(callback, ended), signal);
-    try {
-      while (!over) {
-        if (next) {
-          const update = next;
-          next = undefined;
-          yield update;
-        } else {
-          await new Promise((resolve) => (wake = () => resolve(undefined)));
+    const begin = () => this.#add(entity, id, new Listener(callback, ended), signal);
+    const loop = (async function* () {
+      const end = begin();
+      try {
+        while (!over) {
+          if (next) {
+            const update = next;
+            next = undefined;
+            yield update;
+          } else {
+            await new Promise((resolve) => (wake = () => resolve(undefined)));
+          }
         }
+      } finally {
+        end();
       }
-    } finally {
-      end();
+    })();
+    // A generator that waits hears of neither: it is woken.
+    for (const how of /** @type {const} */ (["return", "throw"])) {
+      const finish = loop[how];
+      loop[how] = (value) => {
+        ended();
+        return finish.call(loop, value);
+      };
     }
+    return loop;
   }
 
   /**
@@ -374,7 +410,7 @@ export class Sync {
     const renewed = new Promise((resolve, reject) => this.#renewals.push({ resolve, reject }));
     renewed.catch(() => {}); // who does not wait for it need not catch it
     if (this.#closed) {
-      this.#settle(new SyncError("closed", "the client is closed"));
+      this.#settle(this.#renewals, new SyncError("closed", "the client is closed"));
     } else if (this.#phase === "live") {
       this.#renew();
     } else {
@@ -394,19 +430,18 @@ export class Sync {
     this.#closed = true;
     this.#unlisten.abort();
     clearInterval(this.#ticker);
-    clearTimeout(this.#again);
+    clearTimeout(this.#look);
     this.#drop(1000);
     this.#phase = "offline";
     this.#watchers.clear();
     for (const entry of this.#entries.values()) {
-      clearTimeout(entry.timer);
       const listeners = [...entry.listeners];
       entry.listeners.clear();
       listeners.forEach((listener) => listener.ended?.());
     }
     this.#entries.clear();
     this.#dirty.clear();
-    this.#settle(new SyncError("closed", "the client is closed"));
+    this.#settle(this.#renewals, new SyncError("closed", "the client is closed"));
   }
 
   // Who watches what.
@@ -431,29 +466,80 @@ export class Sync {
       this.#emit(entry);
       this.#touch(entry);
     }
-    clearTimeout(entry.timer);
-    entry.listeners.add(listener);
-    signal?.addEventListener("abort", end);
-    queueMicrotask(() => {
-      if (entry.update.state !== "connecting") {
-        this.#deliver(entry, listener);
+    if (entry.listeners.size === 0) {
+      entry.due = entry.early = Infinity;
+      if (!entry.wired && !entry.denied) {
+        this.#touch(entry);
       }
-    });
+    }
+    entry.listeners.add(listener);
+    signal?.addEventListener("abort", end, { signal: this.#unlisten.signal });
+    if (entry.update.state !== "connecting") {
+      this.#deliver(entry, listener);
+    }
     return end;
   }
 
   /** @param {Entry} entry */
   #abandoned(entry) {
     if (entry.listeners.size === 0) {
-      entry.timer = setTimeout(() => this.#touch(entry), this.#options.linger);
+      this.#later(entry, this.#options.linger, this.#options.linger);
+    }
+  }
+
+  // Has a key be looked at. Those that are due at much the same time, by a tenth of
+  // what they may wait at most, are looked at together.
+  /** @param {Entry} entry @param {number} ms @param {number} most */
+  #later(entry, ms, most) {
+    entry.due = performance.now() + ms;
+    entry.early = entry.due - most / 10;
+    this.#rouse(entry.due);
+  }
+
+  /** @param {number} due */
+  #rouse(due) {
+    if (due < this.#lookAt) {
+      this.#lookAt = due;
+      clearTimeout(this.#look);
+      this.#look = after(due - performance.now(), () => {
+        const now = performance.now() + 1; // timers ring a little early
+        let next = Infinity;
+        this.#touchAll((entry) => {
+          if (entry.early <= now) {
+            entry.due = entry.early = Infinity;
+            return true;
+          }
+          next = Math.min(next, entry.due);
+          return false;
+        });
+        this.#lookAt = Infinity;
+        this.#rouse(next);
+      });
     }
   }
 
   /** @param {Entry} entry @param {Listener} listener */
   #deliver(entry, listener) {
-    if (listener.seen !== entry.update && entry.listeners.has(listener)) {
-      listener.seen = entry.update;
-      this.#call(listener.callback, entry.update);
+    const { update } = entry;
+    this.#tell(() => {
+      if (listener.seen !== update && entry.listeners.has(listener)) {
+        listener.seen = update;
+        this.#call(listener.callback, update);
+      }
+    });
+  }
+
+  // Calls the application when this turn's work is done, in the order in which it came
+  // about: what a callback does finds nothing half done, and all hear the same.
+  /** @param {() => void} run */
+  #tell(run) {
+    if (this.#calls.push(run) === 1) {
+      queueMicrotask(() => {
+        for (const next of this.#calls) {
+          next();
+        }
+        this.#calls = [];
+      });
     }
   }
 
@@ -468,12 +554,14 @@ export class Sync {
   }
 
   /** @param {unknown} error */
-  async #report(error) {
-    try {
-      await (this.#options.onError ?? console.error)(error);
-    } catch {
-      // There is nobody left to tell.
-    }
+  #report(error) {
+    this.#tell(async () => {
+      try {
+        await (this.#options.onError ?? console.error)(error);
+      } catch {
+        // There is nobody left to tell.
+      }
+    });
   }
 
   /** @param {Entry} entry */
@@ -503,7 +591,7 @@ export class Sync {
     const next = this.#snapshot(entry);
     if (update.state !== next.state || update.rows !== next.rows || update.version !== next.version || update.error?.code !== next.error?.code) {
       entry.update = next;
-      for (const listener of [...entry.listeners]) {
+      for (const listener of entry.listeners) {
         this.#deliver(entry, listener);
       }
     }
@@ -515,11 +603,11 @@ export class Sync {
     for (const entry of [...this.#entries.values()]) {
       this.#emit(entry);
     }
-    const { state } = this;
+    const { state, error } = this;
     if (this.#told !== state) {
       this.#told = state;
-      for (const watcher of [...this.#watchers]) {
-        this.#call(this.#watchers.has(watcher) ? watcher : undefined, state, this.#error);
+      for (const watcher of this.#watchers) {
+        this.#tell(() => this.#call(this.#watchers.has(watcher) ? watcher : undefined, state, error));
       }
     }
   }
@@ -549,7 +637,6 @@ export class Sync {
     const unwanted = [];
     for (const entry of this.#dirty) {
       if (entry.listeners.size === 0) {
-        clearTimeout(entry.timer); // or it would end who comes after it
         this.#entries.delete(nameOf(entry.entity, entry.id));
         if (entry.wired) {
           unwanted.push(entry);
@@ -564,10 +651,13 @@ export class Sync {
     if (this.#socket?.readyState !== 1) {
       return; // when it is open, everything is looked at
     }
-    if (unwanted.length > 0) { // there is room for as many that had none
-      this.#bulk("unsubscribe", unwanted);
-      const homeless = [...this.#entries.values()].filter((entry) => !entry.wired && entry.error?.code === "too_many_subscriptions");
-      homeless.slice(0, unwanted.length).forEach((entry) => wanted.add(entry));
+    this.#bulk("unsubscribe", unwanted);
+    this.#spare = Math.max(0, this.#spare + unwanted.length - wanted.size);
+    for (const entry of this.#entries.values()) {
+      if (this.#spare > 0 && entry.homeless && !entry.wired && !entry.ref && entry.listeners.size > 0 && !wanted.has(entry)) {
+        this.#spare--;
+        wanted.add(entry);
+      }
     }
     this.#bulk("subscribe", [...wanted]);
   }
@@ -599,14 +689,18 @@ export class Sync {
       size += bytes;
       some.push(entry);
       entry.wired = subscribes;
+      entry.homeless = undefined;
     }
     say();
   }
 
-  /** @param {string} action @param {string} body @param {{entries?: Entry[], secret?: boolean, first?: boolean}} request */
+  /** @param {string} action @param {string} body @param {{entries?: Entry[], secret?: boolean, first?: boolean, renewals?: Renewal[]}} request */
   #request(action, body, request) {
     const ref = ++this.#ref;
     this.#requests.set(ref, request);
+    if (request.secret || request.first) {
+      request.renewals = this.#renewals.splice(0);
+    }
     for (const entry of request.entries ?? []) {
       entry.ref = ref;
     }
@@ -620,10 +714,8 @@ export class Sync {
     entry.ref = 0;
     entry.error = new SyncError(code, message, entry);
     if (code === "unavailable") { // which passes
-      this.#again ??= setTimeout(() => {
-        this.#again = undefined;
-        this.#touchAll((other) => other.error?.code === "unavailable" && !other.wired);
-      }, this.#pause(entry.attempts++));
+      const most = this.#most(entry.attempts++);
+      this.#later(entry, Math.random() * most, most);
     } else {
       entry.denied = true;
       entry.rows = entry.version = undefined;
@@ -651,8 +743,19 @@ export class Sync {
     }
   }
 
+  // A function that never answers is one that fails.
   #ask() {
-    return typeof this.#secret === "function" ? this.#secret() : this.#secret;
+    clearTimeout(this.#patience);
+    if (typeof this.#secret !== "function") {
+      return this.#secret;
+    }
+    const answer = this.#secret();
+    /** @type {any} */
+    let timer;
+    const late = new Promise((_, reject) => {
+      timer = this.#patience = after(this.#options.timeout, () => reject(new SyncError("unavailable", "no secret in time")));
+    });
+    return Promise.race([answer, late]).finally(() => clearTimeout(timer));
   }
 
   /** @param {Secret} secret */
@@ -678,6 +781,7 @@ export class Sync {
   /** @param {number} [code] */
   #drop(code) {
     clearTimeout(this.#retry);
+    clearTimeout(this.#patience);
     clearTimeout(this.#deadline);
     this.#deadline = undefined;
     this.#waiting = false;
@@ -687,7 +791,9 @@ export class Sync {
       this.#socket = socket.onopen = socket.onmessage = socket.onclose = undefined;
       socket.close(code);
     }
+    this.#renewals.unshift(...[...this.#requests.values()].flatMap(({ renewals = [] }) => renewals)); // the next one says it anew
     this.#requests.clear();
+    this.#spare = 0;
     this.#stale = false;
     for (const entry of this.#entries.values()) {
       entry.wired = entry.confirmed = false;
@@ -721,24 +827,25 @@ export class Sync {
       entry.rows = entry.version = undefined;
     }
     this.#set("denied");
-    this.#settle(error);
-  }
-
-  get #max() {
-    return this.#options.retry?.max ?? 30_000;
+    this.#settle(this.#renewals, error);
   }
 
   // Full jitter, so that those who were lost together do not come back together.
   /** @param {number} failures */
   #pause(failures) {
-    return Math.random() * Math.min(this.#max, (this.#options.retry?.min ?? 500) * 2 ** failures);
+    return Math.random() * this.#most(failures);
+  }
+
+  /** @param {number} failures */
+  #most(failures) {
+    return Math.min(this.#max, this.#min * 2 ** failures, LONGEST);
   }
 
   /** @param {number} ms */
   #wait(ms) {
     clearTimeout(this.#retry);
     this.#waiting = true;
-    this.#retry = setTimeout(() => this.#open(), ms);
+    this.#retry = after(ms, () => this.#open());
   }
 
   // Something the node answers and does nothing for.
@@ -749,7 +856,12 @@ export class Sync {
   // Gives the connection up unless the node is heard in time.
   /** @param {number} ms */
   #expect(ms) {
-    this.#deadline ??= setTimeout(() => this.#lost(LOST, ""), ms);
+    this.#deadline ??= after(ms, () => this.#lost(LOST, ""));
+  }
+
+  #met() {
+    clearTimeout(this.#deadline);
+    this.#deadline = undefined;
   }
 
   // Asks whether the node is still there, when there is reason to doubt it; a
@@ -767,7 +879,8 @@ export class Sync {
 
   #tick() {
     const now = Date.now();
-    if (now - this.#tickedAt > 3 * TICK) { // the machine has slept
+    if (Math.abs(now - this.#tickedAt) > 3 * TICK) { // the machine has slept, or its clock was set
+      this.#heardAt = now;
       this.#probe(this.#options.timeout / 2);
     } else if (this.#phase === "live" && now - this.#heardAt > (globalThis.navigator?.onLine === false ? 0 : IDLE)) {
       this.#probe(this.#options.timeout);
@@ -792,8 +905,9 @@ export class Sync {
   /** @param {string} text */
   #heard(text) {
     this.#heardAt = Date.now();
-    clearTimeout(this.#deadline);
-    this.#deadline = undefined;
+    if (this.#phase === "live") { // until then nothing but the answer counts
+      this.#met();
+    }
     let message;
     try {
       message = JSON.parse(text);
@@ -807,7 +921,7 @@ export class Sync {
         this.#acknowledged(ref);
         break;
       case "error":
-        this.#failed(ref, body, entry);
+        this.#failed(ref, body);
         break;
       case "update":
       case "current":
@@ -819,7 +933,9 @@ export class Sync {
         break;
       case "unsubscribed":
         if (entry?.wired && !entry.ref) {
+          this.#spare++;
           this.#refused(entry, body.code, body.message);
+          this.#flush();
         }
         break;
       case "stale":
@@ -831,11 +947,11 @@ export class Sync {
         if (typeof this.#secret === "function") {
           this.#renew();
         } else {
-          this.#call(this.#options.onExpiring, body.seconds);
+          this.#tell(() => this.#call(this.#closed ? undefined : this.#options.onExpiring, body.seconds));
         }
         break;
       default:
-        this.#call(this.#options.onMessage, message);
+        this.#tell(() => this.#call(this.#closed ? undefined : this.#options.onMessage, message));
     }
   }
 
@@ -859,40 +975,58 @@ export class Sync {
   #acknowledged(ref) {
     const request = this.#requests.get(ref);
     this.#requests.delete(ref);
-    for (const entry of request?.entries ?? []) {
+    const { entries = [] } = request ?? {};
+    for (const entry of entries) {
       if (entry.ref === ref) {
         entry.ref = 0;
       }
     }
+    if (entries.length > 0) {
+      this.#flush();
+      for (const entry of entries) { // that found no place
+        if (entry.homeless && !entry.wired && !entry.ref) {
+          this.#refused(entry, TOO_MANY, entry.homeless);
+        }
+      }
+    }
+    if (this.#requests.size === 0) {
+      this.#spare = 0; // whoever is refused from now on was asked for after that
+    }
     if (request?.first) {
+      this.#met();
       this.#liveSince = Date.now();
       this.#set("live");
     }
-    if (request?.secret || request?.first) {
-      this.#settle();
-    }
+    this.#settle(request?.renewals);
     if (request?.secret && !request.first) {
       this.#touchAll((entry) => entry.denied && !entry.wired);
     }
   }
 
-  /** @param {number | undefined} ref @param {{code: string, message: string, entity?: string, id?: string}} body @param {Entry} [entry] */
-  #failed(ref, body, entry) {
-    const { code, message } = body;
-    const request = ref === undefined ? undefined : this.#requests.get(ref);
+  /** @param {number} ref @param {{code: string, message: string, entity?: string, id?: string, index?: number}} body */
+  #failed(ref, body) {
+    const { code, message, entity, id, index } = body;
+    const request = this.#requests.get(ref);
     const error = new SyncError(code, message, body);
     if (!request) {
       this.#report(error);
-    } else if (entry) {
-      if (entry.ref === ref) {
-        this.#refused(entry, code, message);
-      }
-    } else if (request.entries) { // one of them, or all: one by one it is known which
-      const some = request.entries.filter((other) => other.ref === ref && other.listeners.size > 0);
-      if (some.length > 1) {
-        some.forEach((other) => this.#bulk("subscribe", [other]));
+    } else if (request.entries) {
+      const those = request.entries.filter((entry, i) => entry.ref === ref
+        && (id === undefined ? index === undefined || i === index : entry.id === id && entry.entity === entity));
+      if (those.length > 1) { // one of them, or all: one by one it is known which
+        for (const entry of those) {
+          entry.wired = false;
+          entry.ref = 0;
+          if (entry.listeners.size > 0) {
+            this.#bulk("subscribe", [entry]);
+          }
+        }
+      } else if (code === TOO_MANY && those.length > 0) { // what lingers goes first, before anything is shown
+        those[0].wired = false;
+        those[0].homeless = message;
+        this.#touchAll((entry) => entry.listeners.size === 0);
       } else {
-        some.forEach((other) => this.#refused(other, code, message));
+        those.forEach((entry) => this.#refused(entry, code, message));
       }
     } else if (request.first) { // so there is no other secret to go on with
       if (code === "unavailable") {
@@ -901,7 +1035,7 @@ export class Sync {
         this.#deny(error); // rather than show what a stranger may see
       }
     } else if (request.secret) {
-      this.#settle(error);
+      this.#settle(request.renewals, error);
       this.#report(error);
     }
   }
@@ -925,14 +1059,16 @@ export class Sync {
         this.#request("secret", JSON.stringify(secret), { secret: true });
       }
     } catch (error) {
-      this.#settle(error);
-      this.#report(error);
+      if (turn === this.#turn) {
+        this.#settle(this.#renewals, error);
+        this.#report(error);
+      }
     }
   }
 
-  /** @param {unknown} [error] */
-  #settle(error) {
-    for (const { resolve, reject } of this.#renewals.splice(0)) {
+  /** @param {Renewal[]} [renewals] @param {unknown} [error] */
+  #settle(renewals = [], error) {
+    for (const { resolve, reject } of renewals.splice(0)) {
       if (error) {
         reject(error);
       } else {

@@ -23,16 +23,27 @@ export function acrossTabs(name) {
   }
   /** @type {Map<string, Leadership>} */
   const leaderships = new Map();
-  return class extends TabSocket {
-    /** @param {string} url */
-    constructor(url) {
+  return class {
+    /** @param {string} url @param {string} protocol */
+    constructor(url, protocol) {
       const room = `entity-sync ${name} ${url}`;
       const leadership = leaderships.get(room) ?? new Leadership(room, url);
       leaderships.set(room, leadership);
-      super(room, leadership);
+      if (!leadership.refused) {
+        try {
+          return new TabSocket(room, url, protocol, leadership);
+        } catch { // a browser may have a BroadcastChannel and refuse it
+          leadership.refuse();
+        }
+      }
+      return new WebSocket(url, protocol);
     }
   };
 }
+
+// Requests a Web Lock. What a browser throws is a rejection like any other.
+/** @param {string} name @param {LockOptions} options @param {() => any} callback */
+const request = async (name, options, callback) => navigator.locks.request(name, options, callback);
 
 /** What a tab's client takes for its WebSocket. */
 class TabSocket {
@@ -49,33 +60,68 @@ class TabSocket {
   #hub = ""; // that it is connected to
   /** @type {BroadcastChannel} */
   #channel;
+  #leadership;
   /** @type {any} */
   #timer;
   #release = () => {};
 
-  /** @param {string} room @param {Leadership} leadership */
-  constructor(room, leadership) {
+  /** @type {WebSocket | undefined} */
+  #own; // where the browser refuses what tabs need to share one
+  #alone;
+
+  /** @param {string} room @param {string} url @param {string} protocol @param {Leadership} leadership */
+  constructor(room, url, protocol, leadership) {
     this.#channel = new BroadcastChannel(room);
     this.#channel.onmessage = ({ data }) => this.#heard(data);
+    this.#alone = () => this.#connect(url, protocol);
+    this.#leadership = leadership;
+    leadership.sockets.add(this.#alone);
     // Held for as long as this is in use, so that whoever leads learns when it is not.
-    navigator.locks.request(this.#id, () => new Promise((resolve) => {
+    request(this.#id, {}, () => new Promise((resolve) => {
       this.#release = () => resolve(undefined);
-      if (this.readyState === 3) {
+      if (this.readyState === 3 || this.#own) {
         this.#release();
       } else {
         this.#channel.postMessage({ hello: this.#id });
       }
-    }));
+    })).catch(() => leadership.refuse());
+    let looks = 0;
     this.#timer = setInterval(() => {
-      if (!globalThis.document?.hidden) { // a tab in the background may be asleep, and lead
-        leadership.seek(true);
+      if (globalThis.document?.hidden) {
+        return;
+      }
+      looks++;
+      if (looks < 3) {
+        leadership.seek(true); // a tab in the background may be asleep, and lead
+      } else {
+        this.#alone(); // the browser takes requests for locks, and answers none
       }
     }, PATIENCE);
   }
 
+  // Goes on as an ordinary WebSocket.
+  /** @param {string} url @param {string} protocol */
+  #connect(url, protocol) {
+    if (this.readyState !== 0 || this.#own) {
+      return;
+    }
+    this.#leave();
+    const own = this.#own = new WebSocket(url, protocol);
+    own.onopen = () => {
+      this.readyState = 1;
+      this.onopen?.();
+    };
+    own.onmessage = (event) => this.onmessage?.(event);
+    own.onclose = ({ code, reason }) => this.#end(code, reason);
+  }
+
   /** @param {string} text */
   send(text) {
-    this.#channel.postMessage({ to: this.#hub, from: this.#id, text });
+    if (this.#own) {
+      this.#own.send(text);
+    } else {
+      this.#channel.postMessage({ to: this.#hub, from: this.#id, text });
+    }
   }
 
   close() {
@@ -108,11 +154,17 @@ class TabSocket {
   #end(code, reason) {
     if (this.readyState !== 3) {
       this.readyState = 3;
-      clearInterval(this.#timer);
-      this.#channel.close();
-      this.#release();
+      this.#leave();
+      this.#own?.close(code === 1000 ? code : undefined);
       this.onclose?.({ code, reason });
     }
+  }
+
+  #leave() {
+    clearInterval(this.#timer);
+    this.#channel.close();
+    this.#release();
+    this.#leadership.sockets.delete(this.#alone);
   }
 }
 
@@ -122,6 +174,9 @@ class Leadership {
   #hub;
   #release = () => {};
   #asleep = false;
+  refused = false; // by the browser, which has Web Locks and lets this page have none
+  /** @type {Set<() => void>} */
+  sockets = new Set(); // of this tab that wait or share, as what has them go on alone
 
   /** @param {string} room @param {string} url */
   constructor(room, url) {
@@ -129,10 +184,10 @@ class Leadership {
     this.url = url;
     // A tab that is put to sleep does not keep the others waiting.
     for (const type of ["freeze", "pagehide"]) {
-      globalThis.addEventListener(type, () => this.#sleep(true), { capture: true });
+      globalThis.addEventListener?.(type, () => this.#sleep(true), { capture: true });
     }
     for (const type of ["resume", "pageshow"]) {
-      globalThis.addEventListener(type, () => this.#sleep(false), { capture: true });
+      globalThis.addEventListener?.(type, () => this.#sleep(false), { capture: true });
     }
     this.seek(false);
   }
@@ -144,21 +199,31 @@ class Leadership {
    * @param {boolean} steal
    */
   async seek(steal) {
-    if (this.#hub || this.#asleep) {
+    if (this.#hub || this.#asleep || this.refused) {
       return;
     }
     try {
-      await navigator.locks.request(this.room, { steal }, () => {
+      await request(this.room, { steal }, () => {
         if (this.#hub || this.#asleep) {
           return undefined;
         }
         this.#hub = new Hub(this.room, this.url);
         return new Promise((resolve) => { this.#release = () => resolve(undefined); });
       });
-    } catch { // it was stolen: this tab did not answer
+    } catch (error) {
       this.#resign();
-      this.seek(false);
+      if (/** @type {any} */ (error)?.name === "AbortError") { // stolen: this tab did not answer
+        setTimeout(() => this.seek(false)); // a task of its own: the page goes on whatever the browser says
+      } else {
+        this.refuse();
+      }
     }
+  }
+
+  refuse() {
+    this.refused = true;
+    this.#resign();
+    this.sockets.forEach((alone) => alone());
   }
 
   #resign() {
@@ -206,6 +271,7 @@ class Hub {
     this.#url = url;
     this.#channel = new BroadcastChannel(room);
     this.#channel.onmessage = ({ data }) => this.#heard(data);
+    /** @type {any} */ (this.#channel).unref?.(); // or a program in Node would never end
     this.#channel.postMessage({ leads: true });
   }
 
@@ -228,7 +294,7 @@ class Hub {
   #welcome(id) {
     if (!this.#tabs.has(id)) {
       this.#tabs.set(id, new Tab());
-      navigator.locks.request(id, () => this.#forget(id)); // granted when it is gone
+      request(id, {}, () => this.#forget(id)).catch(() => {}); // granted when it is gone
     }
     this.#channel.postMessage({ to: id, hub: this.#id, welcome: true });
   }

@@ -1,0 +1,93 @@
+// Tabs that share a connection, as far as that needs no browser: what a browser may
+// refuse, and what Node has.
+
+import test from "node:test";
+import assert from "node:assert/strict";
+import { acrossTabs } from "../tabs.js";
+import { actions, follow, startWorld, until } from "./world.js";
+
+/** Has the test see other globals than there are. */
+function define(t, globals) {
+  for (const [name, value] of Object.entries(globals)) {
+    const before = Object.getOwnPropertyDescriptor(globalThis, name);
+    Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
+    t.after(() => before ? Object.defineProperty(globalThis, name, before) : delete globalThis[name]);
+  }
+}
+
+/** Web Locks, as far as tabs use them, within one program. */
+class Locks {
+  queues = new Map();
+
+  async request(name, { steal } = {}, callback) {
+    const queue = this.queues.get(name) ?? [];
+    this.queues.set(name, queue);
+    if (steal) {
+      queue.splice(0).forEach(({ refuse }) => refuse(new DOMException("stolen", "AbortError")));
+    }
+    const before = queue.at(-1)?.done;
+    let refuse;
+    const stolen = new Promise((_, reject) => { refuse = reject; });
+    const done = (async () => {
+      await before?.catch(() => {});
+      return callback({ name });
+    })();
+    const request = { refuse, done };
+    queue.push(request);
+    try {
+      return await Promise.race([done, stolen]);
+    } finally {
+      if (queue.includes(request)) queue.splice(queue.indexOf(request), 1);
+    }
+  }
+}
+
+const refusal = () => new DOMException("the request was denied", "SecurityError");
+
+/** Requests that a browser refuses; a page that asks without end is stopped by the 1,000th. */
+const refusing = (refuse) => ({
+  asked: 0,
+  request() {
+    return ++this.asked > 1_000 ? new Promise(() => {}) : refuse();
+  },
+});
+
+for (const [what, globals] of Object.entries({
+  "Web Locks that reject": { navigator: { locks: refusing(() => Promise.reject(refusal())) } },
+  "Web Locks that throw": { navigator: { locks: refusing(() => { throw refusal(); }) } },
+  "a BroadcastChannel that throws": { navigator: { locks: new Locks() }, BroadcastChannel: class { constructor() { throw refusal(); } } },
+})) {
+  test(`${what}: an ordinary connection`, async (t) => {
+    const world = await startWorld(t);
+    await world.write("1", 1);
+    define(t, { ...globals, WebSocket: world.WebSocket });
+    let ticks = 0;
+    const ticking = setInterval(() => ticks++, 1);
+    t.after(() => clearInterval(ticking));
+    const states = [];
+    const sync = world.connect({ WebSocket: acrossTabs("me") });
+    sync.onState((state) => states.push(state));
+    const watcher = follow(sync, "1");
+    await until("the row", () => watcher.n === 1);
+    assert.deepEqual(states, ["live"]);
+    assert.ok(ticks > 0, "the page's own timers go on");
+    await world.tell("cut");
+    await until("back", () => world.sockets.length === 2 && watcher.last.state === "live");
+    assert.deepEqual(actions(world.socket.sent), ["secret", "subscribe"]);
+    const asked = globals.navigator.locks.asked ?? 0;
+    assert.ok(asked <= 2, `it asked ${asked} times`);
+    sync.close();
+    await until("gone", async () => (await world.tell("figures")).Clients === 0);
+  });
+}
+
+test("a program that has Web Locks and no events shares a connection, too", async (t) => {
+  const world = await startWorld(t);
+  await world.write("1", 1);
+  define(t, { navigator: { locks: new Locks() }, WebSocket: world.WebSocket });
+  assert.equal(globalThis.addEventListener, undefined);
+  const Shared = acrossTabs("me");
+  const watchers = [0, 1].map(() => follow(world.connect({ WebSocket: Shared }), "1"));
+  await until("the row", () => watchers.every((watcher) => watcher.n === 1 && watcher.last.state === "live"));
+  assert.equal((await world.tell("figures")).Clients, 1);
+});
