@@ -22,7 +22,7 @@ type Preparer interface {
 //
 // It changes nothing where the type is registered or announced already, and the type
 // may be registered later. It returns an error wrapping shared.ErrBadEntity for a name
-// that cannot be a topic.
+// that cannot be a topic, or is for the system's own.
 func (b *Bridge) Announce(name shared.EntityType) error {
 	if err := b.announce(name); err != nil {
 		return fmt.Errorf("bridge: announcing %.80q: %w", string(name), err)
@@ -31,7 +31,7 @@ func (b *Bridge) Announce(name shared.EntityType) error {
 }
 
 func (b *Bridge) announce(name shared.EntityType) error {
-	if err := name.Validate(); err != nil {
+	if err := validate(name); err != nil {
 		return err
 	}
 	if bus, ok := b.bus.(Preparer); ok {

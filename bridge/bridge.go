@@ -165,7 +165,7 @@ func (b *Bridge) RegisterBatch(name shared.EntityType, fetch shared.BatchFetcher
 }
 
 func (b *Bridge) newEntity(name shared.EntityType, fetch shared.BatchFetcher, o EntityOptions) (*entity, error) {
-	if err := name.Validate(); err != nil {
+	if err := validate(name); err != nil {
 		return nil, err
 	}
 	if fetch == nil {
@@ -268,7 +268,12 @@ func (b *Bridge) Notify(ctx context.Context, keys ...shared.EntityKey) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("notifying of changes: %w", err)
 	}
-	changes, errs := b.changesOf(keys)
+	return b.notify(ctx, keys, false)
+}
+
+// notify announces keys of entity types, or texts of topics.
+func (b *Bridge) notify(ctx context.Context, keys []shared.EntityKey, topics bool) error {
+	changes, errs := b.changesOf(keys, topics)
 	if len(changes) != 1 || !changes[0].alone(ctx, b.config.PublishTimeout) {
 		together(ctx, changes, b.config.PublishTimeout)
 	}
@@ -282,7 +287,7 @@ func (b *Bridge) Notify(ctx context.Context, keys ...shared.EntityKey) error {
 
 // changesOf sorts keys by their entity types. The errors are of those of which a
 // notification could reach nobody.
-func (b *Bridge) changesOf(keys []shared.EntityKey) (changes []change, errs []error) {
+func (b *Bridge) changesOf(keys []shared.EntityKey, topics bool) (changes []change, errs []error) {
 	for n, key := range keys {
 		var err error
 		i := slices.IndexFunc(changes, func(c change) bool { return c.entity.name == key.Entity })
@@ -290,7 +295,7 @@ func (b *Bridge) changesOf(keys []shared.EntityKey) (changes []change, errs []er
 			err = key.Validate()
 		} else {
 			var ent *entity
-			if ent, err = b.announced(key); err == nil {
+			if ent, err = b.announced(key, topics); err == nil {
 				i = len(changes)
 				changes = append(changes, change{entity: ent, ids: make([]string, 0, len(keys)-n)})
 			}
@@ -304,12 +309,16 @@ func (b *Bridge) changesOf(keys []shared.EntityKey) (changes []change, errs []er
 	return changes, errs
 }
 
-// announced returns the entity type of a key, or why a notification of it could
-// reach nobody.
-func (b *Bridge) announced(key shared.EntityKey) (*entity, error) {
+// announced returns the entity type of a key, or the topic of a text, or why a
+// notification of it could reach nobody. A topic is no entity type: applications take
+// names of those from requests at times.
+func (b *Bridge) announced(key shared.EntityKey, topics bool) (*entity, error) {
 	ent, err := b.entity(key.Entity)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
+	case topics != (ent.listeners() != nil):
+		return nil, shared.ErrUnknownEntity
 	}
 	return ent, key.Validate()
 }

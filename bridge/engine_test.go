@@ -694,7 +694,7 @@ func TestCloseDoesNotWaitForEverForAHandler(t *testing.T) {
 func TestBadOptionsAreErrors(t *testing.T) {
 	n := newNode(t, &membus.Broker{})
 	var db table
-	for _, o := range []bridge.EntityOptions{{Workers: -1}, {Workers: 257}, {Timeout: -1}, {Retry: bridge.Retry{Min: 2, Max: 1}}, {Retry: bridge.Retry{Max: 1}}} {
+	for _, o := range []bridge.EntityOptions{{Workers: -1}, {Timeout: -1}, {Retry: bridge.Retry{Min: 2, Max: 1}}, {Retry: bridge.Retry{Max: 1}}} {
 		if err := n.Register(items, db.fetch, o); err == nil {
 			t.Errorf("Register with %+v returned nil", o)
 		}

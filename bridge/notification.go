@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 
+	"github.com/entity-sync/entity-sync/internal/exactjson"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -88,9 +90,48 @@ func decodeNotification(entity shared.EntityType, body []byte) (notification, er
 	return note, nil
 }
 
+var notificationNames = []string{"entity", "id", "ids", "from", "seq"}
+
+// decodeAny reads a body by the letter: one that others may read in another way is no
+// notification, and neither is one of an id that cannot be told from other ids.
 func decodeAny(body []byte) (n notification, err error) {
-	err = json.Unmarshal(body, &n)
-	return n, err
+	if !json.Valid(body) || !exactjson.IsObject(body) {
+		return n, errNotANotification
+	}
+	var m [5]exactjson.Member
+	exactjson.Read(body, notificationNames, m[:])
+	for i := range m {
+		if m[i].Ambiguous {
+			return n, fmt.Errorf("%q is there twice, or in another case", notificationNames[i])
+		}
+	}
+	entity, err1 := exactjson.String(m[0].Value)
+	id, err2 := exactjson.String(m[1].Value)
+	ids, err3 := decodeIDs(&m[2])
+	from, err4 := exactjson.String(m[3].Value)
+	n = notification{Entity: shared.EntityType(entity), ID: id, IDs: ids, From: from}
+	var err5 error
+	if m[4].Has() {
+		n.Seq, err5 = strconv.ParseUint(string(m[4].Value), 10, 64)
+	}
+	return n, errors.Join(err1, err2, err3, err4, err5)
+}
+
+func decodeIDs(m *exactjson.Member) (ids []string, err error) {
+	if !m.Has() {
+		return nil, nil
+	}
+	if !exactjson.IsList(m.Value) {
+		return nil, errNotANotification
+	}
+	for element := range exactjson.Elements(m.Value) {
+		id, err := exactjson.String(element)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
 }
 
 // each calls f with every key of the notification.

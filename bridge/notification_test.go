@@ -1,12 +1,32 @@
 package bridge
 
 import (
+	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/entity-sync/entity-sync/shared"
 )
+
+// What another program may read in another way, or what cannot be told from another
+// id, is no notification.
+func TestANotificationIsReadByTheLetter(t *testing.T) {
+	for _, body := range []string{
+		`{"entity":"items","id":"1","id":"2"}`, `{"entity":"items","id":"1","ID":"2"}`, `{"entity":"items","Ids":["1"]}`, `{"Entity":"items","id":"1"}`,
+		`{"entity":"users","entity":"items","id":"1"}`, `{"entity":"items","ids":["1"],"ids":["2"]}`, `{"entity":"items","from":"a","seq":1,"Seq":2}`,
+		`{"entity":"items","id":"\ud800"}`, `{"entity":"items","ids":["1","\udfff"]}`, "{\"entity\":\"items\",\"id\":\"\xff\"}", "{\"entity\":\"items\",\"ids\":[\"1\",\"\xed\xa0\x80\"]}",
+	} {
+		if note, err := decodeNotification("items", []byte(body)); err == nil {
+			t.Errorf("%q is read as %+v", body, note)
+		}
+	}
+	const good = `{"more":1, "ids" : [ "\ud83d\ude00", "\ufffd" ] , "more":2, "entity":"items", "id":null}`
+	note, err := decodeNotification("items", []byte(good))
+	if err != nil || !slices.Equal(note.IDs, []string{"😀", "�"}) {
+		t.Errorf("%s is read as %+v, %v", good, note, err)
+	}
+}
 
 // FuzzDecodeNotification: no body breaks the decoder, and what it accepts names
 // keys of the topic's own entity type alone.
@@ -19,6 +39,10 @@ func FuzzDecodeNotification(f *testing.F) {
 		note, err := decodeNotification("items", body)
 		if err != nil {
 			return
+		}
+		var lax notification
+		if err := json.Unmarshal(body, &lax); err != nil || !slices.Equal(lax.IDs, note.IDs) || lax.Entity != note.Entity || lax.ID != note.ID || lax.From != note.From || lax.Seq != note.Seq {
+			t.Errorf("%q is read as %+v, and by others as %+v, %v", body, note, lax, err)
 		}
 		n := 0
 		if note.isBeat() {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -72,5 +73,21 @@ func nothing(context.Context, []shared.Request) []shared.Result { return nil }
 // Tell publishes a text on a topic that was registered, as Notify does a key: when
 // it returns nil, every node hears the text, or that it may have missed one.
 func (b *Bridge) Tell(ctx context.Context, topic shared.EntityType, text string) error {
-	return b.Notify(ctx, shared.EntityKey{Entity: topic, ID: text})
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("telling: %w", err)
+	}
+	return b.notify(ctx, []shared.EntityKey{{Entity: topic, ID: text}}, true)
+}
+
+// ownPrefix is what the names of the system's own topics begin with. They are for no
+// entity type, on any process: nodes obey what is said there.
+const ownPrefix = "es."
+
+// validate returns an error wrapping shared.ErrBadEntity unless name can be that of an
+// entity type.
+func validate(name shared.EntityType) error {
+	if strings.HasPrefix(string(name), ownPrefix) {
+		return fmt.Errorf("%w: names that begin with %q are the system's own", shared.ErrBadEntity, ownPrefix)
+	}
+	return name.Validate()
 }

@@ -128,8 +128,8 @@ type Config struct {
 	MaxSubscriptions int
 
 	// MaxSessions bounds the clients of this node, and MaxSessionsPerAddr those
-	// from one address. Zero means 100,000, and no limit for one address: behind a
-	// proxy all have the same.
+	// from one address, or of IPv6 from one /64. Zero means 100,000, and no limit for
+	// one address: behind a proxy all have the same.
 	MaxSessions, MaxSessionsPerAddr int
 
 	// MessageRate and SubscribeRate bound the messages, and the keys subscribed

@@ -83,8 +83,9 @@ func (s *EntitySync) Notify(ctx context.Context, keys ...shared.EntityKey) error
 
 // Revoke ends the sessions of every node that go by a secret, and tells them not to
 // come back. It does not keep anybody out: withdraw the secret first, so that your
-// fetch handlers, Authenticate and VerifySecret refuse it. The secret itself is not
-// told on the bus, only its SHA-256 digest.
+// fetch handlers, Authenticate and VerifySecret refuse it. The empty secret is an error:
+// each client has it until it says another. The secret itself is not told on the bus,
+// only its SHA-256 digest.
 func (s *EntitySync) Revoke(ctx context.Context, secret string) error {
 	return s.handler.Revoke(ctx, secret)
 }

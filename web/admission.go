@@ -3,6 +3,7 @@ package web
 import (
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 )
 
@@ -36,6 +37,7 @@ func (h *Handler) takePlace(addr string) (why obstacle, full bool) {
 		return nodeFull, true
 	}
 	if limit := h.config.MaxSessionsPerAddr; limit > 0 {
+		addr = networkOf(addr)
 		if a.byAddr[addr] >= limit {
 			return addressFull, true
 		}
@@ -56,9 +58,28 @@ func (h *Handler) release(addr string) {
 	if a.byAddr == nil {
 		return
 	}
+	addr = networkOf(addr)
 	if a.byAddr[addr]--; a.byAddr[addr] <= 0 {
 		delete(a.byAddr, addr)
 	}
+}
+
+// networkOf returns whose an address is: of IPv6 a customer has a /64 at least, with
+// more addresses than could ever be counted.
+func networkOf(addr string) string {
+	const ours = 64 // bits
+	ip, err := netip.ParseAddr(addr)
+	if err != nil {
+		return addr
+	}
+	if ip = ip.Unmap().WithZone(""); ip.Is4() {
+		return ip.String()
+	}
+	prefix, err := ip.Prefix(ours)
+	if err != nil {
+		return addr
+	}
+	return prefix.String()
 }
 
 // hostOf is where a request comes from.

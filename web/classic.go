@@ -1,8 +1,6 @@
 package web
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -10,6 +8,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/internal/exactjson"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -41,57 +40,35 @@ func (classicWire) answer(*session, error)        {}
 
 func (classicWire) unsubscribed(*session, shared.EntityKey, error) {}
 
-var (
-	errNotJSON     = &refusal{code: codeBadJSON, message: "the message is not JSON"}
-	errBadAction   = &refusal{code: codeBadMessage, message: "the action is not a string"}
-	errBadSecret   = &refusal{code: codeBadMessage, message: "the body of a secret is a string of at most 4,096 bytes"}
-	errBadBody     = &refusal{code: codeBadMessage, message: "the body is not an object with an entity and an id, both strings"}
-	errNoSuchThing = &refusal{code: codeUnknownAction, message: "there is no such action"}
-)
+var errNoSuchThing = &refusal{code: codeUnknownAction, message: "there is no such action"}
 
 // receive implements codec.
 func (classicWire) receive(s *session, message []byte) error {
-	var m shared.Message
-	err := parse(message, &m)
+	r, err := readRequest(message)
 	switch {
 	case errors.Is(err, errNotJSON):
 		return err
-	case !isObject(message):
+	case !exactjson.IsObject(message):
 		s.own(message)
 		return nil
 	case err != nil:
-		return errBadAction
+		return err
 	}
-	switch m.Action {
+	switch r.action {
 	case "":
 		s.own(message)
 		return nil
 	case shared.ActionSecret:
-		return receiveSecret(s, m.Body)
+		return receiveSecret(s, r.body)
 	case shared.ActionSubscribe, shared.ActionUnSubscribe:
-		return receiveKey(s, m.Action, m.Body)
+		return receiveKey(s, r.action, r.body)
 	default:
 		return errNoSuchThing
 	}
 }
 
-// parse reads a message into m. It returns errNotJSON where the message is no JSON,
-// and another error where it is not what m can hold. To ask [json.Valid] first would
-// be to look at each message, however large, once more.
-func parse(message []byte, m any) error {
-	err := json.Unmarshal(message, m)
-	if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) {
-		return errNotJSON
-	}
-	return err
-}
-
-func isObject(message []byte) bool {
-	return bytes.HasPrefix(bytes.TrimLeft(message, " \t\r\n"), []byte("{"))
-}
-
-func receiveSecret(s *session, body json.RawMessage) error {
-	secret, err := parseSecret(body)
+func receiveSecret(s *session, body []byte) error {
+	secret, err := readSecret(body)
 	if err != nil {
 		return err
 	}
@@ -104,28 +81,17 @@ func receiveSecret(s *session, body json.RawMessage) error {
 	return nil
 }
 
-func parseSecret(body json.RawMessage) (string, error) {
-	var secret *string
-	if err := json.Unmarshal(body, &secret); err != nil || secret == nil || len(*secret) > maxSecretBytes {
-		return "", errBadSecret
-	}
-	return *secret, nil
-}
-
-func receiveKey(s *session, action shared.Action, body json.RawMessage) error {
-	var k struct {
-		shared.EntityKey
-		Snapshot bool `json:"snapshot"`
-	}
-	if err := json.Unmarshal(body, &k); err != nil {
-		return errBadBody
+func receiveKey(s *session, action shared.Action, body []byte) error {
+	k, err := readKey(body, keyNames[:3], false)
+	if err != nil {
+		return err
 	}
 	if action == shared.ActionUnSubscribe {
 		s.client.Unsubscribe(k.EntityKey)
 		return nil
 	}
-	o := bridge.SubscribeOptions{Snapshot: k.Snapshot || s.handler.config.Snapshot}
-	err := s.permit(k.EntityKey)
+	o := bridge.SubscribeOptions{Snapshot: k.snapshot || s.handler.config.Snapshot}
+	err = s.permit(k.EntityKey)
 	if err == nil {
 		err = s.client.Subscribe(k.EntityKey, o)
 	}

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
-	"strings"
 	"time"
 
 	"github.com/entity-sync/entity-sync/bridge"
@@ -69,7 +67,8 @@ type Config struct {
 	RemoteAddr func(r *http.Request) string
 
 	// MaxSessions bounds the clients of this node, and MaxSessionsPerAddr those
-	// from one address. Further ones are answered with status 503 and 429. Zero
+	// from one address, or of IPv6 from one /64, which is what one customer has at
+	// least. Further ones are answered with status 503 and 429. Zero
 	// means 100,000, and no limit for one address: behind a proxy all have the same.
 	MaxSessions, MaxSessionsPerAddr int
 
@@ -172,9 +171,8 @@ func (c Config) validate() error {
 		if origin == "*" {
 			continue
 		}
-		u, err := url.Parse(origin)
-		if err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != origin || strings.Contains(origin, "*") {
-			return fmt.Errorf("AllowedOrigins holds %q, want scheme://host or scheme://host:port", origin)
+		if err := checkOrigin(origin); err != nil {
+			return fmt.Errorf("AllowedOrigins holds %q, which no browser says: %w", origin, err)
 		}
 	}
 	return nil

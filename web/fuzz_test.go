@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -80,6 +82,8 @@ func FuzzV2Message(f *testing.F) {
 		`{"action":"subscribe","body":[{"entity":"items","id":"1","version":"x"},{"entity":"","id":""}]}`, `{"action":"unsubscribe","body":[]}`,
 		`{"action":"dance","ref":{}}`, `{"action":7}`, `[]`, `null`, `{}`, `{"Action":"secret","BODY":"x"}`, "", "\xff", `{"action":"subscribe","body":{"entity":"items","id":"\ud800"}}`,
 		`[1,`, `{"action":7,`, `{"action":"subscribe","body":[{}]`, `{} {}`,
+		`{"action":"subscribe","body":{"entity":"items","id":"1","ID":"2"}}`, `{"action":"subscribe","body":[{"entity":"items","id":"1"}],"body":[]}`,
+		"{\"action\":\"subscribe\",\"body\":{\"entity\":\"items\",\"id\":\"1\",\"\u017fnapshot\":true}}", `{"act\u0069on":"subscribe","body":{"entity":"items","id":"\uFFFD"}}`,
 	} {
 		f.Add([]byte(seed))
 	}
@@ -130,12 +134,31 @@ func hear(t *testing.T, wire codec, c Config, message []byte) (s *session, writt
 	return s, conn.written
 }
 
-// subscribedToKeys checks that what a session has subscribed to are keys.
+// subscribedToKeys checks that what a session has subscribed to are keys, which one who
+// reads JSON carelessly finds in the message, too.
 func subscribedToKeys(t *testing.T, s *session, message []byte) {
 	t.Helper()
-	for key := range s.client.(engine).subscribed {
-		if err := key.Validate(); err != nil {
-			t.Fatalf("%q subscribed to %q: %v", message, key, err)
+	subscribed := s.client.(engine).subscribed
+	if len(subscribed) == 0 {
+		return
+	}
+	var lax struct{ Body json.RawMessage }
+	var all []shared.EntityKey
+	if err := json.Unmarshal(message, &lax); err != nil {
+		t.Fatalf("%q subscribed to %v: %v", message, subscribed, err)
+	}
+	if err := json.Unmarshal(lax.Body, &all); err != nil {
+		all = make([]shared.EntityKey, 1)
+		if err := json.Unmarshal(lax.Body, &all[0]); err != nil {
+			t.Fatalf("%q subscribed to %v: %v", message, subscribed, err)
+		}
+	}
+	for key := range subscribed {
+		if err := key.Validate(); err != nil || !slices.Contains(all, key) {
+			t.Fatalf("%q subscribed to %q, and names %q: %v", message, key, all, err)
+		}
+		if made := strings.ContainsRune(key.ID, utf8.RuneError); made && !bytes.ContainsRune(message, utf8.RuneError) && !bytes.Contains(bytes.ToLower(message), []byte(`\ufffd`)) {
+			t.Fatalf("%q subscribed to %q, which it does not name", message, key)
 		}
 	}
 }
@@ -147,6 +170,7 @@ func FuzzClassicMessage(f *testing.F) {
 		`{"action":"secret","body":"me"}`, `{"action":"subscribe","body":{"entity":"items","id":"1","snapshot":true}}`,
 		`{"action":"unsubscribe","body":{"entity":"items","id":"1"}}`, `{"action":"subscribe","body":[]}`, `{"action":7}`, `{"action":""}`,
 		`[]`, `null`, ` {}`, `{"ACTION":"secret","Body":"x"}`, "", "\xff", `{"action":"subscribe","body":{"entity":"items","id":"\u0000"}}`,
+		`{"action":"subscribe","body":{"entity":"items","id":"1","id":"2"}}`, `{"action":"subscribe","action":"","body":{"entity":"items","id":"\udead"}}`,
 	} {
 		f.Add([]byte(seed))
 	}
@@ -222,7 +246,7 @@ func FuzzFrames(f *testing.F) {
 		}
 		conn := &stranger{sends: bytes.NewReader(sends)}
 		upgrader := websocket.Upgrader{Subprotocols: subprotocols, WriteBufferPool: &sync.Pool{}}
-		ws, below, err := upgrade(&upgrader, hijacked{nil, conn}, request)
+		ws, below, err := upgrade(&upgrader, hijacked{httptest.NewRecorder(), conn}, request)
 		if err != nil {
 			t.Fatal(err)
 		}

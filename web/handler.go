@@ -33,7 +33,8 @@ type Handler struct {
 	flusher   *flusher
 	parking   *parking
 	alarm     alarm
-	logs      *rate.Limiter // of what clients decide how often it is logged
+	wall      func() time.Time // the clock by which secrets expire
+	logs      *rate.Limiter    // of what clients decide how often it is logged
 
 	mu       sync.Mutex
 	sessions map[*session]struct{}
@@ -69,7 +70,7 @@ func newHandler(c Config, connect func(*session) client) (*Handler, error) {
 	if err := c.validate(); err != nil {
 		return nil, fmt.Errorf("web: Config: %w", err)
 	}
-	h := &Handler{config: c.withDefaults(), connect: connect, sessions: make(map[*session]struct{})}
+	h := &Handler{config: c.withDefaults(), connect: connect, wall: time.Now, sessions: make(map[*session]struct{})}
 	h.flusher, h.parking = newFlusher(), newParking(h.config.Logger)
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.leaving, h.leave = context.WithCancel(h.ctx)

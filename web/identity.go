@@ -42,10 +42,10 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request) (id ident
 	case err == nil && len(secret) > maxSecretBytes:
 		h.complain("Authenticate returned a secret that is too long", slog.Int("bytes", len(secret)))
 		h.turnAway(w, longSecret)
-	case err == nil && expired(expires):
+	case err == nil && h.expired(expires):
 		h.turnAway(w, expiredAtOnce)
 	case err == nil:
-		return identity{secret: shared.NewSecret(secret), expires: expires, known: secret != "", since: begin}, true
+		return identity{secret: shared.NewSecret(secret), expires: expires.Round(0), known: secret != "", since: begin}, true
 	case errors.Is(err, shared.ErrForbidden):
 		h.turnAway(w, forbidden)
 	case errors.Is(err, shared.ErrUnauthenticated):
@@ -89,12 +89,13 @@ func (h *Handler) complain(what string, attrs ...any) {
 	}
 }
 
-func expired(at time.Time) bool { return !at.IsZero() && !time.Now().Before(at) }
+// expired goes by the wall clock, as secrets do: at has no reading of another one.
+func (h *Handler) expired(at time.Time) bool { return !at.IsZero() && !h.wall().Before(at.Round(0)) }
 
 // identity is who a client is.
 type identity struct {
 	secret  shared.Secret
-	expires time.Time // zero for never
+	expires time.Time // by the wall clock; zero for never
 	known   bool      // it was said in a message, or at the upgrade and is not empty
 	since   time.Time // when the application was asked
 }
@@ -109,12 +110,13 @@ func (s *session) verify(secret string) (id identity, err error) {
 		defer cancel()
 		err := s.handler.guard("VerifySecret", func() (err error) {
 			id.expires, err = verify(ctx, secret)
+			id.expires = id.expires.Round(0)
 			return err
 		})
 		if err != nil {
 			return id, withoutDetails(err)
 		}
-		if expired(id.expires) {
+		if s.handler.expired(id.expires) {
 			return id, shared.ErrUnauthenticated
 		}
 	case s.handler.config.Authenticate != nil:
@@ -201,7 +203,8 @@ func (s *session) who() identity {
 func (s *session) getSecret() string { return s.who().secret.Reveal() }
 
 // scheduleExpiryLocked starts the timer for what happens next to the identity:
-// the warning, its end, or the end of the time to have one.
+// the warning, its end, or the end of the time to have one. A timer does not follow the
+// wall clock when that is set: what rings looks at it, and so does each ping.
 func (s *session) scheduleExpiryLocked() {
 	if s.expiry != nil {
 		s.expiry.Stop()
@@ -210,7 +213,7 @@ func (s *session) scheduleExpiryLocked() {
 		return
 	}
 	c := &s.handler.config
-	switch left := time.Until(s.identity.expires); {
+	switch {
 	case !s.identity.known && c.RequireSecret:
 		s.expiry = time.AfterFunc(c.SecretTimeout, func() {
 			if !s.who().known {
@@ -221,6 +224,7 @@ func (s *session) scheduleExpiryLocked() {
 		s.expiry = nil
 	default:
 		id := s.identity
+		left := id.expires.Sub(s.handler.wall())
 		s.expiry = time.AfterFunc(left-min(expiryWarning, left/2), func() { s.warn(id) })
 	}
 }
@@ -229,12 +233,17 @@ func (s *session) scheduleExpiryLocked() {
 // is no other by then.
 func (s *session) warn(id identity) {
 	s.mu.Lock()
-	left := time.Until(id.expires)
+	left := id.expires.Sub(s.handler.wall())
 	if s.ended || s.identity != id { // it was renewed just now
 		s.mu.Unlock()
 		return
 	}
-	s.expiry = time.AfterFunc(left, s.expire)
+	if left > expiryWarning { // the clock was set back
+		s.scheduleExpiryLocked()
+		s.mu.Unlock()
+		return
+	}
+	s.expiry = time.AfterFunc(left, func() { s.expire(id) })
 	s.mu.Unlock()
 	if frame := s.codec.expiring(left); frame != nil {
 		s.out.sendNotice(frame)
@@ -244,10 +253,13 @@ func (s *session) warn(id identity) {
 // expire ends the session of a client whose secret has expired. One that has said
 // another in time, which the application has verified and is still asked about, is
 // sent nothing until it goes by that.
-func (s *session) expire() {
+func (s *session) expire(id identity) {
 	s.mu.Lock()
 	switch {
-	case !expired(s.identity.expires):
+	case s.ended || s.overdue || s.identity != id: // it was renewed just now
+		s.mu.Unlock()
+	case !s.handler.expired(id.expires): // the clock was set back
+		s.expiry = time.AfterFunc(id.expires.Sub(s.handler.wall()), func() { s.expire(id) })
 		s.mu.Unlock()
 	case s.renewing:
 		s.overdue = true

@@ -1,9 +1,13 @@
 package web
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 )
@@ -12,20 +16,72 @@ import (
 // send cookies along whatever page asks, so a foreign page could otherwise act
 // for its visitor. A request without an Origin is not from a browser's page.
 func originAllowed(r *http.Request, allowed []string) bool {
-	origin := r.Header.Get("Origin")
-	if origin == "" {
+	origins := r.Header.Values("Origin")
+	switch {
+	case len(origins) == 0 || len(origins) == 1 && origins[0] == "":
 		return true
+	case len(origins) > 1:
+		return false // a browser says one, and who is in between may go by another
 	}
+	origin := origins[0]
 	u, err := url.Parse(origin)
 	if err != nil || u.Host == "" {
 		return false // "null" among others
 	}
-	if equalFold(u.Host, r.Host) {
+	if equalFold(withPort(u.Host, u.Scheme), withPort(r.Host, u.Scheme)) {
 		return true // whatever the scheme: a proxy may have taken the TLS off
 	}
 	return slices.ContainsFunc(allowed, func(a string) bool {
-		return a == "*" || equalFold(a, origin)
+		return a == "*" || equalFold(fullOrigin(a), fullOrigin(origin))
 	})
+}
+
+// withPort adds to a host the port that is meant where none is named. Browsers leave
+// that one out, and proxies do not.
+func withPort(host, scheme string) string {
+	switch {
+	case strings.LastIndexByte(host, ':') > strings.LastIndexByte(host, ']'):
+		return host
+	case scheme == "https":
+		return host + ":443"
+	case scheme == "http":
+		return host + ":80"
+	}
+	return host
+}
+
+// fullOrigin returns an origin with its port, and anything else as it is.
+func fullOrigin(origin string) string {
+	u, err := url.Parse(origin)
+	if err != nil || !equalFold(u.Scheme+"://"+u.Host, origin) {
+		return origin
+	}
+	return u.Scheme + "://" + withPort(u.Host, u.Scheme)
+}
+
+// checkOrigin returns an error for what no browser ever says, and how to write what
+// may be meant.
+func checkOrigin(origin string) error {
+	u, err := url.Parse(origin)
+	if err != nil || u.Scheme == "" || u.Hostname() == "" || !strings.EqualFold(u.Scheme+"://"+u.Host, origin) || strings.ContainsAny(origin, "*%") {
+		return errors.New("want scheme://host or scheme://host:port")
+	}
+	switch u.Scheme {
+	case "ws", "wss":
+		return fmt.Errorf("want the scheme of the page, %s://%s", map[string]string{"ws": "http", "wss": "https"}[u.Scheme], u.Host)
+	}
+	if !isASCII(u.Host) {
+		return errors.New("want the host as browsers say it, in ASCII: xn--…")
+	}
+	if addr, err := netip.ParseAddr(u.Hostname()); err == nil && addr.String() != strings.ToLower(u.Hostname()) {
+		return fmt.Errorf("want the address as browsers say it, %s", addr)
+	}
+	if _, port, named := strings.Cut(strings.TrimPrefix(u.Host, "["+u.Hostname()+"]"), ":"); named {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || strconv.FormatUint(n, 10) != port {
+			return errors.New("want a port from 1 to 65535, or none")
+		}
+	}
+	return nil
 }
 
 // equalFold is strings.EqualFold for ASCII: a Kelvin sign is no k in a host.

@@ -40,6 +40,8 @@ func digestOf(secret shared.Secret) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
+var digestOfNone = digestOf(shared.NewSecret(""))
+
 func (o order) text() string {
 	return fmt.Sprintf("close %d %s %d", o.code, o.digest, o.given.UnixNano())
 }
@@ -54,6 +56,9 @@ func parseOrder(text string) (o order, err error) {
 	nanos, err := strconv.ParseInt(parts[3], 10, 64)
 	if err != nil {
 		return o, errNoOrder
+	}
+	if parts[2] == digestOfNone {
+		return o, errNoOrder // it would send everybody away who is only just coming in
 	}
 	o = order{digest: parts[2], given: time.Unix(0, nanos)}
 	switch parts[1] {
@@ -234,7 +239,8 @@ func carryOut(orders map[string]order, sessions ...*session) {
 // refuse it. When Revoke returns nil every node has heard of it or will, also one
 // that is cut off from the bus for some minutes, as long as this node lives.
 //
-// The secret itself is not told on the bus, only its SHA-256 digest.
+// The empty secret is an error: each client has it until it says another. The secret
+// itself is not told on the bus, only its SHA-256 digest.
 func (h *Handler) Revoke(ctx context.Context, secret string) error {
 	return h.order(ctx, CloseRevoked, secret)
 }
@@ -248,6 +254,9 @@ func (h *Handler) Disconnect(ctx context.Context, secret string) error {
 func (h *Handler) order(ctx context.Context, code int, secret string) error {
 	if h.config.Bridge == nil {
 		return errors.New("web: a handler without a Bridge cannot reach other nodes")
+	}
+	if secret == "" {
+		return errors.New("web: the empty secret is everybody's who has not said one yet: its sessions cannot be ended")
 	}
 	if err := h.orders.disabled; err != nil {
 		return fmt.Errorf("web: sessions cannot be ended: %w", err)

@@ -2,8 +2,12 @@ package web_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
+	"fmt"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -13,6 +17,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/bridge/membus"
+	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
 )
@@ -222,5 +227,78 @@ func TestRevokeCatchesWhoIsBeingLetIn(t *testing.T) {
 			t.Errorf("it ends with %v", err)
 		}
 		break
+	}
+}
+
+// Each client has the empty secret until it says another: an order about that one would
+// send everybody away who comes, also one that another node gives.
+func TestTheEmptySecretIsNobodysToRevoke(t *testing.T) {
+	here := start(t, web.Config{}, echo)
+	if err := here.handler.Revoke(t.Context(), ""); err == nil {
+		t.Error("the empty secret was revoked")
+	}
+	if err := here.handler.Disconnect(t.Context(), ""); err == nil {
+		t.Error("the empty secret was disconnected")
+	}
+	sum := sha256.Sum256([]byte("entity-sync session\x00"))
+	order := func(digest string) {
+		if err := here.bridge.Tell(t.Context(), "es.sessions", fmt.Sprintf("close 4410 %s %d", digest, time.Now().Add(time.Hour).UnixNano())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first, other := here.dialV2(t), here.dialV2(t)
+	other.send(`{"action":"secret","body":"` + mark + `"}`)
+	other.wantFrame("ack")
+	order(base64.RawURLEncoding.EncodeToString(sum[:]))
+	sum = sha256.Sum256([]byte("entity-sync session\x00" + mark))
+	order(base64.RawURLEncoding.EncodeToString(sum[:]))
+	other.wantClose(web.CloseDisconnected) // so both were heard
+	for _, c := range []*conn{first, here.dialV2(t)} {
+		c.send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
+		c.wantFrame("ack")
+		c.wantFrame(`update items 1 {"id":"1","for":""}`)
+	}
+}
+
+// An application may take the name of an entity type from a request: that must not give
+// orders.
+func TestNotifyGivesNoOrders(t *testing.T) {
+	s := start(t, web.Config{}, echo)
+	said := make(spy, 100)
+	if err := s.broker.NewNode().Subscribe("es.sessions", said); err != nil {
+		t.Fatal(err)
+	}
+	key := shared.EntityKey{Entity: "es.sessions", ID: "close 4503 x 1"}
+	if err := s.bridge.Notify(t.Context(), key, shared.EntityKey{Entity: items, ID: "1"}); !errors.Is(err, shared.ErrUnknownEntity) {
+		t.Errorf("Notify returned %v", err)
+	}
+	if err := s.bridge.Tell(t.Context(), items, "1"); !errors.Is(err, shared.ErrUnknownEntity) {
+		t.Errorf("Tell of an entity type returned %v", err)
+	}
+	// A process without sessions knows nothing of the topic, and must not announce on it.
+	alone, err := bridge.New(bridge.Config{Bus: s.broker.NewNode(), Logger: canary.Logger(canary.Output(t))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer alone.Close(context.Background())
+	if err := alone.Announce("es.sessions"); !errors.Is(err, shared.ErrBadEntity) {
+		t.Errorf("Announce returned %v", err)
+	}
+	if err := alone.Register("es.sessions", echo, bridge.EntityOptions{}); !errors.Is(err, shared.ErrBadEntity) {
+		t.Errorf("Register returned %v", err)
+	}
+	if err := alone.Notify(t.Context(), key); !errors.Is(err, shared.ErrUnknownEntity) {
+		t.Errorf("Notify where nothing is announced returned %v", err)
+	}
+	if err := s.handler.Revoke(t.Context(), mark); err != nil {
+		t.Fatal(err)
+	}
+	for text := range said { // all of the above would have come before it
+		if strings.Contains(text, key.ID) {
+			t.Fatalf("the bus carries %s", text)
+		}
+		if strings.Contains(text, "close") {
+			return
+		}
 	}
 }

@@ -176,6 +176,7 @@ func (s *session) askAlive() {
 	now := time.Now()
 	s.mu.Lock()
 	ask, gone := !now.Before(s.nextPing), !now.Before(s.silent)
+	id := s.identity
 	if ask {
 		s.nextPing = now.Add(s.handler.config.PingInterval)
 	}
@@ -187,6 +188,9 @@ func (s *session) askAlive() {
 		s.handler.alarm.ring(s, next)
 	}
 	s.mu.Unlock()
+	if ask && s.handler.expired(id.expires) { // the clock was set forward
+		s.expire(id)
+	}
 	if ask {
 		s.out.sendPing()
 	}

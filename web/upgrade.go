@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -15,11 +16,33 @@ import (
 // of 256 bytes or less.
 const readBuffer = 288
 
-// upgrade is gorilla's Upgrade, but says on what the session is to go on.
+// upgrade is gorilla's Upgrade, but says on what the session is to go on. It sees each
+// header with subprotocols, and answers with the headers that middleware has set.
 func upgrade(u *websocket.Upgrader, w http.ResponseWriter, r *http.Request) (*websocket.Conn, *upgraded, error) {
 	h := &hijacker{ResponseWriter: w}
-	conn, err := u.Upgrade(h, r, nil)
+	const offer = "Sec-Websocket-Protocol"
+	if several := r.Header[offer]; len(several) > 1 { // RFC 6455, section 11.3.4: they are one list; gorilla reads the first
+		joined := *r
+		joined.Header = r.Header.Clone()
+		joined.Header.Set(offer, strings.Join(several, ", "))
+		r = &joined
+	}
+	conn, err := u.Upgrade(h, r, others(w.Header()))
 	return conn, h.conn, err
+}
+
+// others returns the headers that are neither the upgrade's own nor about a body.
+func others(all http.Header) http.Header {
+	left := make(http.Header)
+	for name, values := range all {
+		switch {
+		case name == "Connection", name == "Upgrade", name == "Trailer", name == "Transfer-Encoding", strings.HasPrefix(name, http.TrailerPrefix):
+		case strings.HasPrefix(name, "Content-"), strings.HasPrefix(name, "Sec-Websocket-"), strings.ContainsAny(name, " :\r\n"):
+		default:
+			left[name] = values
+		}
+	}
+	return left
 }
 
 // upgraded is the connection that gorilla has. The session writes to the one in it, and

@@ -206,47 +206,17 @@ func refusalOf(err error) *refusal {
 	}
 }
 
-// v2Request is a frame from the client.
-type v2Request struct {
-	Action json.RawMessage `json:"action"`
-	Ref    json.RawMessage `json:"ref"`
-	Body   json.RawMessage `json:"body"`
-}
-
-// action returns what is asked for, nothing where the message does not say.
-func (m v2Request) action() (a shared.Action, err error) {
-	if len(m.Action) > 0 {
-		err = json.Unmarshal(m.Action, &a)
-	}
-	return a, err
-}
-
-// maxRefBytes bounds what a request may have sent back.
-const maxRefBytes = 128
-
 // receive implements codec.
 func (w v2Wire) receive(s *session, message []byte) error {
-	var m v2Request
-	switch err := parse(message, &m); {
-	case errors.Is(err, errNotJSON):
-		return err
-	case err != nil || !isObject(message):
-		return errNoRequest
+	r, err := readRequest(message)
+	if err == nil {
+		err = w.act(s, r, message)
 	}
-	if !isRef(m.Ref) {
-		return &refusal{code: codeBadMessage, message: "a ref is a string or a number of at most 128 bytes"}
+	if err != nil && r.ref != nil {
+		return withRef(err, r.ref)
 	}
-	action, err := m.action()
-	if err != nil {
-		return withRef(errNoRequest, m.Ref)
-	}
-	if err := w.act(s, action, m, message); err != nil {
-		return withRef(err, m.Ref)
-	}
-	return nil
+	return err
 }
-
-var errNoRequest = &refusal{code: codeBadMessage, message: "a message is an object whose action is a string"}
 
 // aboutKey names the key that an error is about. A malformed one may be as long as
 // the whole message: its index in the list says which it was.
@@ -266,17 +236,16 @@ func withRef(err error, ref json.RawMessage) *refusal {
 	return &r
 }
 
-func isRef(ref json.RawMessage) bool {
-	if len(ref) == 0 {
-		return true
+func (w v2Wire) act(s *session, r request, message []byte) error {
+	switch {
+	case r.action == "" && s.own(message):
+		return nil
+	case r.badRef:
+		return &refusal{code: codeBadMessage, message: "a ref is a string or a number of at most 128 bytes"}
 	}
-	return len(ref) <= maxRefBytes && bytes.IndexByte([]byte(`"-0123456789`), ref[0]) >= 0
-}
-
-func (w v2Wire) act(s *session, action shared.Action, m v2Request, message []byte) error {
-	switch action {
+	switch r.action {
 	case shared.ActionSecret:
-		secret, err := parseSecret(m.Body)
+		secret, err := readSecret(r.body)
 		if err != nil {
 			return err
 		}
@@ -288,34 +257,32 @@ func (w v2Wire) act(s *session, action shared.Action, m v2Request, message []byt
 		s.out.hold()
 		defer s.out.release()
 		s.become(id)
-		w.acknowledge(s, m)
+		w.acknowledge(s, r)
 	case shared.ActionSubscribe, shared.ActionUnSubscribe:
-		keys, err := parseKeys(m.Body)
+		keys, err := readKeys(r.body)
 		if err != nil {
 			return err
 		}
-		w.change(s, action, m, keys)
+		w.change(s, r, keys)
 		return nil
 	case "":
-		if !s.own(message) {
-			return &refusal{code: codeBadMessage, message: "there is no action"}
-		}
+		return &refusal{code: codeBadMessage, message: "there is no action"}
 	default:
 		return &refusal{code: codeUnknownAction, message: "actions are secret, subscribe and unsubscribe"}
 	}
 	return nil
 }
 
-func (v2Wire) acknowledge(s *session, m v2Request) {
-	s.out.sendDirect(v2Frame{Action: "ack", Ref: m.Ref}.encode())
+func (v2Wire) acknowledge(s *session, r request) {
+	s.out.sendDirect(v2Frame{Action: "ack", Ref: r.ref}.encode())
 }
 
 // change subscribes or unsubscribes keys. Each that cannot be is refused by
 // itself; then all is acknowledged.
-func (w v2Wire) change(s *session, action shared.Action, m v2Request, keys []v2Key) {
+func (w v2Wire) change(s *session, r request, keys []requestKey) {
 	errs := make([]error, len(keys))
 	for i, k := range keys {
-		if action == shared.ActionSubscribe {
+		if r.action == shared.ActionSubscribe {
 			errs[i] = s.permit(k.EntityKey) // may take its time: the application is asked
 		} else if !s.keepPace(&s.subscribes, "keys") {
 			return
@@ -325,49 +292,26 @@ func (w v2Wire) change(s *session, action shared.Action, m v2Request, keys []v2K
 	defer s.out.release()
 	for i, k := range keys {
 		if errs[i] == nil {
-			errs[i] = w.one(s, action, k)
+			errs[i] = w.one(s, r.action, k)
 		}
 		if errs[i] != nil {
-			s.refuse(withRef(aboutKey(errs[i], i, k.EntityKey), m.Ref))
+			s.refuse(withRef(aboutKey(errs[i], i, k.EntityKey), r.ref))
 		}
 	}
-	w.acknowledge(s, m)
+	w.acknowledge(s, r)
 }
 
-// v2Key is a key in a request.
-type v2Key struct {
-	shared.EntityKey
-	Version  string `json:"version"`
-	Snapshot *bool  `json:"snapshot"`
-}
-
-func (v2Wire) one(s *session, action shared.Action, k v2Key) error {
+func (v2Wire) one(s *session, action shared.Action, k requestKey) error {
 	if action == shared.ActionUnSubscribe {
 		s.client.Unsubscribe(k.EntityKey)
 		return nil
 	}
-	o := bridge.SubscribeOptions{Snapshot: k.Snapshot == nil || *k.Snapshot}
+	o := bridge.SubscribeOptions{Snapshot: k.snapshot}
 	// What is no version of ours is one that the rows do not have.
-	o.Version, _ = bridge.ParseVersion(k.Version)
+	o.Version, _ = bridge.ParseVersion(k.version)
 	err := s.client.Subscribe(k.EntityKey, o)
 	if err == nil {
 		s.traceSubscribed(k.Entity, o.Snapshot)
 	}
 	return err
-}
-
-// parseKeys reads one key or a list of them.
-func parseKeys(body json.RawMessage) ([]v2Key, error) {
-	var keys []v2Key
-	if bytes.HasPrefix(body, []byte("[")) {
-		if err := json.Unmarshal(body, &keys); err == nil && len(keys) > 0 {
-			return keys, nil
-		}
-	} else if isObject(body) {
-		var key v2Key
-		if err := json.Unmarshal(body, &key); err == nil {
-			return []v2Key{key}, nil
-		}
-	}
-	return nil, &refusal{code: codeBadMessage, message: "the body is a key, {\"entity\":…,\"id\":…} with strings, or a list of keys"}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/entity-sync/entity-sync/internal/exactjson"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -13,16 +14,16 @@ var errNoEntity = errors.New(`no "entity" in it`)
 // entityOf returns the entity type that a body on a shared topic is for. It
 // reads it as the Bridge does, so that the two never disagree.
 func entityOf(body []byte) (shared.EntityType, error) {
-	var m struct {
-		Entity shared.EntityType `json:"entity"`
-	}
-	if err := json.Unmarshal(body, &m); err != nil {
-		return "", err
-	}
-	if m.Entity == "" {
+	if !json.Valid(body) || !exactjson.IsObject(body) {
 		return "", errNoEntity
 	}
-	return m.Entity, nil
+	var m [1]exactjson.Member
+	exactjson.Read(body, []string{"entity"}, m[:])
+	entity, err := exactjson.String(m[0].Value)
+	if err != nil || entity == "" || m[0].Ambiguous {
+		return "", errNoEntity
+	}
+	return shared.EntityType(entity), nil
 }
 
 // names returns an error unless a body on a shared topic says that it is for

@@ -17,6 +17,7 @@ var fuzzed = map[string]string{
 	"FuzzFrames":                "frames of a connection, on both wires",
 	"FuzzV2Message":             "messages of a client, on the v2 wire",
 	"FuzzClassicMessage":        "messages of a client, on the classic wire",
+	"FuzzRead":                  "objects and lists, by the letter, against encoding/json",
 	"FuzzValidate":              "keys",
 	"FuzzParseVersion":          "versions that a client comes back with",
 	"FuzzDecodeNotification":    "messages on the bus",

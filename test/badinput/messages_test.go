@@ -28,6 +28,9 @@ func TestB09WrongTypes(t *testing.T) {
 		"a text":                  says(`"`+canary+`"`, "error bad_message"),
 		"a number":                says(`7`, "error bad_message"),
 		"null":                    says(`null`, "error bad_message"),
+		"a name twice":            says(`{"action":"subscribe","ref":1,"body":{"entity":"items","id":"1","id":"`+canary+`"}}`, "error 1 bad_message"),
+		"a name in another case":  says(`{"action":"subscribe","ref":1,"body":{"entity":"items","id":"1","ID":"`+canary+`"}}`, "error 1 bad_message"),
+		"two bodies":              says(`{"action":"subscribe","ref":1,"body":`+key+`,"Body":"`+canary+`"}`, "error 1 bad_message"),
 	}
 	n := startNode(t, nodeConfig{})
 	n.check(t, exchanges)
@@ -101,6 +104,7 @@ func TestB13LongAndUnprintableNames(t *testing.T) {
 		"an id of 128 letters":        says(subscribe("items", strings.Repeat("é", 128)), refused...),
 		"a line feed in an id":        says(subscribe("items", canary+`\n`), refused...),
 		"NUL in an id":                says(subscribe("items", canary+`\u0000`), refused...),
+		"half a surrogate pair":       says(subscribe("items", canary+`\ud800`), refused...),
 		"DEL in an id":                says(subscribe("items", canary+`\u007f`), refused...),
 		"a space in an entity":        says(subscribe("a "+canary, "1"), refused...),
 		"a line feed in an entity":    says(subscribe(canary+`\n`, "1"), refused...),

@@ -66,6 +66,10 @@ func TestTheFramesOfTheDocumentAreUnderstood(t *testing.T) {
 		``, `rubbish`, `7`, `null`, `[]`, `{}`, `{"hello":1}`, `{"action":"dance"}`, `{"action":7}`, `{"action":"update"}`,
 		`{"action":"update","body":{"entity":"items","id":"1","rows":[]}}`, `{"action":"update","body":{"entity":"","id":"1","rows":[1]}}`,
 		`{"action":"unsubscribed","body":{"entity":"items","id":"1"}}`, `{"action":"error","body":{}}`, `{"action":"delete","body":{"entity":"items","id":""}}`,
+		`{"Action":"stale"}`, `{"action":"stale","ACTION":"fresh"}`, `{"action":"stale","action":"fresh"}`, `{"action":"ack","ref":1,"ref":2}`,
+		`{"action":"delete","Body":{"entity":"items","id":"1"}}`, `{"action":"delete","body":{"entity":"items","id":"1","ID":"2"}}`,
+		`{"action":"delete","body":{"entity":"items","id":"1"},"body":{"entity":"items","id":"2"}}`, `{"action":"delete","body":{"entity":"items","id":"\ud800"}}`,
+		`{"action":"update","body":{"entity":"items","id":"1","rows":[1],"rows":[2]}}`, `{"action":"update","body":{"entity":"items","id":"1","Rows":[1]}}`,
 	} {
 		if f, ok := decode([]byte(own)); ok {
 			t.Errorf("%s is read as %+v", own, f)
@@ -128,10 +132,18 @@ func FuzzDecode(f *testing.F) {
 		f.Add([]byte(line))
 	}
 	f.Add([]byte(`{"action":"update","body":{"entity":"items","id":"1","rows":[null,"\u0000",{}]}}`))
+	f.Add([]byte(`{"action":"delete","Action":"stale","body":{"entity":"items","id":"1","id":"\ud800"}}`))
 	f.Fuzz(func(t *testing.T, message []byte) {
 		frame, ok := decode(message)
 		if !ok {
 			return
+		}
+		var lax struct {
+			Action string
+			Body   shared.EntityKey
+		}
+		if err := json.Unmarshal(message, &lax); err != nil || lax.Action != frame.action || lax.Body != frame.key {
+			t.Fatalf("%q is read as %+v, and by others as %+v, %v", message, frame, lax, err)
 		}
 		switch frame.action {
 		case actionUpdate, actionCurrent, actionDelete, actionUnsubscribed:

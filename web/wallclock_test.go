@@ -1,0 +1,119 @@
+package web
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/membus"
+	"github.com/entity-sync/entity-sync/internal/canary"
+)
+
+// wallClock is one that can be set. That of the machine would be everybody's.
+type wallClock struct{ ahead atomic.Int64 }
+
+func (c *wallClock) now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
+
+func (c *wallClock) set(by time.Duration) { c.ahead.Add(int64(by)) }
+
+// withLife connects a client to a node of its own, with a secret that expires so much
+// later, by the clock.
+func withLife(t *testing.T, clock *wallClock, ping, life time.Duration) (c *websocket.Conn, expires time.Time) {
+	t.Helper()
+	logger := canary.Logger(canary.Output(t))
+	b, err := bridge.New(bridge.Config{Bus: new(membus.Broker).NewNode(), Logger: logger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	expires = clock.now().Add(life) // with a reading of the other clock, as time.Now has one
+	h, err := New(Config{Bridge: b, Logger: logger, PingInterval: ping, Authenticate: func(*http.Request) (string, time.Time, error) { return canary.Mark, expires, nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.wall = clock.now
+	server := httptest.NewServer(h)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		if err := h.Close(ctx); err != nil {
+			t.Error(err)
+		}
+		if err := b.Close(ctx); err != nil {
+			t.Error(err)
+		}
+		server.Close()
+	})
+	c, _, err = websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(server.URL, "http"), http.Header{"Sec-WebSocket-Protocol": {SubprotocolV2}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c, expires.Round(0)
+}
+
+// warned reads the warning that a secret expires, and how long before it comes.
+func warned(t *testing.T, c *websocket.Conn) (seconds int) {
+	t.Helper()
+	_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
+	_, message, err := c.ReadMessage()
+	var f v2Frame
+	if err == nil {
+		err = json.Unmarshal(message, &f)
+	}
+	if err != nil || f.Action != "expiring" {
+		t.Fatalf("got %s, %v", message, err)
+	}
+	return f.Body.Seconds
+}
+
+func wantExpired(t *testing.T, c *websocket.Conn, clock *wallClock, expires time.Time) {
+	t.Helper()
+	_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
+	_, _, err := c.ReadMessage()
+	for err == nil { // warnings: the clock may be set before the session looks at it first
+		_, _, err = c.ReadMessage()
+	}
+	if !websocket.IsCloseError(err, CloseExpired) {
+		t.Errorf("got %v, want close code %d", err, CloseExpired)
+	}
+	if now := clock.now().Round(0); now.Before(expires) {
+		t.Errorf("the client was sent away %v before its secret expired", expires.Sub(now))
+	}
+}
+
+// The clock is set back in a secret's last moments: it expires when the clock says so.
+func TestASecretExpiresThoughTheClockWasSetBack(t *testing.T) {
+	var clock wallClock
+	c, expires := withLife(t, &clock, time.Hour, time.Second)
+	warned(t, c)
+	clock.set(-500 * time.Millisecond)
+	wantExpired(t, c, &clock, expires)
+}
+
+// The clock is set forward: the next ping finds that the secret has expired.
+func TestASecretExpiresAsTheClockIsSetForward(t *testing.T) {
+	var clock wallClock
+	c, expires := withLife(t, &clock, 50*time.Millisecond, time.Hour)
+	clock.set(2 * time.Hour)
+	wantExpired(t, c, &clock, expires)
+}
+
+// The clock is set back before the warning: that comes when the end is near.
+func TestAWarningIsNotTooEarlyWhereTheClockWasSetBack(t *testing.T) {
+	var clock wallClock
+	c, expires := withLife(t, &clock, 100*time.Millisecond, expiryWarning+200*time.Millisecond)
+	clock.set(-time.Second)
+	if s := warned(t, c); s > int(expiryWarning.Seconds()) {
+		t.Errorf("the client is warned %d seconds before the end", s)
+	}
+	clock.set(time.Minute)
+	wantExpired(t, c, &clock, expires)
+}
