@@ -96,6 +96,9 @@ func readBody(body []byte) (b frameBody, ok bool) {
 			return b, false
 		}
 	}
+	if m[6].Ambiguous {
+		return b, false
+	}
 	if m[6].Has() {
 		i, err := strconv.Atoi(string(m[6].Value))
 		if err != nil {
