@@ -33,8 +33,8 @@ test: ## everything: vet and all tests of every module with the race detector, r
 # Not under the race detector, which makes minutes of it: the library's own tests are.
 	@cd bench && $(SAY) "vet: bench" $(GO) vet ./... && echo "== test: bench" && $(GOTEST) -count 1 -timeout 30m ./...
 	@$(SAY) "fuzzing, briefly" ./.ci/fuzz 10000x
-	@cd test && $(SAY) "vet: test" $(GO) vet ./... && echo "== test: test" && $(GOTEST) -count 1 -race -p 2 -hang 2m -timeout 30m $$($(GO) list ./... | grep -v /faults$$)
-	@cd test && echo "== the faults, briefly" && $(GOTEST) -count 1 -race -hang 2m -timeout 30m ./faults
+	@cd test && $(SAY) "vet: test" $(GO) vet ./... && echo "== test: test" && $(GOTEST) -hang 2m -count 1 -race -p 2 -timeout 30m $$($(GO) list ./... | grep -v /faults$$)
+	@cd test && echo "== the faults, briefly" && $(GOTEST) -hang 2m -count 1 -race -timeout 30m ./faults
 	@echo "== what all of them wrote is searched for secrets" && bin/search $(KEPT)
 
 test-example:
