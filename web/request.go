@@ -137,6 +137,9 @@ func readKeys(body []byte) (keys []requestKey, err error) {
 		return []requestKey{key}, err
 	}
 	for element := range exactjson.Elements(body) {
+		if string(element) == "null" { // a key without anything in it, and refused as such
+			element = []byte("{}")
+		}
 		key, err := readKey(element, keyNames, true)
 		if err != nil {
 			return nil, err
