@@ -141,7 +141,6 @@ type bystander struct {
 	lost     int
 	repeated int             // writes whose announcement failed
 	yards    []time.Duration // how long the same work took meanwhile, which no fault holds up
-	usual    time.Duration   // how long it took in a calm time
 }
 
 // lostAfter is when a row counts as lost, or as good as.
@@ -282,7 +281,7 @@ func (b *bystander) calm(d time.Duration) time.Duration {
 	if lost > 0 || len(samples) == 0 || len(yards) == 0 {
 		b.world.t.Fatalf("INV7: before the fault a bystander got %d rows and missed %d", len(samples), lost)
 	}
-	b.usual = yards[len(yards)/2]
+	b.world.usual = yards[len(yards)/2]
 	return p99(samples)
 }
 
@@ -294,7 +293,10 @@ func (b *bystander) undisturbed(before, floor time.Duration) {
 	b.world.t.Helper()
 	samples, yards, lost := b.take()
 	during := p99(samples)
-	slowdown := max(1, float64(p99(yards))/float64(b.usual))
+	if b.world.usual == 0 {
+		b.world.t.Fatal("no bystander was looked at before the fault")
+	}
+	slowdown := max(1, float64(p99(yards))/float64(b.world.usual))
 	b.mu.Lock()
 	repeated := b.repeated
 	b.mu.Unlock()

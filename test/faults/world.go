@@ -42,7 +42,8 @@ type world struct {
 	nsqds  []*nsqdtest.Daemon
 	nodes  []*node
 
-	shown int // breaches of which the test was told
+	shown int           // breaches of which the test was told
+	usual time.Duration // how long the bystanders' yardstick took in a calm time
 
 	mu      sync.Mutex // guards what follows
 	clients []*client
