@@ -179,7 +179,7 @@ func failure(t *testing.T, cmd *exec.Cmd) string {
 	return said
 }
 
-// takePort takes a port below those that systems give to whoever asks for any, so that
+// takePort takes a port below the range from which systems choose one themselves, so that
 // the ports near it stay free.
 func takePort(t *testing.T) string {
 	t.Helper()

@@ -990,7 +990,7 @@ export class Sync {
       }
     }
     if (this.#requests.size === 0) {
-      this.#spare = 0; // whoever is refused from now on was asked for after that
+      this.#spare = 0; // a key that is refused from now on was asked for after that
     }
     if (request?.first) {
       this.#met();

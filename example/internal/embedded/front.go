@@ -29,7 +29,7 @@ type front struct {
 // forwarded is one connection: the client's end, and the end at the server.
 type forwarded struct{ client, server *net.TCPConn }
 
-// listen returns a front that listens already. Whoever connects waits for forward.
+// listen returns a front that listens already. A client that connects waits for forward.
 func listen(addr string) (*front, error) {
 	l, err := net.Listen("tcp", addr) //nolint:noctx // at once
 	if err != nil {

@@ -80,7 +80,7 @@ func (n *NSQD) awaitMain(dir string) error {
 	n.nsqd.Notify(nil, true)
 	for end := time.Now().Add(startTimeout); time.Now().Before(end); time.Sleep(startPause) {
 		if after, err := os.Stat(file); err == nil && (before == nil || !os.SameFile(before, after)) {
-			n.nsqd.RLock() // which whoever wrote the file has until it is done
+			n.nsqd.RLock() // which the writer of the file holds until it is done
 			n.nsqd.RUnlock()
 			return nil
 		}

@@ -194,7 +194,7 @@ func TestStartWhereFolderIsTaken(t *testing.T) {
 	}
 }
 
-// What cannot be read is left as it is, for whoever can mend it.
+// What cannot be read is left as it is, to be mended by hand.
 func TestStartWithBadMetadata(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, metadataFile)

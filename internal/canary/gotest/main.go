@@ -60,7 +60,7 @@ func run(folder string, args []string, stdout io.Writer) (err error) {
 	}
 	defer binaries.close()
 	args = append([]string{"test", "-json", "-artifacts", "-outputdir", folder, "-exec", binaries.exec()}, args...)
-	cmd := exec.Command(goCommand(), args...) //nolint:gosec // whoever runs this says what to run
+	cmd := exec.Command(goCommand(), args...) //nolint:gosec // the caller says what to run
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
