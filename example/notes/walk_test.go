@@ -52,12 +52,23 @@ func newWalk(t *testing.T, cluster *pgtest.Server) *walk {
 	w := &walk{t: t, dir: t.TempDir(), addr: freeAddr(t), pages: make(map[string]context.Context)}
 	w.env = append(os.Environ(),
 		"PGHOST="+host, "PGPORT="+port, "PGUSER="+admin.User.Username(), "PGSSLMODE=disable", "PSQLRC="+filepath.Join(w.dir, "psqlrc"),
-		"ADDR="+w.addr, "NSQ_ADDR=", "GOWORK=off", "GOFLAGS=-mod=mod", "GOPROXY=off", "GOSUMDB=off",
+		"ADDR="+w.addr, "NSQ_ADDR=", "GOWORK=off", "GOFLAGS=-mod=mod", "GOSUMDB=off",
+		// A new module needs other versions than the workspace, once: then they are here.
+		"GOPROXY=file://"+goEnv(t, "GOMODCACHE")+"/cache/download,"+goEnv(t, "GOPROXY"),
 		"PATH="+os.Getenv("PATH")+programs(t))
 	w.write("psqlrc", "\\set ON_ERROR_STOP on\n") // what fails in the middle fails the test
 	w.makeModule()
 	w.browser = startBrowser(t)
 	return w
+}
+
+func goEnv(t *testing.T, name string) string {
+	t.Helper()
+	out, err := exec.Command("go", "env", name).Output() //nolint:gosec,noctx // a name of Go's own, at once
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(out))
 }
 
 // programs is where Debian puts PostgreSQL's own, off the path.
