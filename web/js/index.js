@@ -775,6 +775,10 @@ export class Sync {
     socket.onmessage = (/** @type {{data: string}} */ event) => this.#heard(event.data);
     socket.onclose = (/** @type {{code: number, reason: string}} */ event) => this.#lost(event.code, event.reason);
     socket.onerror = () => {}; // it is closed, too
+    socket.onroom = (/** @type {number} */ places) => { // that another tab gave up
+      this.#spare += places;
+      this.#flush();
+    };
   }
 
   // Lets go of the connection, whatever it is like, without a word to anybody.

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
+import { randomBy } from "./random.js";
 import { actions, follow, neverBackwards, startWorld, until } from "./world.js";
 
 test("a reconnect without changes costs nothing and never flickers", async (t) => {
@@ -318,11 +319,7 @@ test("under random faults values never go backwards and end right", async (t) =>
   const world = await startWorld(t, { subscribeRate: 100_000 });
   const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 31)); // SEED repeats a run, but for what is a matter of time
   t.diagnostic(`seed ${seed}`);
-  let state = seed;
-  const random = (n) => { // a linear congruential generator, to be repeatable
-    state = (Math.imul(state, 1_103_515_245) + 12_345) & 0x7fffffff;
-    return Math.floor((state / 0x80000000) * n);
-  };
+  const random = randomBy(seed);
   const ids = Array.from({ length: 8 }, (_, i) => String(i));
   const written = Object.fromEntries(ids.map((id) => [id, 0]));
   for (const id of ids) await world.write(id, 0);
