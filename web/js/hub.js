@@ -352,7 +352,7 @@ export class Hub {
     } catch {
       message = undefined; // text of the application's own
     }
-    const { action, ref, body } = message ?? {};
+    const { action, ref, body = {} } = message ?? {};
     switch (action) {
       case "ack":
         this.#granted(ref);
