@@ -1033,6 +1033,7 @@ export class Sync {
         those[0].homeless = message;
         this.#touchAll((entry) => entry.listeners.size === 0);
       } else {
+        this.#spare += those.length; // a place that it did not take
         those.forEach((entry) => this.#refused(entry, code, message));
       }
     } else if (request.first) { // so there is no other secret to go on with
