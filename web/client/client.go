@@ -81,7 +81,11 @@ func Dial(ctx context.Context, url string, o Options) (*Client, error) {
 
 // Status returns the state of the connection, and a channel that is closed as soon
 // as it is another, or nothing follows.
-func (c *Client) Status() (s Status, changed <-chan struct{}) { return c.status.Newest() }
+func (c *Client) Status() (s Status, changed <-chan struct{}) {
+	c.mu.Lock() // until what changes now has changed for all
+	defer c.mu.Unlock()
+	return c.status.Newest()
+}
 
 // Statuses yields the state of the connection and each change of it that the
 // caller is quick enough to see. It ends with ctx, Close, and after Denied.
