@@ -28,6 +28,9 @@ var ErrBadQuery = errors.New("bad query")
 // of which no policy ever shows the role a row is refused as well. The error says how to
 // mend it.
 //
+// An error wrapping ErrBadPool is not of the statements: the pool can never work as it is
+// configured, as where its database does not exist.
+//
 // What can never work is an error before the database is asked: a nil pool, no
 // statement or an empty one, AsViewer without a function, MaxBytes of less than 1.
 //
@@ -47,7 +50,7 @@ func (q *Query) checked(ctx context.Context) ([]statement, error) {
 	}
 	plan, err := q.check(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("db: %w", err)
+		return nil, fmt.Errorf("db: %w", withPoolRemedy(err))
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -66,6 +69,9 @@ func (q *Query) check(ctx context.Context) (plan []statement, err error) {
 	defer conn.Release()
 	for i, source := range q.sources {
 		err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+			if err := refuseDescribeExec(ctx, tx); err != nil {
+				return err
+			}
 			s, err := q.prepare(ctx, tx, withoutEnd(source))
 			if err == nil {
 				err = q.checkPolicies(ctx, tx)

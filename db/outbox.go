@@ -73,7 +73,7 @@ func EnsureSchema(ctx context.Context, conn Beginner) error {
 		return inSchema(ctx, tx, schema, OutboxSchema)
 	})
 	if err != nil {
-		return fmt.Errorf("db: making the outbox: %w", err)
+		return fmt.Errorf("db: making the outbox: %w", withPoolRemedy(err))
 	}
 	return nil
 }
@@ -159,6 +159,7 @@ func notify(tx any, keys []shared.EntityKey, write func(encoded string) error) e
 
 // withRemedy adds to an error of the database what can be done about it.
 func withRemedy(err error) error {
+	err = withPoolRemedy(err)
 	var database interface{ SQLState() string } // of pgx and of other drivers
 	if !errors.As(err, &database) {
 		return err

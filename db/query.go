@@ -250,7 +250,7 @@ func (q *Query) run(ctx context.Context, settings []setting, statements []statem
 	}
 	conn, err := q.pool.Acquire(ctx)
 	if err != nil {
-		return err
+		return withPoolRemedy(err)
 	}
 	defer conn.Release()
 	if len(statements) == 1 && !q.asViewer {
@@ -337,5 +337,5 @@ func (q *Query) failed(err error) error {
 		defer q.mu.Unlock()
 		q.plan = nil
 	}
-	return err
+	return withPoolRemedy(err)
 }

@@ -10,7 +10,9 @@ import (
 // isMistake reports whether the database would say the same again. Class 42 is
 // "syntax error or access rule violation": there is no such table, or no right to
 // read it.
-func isMistake(err *pgconn.PgError) bool { return strings.HasPrefix(err.Code, "42") }
+func isMistake(err *pgconn.PgError) bool {
+	return strings.HasPrefix(err.Code, "42") && !isOfSession(err)
+}
 
 // isDataException reports whether PostgreSQL could not take a text for what it
 // should be: an id, or something in a row.
@@ -26,7 +28,7 @@ func isDataException(err error) bool {
 // too long, 57014, may have done so for one row.
 func mayBeOfOneRow(err error) bool {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok || len(pgErr.Code) != 5 {
+	if !ok || len(pgErr.Code) != 5 || isOfSession(pgErr) {
 		return false
 	}
 	switch pgErr.Code[:2] {

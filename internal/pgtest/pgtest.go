@@ -152,16 +152,16 @@ func (s *Server) untilUp(end time.Time) error {
 				return nil
 			}
 		}
-		if time.Now().After(end) || s.ended() {
+		if time.Now().After(end) || ended(s.process) {
 			return err
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 }
 
-// ended reports whether the server is no more. It is not waited for yet.
-func (s *Server) ended() bool {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.process.Process.Pid))
+// ended reports whether the process is no more. It is not waited for yet.
+func ended(process *exec.Cmd) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", process.Process.Pid))
 	return err == nil && strings.Contains(string(stat), ") Z ")
 }
 
