@@ -33,7 +33,7 @@ var OutboxSchema string
 
 // outboxVersion is the version of OutboxSchema, which its comment on the table ends
 // with.
-const outboxVersion = 2
+const outboxVersion = 3
 
 // Beginner is a *pgx.Conn, a *pgxpool.Pool, or a pgx.Tx for what is to be part of a
 // larger transaction.

@@ -22,6 +22,13 @@ func isDataException(err error) bool {
 	return ok && (strings.HasPrefix(pgErr.Code, "22") || pgErr.Code == "23514")
 }
 
+// mayBeOfID reports whether a text that is no id may be why PostgreSQL refused a statement.
+// Some types call that a mistake, such as one whose values hold the names of roles.
+func mayBeOfID(err error) bool {
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (isDataException(err) || isMistake(pgErr))
+}
+
 // mayBeOfOneRow reports whether one of the rows that a statement read may be why
 // PostgreSQL refused the statement, so that it would read the others. What the classes
 // below say is of the connection, the transaction or the server. A statement that took
