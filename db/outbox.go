@@ -121,10 +121,12 @@ type SQLTx interface {
 	Commit() error // so that a *sql.DB, which would commit the keys by themselves, is none
 }
 
-// NotifySQLTx is NotifyTx for database/sql, with any driver of PostgreSQL.
+// NotifySQLTx is NotifyTx for database/sql, with any driver of PostgreSQL. Where the
+// server is read only, it has the server end the connection.
 func NotifySQLTx(ctx context.Context, tx SQLTx, keys ...shared.EntityKey) error {
 	return notify(tx, keys, func(encoded string) error {
 		_, err := tx.ExecContext(ctx, notifySQL, encoded)
+		leaveReadOnlySQL(ctx, tx, err)
 		return err
 	})
 }
