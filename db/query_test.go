@@ -212,6 +212,27 @@ func TestBatch(t *testing.T) {
 	}
 }
 
+// A browser reads no number beyond 2^53 exactly: what a page takes an id from has text.
+func TestLongIDsAsText(t *testing.T) {
+	d := pgtest.Shared(t).NewDatabase(t, "create table items (id bigint primary key); insert into items values (9007199254740993), (9223372036854775807)")
+	pool := pgtest.Pool(t, d.URL(), 1)
+	batch := db.Batch(pool, "select id, id::text as key from items where id = any($1)")
+	single := db.Rows(pool, "select id, id::text as key from items where id = $1")
+	ids := []string{"9007199254740993", "9007199254740992", "9223372036854775807"}
+	rows := []string{`{"id":9007199254740993,"key":"9007199254740993"}`, notFound, `{"id":9223372036854775807,"key":"9223372036854775807"}`}
+	results := batch.FetchBatch(t.Context(), []shared.Request{{Key: idOf(ids[0])}, {Key: idOf(ids[1])}, {Key: idOf(ids[2])}})
+	for i, id := range ids {
+		want(t, "of a batch", results[i].Rows, results[i].Err, rows[i])
+		got, err := single.Fetch(t.Context(), idOf(id), "")
+		want(t, "one", got, err, rows[i])
+	}
+	for _, q := range []interface{ Check(context.Context) error }{batch, single} {
+		if err := q.Check(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // A row that the struct cannot take is its own key's trouble.
 func TestBatchOf(t *testing.T) {
 	d := pgtest.Shared(t).NewDatabase(t, `

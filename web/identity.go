@@ -39,7 +39,7 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request) (id ident
 	begin := time.Now() // what is withdrawn from now on may not be known to the application yet
 	secret, expires, err := h.callAuthenticate(r)
 	switch {
-	case err == nil && len(secret) > maxSecretBytes:
+	case err == nil && len(secret) > h.config.MaxSecretBytes:
 		h.complain("Authenticate returned a secret that is too long", slog.Int("bytes", len(secret)))
 		h.turnAway(w, longSecret)
 	case err == nil && h.expired(expires):

@@ -72,10 +72,11 @@ var meanings = map[string]error{
 	"unknown_action":         ErrBadRequest,
 }
 
-var (
-	errSecretTooLong = fmt.Errorf("the secret has more than %d bytes", maxSecretBytes)
-	errNotV2         = fmt.Errorf("the server does not speak %s", subprotocol)
-)
+var errNotV2 = fmt.Errorf("the server does not speak %s", subprotocol)
+
+func secretTooLong(maxBytes int) error {
+	return fmt.Errorf("the secret has more than %d bytes", maxBytes)
+}
 
 // refusedSecret says that the server did not take the secret after a connect.
 type refusedSecret struct{ why *Error }

@@ -3,6 +3,7 @@
 
 import test from "node:test";
 import assert from "node:assert/strict";
+import { webcrypto } from "node:crypto";
 import { acrossTabs } from "../tabs.js";
 import { actions, follow, startWorld, until } from "./world.js";
 
@@ -84,7 +85,7 @@ for (const [what, globals] of Object.entries({
 test("a program that has Web Locks and no events shares a connection, too", async (t) => {
   const world = await startWorld(t);
   await world.write("1", 1);
-  define(t, { navigator: { locks: new Locks() }, WebSocket: world.WebSocket });
+  define(t, { navigator: { locks: new Locks() }, crypto: webcrypto, WebSocket: world.WebSocket }); // Node.js 18 has no crypto
   assert.equal(globalThis.addEventListener, undefined);
   const Shared = acrossTabs("me");
   const watchers = [0, 1].map(() => follow(world.connect({ WebSocket: Shared }), "1"));
