@@ -149,7 +149,7 @@ test("a tab asks once at a time to lead, and not in its sleep", async (t) => {
 
 test("who steals the lead does not wait for it as well, and who lost it asks again", async (t) => {
   const world = await startWorld(t);
-  const tabs = startTabs(t, world);
+  const tabs = startTabs(t, world, { steal: true });
   await tabs.open();
   await tabs.locks.request(tabs.room, { steal: true }, () => {}); // and gives it back at once
   await until("the first leads again", () => tabs.locks.held.has(tabs.room));
