@@ -478,7 +478,7 @@ func TestIDsOfManyTypes(t *testing.T) {
 	d := newOutbox(t, "create type size as enum ('small'); create domain flag as bool; create domain code as char(4)")
 	for i, c := range []struct{ kind, value, want string }{
 		{"bool", "true", "true"}, {"flag", "true", "true"}, {"char(4)", "'ab'", "ab"}, {"code", "'ab'", "ab"},
-		{"size", "'small'", "small"}, {"numeric(4,2)", "1.5", "1.50"}, {"text[]", "'{a,b}'", "{a,b}"}, {"size[]", "'{small}'", "{small}"},
+		{"size", "'small'", "small"}, {"numeric(4,2)", "1.5", "1.5"}, {"text[]", "'{a,b}'", "{a,b}"}, {"size[]", "'{small}'", "{small}"},
 	} {
 		table := fmt.Sprint("table", i)
 		d.Exec(t, fmt.Sprintf("create table %s (id %s)", table, c.kind))
