@@ -215,11 +215,7 @@ func (s *session) scheduleExpiryLocked() {
 	c := &s.handler.config
 	switch {
 	case !s.identity.known && c.RequireSecret:
-		s.expiry = time.AfterFunc(c.SecretTimeout, func() {
-			if !s.who().known {
-				s.goAway(CloseUnauthenticated, "say a secret first")
-			}
-		})
+		s.startExpectingLocked(c.SecretTimeout)
 	case s.identity.expires.IsZero():
 		s.expiry = nil
 	default:

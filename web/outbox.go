@@ -383,21 +383,27 @@ func (o *outbox) takeUpdatesLocked(batch net.Buffers) net.Buffers {
 }
 
 // writeAll writes the frames. The write timeout is for the client to read
-// anything at all: one that is slow and makes progress is not cut off.
+// anything at all: one that is slow and makes progress is not cut off, see progress.
 func (o *outbox) writeAll(frames net.Buffers) error {
 	if _, plain := o.conn.(*net.TCPConn); !plain {
 		return o.writePieces(frames)
 	}
 	// A write that was cut short may have got on at its beginning only. So the
 	// time is cut into parts, and is over when so many have passed without a byte.
+	last := o.progress()
 	for idle := 0; ; {
 		n, err := o.timed(o.session.handler.config.WriteTimeout/timeoutParts, func() (int64, error) { return frames.WriteTo(o.conn) })
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
-		if idle++; n > 0 {
+		now := o.progress()
+		if idle++; n > 0 || now.since(last) {
 			idle = 0
+			if err := o.session.heard(); err != nil {
+				return err
+			}
 		}
+		last = now
 		if idle == timeoutParts || o.isOver() {
 			return err
 		}
@@ -420,6 +426,13 @@ func (o *outbox) isOver() bool {
 	return !end.IsZero() && !time.Now().Before(end)
 }
 
+func (o *outbox) noLaterThanEnd(t time.Time) time.Time {
+	if end := o.lastMoment(); !end.IsZero() && end.Before(t) {
+		return end
+	}
+	return t
+}
+
 // pieceBytes is what one TLS record holds.
 const pieceBytes = 16 << 10
 
@@ -427,6 +440,7 @@ const pieceBytes = 16 << 10
 // once a deadline has passed, as those of crypto/tls: each piece has a deadline
 // of its own.
 func (o *outbox) writePieces(frames net.Buffers) error {
+	defer o.extended(o.session.handler.config.WriteTimeout)()
 	for _, frame := range frames {
 		for piece := range slices.Chunk(frame, pieceBytes) {
 			_, err := o.timed(o.session.handler.config.WriteTimeout, func() (int64, error) { n, err := o.conn.Write(piece); return int64(n), err })
@@ -445,11 +459,7 @@ const blocked = 100 * time.Millisecond
 // client is there, though its pongs are late: they come after what it reads.
 func (o *outbox) timed(limit time.Duration, write func() (int64, error)) (n int64, err error) {
 	begin := time.Now()
-	deadline := begin.Add(limit)
-	if end := o.lastMoment(); !end.IsZero() && end.Before(deadline) {
-		deadline = end
-	}
-	if err := o.conn.SetWriteDeadline(deadline); err != nil {
+	if err := o.conn.SetWriteDeadline(o.noLaterThanEnd(begin.Add(limit))); err != nil {
 		return 0, err
 	}
 	n, err = write()
