@@ -40,10 +40,12 @@ type outbox struct {
 	raw     syscall.RawConn // to write what it takes at once; nil where that cannot be
 	codec   codec
 	flusher *flusher
-	held    int  // above zero no update is written
-	writing bool // the flusher or a writer sees to what waits
-	urgent  bool // something besides updates waits
-	ending  bool // nothing more is taken
+	held    int   // above zero no update is written
+	lapsed  bool  // the secret has expired: none is, either
+	expires int64 // when it does, by the wall clock, see expireAt; zero for never
+	writing bool  // the flusher or a writer sees to what waits
+	urgent  bool  // something besides updates waits
+	ending  bool  // nothing more is taken
 
 	overflow bool // too much came together, and the session was not told yet
 	fresh    bool
@@ -102,7 +104,7 @@ func (o *outbox) forgetAllLocked() {
 // be of a secret that is just being changed, or has expired, and what they answer is not
 // acknowledged any more.
 func (o *outbox) forgetHeldLocked() {
-	if o.held > 0 && o.ending {
+	if (o.held > 0 || o.lapsed) && o.ending {
 		o.forgetAllLocked()
 	}
 }
@@ -289,7 +291,7 @@ func (o *outbox) flushed() {
 
 // waitsLocked reports whether there is something that may be written now.
 func (o *outbox) waitsLocked() bool {
-	return o.urgent || o.updates.Len() > 0 && (o.held == 0 || o.ending)
+	return o.urgent || o.updates.Len() > 0 && (o.held == 0 && !o.lapsed || o.ending)
 }
 
 // write writes first what the socket did not take at once, and then what waits,
@@ -321,10 +323,33 @@ func (o *outbox) fail() {
 	o.session.hangUp()
 }
 
+// expireAt has no update written from a time of the wall clock on. A timer does not
+// follow that clock when it is set.
+func (o *outbox) expireAt(at time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.expires, o.lapsed = 0, false
+	if !at.IsZero() {
+		o.expires = at.UnixMilli() + 1 // no earlier than it does
+	}
+	if o.waitsLocked() {
+		o.startLocked()
+	}
+}
+
+// hasLapsedLocked looks at the clock. What is written to one client at once costs one
+// look, and nothing where the secret does not expire.
+func (o *outbox) hasLapsedLocked() bool {
+	if o.expires != 0 && !o.lapsed {
+		o.lapsed = o.session.handler.wall().UnixMilli() >= o.expires
+	}
+	return o.lapsed
+}
+
 // take appends what is to be written next. Nothing means that writing ends.
 func (o *outbox) take(batch net.Buffers) net.Buffers {
 	o.mu.Lock()
-	overflow := o.overflow
+	overflow, lapsed := o.overflow, o.lapsed
 	o.overflow = false
 	if o.urgent {
 		batch = o.takeUrgentLocked(batch)
@@ -334,9 +359,13 @@ func (o *outbox) take(batch net.Buffers) net.Buffers {
 		batch, o.last, o.urgent = append(batch, o.last), nil, false
 	}
 	o.writing = len(batch) > 0
+	lapsed = o.lapsed && !lapsed // just now
 	o.mu.Unlock()
 	if overflow {
 		o.session.leave()
+	}
+	if lapsed {
+		o.session.lapse()
 	}
 	if len(batch) == 0 {
 		o.change.Broadcast()
@@ -366,7 +395,7 @@ func (o *outbox) takeUrgentLocked(batch net.Buffers) net.Buffers {
 
 func (o *outbox) takeUpdatesLocked(batch net.Buffers) net.Buffers {
 	o.forgetHeldLocked()
-	if o.held > 0 {
+	if o.held > 0 || o.updates.Len() > 0 && o.hasLapsedLocked() {
 		return batch
 	}
 	for size := 0; len(batch) < maxBatch && size < maxBatchBytes; {

@@ -110,6 +110,7 @@ func (s *session) begin() {
 	s.nextPing = time.Now().Add(s.handler.config.PingInterval)
 	s.handler.alarm.ring(s, s.nextPing)
 	s.scheduleExpiryLocked()
+	s.out.expireAt(s.identity.expires)
 	s.mu.Unlock()
 	if err := s.heard(); err != nil || !s.park() {
 		go s.read()
