@@ -20,8 +20,10 @@ import (
 //
 // table and the columns of the id are written as in SQL: "items", "shop.items",
 // `"Odd Name"`. Several columns make an id with "/" between them; a NULL among them
-// makes none. What is no valid id, such as a text of more than 255 bytes, nobody can
-// watch: the write goes on, and the relay drops it (OutboxStats.Bad).
+// makes none. A column is announced as its text, column::text, where times are ISO and
+// UTC, numeric has no zeros at its end, inet no /32, and an interval days of 24 hours: a
+// Query has the row under that text alone. What is no valid id, such as a text of more than
+// 255 bytes, nobody can watch: the write goes on, and the relay drops it (OutboxStats.Bad).
 //
 // A call that changes nothing takes no lock. The first, and one with other columns
 // than before, takes the table's SHARE ROW EXCLUSIVE lock, and replacing the ACCESS

@@ -6,10 +6,12 @@ import (
 	"log/slog"
 	"net/http"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/bridge/nsqbus"
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
@@ -26,7 +28,7 @@ func TestConfigReachesTheParts(t *testing.T) {
 		VerifySecret:  func(context.Context, string) (time.Time, error) { return time.Time{}, nil },
 		RequireSecret: true, SecretTimeout: 7, RemoteAddr: func(*http.Request) string { return "" },
 		Authorize:   func(context.Context, shared.Attempt) error { return nil },
-		MaxSessions: 8, MaxSessionsPerAddr: 9, MessageRate: 10, SubscribeRate: 11, MaxQueuedBytes: 12,
+		MaxSessions: 8, MaxSessionsPerAddr: 9, MessageRate: 10, SubscribeRate: 11, MaxQueuedBytes: 12, MaxSecretBytes: 13,
 	}
 	got := c.web(&bridge.Bridge{})
 	part := reflect.ValueOf(got)
@@ -36,7 +38,7 @@ func TestConfigReachesTheParts(t *testing.T) {
 		}
 	}
 	if got.MaxMessageBytes != 2 || got.MaxSubscriptions != 3 || got.PingInterval != 4 || got.PongWait != 5 || got.WriteTimeout != 6 ||
-		got.SecretTimeout != 7 || got.MaxSessions != 8 || got.MaxSessionsPerAddr != 9 || got.MessageRate != 10 || got.SubscribeRate != 11 || got.MaxQueuedBytes != 12 {
+		got.SecretTimeout != 7 || got.MaxSessions != 8 || got.MaxSessionsPerAddr != 9 || got.MessageRate != 10 || got.SubscribeRate != 11 || got.MaxQueuedBytes != 12 || got.MaxSecretBytes != 13 {
 		t.Errorf("values are mixed up: %+v", got)
 	}
 	if b := c.bridge(nil, nil); b.PublishTimeout != 1 || b.Logger != c.Logger {
@@ -87,5 +89,28 @@ func TestOptionsReachTheEngine(t *testing.T) {
 	want := bridge.EntityOptions{Workers: 1, Timeout: 2 * time.Nanosecond, Retry: bridge.Retry{Min: 3, Max: 4}, MaxBytes: 5, BatchSize: 6, ResyncRate: 7, Refresh: 8, OnlyDifferences: true}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+// A key that cannot be is refused at the start, without being shown.
+func TestTheKeyOfTheBusIsChecked(t *testing.T) {
+	long := canary.Mark + "0123456789abcdef"
+	for name, c := range map[string]Config{
+		"no bus":           {BusKey: long},
+		"a short one":      {NSQAddr: "127.0.0.1:1", BusKey: canary.Mark[:8]},
+		"a short second":   {NSQAddr: "127.0.0.1:1", BusKey: long + "," + canary.Mark[:8]},
+		"a comma too many": {NSQAddr: "127.0.0.1:1", BusKey: long + ","},
+	} {
+		_, err := New(c)
+		if err == nil || !strings.Contains(err.Error(), "BusKey") || strings.Contains(err.Error(), canary.Mark[:8]) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	s, err := New(Config{Bus: new(membus.Broker).NewNode(), BusKey: long + ", " + long + "2", Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
