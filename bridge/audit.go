@@ -5,6 +5,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/entity-sync/entity-sync/internal/sparing"
 )
 
 const (
@@ -23,6 +25,7 @@ const (
 // again. Messages without a number, from other programs, are not audited.
 type auditor struct {
 	entity *entity
+	lines  sparing.Period
 
 	mu         sync.Mutex // taken with no other lock held
 	publishers map[string]*numbers
@@ -181,9 +184,17 @@ func (a *auditor) check() {
 		b.counts.resyncsStranger.Add(1)
 	}
 	n := a.entity.lookAgain(fetch)
-	b.log.Log(b.ctx, level, what,
-		slog.String("entity", string(a.entity.name)), slog.Uint64("lost", lost), slog.Int("new_publishers", strangers), slog.Int("views", n))
+	times, say := a.lines.Again(time.Now())
+	if !say {
+		level = slog.LevelDebug
+	}
+	b.log.Log(b.ctx, level, what, slog.String("entity", string(a.entity.name)), slog.Uint64("lost", lost),
+		slog.Int("new_publishers", strangers), slog.Int("views", n), slog.Uint64("times_since_the_last_line", times))
 }
+
+// lineEvery is how often an auditor says at a level above debug that it has everything
+// looked at again: whoever can publish decides how often it does.
+const lineEvery = 10 * time.Second
 
 // overdue settles the doubts whose grace is over. It returns how many numbers
 // were missing, how many publishers were strangers, and the last fetch that had

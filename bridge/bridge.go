@@ -188,7 +188,7 @@ func (b *Bridge) add(ent *entity) error {
 		return shared.ErrDuplicateEntity
 	}
 	ent.index.init(ent)
-	ent.queue.entity, ent.audit.entity = ent, ent
+	ent.queue.entity, ent.audit.entity, ent.audit.lines.Every = ent, ent, lineEvery
 	if ent.before != nil {
 		ent.publish = ent.before.publish // which goes on counting
 	} else {

@@ -48,6 +48,14 @@ type Surveyor interface {
 	Survey() []BrokerStats
 }
 
+// Refuser is a Bus that hands on only what was published by those whom it trusts.
+type Refuser interface {
+	Bus
+
+	// Refused returns how many messages it has not handed on since the start.
+	Refused() uint64
+}
+
 // Listener hears one entity type. A Bus calls it from goroutines of its own, at
 // times from several at once. Its methods return at once and never panic.
 type Listener interface {

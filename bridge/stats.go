@@ -30,6 +30,7 @@ type Stats struct {
 	Notified    uint64 // keys heard as changed on the bus, since the start
 	Coalesced   uint64 // marks of a view that cost no fetch, as one was owed to it already, since the start
 	BadMessages uint64 // bus messages that could not be read, since the start
+	Refused     uint64 // bus messages that were published without a key of this node's, since the start; see package sealed
 	Lost        uint64 // bus messages that did not arrive, since the start
 	Resyncs     Resyncs
 	Refreshed   uint64 // views fetched again for EntityOptions.Refresh, since the start
@@ -96,6 +97,9 @@ func (b *Bridge) Stats() Stats {
 	}
 	if bus, ok := b.bus.(Surveyor); ok {
 		s.Brokers = bus.Survey()
+	}
+	if bus, ok := b.bus.(Refuser); ok {
+		s.Refused = bus.Refused()
 	}
 	for _, ent := range b.registered() {
 		if !ent.hasViews() {

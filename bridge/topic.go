@@ -70,13 +70,17 @@ func (e *entity) listeners() []Topic {
 // subscribe to either.
 func nothing(context.Context, []shared.Request) []shared.Result { return nil }
 
-// Tell publishes a text on a topic that was registered, as Notify does a key: when
-// it returns nil, every node hears the text, or that it may have missed one.
-func (b *Bridge) Tell(ctx context.Context, topic shared.EntityType, text string) error {
+// Tell publishes texts on a topic that was registered, as Notify does keys: when
+// it returns nil, every node hears the texts, or that it may have missed some.
+func (b *Bridge) Tell(ctx context.Context, topic shared.EntityType, texts ...string) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("telling: %w", err)
 	}
-	return b.notify(ctx, []shared.EntityKey{{Entity: topic, ID: text}}, true)
+	keys := make([]shared.EntityKey, len(texts))
+	for i, text := range texts {
+		keys[i] = shared.EntityKey{Entity: topic, ID: text}
+	}
+	return b.notify(ctx, keys, true)
 }
 
 // ownPrefix is what the names of the system's own topics begin with. They are for no

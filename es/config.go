@@ -15,6 +15,7 @@ import (
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/bridge/nsqbus"
+	"github.com/entity-sync/entity-sync/bridge/sealed"
 	"github.com/entity-sync/entity-sync/db"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
@@ -49,6 +50,12 @@ type Config struct {
 
 	// NSQAuthSecret is given to an nsqd that asks for it.
 	NSQAuthSecret string
+
+	// BusKey has this node believe of what is published on the bus only what carries an
+	// HMAC made with this key, which all nodes have: 32 random bytes as text, such as
+	// openssl rand -hex 32 makes. Several, with commas between, are for changing it: the
+	// first is used, and all are believed. Default: whatever is published is believed.
+	BusKey string
 
 	// Bus carries notifications in place of NSQ. NSQAddr, NSQLookupAddr and
 	// QueuePrefix must then be empty.
@@ -185,6 +192,9 @@ func (c Config) validate() error {
 	if c.MaxFetches < 0 {
 		return errors.New("MaxFetches cannot be negative")
 	}
+	if c.BusKey != "" && c.Bus == nil && !c.usesNSQ() {
+		return errors.New("BusKey is for what other processes publish: NSQAddr, NSQLookupAddr or Bus must be given")
+	}
 	if c.Bus != nil && (c.usesNSQ() || c.QueuePrefix != "") {
 		return errors.New("Bus takes the place of NSQ: NSQAddr, NSQLookupAddr and QueuePrefix must be empty")
 	}
@@ -195,6 +205,26 @@ func (c Config) validate() error {
 }
 
 func (c Config) bus() (bridge.Bus, error) {
+	bus, err := c.plainBus()
+	if err != nil || c.BusKey == "" {
+		return bus, err
+	}
+	var keys [][]byte
+	for key := range strings.SplitSeq(c.BusKey, ",") {
+		keys = append(keys, []byte(strings.TrimSpace(key)))
+	}
+	safe, err := sealed.New(bus, sealed.Config{Keys: keys, Logger: c.Logger})
+	if err != nil {
+		if c.Bus == nil {
+			_ = bus.Close(context.Background()) // which has only just begun
+		}
+		return nil, fmt.Errorf("BusKey: %w", err)
+	}
+	return safe, nil
+}
+
+// plainBus is a bus whose messages anybody may have published.
+func (c Config) plainBus() (bridge.Bus, error) {
 	switch {
 	case c.Bus != nil:
 		return c.Bus, nil

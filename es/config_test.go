@@ -6,10 +6,12 @@ import (
 	"log/slog"
 	"net/http"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/bridge/nsqbus"
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
@@ -87,5 +89,28 @@ func TestOptionsReachTheEngine(t *testing.T) {
 	want := bridge.EntityOptions{Workers: 1, Timeout: 2 * time.Nanosecond, Retry: bridge.Retry{Min: 3, Max: 4}, MaxBytes: 5, BatchSize: 6, ResyncRate: 7, Refresh: 8, OnlyDifferences: true}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+// A key that cannot be is refused at the start, without being shown.
+func TestTheKeyOfTheBusIsChecked(t *testing.T) {
+	long := canary.Mark + "0123456789abcdef"
+	for name, c := range map[string]Config{
+		"no bus":           {BusKey: long},
+		"a short one":      {NSQAddr: "127.0.0.1:1", BusKey: canary.Mark[:8]},
+		"a short second":   {NSQAddr: "127.0.0.1:1", BusKey: long + "," + canary.Mark[:8]},
+		"a comma too many": {NSQAddr: "127.0.0.1:1", BusKey: long + ","},
+	} {
+		_, err := New(c)
+		if err == nil || !strings.Contains(err.Error(), "BusKey") || strings.Contains(err.Error(), canary.Mark[:8]) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	s, err := New(Config{Bus: new(membus.Broker).NewNode(), BusKey: long + ", " + long + "2", Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(t.Context()); err != nil {
+		t.Error(err)
 	}
 }

@@ -37,7 +37,13 @@ var build = func() func(t *testing.T, name string) string {
 // serve runs a program that says where it listens, until the test ends.
 func serve(t *testing.T, name string, args ...string) (addr string) {
 	t.Helper()
-	cmd := exec.Command(build(t, name), append(args, "-listen", "127.0.0.1:0")...)
+	return run(t, build(t, name), args...)
+}
+
+// run is serve for a program that is built already.
+func run(t *testing.T, path string, args ...string) (addr string) {
+	t.Helper()
+	cmd := exec.Command(path, append(args, "-listen", "127.0.0.1:0")...)
 	cmd.Stderr = t.Output()
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -59,7 +65,7 @@ func serve(t *testing.T, name string, args ...string) (addr string) {
 	}()
 	addr, ok := strings.CutPrefix(strings.TrimSpace(line), "listening on ")
 	if err != nil || !ok {
-		t.Fatalf("%s said %q, %v", name, line, err)
+		t.Fatalf("%s said %q, %v", filepath.Base(path), line, err)
 	}
 	return addr
 }

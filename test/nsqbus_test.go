@@ -8,6 +8,7 @@ import (
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/bridge/bustest"
 	"github.com/entity-sync/entity-sync/bridge/nsqbus"
+	"github.com/entity-sync/entity-sync/bridge/sealed"
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
@@ -44,6 +45,23 @@ func TestNSQConformanceOnASharedTopicOverDiscovery(t *testing.T) {
 		h := harness(nsqd, nsqbus.Config{
 			LookupAddrs: []string{lookupd.HTTPAddr}, LookupInterval: lookupInterval, SharedTopic: "changes",
 		})
+		h.Body = bodyNamingItsEntity
+		return h
+	})
+}
+
+func TestNSQConformanceWithAKey(t *testing.T) {
+	bustest.Run(t, func(t *testing.T) bustest.Harness {
+		nsqd := nsqdtest.Start(t)
+		h := harness(nsqd, nsqbus.Config{Addrs: []string{nsqd.Addr}, SharedTopic: "changes"})
+		plain := h.NewBus
+		h.NewBus = func(t *testing.T) bridge.Bus {
+			b, err := sealed.New(plain(t), sealed.Config{Keys: [][]byte{[]byte(laterKey)}, Logger: canary.Logger(canary.Output(t))})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return b
+		}
 		h.Body = bodyNamingItsEntity
 		return h
 	})

@@ -287,7 +287,10 @@ func FuzzFrames(f *testing.F) {
 
 // An order is read as it was written, and nothing else is one.
 func FuzzParseOrder(f *testing.F) {
-	f.Add(order{code: CloseRevoked, digest: digestOf(shared.NewSecret(canary.Mark)), given: time.UnixMilli(1)}.text())
+	given := newOrder(CloseRevoked, canary.Mark)
+	f.Add(given.text())
+	given.age = 5*time.Second + time.Millisecond
+	f.Add(given.text())
 	f.Add("close 4410 x 99999999999999999999")
 	f.Add("again")
 	f.Fuzz(func(t *testing.T, text string) {

@@ -148,12 +148,15 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request, id identity, r
 		return false
 	}
 	h.add(s)
+	code := h.enlist(s)
 	s.traceBegin()
 	s.begin()
 	if h.isClosed() { // and Close may not have known of it yet
 		s.goAway(websocket.CloseServiceRestart, retryHint())
 	}
-	h.obeyed(s)
+	if code != 0 { // an order came while the client was being let in
+		s.goAwayBy(code)
+	}
 	return true
 }
 
@@ -197,6 +200,7 @@ func (h *Handler) forget(s *session) {
 	defer h.work.Done()
 	h.release(s.remote)
 	h.parking.forget(s)
+	h.orders.leave(s)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.sessions, s)

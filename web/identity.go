@@ -36,7 +36,7 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request) (id ident
 	if h.config.Authenticate == nil {
 		return identity{}, true
 	}
-	begin := time.Now() // what is withdrawn from now on may not be known to the application yet
+	begin := h.orders.beginning() // what is withdrawn from now on may not be known to the application yet
 	secret, expires, err := h.callAuthenticate(r)
 	switch {
 	case err == nil && len(secret) > h.config.MaxSecretBytes:
@@ -97,12 +97,12 @@ type identity struct {
 	secret  shared.Secret
 	expires time.Time // by the wall clock; zero for never
 	known   bool      // it was said in a message, or at the upgrade and is not empty
-	since   time.Time // when the application was asked
+	since   beginning // when the application was asked
 }
 
 // verify says who a client is that says a secret in a message.
 func (s *session) verify(secret string) (id identity, err error) {
-	id = identity{secret: shared.NewSecret(secret), known: true, since: time.Now()}
+	id = identity{secret: shared.NewSecret(secret), known: true, since: s.handler.orders.beginning()}
 	verify := s.handler.config.VerifySecret
 	switch {
 	case verify != nil:
@@ -191,7 +191,7 @@ func (s *session) become(id identity) {
 	s.out.hold()
 	defer s.out.release()
 	s.client.SetSecret(id.secret.Reveal())
-	s.handler.obeyed(s)
+	s.handler.obeys(s)
 }
 
 func (s *session) who() identity {

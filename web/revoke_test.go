@@ -76,32 +76,6 @@ func TestRevokeAndDisconnect(t *testing.T) {
 	c.wantFrame("error 1 es.sessions again unknown_entity")
 }
 
-// A node that was cut off when a secret was withdrawn hears of it when it is back,
-// and spares those who said the secret after that.
-func TestANodeThatMissedARevocationHearsOfItLater(t *testing.T) {
-	here := start(t, web.Config{}, echo)
-	deaf := &muffled{Bus: here.broker.NewNode()}
-	there := startWith(t, deaf, web.Config{}, echo)
-	old := there.dialV2(t)
-	old.send(`{"action":"secret","body":"` + mark + `withdrawn"}`)
-	old.wantFrame("ack")
-
-	deaf.set(true)
-	if err := here.handler.Revoke(t.Context(), mark+"withdrawn"); err != nil {
-		t.Fatal(err)
-	}
-	young := there.dialV2(t)
-	young.send(`{"action":"secret","body":"` + mark + `withdrawn"}`)
-	young.wantFrame("ack")
-	deaf.set(false)
-	for _, l := range deaf.all() {
-		l.Live()
-	}
-	old.wantClose(web.CloseRevoked)
-	young.send(`{"action":"unsubscribe","ref":7,"body":{"entity":"items","id":"1"}}`)
-	young.wantFrame("ack 7")
-}
-
 // Without the bus the sessions of this node end all the same, and who asked is told
 // that others may go on.
 func TestRevokeWithoutTheBus(t *testing.T) {

@@ -29,6 +29,7 @@ type session struct {
 	number  uint64 // what the log calls it
 
 	socket int        // of a session that was ever parked, its number; guarded by the parking's lock
+	place  place      // among those with its secret; guarded by the orders' lock
 	alarm  alarmPlace // for the next ping, or the end of the wait for an answer; guarded by the handler's alarm
 
 	// Of the reading goroutine.

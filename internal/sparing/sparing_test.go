@@ -3,6 +3,7 @@ package sparing_test
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/entity-sync/entity-sync/internal/sparing"
 )
@@ -17,5 +18,20 @@ func TestPowersOfTwoAreSaid(t *testing.T) {
 	}
 	if want := []uint64{1, 2, 4, 8, 16, 32, 64}; !slices.Equal(said, want) {
 		t.Errorf("said at %d, want %d", said, want)
+	}
+}
+
+func TestOneIsSaidInEachPeriod(t *testing.T) {
+	p := sparing.Period{Every: time.Minute}
+	var said []uint64
+	now := time.Now()
+	for range 150 { // seconds
+		if n, say := p.Again(now); say {
+			said = append(said, n)
+		}
+		now = now.Add(time.Second)
+	}
+	if want := []uint64{1, 60, 60}; !slices.Equal(said, want) {
+		t.Errorf("said that there were %d more, want %d", said, want)
 	}
 }

@@ -24,6 +24,7 @@ var fuzzed = map[string]string{
 	"FuzzDecodePlain":           "messages on the bus as nodes write them, against encoding/json",
 	"FuzzEncodePlain":           "keys as nodes write them on the bus, against encoding/json",
 	"FuzzNotificationRoundTrip": "messages on the bus, there and back",
+	"FuzzUnseal":                "messages that carry an HMAC, there and back",
 	"FuzzEntityOf":              "messages on a shared topic",
 	"FuzzParseOrder":            "orders about sessions, there and back",
 	"FuzzTopic":                 "names of topics, there and back",

@@ -27,6 +27,9 @@ var (
 	// ErrExpired says that the secret has expired.
 	ErrExpired = errors.New("secret expired")
 
+	// ErrTooLarge says that the rows of a key are larger than Options.MaxUpdateBytes.
+	ErrTooLarge = errors.New("larger than Options.MaxUpdateBytes")
+
 	// ErrOffline is returned by Send while there is no connection.
 	ErrOffline = errors.New("not connected")
 

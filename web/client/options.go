@@ -63,7 +63,9 @@ type Options struct {
 	// Zero means 4,096. A longer one is an error, and is not sent.
 	MaxSecretBytes int
 
-	// MaxUpdateBytes bounds one message from the server. Zero means 64 MiB.
+	// MaxUpdateBytes bounds one message from the server. A key whose rows take more is
+	// Denied with ErrTooLarge until they take less; a message of the application's that
+	// does is lost, which the log says. Zero means 64 MiB.
 	MaxUpdateBytes int64
 
 	// Logger gets what an operator should know. Nil means slog.Default(). Secrets
