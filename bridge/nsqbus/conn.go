@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/nsqio/go-nsq"
+
+	"github.com/entity-sync/entity-sync/bridge"
 )
 
 // maxFrame bounds what a peer can make a node allocate. nsqd's own default for
@@ -264,6 +266,11 @@ func (e nsqError) permanent() bool {
 		return true
 	}
 	return false
+}
+
+// Is has a message that is refused for its size be known as such.
+func (e nsqError) Is(target error) bool {
+	return target == bridge.ErrTooLarge && strings.HasPrefix(string(e), "E_BAD_MESSAGE PUB message too big") //nolint:errorlint // that is what Is is for
 }
 
 func isPermanent(err error) bool {
