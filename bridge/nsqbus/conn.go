@@ -262,10 +262,10 @@ type nsqError string
 func (e nsqError) permanent() bool {
 	code, _, _ := strings.Cut(string(e), " ")
 	switch code {
-	case "E_BAD_TOPIC", "E_BAD_MESSAGE", "E_BAD_BODY", "E_INVALID", "E_UNAUTHORIZED", "E_AUTH_FAILED":
+	case "E_BAD_TOPIC", "E_BAD_MESSAGE", "E_BAD_BODY", "E_INVALID", "E_UNAUTHORIZED":
 		return true
 	}
-	return false
+	return false // E_AUTH_FAILED, too, says that the authentication server could not be asked
 }
 
 // Is has a message that is refused for its size be known as such.
