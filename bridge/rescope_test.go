@@ -108,6 +108,9 @@ func TestAScopeThatChangesGivesNobodyElsesRows(t *testing.T) {
 	var over atomic.Bool
 	var moving sync.Mutex
 	next := map[string]int{} // of those who move: the tenant after theirs
+	for m := range movers {
+		next[fmt.Sprint(mark, "mover ", m)] = 1
+	}
 	// Each moves in one direction only: who is back would not be told from who stayed.
 	moveOn := func(user string) {
 		moving.Lock()
@@ -145,9 +148,7 @@ func TestAScopeThatChangesGivesNobodyElsesRows(t *testing.T) {
 		all = append(all, i)
 	}
 	for m := range movers { // they are the first of their views, so that it is their secrets that are fetched with
-		user := fmt.Sprint(mark, "mover ", m)
-		next[user] = 1
-		join(user, tenant(0))
+		join(fmt.Sprint(mark, "mover ", m), tenant(0))
 	}
 	for r := range residents * tenants {
 		join(fmt.Sprint(mark, "resident ", r), tenant(r%tenants))

@@ -33,7 +33,8 @@ import (
 //
 // Not announced are writes that name a partition rather than the partitioned table
 // (track the partition as well), and those made with session_replication_role =
-// replica, as logical replication does. If the columns are renamed, writes fail
+// replica, as logical replication does. A table that is built anew and renamed has no
+// triggers until Track is called for it. If the columns are renamed, writes fail
 // until Track is called with the new names: do both in one transaction.
 func Track(ctx context.Context, conn Beginner, table string, entity shared.EntityType, idColumns ...string) error {
 	if err := entity.Validate(); err != nil {

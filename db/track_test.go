@@ -520,3 +520,31 @@ func TestARenamedColumnOfTheIDSaysWhatToDo(t *testing.T) {
 	d.Exec(t, `select entity_sync_untrack('"Odd''s"', 'items')`)
 	d.Exec(t, `insert into "Odd's" values (5)`)
 }
+
+// A table that is built anew and takes the place of another under its name has no
+// triggers until it is tracked, which the same transaction can see to.
+func TestATableThatIsSwappedIsTrackedAnew(t *testing.T) {
+	d := newOutbox(t, "create table items (id int primary key, name text)", "insert into items values (1, 'a')")
+	track(t, d, "items", "items", "id")
+	swap := func(n int, more ...string) {
+		t.Helper()
+		sql := fmt.Sprintf(`create table built (like items including all); insert into built select * from items;
+			alter table items rename to items%d; alter table built rename to items;`, n)
+		d.Exec(t, "begin; "+sql+strings.Join(more, "; ")+"; commit")
+	}
+	swap(1)
+	if got := announced(t, d, "update items set name = 'b'"); len(got) > 0 {
+		t.Errorf("a table without triggers announced %q: the docs say otherwise", got)
+	}
+	if got := announced(t, d, "update items1 set name = 'b'"); !slices.Equal(got, []string{"1"}) {
+		t.Errorf("the table that was replaced announced %q, and has its triggers still", got)
+	}
+	track(t, d, "items", "items", "id")
+	if got := announced(t, d, "update items set name = 'c'"); !slices.Equal(got, []string{"1"}) {
+		t.Errorf("announced %q after Track, want 1", got)
+	}
+	swap(2, "select entity_sync_track('items', 'items', 'id')")
+	if got := announced(t, d, "update items set name = 'd'"); !slices.Equal(got, []string{"1"}) {
+		t.Errorf("announced %q after a swap that tracks, want 1", got)
+	}
+}
