@@ -21,8 +21,9 @@
 // order in which the fetches began. Different keys have no order among them.
 //
 // Authorization: a result goes only to the members of the view it was fetched
-// for, at the moment it is there. A client that changed its secret or left is
-// no member any more.
+// for, at the moment it is there. A client that changed its secret or left, or whose
+// secret's scope has changed, is no member any more. A result fetched with a secret
+// whose scope has changed meanwhile goes to nobody.
 //
 // Slow clients: what one client can make a node hold is one update for each key
 // it watches, because a newer update replaces an older one of the same key

@@ -288,7 +288,7 @@ func TestASecretChangeReplacesWhatWasNotWrittenYet(t *testing.T) {
 		synctest.Wait()
 		r.SetSecret(mark + "new")
 		synctest.Wait()
-		if _, ok := r.pop(); !ok {
+		if _, _, ok := r.pop(); !ok {
 			t.Error("the row was dropped and never owed again")
 		}
 	})

@@ -17,8 +17,15 @@ type EntityOptions struct {
 	// Scope maps a secret to what decides which rows its holder sees, such as a
 	// tenant or a role. Clients whose secrets have equal scopes share one fetch,
 	// made with the secret of any of them. Nil gives every secret a fetch of its
-	// own; a function that returns a constant gives one fetch a node, for data
+	// own. A function that returns a constant gives one fetch a node, for data
 	// that everybody may see.
+	//
+	// The function may answer out of memory, and otherwise than before: a user moves to
+	// another tenant. It is called when a client subscribes, when a fetch begins, and
+	// for each secret that watches when the result is there, so it must be quick and not
+	// wait. A client whose scope has changed is handed rows of its new scope instead.
+	// Those of a fetch whose secret has another scope by then go to nobody. The handler
+	// must go by the same memory.
 	Scope func(secret string) string
 
 	// Workers is how many fetches of this type run at once on this node, if Limit or
@@ -127,22 +134,23 @@ func (o EntityOptions) validate() error {
 // entity is one registered entity type: its fetch handler, its queue of views
 // to fetch, and the bus's Listener for it.
 type entity struct {
-	bridge   *Bridge
-	name     shared.EntityType
-	fetch    shared.BatchFetcher
-	options  EntityOptions
-	index    index
-	topics   atomic.Pointer[[]Topic] // who listens, where it has no views but texts; replaced, never changed
-	queue    fetchQueue
-	backlog  backlog
-	overdue  overdue
-	publish  *publisher
-	audit    auditor
-	live     atomic.Bool   // subscribed on the bus
-	lost     atomic.Bool   // was live, and is not any more
-	running  atomic.Int64  // fetches under way
-	failures atomic.Uint64 // fetches failed in a row
-	wentBack atomic.Uint64 // revisions that went back for good
+	bridge    *Bridge
+	name      shared.EntityType
+	fetch     shared.BatchFetcher
+	options   EntityOptions
+	index     index
+	topics    atomic.Pointer[[]Topic] // who listens, where it has no views but texts; replaced, never changed
+	queue     fetchQueue
+	backlog   backlog
+	overdue   overdue
+	publish   *publisher
+	audit     auditor
+	live      atomic.Bool   // subscribed on the bus
+	lost      atomic.Bool   // was live, and is not any more
+	running   atomic.Int64  // fetches under way
+	failures  atomic.Uint64 // fetches failed in a row
+	wentBack  atomic.Uint64 // revisions that went back for good
+	misjudged atomic.Uint64 // calls of the scope function that panicked
 
 	announced bool    // and nothing else: nobody here hears or fetches it
 	before    *entity // that was only announced, in whose place this one is; or nil
@@ -157,9 +165,12 @@ func (e *entity) scopeOf(secret shared.Secret) (s scope) {
 	}
 	defer func() {
 		if r := recover(); r != nil {
-			e.bridge.log.Error("scope function panicked; the client's rows are fetched for it alone",
-				slog.String("entity", string(e.name)), slog.String("panic", describePanic(r)), slog.String("stack", string(debug.Stack())))
 			s = scope{value: secret}
+			// Logged the 1st, 2nd, 4th, 8th … time: it is asked for each member of each fetch.
+			if n := e.misjudged.Add(1); n&(n-1) == 0 {
+				e.bridge.log.Error("scope function panicked; the client's rows are fetched for it alone", slog.Uint64("so_far", n),
+					slog.String("entity", string(e.name)), slog.String("panic", describePanic(r)), slog.String("stack", string(debug.Stack())))
+			}
 		}
 	}()
 	return scope{shared: true, value: shared.NewSecret(e.options.Scope(secret.Reveal()))}

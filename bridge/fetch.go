@@ -63,24 +63,29 @@ type outcome struct {
 	final  bool   // the handler is wrong, whatever it is asked for
 }
 
-// settle does what the outcome of one job asks for. It reports whether that was not
-// handed out, as something newer had been.
-func (e *entity) settle(job fetchJob, o outcome) (lagged bool) {
+// settle does what the outcome of one job asks for. It returns why an update was not
+// handed out, if it was not.
+func (e *entity) settle(job fetchJob, o outcome) (dropped string) {
 	defer e.running.Add(-1)
 	if o.update == nil {
 		delay := job.view.fail(job)
 		if e.bridge.ctx.Err() == nil {
 			e.failed(job, o, delay)
 		}
-		return false
+		return ""
 	}
 	e.worked()
-	if job.view.finish(job, o.update) {
-		return false
+	switch {
+	case !job.view.ask(job):
+		job.view.startOver(job)
+		return "rescoped"
+	case job.view.finish(job, o.update):
+		return ""
+	default: // something newer was handed out
+		e.bridge.counts.lagged.Add(1)
+		job.view.fail(job)
+		return "lagged"
 	}
-	e.bridge.counts.lagged.Add(1)
-	job.view.fail(job)
-	return true
 }
 
 // call runs the application's handler. Where it answers all jobs with one error, some of

@@ -300,9 +300,10 @@ func (q *fetchQueue) fetch(views []*view) {
 	}()
 	jobs := make([]fetchJob, 0, len(views))
 	for _, v := range views {
-		v.pollSecrets()
 		if job, ok := v.begin(); ok {
 			jobs = append(jobs, job)
+		} else { // all its members may have moved; what is fetched with it may take long
+			q.entity.index.removeUnused(v)
 		}
 	}
 	if len(jobs) > 0 {

@@ -56,7 +56,7 @@ func (v *view) serveFirstLocked(u *Update) {
 		return
 	}
 	for _, sub := range v.members {
-		if sub.wants == wantFirst && sub.fetch == 0 {
+		if sub.wants == wantFirst && sub.fetch == 0 && v.isAsked(sub) {
 			sub.wants, sub.sent, sub.fetch = wantDifference, u.Version, v.fetch
 			sub.client.sink.Push(&sub.slot, u)
 		}

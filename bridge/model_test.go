@@ -25,11 +25,12 @@ import (
 
 // TestPromisesUnderRandomSchedules drives nodes that come, leave and die, a bus
 // that loses, doubles, delays and reorders messages and goes down altogether, or is
-// two brokers that are paused, out of a node's reach or lose its subscription, slow and failing fetches, rows that go and rows that may not be seen, and
-// clients that subscribe, leave, change their secret and read late, in random
-// order on a clock of its own. What each client reads must be for it, and never
-// older than what it read before; and in the end everybody has the newest of
-// everything they watch, and the nodes have let go of everything.
+// two brokers that are paused, out of a node's reach or lose its subscription, slow
+// and failing fetches, rows that go and rows that may not be seen, secrets whose
+// scope changes, and clients that subscribe, leave, change their secret and read
+// late, in random order on a clock of its own. What each client is handed must be for
+// it, and never older than what it read before; and in the end everybody has the newest
+// of everything they watch, and the nodes have let go of everything.
 //
 // One schedule takes about a millisecond; -rapid.checks=50000 makes each half of
 // the test that many.
@@ -71,6 +72,7 @@ type model struct {
 
 	// How the nodes are set up, and what happens to what, as the schedule drew it.
 	options bridge.EntityOptions
+	roles   *roles // nil where scopes are not shared
 	dawdle  []int
 	fates   []fate
 
@@ -93,7 +95,8 @@ func newModel(t *testing.T, rt *rapid.T) *model {
 		BatchSize: rapid.IntRange(1, 3).Draw(rt, "batch size"),
 	}
 	if rapid.Bool().Draw(rt, "shared scopes") {
-		m.options.Scope = role
+		m.roles = &roles{of: map[string]string{}}
+		m.options.Scope = m.roles.scope
 	}
 	if rapid.Bool().Draw(rt, "refresh") {
 		m.options.Refresh = time.Minute
@@ -105,14 +108,36 @@ func newModel(t *testing.T, rt *rapid.T) *model {
 		m.join()
 	}
 	for i := range m.all {
-		m.all[i] = &reader{secret: mark + "nobody", private: m.options.Scope == nil, last: map[shared.EntityKey]seen{}, complain: rt.Fatalf}
+		m.all[i] = &reader{secret: mark + "nobody", roles: m.roles, owner: map[*bridge.Slot]string{}, last: map[shared.EntityKey]seen{}, complain: rt.Fatalf}
 		m.all[i].connect(m.nodes[i%2])
 	}
 	return m
 }
 
-// role is what a secret's holder may see as all others of the same role do.
-func role(secret string) string { return strings.TrimRight(secret, "12") }
+// roles says in memory what the holder of a secret may see, as all others of the same
+// role do. Nil gives everybody a role of their own.
+type roles struct {
+	mu sync.Mutex
+	of map[string]string // where it was changed
+}
+
+func (r *roles) scope(secret string) string {
+	if r == nil {
+		return secret
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if role, changed := r.of[secret]; changed {
+		return role
+	}
+	return strings.TrimRight(secret, "12")
+}
+
+func (r *roles) change(secret, role string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.of[secret] = role
+}
 
 // fate of a message on its way to one node: the zero value is the best.
 func drawFate(t *rapid.T) fate {
@@ -143,7 +168,7 @@ func (m *model) join() {
 		return m.fates[met%len(m.fates)]
 	})
 	n.node = newNodeThatWrites(m.t, canary.Watch(m.t), &m.broker, bridge.Config{Bus: n.bus})
-	if err := n.RegisterBatch(items, m.db.fetcher(m.dawdle), m.options); err != nil {
+	if err := n.RegisterBatch(items, m.db.fetcher(m.dawdle, m.roles), m.options); err != nil {
 		m.rt.Fatal(err)
 	}
 	m.nodes = append(m.nodes, n)
@@ -261,6 +286,17 @@ func (m *model) run() {
 		"secret": func(rt *rapid.T) {
 			m.someone(rt).change(rapid.SampledFrom([]string{mark + "a1", mark + "a2", mark + "b"}).Draw(rt, "secret"))
 		},
+		"role": func(rt *rapid.T) {
+			if m.roles == nil {
+				return
+			}
+			m.roles.change(rapid.SampledFrom([]string{mark + "a1", mark + "a2"}).Draw(rt, "secret"),
+				rapid.SampledFrom([]string{mark + "a", mark + "c"}).Draw(rt, "role"))
+			n := m.nodes[rapid.IntRange(0, len(m.nodes)-1).Draw(rt, "node")]
+			for id := range keys { // all rows are others for its holder
+				_ = n.Notify(m.t.Context(), shared.EntityKey{Entity: items, ID: fmt.Sprint(id)})
+			}
+		},
 		"read": func(rt *rapid.T) { m.someone(rt).read() },
 		"bus":  func(*rapid.T) { m.setDown(!m.down) },
 		"pause": func(rt *rapid.T) {
@@ -313,7 +349,7 @@ func (m *model) check() {
 			m.rt.Errorf("client %d is not told that all is fresh", i)
 		}
 		for k, last := range r.last {
-			if want := m.db.seenBy(k, r.secret); !last.like(want, m.options.Scope != nil) {
+			if want := m.db.seenBy(k, r.secret, m.roles); !last.like(want) {
 				m.rt.Errorf("client %d ends with %+v of %v, want %+v", i, last, k, want)
 			}
 		}
@@ -374,14 +410,15 @@ func (w *world) read(k shared.EntityKey) record {
 	return w.records[k]
 }
 
-func (w *world) seenBy(k shared.EntityKey, secret string) seen {
+func (w *world) seenBy(k shared.EntityKey, secret string, roles *roles) seen {
 	r := w.read(k)
-	return seen{rev: r.rev, secret: secret, deleted: r.deleted, forbidden: r.forbidden == secret}
+	return seen{rev: r.rev, role: roles.scope(secret), deleted: r.deleted, forbidden: r.forbidden == secret}
 }
 
 // fetcher reads, then dawdles, then may fail: as the ordinal of the fetch and
-// the schedule decide, so that the schedule is the only source of chance.
-func (w *world) fetcher(dawdle []int) shared.BatchFetcher {
+// the schedule decide, so that the schedule is the only source of chance. It looks at
+// roles before or after it dawdles.
+func (w *world) fetcher(dawdle []int, roles *roles) shared.BatchFetcher {
 	var mu sync.Mutex
 	fetches := 0
 	next := func() (int, bool) {
@@ -393,6 +430,13 @@ func (w *world) fetcher(dawdle []int) shared.BatchFetcher {
 	}
 	return func(_ context.Context, requests []shared.Request) []shared.Result {
 		results := make([]shared.Result, len(requests))
+		appendRoles := func() {
+			for i, r := range requests {
+				if results[i].Err == nil {
+					results[i].Rows[0] = fmt.Appendf(results[i].Rows[0], " %s", roles.scope(r.Secret.Reveal()))
+				}
+			}
+		}
 		for i, r := range requests {
 			rec := w.read(r.Key)
 			switch {
@@ -401,11 +445,17 @@ func (w *world) fetcher(dawdle []int) shared.BatchFetcher {
 			case rec.deleted:
 				results[i].Err = shared.ErrNotFound
 			default:
-				results[i].Rows = [][]byte{fmt.Appendf(nil, "%d %s", rec.rev, r.Secret.Reveal())}
+				results[i].Rows = [][]byte{fmt.Appendf(nil, "%d", rec.rev)}
 			}
 		}
 		seconds, broken := next()
+		if seconds == 1 {
+			appendRoles()
+		}
 		time.Sleep(time.Duration(seconds) * time.Second)
+		if seconds != 1 {
+			appendRoles()
+		}
 		if broken {
 			for i := range results {
 				results[i] = shared.Result{Err: errors.New("broken")}
@@ -420,32 +470,34 @@ func (w *world) fetcher(dawdle []int) shared.BatchFetcher {
 type reader struct {
 	*bridge.Client
 	node     *modelNode
-	secret   string
+	roles    *roles
+	secret   string                    // changed with mu
 	wasB     bool                      // the secret was "b" once
-	private  bool                      // scopes are not shared
 	last     map[shared.EntityKey]seen // since it subscribed
 	complain func(format string, args ...any)
 
 	mu    sync.Mutex
 	queue conflate.Queue[*bridge.Update]
-	stale bool // as it was told
+	owner map[*bridge.Slot]string // the secret that it had when what waits was pushed; nil outside the model
+	foul  string                  // what was wrong with what it was handed
+	stale bool                    // as it was told
 }
 
 // seen is what a client knows of a key.
 type seen struct {
 	rev       int
-	secret    string // it was fetched with
+	role      string // whose it is
 	deleted   bool
 	forbidden bool
 }
 
 // like compares what a client ends with to what it should see. Of a row that is
 // gone it knows nothing more.
-func (s seen) like(want seen, roles bool) bool {
+func (s seen) like(want seen) bool {
 	if s.deleted || want.deleted || want.forbidden {
 		return s.deleted == want.deleted && !want.forbidden
 	}
-	return s.rev == want.rev && (s.secret == want.secret || roles && role(s.secret) == role(want.secret))
+	return s.rev == want.rev && s.role == want.role
 }
 
 // connect makes it a client of a node, with all that it was subscribed to.
@@ -476,14 +528,36 @@ func (r *reader) leave(k shared.EntityKey) {
 }
 
 func (r *reader) change(secret string) {
+	r.mu.Lock()
 	r.secret, r.wasB = secret, r.wasB || secret == mark+"b"
+	r.mu.Unlock()
 	r.SetSecret(secret)
 }
 
 func (r *reader) Push(s *bridge.Slot, u *bridge.Update) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.owner != nil {
+		r.inspect(u)
+		r.owner[s] = r.secret
+	}
 	r.queue.Put(s, u)
+}
+
+// inspect looks at what it is handed as it may see at that moment.
+func (r *reader) inspect(u *bridge.Update) {
+	if u.Kind != bridge.KindRows {
+		return
+	}
+	if got, want := seenIn(u).role, r.roles.scope(r.secret); got != want {
+		r.foul = fmt.Sprintf("a row of %q went to %q, who sees what %q sees", got, r.secret, want)
+	}
+}
+
+// seenIn reads what the fetcher made of a row.
+func seenIn(u *bridge.Update) (s seen) {
+	_, _ = fmt.Sscanf(string(u.Rows[0]), "%d %s", &s.rev, &s.role)
+	return s
 }
 
 func (r *reader) Drop(s *bridge.Slot) bool {
@@ -507,15 +581,22 @@ func (r *reader) isStale() bool {
 	return r.stale
 }
 
-func (r *reader) pop() (*bridge.Update, bool) {
+// pop returns an update and the secret that it was pushed for.
+func (r *reader) pop() (u *bridge.Update, owner string, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	_, u, ok := r.queue.Pop()
-	return u, ok
+	s, u, ok := r.queue.Pop()
+	return u, r.owner[s], ok
 }
 
 func (r *reader) read() {
-	for u, ok := r.pop(); ok; u, ok = r.pop() {
+	r.mu.Lock()
+	foul := r.foul
+	r.mu.Unlock()
+	if foul != "" {
+		r.complain("%s", foul)
+	}
+	for u, owner, ok := r.pop(); ok; u, owner, ok = r.pop() {
 		before, watching := r.last[u.Key]
 		if !watching {
 			r.complain("a push of %v, which is not subscribed", u.Key)
@@ -531,13 +612,10 @@ func (r *reader) read() {
 			delete(r.last, u.Key) // it is unsubscribed
 			continue
 		}
-		var now seen
-		if _, err := fmt.Sscanf(string(u.Rows[0]), "%d %s", &now.rev, &now.secret); err != nil {
-			r.complain("row %q: %v", u.Rows[0], err)
+		if owner != r.secret {
+			r.complain("a row that was pushed for %q went to %q", owner, r.secret)
 		}
-		if role(now.secret) != role(r.secret) || r.private && now.secret != r.secret {
-			r.complain("a row fetched with %q went to %q", now.secret, r.secret)
-		}
+		now := seenIn(u)
 		if now.rev < before.rev {
 			r.complain("%v went back from revision %d to %d", u.Key, before.rev, now.rev)
 		}

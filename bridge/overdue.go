@@ -7,11 +7,11 @@ import (
 	"github.com/entity-sync/entity-sync/internal/conflate"
 )
 
-// overdueAfter is how long a change that the node has heard of may wait to be
-// handed out before those who watch it are told that they may be out of date. Of a
-// change that comes during the fetch for another they may be told twice as late:
-// its view is in line behind those that began to wait during that fetch. That must
-// stay below the time in which a lost bus is noticed.
+// overdueAfter is how long a change may wait to be handed out before its view's
+// members are told that their rows may be stale. A change that comes during a fetch
+// may wait twice as long, because its view queues behind those that began to wait
+// during that fetch. Twice overdueAfter must stay below the time in which a lost bus
+// is noticed.
 const overdueAfter = 2 * time.Second
 
 // overdue is one entity type's views that have changed and wait for the change to

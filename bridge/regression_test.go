@@ -234,7 +234,7 @@ func TestNothingToSayErasesNothing(t *testing.T) {
 		rows = nil
 		n.notify(t, key)
 		synctest.Wait()
-		if u, ok := r.pop(); !ok || string(u.Rows[0]) != "newest" {
+		if u, _, ok := r.pop(); !ok || string(u.Rows[0]) != "newest" {
 			t.Error("the waiting row was replaced by nothing")
 		}
 	})

@@ -50,13 +50,13 @@ func (v *view) watching(secret shared.Secret) (w watching) {
 }
 
 // fetched says what the i-th of the fetches came to.
-func (t *trace) fetched(i int, why cause, o outcome, lagged bool) {
+func (t *trace) fetched(i int, why cause, o outcome, dropped string) {
 	if t == nil {
 		return
 	}
 	attrs := []slog.Attr{
 		slog.Uint64("session", t.by[i].session), slog.String("entity", string(t.entity.name)), slog.Int("watchers", t.by[i].count),
-		slog.String("cause", why.String()), slog.String("outcome", o.name(lagged)), slog.Duration("took", time.Since(t.begin)),
+		slog.String("cause", why.String()), slog.String("outcome", o.name(dropped)), slog.Duration("took", time.Since(t.begin)),
 	}
 	if o.update != nil && o.update.Kind == KindRows {
 		attrs = append(attrs, slog.Int("rows", len(o.update.Rows)), slog.Int("bytes", o.update.bytes))
@@ -71,10 +71,10 @@ func (t *trace) fetched(i int, why cause, o outcome, lagged bool) {
 }
 
 // name is one of few words.
-func (o outcome) name(lagged bool) string {
+func (o outcome) name(dropped string) string {
 	switch {
-	case lagged:
-		return "lagged"
+	case dropped != "":
+		return dropped
 	case o.update == nil:
 		return "failed"
 	}

@@ -126,6 +126,7 @@ type subscription struct {
 
 	// Guarded by the view's lock.
 	wants  want    // what it is owed of the next result
+	asked  bool    // since it joined the view, whether its scope is still the view's
 	place  int32   // in view.members
 	fetch  uint64  // number of the fetch that its last update came from; older ones are not for this member
 	sent   Version // of the last update handed to the client; zero before the first
@@ -215,7 +216,7 @@ func (v *view) join(sub *subscription, from baggage) {
 	if from.owed { // so that a fetch will end the doubt
 		v.setDoubtLocked(v.doubt | from.doubt&^doubtBus)
 	}
-	sub.view = v
+	sub.view, sub.asked = v, false
 	sub.place = int32(len(v.members)) //nolint:gosec // a node has fewer clients
 	v.members = append(v.members, sub)
 	if v.doubt != 0 {
@@ -300,20 +301,24 @@ func (v *view) unused() bool {
 	return len(v.members) == 0 && v.state == idle
 }
 
-// begin takes the view from queued to fetching. It returns false where there is
-// nobody to fetch for, or where a worker has begun already: a view that is marked
-// between being taken from the queue and this is in the queue again, and may have
-// been taken from it twice.
-func (v *view) begin() (job fetchJob, ok bool) {
+// beginWith takes the view from queued to fetching, with the first member's secret. It
+// returns false where there is nobody to fetch for, or where a worker has begun already:
+// a view that is marked between being taken from the queue and this is in the queue
+// again, and may have been taken from it twice. Where the secret has changed it does
+// nothing.
+func (v *view) beginWith(secret shared.Secret) (job fetchJob, ok, changed bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.state != queued {
-		return fetchJob{}, false
+	switch {
+	case v.state != queued:
+		return fetchJob{}, false, false
+	case len(v.members) > 0 && v.members[0].secret != secret:
+		return fetchJob{}, false, true
 	}
 	v.entity.queue.remove(v) // where it is again, if it was marked since a worker took it
 	if len(v.members) == 0 {
 		v.forgetLocked()
-		return fetchJob{}, false
+		return fetchJob{}, false, false
 	}
 	v.state = fetching
 	v.entity.running.Add(1) // until its outcome is settled
@@ -322,10 +327,10 @@ func (v *view) begin() (job fetchJob, ok bool) {
 	if v.owed&^causeJoined != 0 {
 		v.forAll = v.fetch
 	}
-	job = fetchJob{view: v, cause: v.owed, secret: v.members[0].secret}
+	job = fetchJob{view: v, cause: v.owed, secret: secret}
 	v.owed = 0
 	v.errand.again = time.Time{} // this fetch is late enough
-	return job, true
+	return job, true, false
 }
 
 // finish hands the result of the fetch in flight to the members there are now,
@@ -379,7 +384,9 @@ func (v *view) deliverAll(job fetchJob, u *Update) (refused []*subscription, ok 
 	if u.Kind == KindRows && len(u.Rows) == 0 {
 		// The handler had nothing to say: what waits to be written stays right.
 		for _, sub := range v.members {
-			sub.wants = wantNothing
+			if v.isAsked(sub) {
+				sub.wants = wantNothing
+			}
 		}
 		return nil, true
 	}
@@ -399,8 +406,8 @@ func (v *view) deliverAll(job fetchJob, u *Update) (refused []*subscription, ok 
 // due returns what one member is to be handed of u, and notes that it was. It is not
 // ok where nothing of it is for that member.
 func (v *view) due(sub *subscription, c cause, u *Update) (due *Update, ok bool) {
-	if v.fetch <= sub.fetch {
-		return nil, false // it has something newer; serveLocked saw to another fetch
+	if v.fetch <= sub.fetch || !v.isAsked(sub) {
+		return nil, false // it has something newer, or came too late; serveLocked saw to another fetch
 	}
 	differs := sub.sent != u.Version
 	switch {

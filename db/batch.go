@@ -100,7 +100,7 @@ func (f *fetch) readPart(ctx context.Context, v viewer, ids []string, all map[st
 		part[id] = &found{}
 	}
 	var matched, stray bool
-	err := f.query.run(ctx, v.settings, f.plan, []string{arrayLiteral(ids)}, func(row pgx.Rows) error {
+	err := f.query.run(ctx, v.settings, f.plan, []string{arrayLiteral(ids)}, nil, func(row pgx.Rows) error {
 		id := row.RawValues()[0]
 		of := part[string(id)]
 		if id == nil || of == nil {

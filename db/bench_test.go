@@ -71,3 +71,34 @@ func BenchmarkFetch(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkABadRow fetches 1,024 keys in one batch: without a row that makes the statement
+// fail, and with one. The time is that of each of the good ones.
+func BenchmarkABadRow(b *testing.B) {
+	const keys = 1024
+	d := pgtest.Shared(b).NewDatabase(b, fmt.Sprintf(`
+		create table items (id bigint primary key, name text, price text);
+		insert into items select i, 'item number ' || i, i from generate_series(1, %d) i;
+		analyze items`, keys))
+	q := db.Batch(pgtest.Pool(b, d.URL(), 2), "select id, name, price::int from items where id = any($1)")
+	requests := make([]shared.Request, keys)
+	for i := range requests {
+		requests[i] = shared.Request{Key: shared.EntityKey{Entity: "items", ID: fmt.Sprint(i + 1)}}
+	}
+	for _, c := range []struct {
+		name string
+		bad  int // the id
+	}{{"none", 0}, {"the first", 1}, {"one in the middle", 700}, {"the last", keys}} {
+		b.Run(c.name, func(b *testing.B) {
+			d.Exec(b, "update items set price = case id when $1 then 'x' else id::text end", c.bad)
+			d.Exec(b, "vacuum items")
+			for b.Loop() {
+				for i, r := range q.FetchBatch(b.Context(), requests) {
+					if bad := i+1 == c.bad; bad == (r.Err == nil) {
+						b.Fatalf("%q, %v", r.Rows, r.Err)
+					}
+				}
+			}
+		})
+	}
+}

@@ -17,8 +17,9 @@ var ErrBadQuery = errors.New("bad query")
 
 // Check asks the database whether the statements can be run. It returns an error
 // wrapping ErrBadQuery for one that is wrong or that the pool's role may not run,
-// that does not take the id as its one parameter, or that has two columns of one
-// name.
+// that does not take the id as its one parameter, that has two columns of one name, or that
+// takes an id of a type whose equal values may be spelled otherwise, as citext, without being
+// made by Batch or BatchOf.
 //
 // Of a Query made by AsViewer every table with row-level security must be one
 // where it applies to the pool's role, and each statement must read one: it does
@@ -27,6 +28,9 @@ var ErrBadQuery = errors.New("bad query")
 // Query no table may be one where it applies, unless WithoutViewer was called. A table
 // of which no policy ever shows the role a row is refused as well. The error says how to
 // mend it.
+//
+// An error wrapping ErrBadPool is not of the statements: the pool can never work as it is
+// configured, as where its database does not exist.
 //
 // What can never work is an error before the database is asked: a nil pool, no
 // statement or an empty one, AsViewer without a function, MaxBytes of less than 1.
@@ -47,7 +51,7 @@ func (q *Query) checked(ctx context.Context) ([]statement, error) {
 	}
 	plan, err := q.check(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("db: %w", err)
+		return nil, fmt.Errorf("db: %w", withPoolRemedy(err))
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -66,6 +70,9 @@ func (q *Query) check(ctx context.Context) (plan []statement, err error) {
 	defer conn.Release()
 	for i, source := range q.sources {
 		err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+			if err := refuseDescribeExec(ctx, tx); err != nil {
+				return err
+			}
 			s, err := q.prepare(ctx, tx, withoutEnd(source))
 			if err == nil {
 				err = q.checkPolicies(ctx, tx)
@@ -131,15 +138,28 @@ func (q *Query) prepare(ctx context.Context, tx pgx.Tx, source string) (statemen
 	}
 	s := statement{sql: source, id: idType(described.ParamOIDs[0])}
 	s.plain = s.id.isPlain(tx.Conn().PgConn().ParameterStatus("server_encoding") == "UTF8")
-	var array bool
-	if err := tx.QueryRow(ctx, "select typcategory = 'A' from pg_type where oid = $1", uint32(s.id)).Scan(&array); err != nil {
-		return statement{}, err
-	}
+	kind, err := kindOf(ctx, tx, s.id)
 	switch {
-	case array && !q.batch:
+	case err != nil:
+		return statement{}, err
+	case kind.array && !q.batch:
 		return statement{}, fmt.Errorf("%w: $1 is an array, want one id: = any($1) is for Batch", ErrBadQuery)
-	case !array && q.batch:
+	case !kind.array && q.batch:
 		return statement{}, fmt.Errorf("%w: $1 is not an array of ids: a batch wants = any($1)", ErrBadQuery)
+	case !kind.exact && !q.batch:
+		return statement{}, looseID("the type " + kind.name)
+	}
+	if !s.plain {
+		s.spelled = kind.spelled()
+	}
+	if !q.batch && (s.id == pgtype.TextOID || s.id == pgtype.VarcharOID) {
+		loose, err := isLoose(ctx, tx, source, described, described.Fields...) // one of them may be the id
+		if err == nil && loose {
+			err = looseID("a collation that is not deterministic")
+		}
+		if err != nil {
+			return statement{}, err
+		}
 	}
 	first := described.Fields[0]
 	switch {
@@ -151,8 +171,12 @@ func (q *Query) prepare(ctx context.Context, tx pgx.Tx, source string) (statemen
 		if q.typed != nil {
 			row = "r.*"
 		}
-		s.sql = fmt.Sprintf("select r.%s::text, %s from (\n%s\n) r", pgx.Identifier{first.Name}.Sanitize(), row, source)
-		if s.loose, err = isLoose(ctx, tx, source, described); err != nil {
+		column := "r." + pgx.Identifier{first.Name}.Sanitize()
+		s.sql = fmt.Sprintf("select %s::text, %s from (\n%s\n) r", column, row, source)
+		if !s.plain { // it is run for one id, which may equal that of a row and be spelled otherwise
+			s.sql += fmt.Sprintf(" where %s = %s", kind.spelling(fmt.Sprintf("(%s)::%s", column, kind.name)), kind.spelling(kind.id()))
+		}
+		if s.loose, err = isLoose(ctx, tx, source, described, first); err != nil {
 			return statement{}, err
 		}
 	case q.typed == nil:
@@ -170,17 +194,24 @@ func (q *Query) prepare(ctx context.Context, tx pgx.Tx, source string) (statemen
 	return s, err
 }
 
-// isLoose reports whether the first column's collation takes different texts for equal, as
-// one does that ignores case.
-func isLoose(ctx context.Context, tx pgx.Tx, source string, described *pgconn.StatementDescription) (bool, error) {
-	first := described.Fields[0]
-	if first.DataTypeOID != pgtype.TextOID && first.DataTypeOID != pgtype.VarcharOID {
+// looseID is for ids that are equal and differ, where rows are not told by their own.
+func looseID(of string) error {
+	return fmt.Errorf("%w: ids of %s may be equal and spelled otherwise, and a change is announced in one spelling: use Batch, whose first column says how a row's id is spelled", ErrBadQuery, of)
+}
+
+// isLoose reports whether the collation of one of the columns takes different texts for
+// equal, as one does that ignores case.
+func isLoose(ctx context.Context, tx pgx.Tx, source string, described *pgconn.StatementDescription, columns ...pgconn.FieldDescription) (bool, error) {
+	var collations []string
+	for _, c := range columns {
+		if c.DataTypeOID == pgtype.TextOID || c.DataTypeOID == pgtype.VarcharOID {
+			collations = append(collations, fmt.Sprintf("pg_collation_for((select r.%s from (\n%s\n) r limit 0))::regcollation", pgx.Identifier{c.Name}.Sanitize(), source))
+		}
+	}
+	if len(collations) == 0 {
 		return false, nil
 	}
-	sql := fmt.Sprintf(`select exists (select from pg_collation c where not c.collisdeterministic
-		and c.oid = pg_collation_for((select r.%s from (
-%s
-) r limit 0))::regcollation)`, pgx.Identifier{first.Name}.Sanitize(), source)
+	sql := fmt.Sprintf("select exists (select from pg_collation c where not c.collisdeterministic and c.oid in (%s))", strings.Join(collations, ", "))
 	result := tx.Conn().PgConn().ExecParams(ctx, sql, [][]byte{nil}, described.ParamOIDs, nil, nil).Read()
 	return result.Err == nil && string(result.Rows[0][0]) == "t", result.Err
 }

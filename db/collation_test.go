@@ -2,6 +2,7 @@ package db_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/entity-sync/entity-sync/db"
@@ -26,6 +27,10 @@ func TestAnotherSpellingOfAnIDIsNotFound(t *testing.T) {
 		"of the statement":    "select id collate careless as id from plain where id collate careless = any($1)",
 		"of a table's column": "select t.id, p.id as other from texts t join plain p on p.id = t.id collate \"C\" where t.id = any($1)",
 	} {
+		one := db.Rows(pool, strings.ReplaceAll(statement, "any($1)", "$1"))
+		if err := one.Check(t.Context()); !errors.Is(err, db.ErrBadQuery) || !strings.Contains(err.Error(), "use Batch") {
+			t.Errorf("%s: one by one, where no row says whose it is: %v", name, err)
+		}
 		q := db.Batch(pool, statement)
 		for _, ids := range [][]string{{"ANN"}, {"ANN", "bob"}, {"Ann", "ANN", "Bob", "nobody"}, {"ánn", "Bob"}} {
 			for i, r := range q.FetchBatch(t.Context(), requestsOf(ids...)) {
@@ -35,6 +40,9 @@ func TestAnotherSpellingOfAnIDIsNotFound(t *testing.T) {
 				}
 			}
 		}
+	}
+	if err := db.Rows(pool, "select id from plain where id = $1").Check(t.Context()); err != nil {
+		t.Error(err)
 	}
 	// Where texts are equal only if they are the same, no such row can be: the statement is
 	// wrong.

@@ -60,9 +60,12 @@ func (q *Query) takes(ctx context.Context, s statement, text string) (bool, erro
 		return false, err
 	}
 	defer conn.Release()
-	err = conn.Conn().PgConn().ExecParams(ctx, "select $1 is null", [][]byte{[]byte(text)}, []uint32{uint32(s.id)}, nil, nil).Read().Err
-	if isDataException(err) {
-		return false, nil
+	take := func(text []byte) error {
+		return conn.Conn().PgConn().ExecParams(ctx, "select $1 is null", [][]byte{text}, []uint32{uint32(s.id)}, nil, nil).Read().Err
+	}
+	if err = take([]byte(text)); mayBeOfID(err) {
+		err = take(nil) // fails where the type is gone, and with it nothing of the id's
+		return false, err
 	}
 	return err == nil, err
 }

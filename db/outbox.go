@@ -33,7 +33,7 @@ var OutboxSchema string
 
 // outboxVersion is the version of OutboxSchema, which its comment on the table ends
 // with.
-const outboxVersion = 2
+const outboxVersion = 3
 
 // Beginner is a *pgx.Conn, a *pgxpool.Pool, or a pgx.Tx for what is to be part of a
 // larger transaction.
@@ -73,7 +73,7 @@ func EnsureSchema(ctx context.Context, conn Beginner) error {
 		return inSchema(ctx, tx, schema, OutboxSchema)
 	})
 	if err != nil {
-		return fmt.Errorf("db: making the outbox: %w", err)
+		return fmt.Errorf("db: making the outbox: %w", withPoolRemedy(err))
 	}
 	return nil
 }
@@ -121,10 +121,12 @@ type SQLTx interface {
 	Commit() error // so that a *sql.DB, which would commit the keys by themselves, is none
 }
 
-// NotifySQLTx is NotifyTx for database/sql, with any driver of PostgreSQL.
+// NotifySQLTx is NotifyTx for database/sql, with any driver of PostgreSQL. Where the
+// server is read only, it has the server end the connection.
 func NotifySQLTx(ctx context.Context, tx SQLTx, keys ...shared.EntityKey) error {
 	return notify(tx, keys, func(encoded string) error {
 		_, err := tx.ExecContext(ctx, notifySQL, encoded)
+		leaveReadOnlySQL(ctx, tx, err)
 		return err
 	})
 }
@@ -159,6 +161,7 @@ func notify(tx any, keys []shared.EntityKey, write func(encoded string) error) e
 
 // withRemedy adds to an error of the database what can be done about it.
 func withRemedy(err error) error {
+	err = withPoolRemedy(err)
 	var database interface{ SQLState() string } // of pgx and of other drivers
 	if !errors.As(err, &database) {
 		return err

@@ -24,7 +24,7 @@ create table if not exists entity_sync_outbox (
 	vacuum_truncate = off
 );
 
-comment on table entity_sync_outbox is 'Entity Sync: keys to announce (schema 2)';
+comment on table entity_sync_outbox is 'Entity Sync: keys to announce (schema 3)';
 
 -- entity_sync_announce is the trigger that entity_sync_track puts on a table. Its
 -- arguments are the entity type and the columns of the id. It writes with the
@@ -34,12 +34,13 @@ language plpgsql security definer
 -- An id is the same text whoever writes it. Rows that a policy hides from the
 -- owner are an error, not left out.
 set datestyle = 'ISO' set timezone = 'UTC' set intervalstyle = 'postgres'
-set bytea_output = 'hex' set extra_float_digits = 1 set row_security = off
+set bytea_output = 'hex' set extra_float_digits = 1 set lc_monetary = 'C' set row_security = off
 -- Functions are called by their full names: who may make some in this schema could
 -- make one that suits a call better, and have the owner run it.
 as $$
 declare
 	kind oid;
+	base oid;
 	key  text;
 	keys text;
 	stmt text;
@@ -54,11 +55,24 @@ begin
 					'Was it renamed or dropped? In that transaction, call entity_sync_track(%1$L, %2$L, ...) with the columns of the id as they are now (in Go: db.Track), or entity_sync_untrack(%1$L, %2$L).',
 					tg_relid::regclass::text, tg_argv[0]);
 		end if;
-		if kind >= '16384'::oid then
-			kind := (select case typtype when 'd' then typbasetype else oid end from pg_type where oid = kind);
-		end if;
-		key := pg_catalog.concat_ws('||''/''||', key, pg_catalog.format(case when kind >= '16384'::oid
-			then 'case pg_catalog.num_nulls(%1$I) when 0 then pg_catalog.format(''%%s'', %1$I) end' else '%I::text' end, tg_argv[i]));
+		while kind >= '16384'::oid loop
+			base := (select typbasetype from pg_type where oid = kind and typtype = 'd');
+			exit when base is null;
+			kind := base;
+		end loop;
+		-- Ids that are equal have one spelling, and only who spells them so gets the row.
+		key := pg_catalog.concat_ws('||''/''||', key, pg_catalog.format(case
+			when kind in ('float4'::regtype, 'float8'::regtype) then '(%1$I operator(pg_catalog.+) ''0'')::text' -- -0 is 0
+			when kind = 'numeric'::regtype then 'pg_catalog.trim_scale(%1$I)::text'
+			when kind = 'interval'::regtype then 'pg_catalog.justify_interval(%1$I)::text' -- a day is 24 hours
+			when kind in ('regproc'::regtype, 'regprocedure'::regtype, 'regoper'::regtype, 'regoperator'::regtype,
+				'regclass'::regtype, 'regtype'::regtype, 'regrole'::regtype, 'regnamespace'::regtype,
+				'regconfig'::regtype, 'regdictionary'::regtype, 'regcollation'::regtype)
+				then '%1$I::oid::text' -- the names depend on the search path
+			when kind = 'cidr'::regtype then 'case pg_catalog.num_nulls(%1$I) when 0 then pg_catalog.format(''%%s'', %1$I::inet) end'
+			when kind >= '16384'::oid or kind = 'inet'::regtype -- with a mask in ::text, and in no row
+				then 'case pg_catalog.num_nulls(%1$I) when 0 then pg_catalog.format(''%%s'', %1$I) end'
+			else '%1$I::text' end, tg_argv[i]));
 	end loop;
 	keys := case tg_op
 		when 'INSERT' then 'select distinct $1, %1$s from new_rows where %1$s is not null'

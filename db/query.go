@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,7 +23,8 @@ import (
 //
 // Its rows are JSON objects as PostgreSQL makes them: the columns' names as they
 // are, in their order, NULL as null. A key without a row is not found, and so is
-// an id that cannot be one, such as "x" where ids are numbers.
+// an id that cannot be one, such as "x" where ids are numbers, or that is spelled otherwise
+// than it is announced (see Track), such as "007".
 type Query struct {
 	definition
 
@@ -44,10 +46,11 @@ type definition struct {
 
 // statement is one that was checked.
 type statement struct {
-	sql   string
-	id    idType
-	plain bool // see idType.isPlain
-	loose bool // a batch may find rows whose ids are other texts than those it is asked for
+	sql     string
+	id      idType
+	plain   bool   // see idType.isPlain
+	spelled string // the statement for how the id is spelled; empty where plain
+	loose   bool   // a batch may find rows whose ids are other texts than those it is asked for
 }
 
 // rollbackTimeout bounds how long a fetch that failed waits to give its connection
@@ -196,7 +199,12 @@ func (f *fetch) readOne(ctx context.Context, settings []setting, id string) ([][
 	}
 	var rows [][]byte
 	size := 0
-	err := f.query.run(ctx, settings, f.plan, args, func(row pgx.Rows) error {
+	spelled := true
+	told := func(row pgx.Rows) error {
+		spelled = spelled && string(row.RawValues()[0]) == id
+		return nil
+	}
+	err := f.query.run(ctx, settings, f.plan, args, told, func(row pgx.Rows) error {
 		b, err := f.query.encode(row)
 		if err != nil {
 			return err
@@ -207,12 +215,15 @@ func (f *fetch) readOne(ctx context.Context, settings []setting, id string) ([][
 		rows = append(rows, b)
 		return nil
 	})
-	if isDataException(err) {
+	if mayBeOfID(err) {
 		for i, s := range f.plan {
 			if takes, probed := f.query.takes(ctx, s, args[i]); probed != nil || !takes {
 				return nil, probed
 			}
 		}
+	}
+	if !spelled {
+		return nil, err
 	}
 	return rows, err
 }
@@ -235,10 +246,10 @@ func (q *Query) outcome(rows [][]byte, err error) error {
 	return err
 }
 
-// run runs the statements, each with its argument, and calls each for every row.
-// What needs a transaction goes to the server and back in one round trip all the
-// same.
-func (q *Query) run(ctx context.Context, settings []setting, statements []statement, args []string, each func(pgx.Rows) error) error {
+// run runs the statements, each with its argument, and calls each for every row. Then it
+// calls spelled for how PostgreSQL spells the argument of those that are not plain. What
+// needs a transaction goes to the server and back in one round trip all the same.
+func (q *Query) run(ctx context.Context, settings []setting, statements []statement, args []string, spelled, each func(pgx.Rows) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stop := func(row pgx.Rows) error {
@@ -250,10 +261,10 @@ func (q *Query) run(ctx context.Context, settings []setting, statements []statem
 	}
 	conn, err := q.pool.Acquire(ctx)
 	if err != nil {
-		return err
+		return withPoolRemedy(err)
 	}
 	defer conn.Release()
-	if len(statements) == 1 && !q.asViewer {
+	if len(statements) == 1 && statements[0].plain && !q.asViewer {
 		rows, err := conn.Query(ctx, statements[0].sql, args[0])
 		if err == nil {
 			err = forEach(rows, stop)
@@ -261,7 +272,7 @@ func (q *Query) run(ctx context.Context, settings []setting, statements []statem
 		leaveReadOnly(ctx, conn.Conn(), err)
 		return q.failed(err)
 	}
-	err = transact(ctx, conn.Conn(), settings, statements, args, stop)
+	err = transact(ctx, conn.Conn(), settings, statements, args, spelled, stop)
 	leaveReadOnly(ctx, conn.Conn(), err)
 	if status := conn.Conn().PgConn().TxStatus(); status != 'I' && !conn.Conn().IsClosed() {
 		rollback(ctx, conn.Conn())
@@ -277,7 +288,7 @@ func rollback(ctx context.Context, conn *pgx.Conn) {
 	_, _ = conn.Exec(ctx, "rollback")
 }
 
-func transact(ctx context.Context, conn *pgx.Conn, settings []setting, statements []statement, args []string, each func(pgx.Rows) error) (err error) {
+func transact(ctx context.Context, conn *pgx.Conn, settings []setting, statements []statement, args []string, spelled, each func(pgx.Rows) error) (err error) {
 	var batch pgx.Batch
 	batch.Queue(beginSQL(len(statements)))
 	for _, s := range settings {
@@ -285,6 +296,13 @@ func transact(ctx context.Context, conn *pgx.Conn, settings []setting, statement
 	}
 	for i, s := range statements {
 		batch.Queue(s.sql, args[i])
+	}
+	calls := slices.Repeat([]func(pgx.Rows) error{each}, len(statements))
+	for i, s := range statements { // at last, for that sets how everything is written
+		if !s.plain {
+			batch.Queue(s.spelled, args[i])
+			calls = append(calls, spelled)
+		}
 	}
 	batch.Queue("commit")
 	results := conn.SendBatch(ctx, &batch)
@@ -298,10 +316,10 @@ func transact(ctx context.Context, conn *pgx.Conn, settings []setting, statement
 			return err
 		}
 	}
-	for range statements {
+	for _, call := range calls {
 		rows, err := results.Query()
 		if err == nil {
-			err = forEach(rows, each)
+			err = forEach(rows, call)
 		}
 		if err != nil {
 			return err
@@ -337,5 +355,5 @@ func (q *Query) failed(err error) error {
 		defer q.mu.Unlock()
 		q.plan = nil
 	}
-	return err
+	return withPoolRemedy(err)
 }

@@ -66,8 +66,11 @@ func TestRows(t *testing.T) {
 
 // Only PostgreSQL knows what an id of these types may be.
 func TestRowsWithOtherTypesOfIDs(t *testing.T) {
-	d := pgtest.Shared(t).NewDatabase(t, `create type colour as enum ('red', 'green'); create domain odd as int check (value % 2 = 1)`)
+	d := pgtest.Shared(t).NewDatabase(t, `create type colour as enum ('red', 'green'); create domain odd as int check (value % 2 = 1);
+		create domain prices as numeric[]`)
 	pool := pgtest.Pool(t, d.URL(), 2)
+	rows, err := db.Batch(pool, "select unnest($1::prices) as id").Fetch(t.Context(), idOf("1.5"), "")
+	want(t, "of a domain of arrays", rows, err, `{"id":1.5}`)
 	for _, c := range []struct{ kind, good, bad string }{
 		{"uuid", "6ba7b810-9dad-11d1-80b4-00c04fd430c8", "x"},
 		{"numeric", "1.5", "x"},
@@ -212,6 +215,27 @@ func TestBatch(t *testing.T) {
 	}
 }
 
+// A browser reads no number beyond 2^53 exactly: what a page takes an id from has text.
+func TestLongIDsAsText(t *testing.T) {
+	d := pgtest.Shared(t).NewDatabase(t, "create table items (id bigint primary key); insert into items values (9007199254740993), (9223372036854775807)")
+	pool := pgtest.Pool(t, d.URL(), 1)
+	batch := db.Batch(pool, "select id, id::text as key from items where id = any($1)")
+	single := db.Rows(pool, "select id, id::text as key from items where id = $1")
+	ids := []string{"9007199254740993", "9007199254740992", "9223372036854775807"}
+	rows := []string{`{"id":9007199254740993,"key":"9007199254740993"}`, notFound, `{"id":9223372036854775807,"key":"9223372036854775807"}`}
+	results := batch.FetchBatch(t.Context(), []shared.Request{{Key: idOf(ids[0])}, {Key: idOf(ids[1])}, {Key: idOf(ids[2])}})
+	for i, id := range ids {
+		want(t, "of a batch", results[i].Rows, results[i].Err, rows[i])
+		got, err := single.Fetch(t.Context(), idOf(id), "")
+		want(t, "one", got, err, rows[i])
+	}
+	for _, q := range []interface{ Check(context.Context) error }{batch, single} {
+		if err := q.Check(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // A row that the struct cannot take is its own key's trouble.
 func TestBatchOf(t *testing.T) {
 	d := pgtest.Shared(t).NewDatabase(t, `
@@ -240,30 +264,19 @@ func TestABatchWhoseFirstColumnIsNotTheID(t *testing.T) {
 	}
 }
 
-// A row is there for whoever asks for it, whichever way they write its id.
+// A row is there for who spells its id as it is announced, whoever else is asked for with it.
 func TestABatchWithAnIDInAnotherSpelling(t *testing.T) {
-	d := pgtest.Shared(t).NewDatabase(t, `
-		create table items (id numeric primary key); insert into items values (1.50), (2);
-		create table coded (code char(4), at timestamptz); insert into coded values ('ab', '2026-01-02 03:00+00')`)
-	pool := pgtest.Pool(t, d.URL(), 1)
-	q := db.Batch(pool, "select id from items where id = any($1)")
+	d := pgtest.Shared(t).NewDatabase(t, `create table items (id numeric primary key); insert into items values (1.50), (2)`)
+	q := db.Batch(pgtest.Pool(t, d.URL(), 1), "select id from items where id = any($1)")
 	for _, ids := range [][]string{{"1.5", "2", "9"}, {"1.5", "9"}, {"1.5", "1.50", "01.500", "x", "2.00", "9"}} {
-		var requests []shared.Request
-		for _, id := range ids {
-			requests = append(requests, shared.Request{Key: idOf(id)})
-		}
-		for i, r := range q.FetchBatch(t.Context(), requests) {
-			row := map[byte]string{'1': `{"id":1.50}`, '0': `{"id":1.50}`, '2': `{"id":2}`}[ids[i][0]]
+		for i, r := range q.FetchBatch(t.Context(), requestsOf(ids...)) {
+			row := map[string]string{"1.5": `{"id":1.50}`, "2": `{"id":2}`}[ids[i]]
 			if row == "" {
 				row = notFound
 			}
 			want(t, fmt.Sprintf("%s of %q", ids[i], ids), r.Rows, r.Err, row)
 		}
 	}
-	rows, err := db.Batch(pool, "select code from coded where code = any($1)").Fetch(t.Context(), idOf("ab  "), "")
-	want(t, "a code with blanks", rows, err, `{"code":"ab  "}`)
-	rows, err = db.Batch(pool, "select at from coded where at = any($1)").Fetch(t.Context(), idOf("2026-01-02T03:00:00Z"), "")
-	want(t, "a time", rows, err, `{"at":"2026-01-02T03:00:00+00:00"}`)
 }
 
 func TestTooManyBytes(t *testing.T) {
@@ -391,7 +404,7 @@ func TestABatchWithIDsThatSettingsWriteDifferently(t *testing.T) {
 	d.Exec(t, "alter database "+d.Name+" set bytea_output = 'escape'")
 	pool := pgtest.Pool(t, d.URL(), 1)
 	for kind, ids := range map[string][]string{
-		"timestamptz": {"2026-01-02 03:04:05+00", "2026-07-02 03:04:05+02"},
+		"timestamptz": {"2026-01-02 03:04:05+00", "2026-07-02 01:04:05+00"},
 		"date":        {"2026-01-02", "2026-02-01"},
 		"bytea":       {`\x00ff`, `\x61`},
 	} {

@@ -2,26 +2,28 @@ package db_test
 
 import (
 	"context"
+	"database/sql"
 	"net"
 	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/entity-sync/entity-sync/db"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
 )
 
-// newMoving returns pools of one connection whose URL leads to where the address says,
+// newMoving returns a pool of n connections whose URL leads to where the address says,
 // as a name or a balancer does that a failover changes.
-func newMoving(t *testing.T, url string, addr *atomic.Value) *pgxpool.Pool {
+func newMoving(t *testing.T, url string, addr *atomic.Value, n int32) *pgxpool.Pool {
 	t.Helper()
 	c, err := db.ParseConfig(url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.MaxConns = 1
+	c.MaxConns = n
 	c.ConnConfig.DialFunc = func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, addr.Load().(string))
 	}
@@ -44,11 +46,7 @@ func TestAConnectionToAServerThatIsReadOnlyIsLeft(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() {
-			if err := s.Close(); err != nil {
-				t.Error(err)
-			}
-		})
+		closeAtEnd(t, s)
 		servers[i], databases[i] = s, s.NewDatabase(t, schema, db.OutboxSchema)
 	}
 	if err := servers[0].MakeStandby(); err != nil {
@@ -58,16 +56,31 @@ func TestAConnectionToAServerThatIsReadOnlyIsLeft(t *testing.T) {
 	addr.Store(servers[0].Addr())
 	url := databases[0].URL()
 
-	notify, track, read, apart, relayed := newMoving(t, url, &addr), newMoving(t, url, &addr), newMoving(t, url, &addr), newMoving(t, url, &addr), newMoving(t, url, &addr)
-	one := db.Rows(read, "select $1::int as id, nextval('numbers')")
+	one := func() *pgxpool.Pool { return newMoving(t, url, &addr, 1) }
+	notify, track, read, apart, relayed := one(), one(), one(), one(), one()
+	pool := stdlib.OpenDB(*one().Config().ConnConfig)
+	pool.SetMaxOpenConns(1)
+	t.Cleanup(func() { pool.Close() })
+	fetch := db.Rows(read, "select $1::int as id, nextval('numbers')")
 	two := db.Rows(apart, "select $1::int as id", "select $1::int as id, pg_is_in_recovery()")
 	calls := map[string]func() error{
 		"NotifyTx": func() error {
 			return pgx.BeginFunc(t.Context(), notify, func(tx pgx.Tx) error { return db.NotifyTx(t.Context(), tx, itemKey("1")) })
 		},
+		"NotifySQLTx": func() error {
+			tx, err := pool.BeginTx(t.Context(), nil)
+			if err == nil {
+				defer func() { _ = tx.Rollback() }()
+				err = db.NotifySQLTx(t.Context(), tx, itemKey("2"))
+			}
+			if err == nil {
+				err = tx.Commit()
+			}
+			return err
+		},
 		"Track": func() error { return db.Track(t.Context(), track, "items", "items", "id") },
 		"a fetch": func() error {
-			_, err := one.Fetch(t.Context(), idOf("1"), "")
+			_, err := fetch.Fetch(t.Context(), idOf("1"), "")
 			return err
 		},
 	}
@@ -115,4 +128,110 @@ func TestAConnectionIsKeptWhereOnlyTheTransactionIsReadOnly(t *testing.T) {
 	if after = conn(); after != before {
 		t.Error("the connection was closed")
 	}
+
+	d.Exec(t, db.OutboxSchema)
+	sqlPool := stdlib.OpenDBFromPool(pool)
+	t.Cleanup(func() { sqlPool.Close() })
+	tx, err := sqlPool.BeginTx(t.Context(), &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.NotifySQLTx(t.Context(), tx, itemKey("1")); err == nil {
+		t.Error("a read-only transaction writes to the outbox")
+	}
+	if err := tx.Rollback(); err != nil {
+		t.Error(err)
+	}
+	if after = conn(); after != before {
+		t.Error("the connection of database/sql was closed")
+	}
+}
+
+// A standby is promoted, and the primary comes back as a standby, to which every
+// connection of the pool is made before the pool's URL leads to the new primary. The relay
+// then fails once at most, and leaves none of them.
+func TestFailover(t *testing.T) {
+	primary, err := pgtest.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeAtEnd(t, primary)
+	d := primary.NewDatabase(t, "create table items (id int primary key)", db.OutboxSchema, "select entity_sync_track('items', 'items', 'id')")
+	standby, err := primary.NewStandby()
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeAtEnd(t, standby)
+	var addr atomic.Value
+	addr.Store(primary.Addr())
+	const n = 6
+	pool := newMoving(t, d.URL(), &addr, n)
+	e := newEar("items")
+	relay := startRelay(t, db.Outbox{Pool: pool}, e)
+	d.Exec(t, "insert into items values (1)")
+	until(t, "a change on the primary is announced", func() bool { return e.times(itemKey("1")) > 0 })
+
+	promoted := &pgtest.Database{Server: standby, Name: d.Name}
+	until(t, "the standby has it", func() bool {
+		var there bool
+		err := promoted.Connect(t).QueryRow(t.Context(), "select exists (select from items)").Scan(&there)
+		return err == nil && there
+	})
+	primary.Stop()
+	promoted.Exec(t, "select pg_promote()")
+	promoted.Exec(t, "insert into items values (2)")
+	if err := primary.MakeStandby(); err != nil {
+		t.Fatal(err)
+	}
+	failed := relay.Stats().Failed
+	until(t, "the relay meets what is a standby now", func() bool { return relay.Stats().Failed > failed+1 })
+	eachConn(t, pool, n, func(c *pgxpool.Conn) {
+		if !inRecovery(t, c) {
+			t.Error("a connection leads to the new primary before the URL does")
+		}
+		addr.Store(standby.Addr()) // for whatever connects anew
+	})
+	failed = relay.Stats().Failed
+	until(t, "what was written on the new primary is announced", func() bool { return e.times(itemKey("2")) > 0 })
+	if now := relay.Stats().Failed; now > failed+1 {
+		t.Errorf("%d rounds failed before", now-failed)
+	}
+	eachConn(t, pool, n, func(c *pgxpool.Conn) {
+		if inRecovery(t, c) {
+			t.Error("a connection still leads to the standby")
+		}
+	})
+}
+
+// eachConn has all connections of a pool at once, and calls f when it has.
+func eachConn(t *testing.T, pool *pgxpool.Pool, n int, f func(*pgxpool.Conn)) {
+	t.Helper()
+	var conns []*pgxpool.Conn
+	for range n {
+		c, err := pool.Acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Release()
+		conns = append(conns, c)
+	}
+	for _, c := range conns {
+		f(c)
+	}
+}
+
+func closeAtEnd(t *testing.T, s *pgtest.Server) {
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func inRecovery(t *testing.T, c *pgxpool.Conn) (yes bool) {
+	t.Helper()
+	if err := c.QueryRow(t.Context(), "select pg_is_in_recovery()").Scan(&yes); err != nil {
+		t.Error(err)
+	}
+	return yes
 }

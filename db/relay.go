@@ -255,7 +255,13 @@ func (r *Relay) round() (again bool, err error) {
 // index is right.
 func (r *Relay) inTx(ctx context.Context, f func(pgx.Tx) error) error {
 	return r.config.Pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) (err error) {
-		defer func() { leaveReadOnly(ctx, conn.Conn(), err) }()
+		defer func() {
+			if leaveReadOnly(ctx, conn.Conn(), err) {
+				// All others may lead there, too: each would cost a round, and what is
+				// fetched over them is old without a word.
+				r.config.Pool.Reset()
+			}
+		}()
 		tx, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: "begin isolation level read committed read write;" +
 			"set local row_security = off; set local synchronous_commit = off; set local jit = off;" +
 			"set local enable_seqscan = off; set local enable_bitmapscan = off; set local enable_sort = off"})

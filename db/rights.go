@@ -62,6 +62,9 @@ func relayRemedy(ctx context.Context, pool *pgxpool.Pool) (string, error) {
 // remedy returns what an administrator must do about an error of the relay's; empty for
 // one that may pass by itself.
 func (r *Relay) remedy(err error) string {
+	if remedy := poolRemedy(err); remedy != "" {
+		return remedy
+	}
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok || !isMistake(pgErr) {
 		return ""

@@ -10,7 +10,9 @@ import (
 // isMistake reports whether the database would say the same again. Class 42 is
 // "syntax error or access rule violation": there is no such table, or no right to
 // read it.
-func isMistake(err *pgconn.PgError) bool { return strings.HasPrefix(err.Code, "42") }
+func isMistake(err *pgconn.PgError) bool {
+	return strings.HasPrefix(err.Code, "42") && !isOfSession(err)
+}
 
 // isDataException reports whether PostgreSQL could not take a text for what it
 // should be: an id, or something in a row.
@@ -20,13 +22,20 @@ func isDataException(err error) bool {
 	return ok && (strings.HasPrefix(pgErr.Code, "22") || pgErr.Code == "23514")
 }
 
+// mayBeOfID reports whether a text that is no id may be why PostgreSQL refused a statement.
+// Some types call that a mistake, such as one whose values hold the names of roles.
+func mayBeOfID(err error) bool {
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (isDataException(err) || isMistake(pgErr))
+}
+
 // mayBeOfOneRow reports whether one of the rows that a statement read may be why
 // PostgreSQL refused the statement, so that it would read the others. What the classes
 // below say is of the connection, the transaction or the server. A statement that took
 // too long, 57014, may have done so for one row.
 func mayBeOfOneRow(err error) bool {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok || len(pgErr.Code) != 5 {
+	if !ok || len(pgErr.Code) != 5 || isOfSession(pgErr) {
 		return false
 	}
 	switch pgErr.Code[:2] {

@@ -20,8 +20,10 @@ import (
 //
 // table and the columns of the id are written as in SQL: "items", "shop.items",
 // `"Odd Name"`. Several columns make an id with "/" between them; a NULL among them
-// makes none. What is no valid id, such as a text of more than 255 bytes, nobody can
-// watch: the write goes on, and the relay drops it (OutboxStats.Bad).
+// makes none. A column is announced as its text, column::text, where times are ISO and
+// UTC, numeric has no zeros at its end, inet no /32, and an interval days of 24 hours: a
+// Query has the row under that text alone. What is no valid id, such as a text of more than
+// 255 bytes, nobody can watch: the write goes on, and the relay drops it (OutboxStats.Bad).
 //
 // A call that changes nothing takes no lock. The first, and one with other columns
 // than before, takes the table's SHARE ROW EXCLUSIVE lock, and replacing the ACCESS
@@ -31,7 +33,8 @@ import (
 //
 // Not announced are writes that name a partition rather than the partitioned table
 // (track the partition as well), and those made with session_replication_role =
-// replica, as logical replication does. If the columns are renamed, writes fail
+// replica, as logical replication does. A table that is built anew and renamed has no
+// triggers until Track is called for it. If the columns are renamed, writes fail
 // until Track is called with the new names: do both in one transaction.
 func Track(ctx context.Context, conn Beginner, table string, entity shared.EntityType, idColumns ...string) error {
 	if err := entity.Validate(); err != nil {

@@ -123,7 +123,12 @@ func (r *Relay) checkWakeUp(conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(r.stopping, roundTimeout)
 	defer cancel()
 	var woken bool
-	err := conn.QueryRow(ctx, "select to_regclass('entity_sync_outbox') is null or "+wakesUp).Scan(&woken)
+	var pid uint32
+	err := conn.QueryRow(ctx, "select to_regclass('entity_sync_outbox') is null or "+wakesUp+", pg_backend_pid()").Scan(&woken, &pid)
+	if err == nil && pid != conn.PgConn().PID() {
+		r.log.Warn("Outbox.Listen goes through a pooler: one that pools by transaction passes nothing on",
+			slog.String("remedy", "give the Outbox a pool that leads past the pooler, or leave Listen out"), slog.Duration("announced_every", r.config.Interval))
+	}
 	if err == nil && !woken {
 		r.log.Warn("Outbox.Listen has no effect: no trigger wakes the relay",
 			slog.String("remedy", "run db.EnableWakeUp as the owner of the outbox"), slog.Duration("announced_every", r.config.Interval))

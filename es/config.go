@@ -134,6 +134,11 @@ type Config struct {
 	MaxMessageBytes  int64
 	MaxSubscriptions int
 
+	// MaxSecretBytes bounds a secret. Zero means 4,096. A token with many claims may
+	// need more; one that a client says is part of a message, so that MaxMessageBytes
+	// bounds it, too.
+	MaxSecretBytes int
+
 	// MaxSessions bounds the clients of this node, and MaxSessionsPerAddr those
 	// from one address, or of IPv6 from one /64. Zero means 100,000, and no limit for
 	// one address: behind a proxy all have the same.
@@ -271,6 +276,7 @@ func (c Config) web(b *bridge.Bridge) web.Config {
 		Snapshot:         c.Snapshot,
 		MaxMessageBytes:  c.MaxMessageBytes,
 		MaxSubscriptions: c.MaxSubscriptions,
+		MaxSecretBytes:   c.MaxSecretBytes,
 
 		OnMessage:          c.OnMessage,
 		Authenticate:       c.Authenticate,

@@ -28,7 +28,7 @@ func TestConfigReachesTheParts(t *testing.T) {
 		VerifySecret:  func(context.Context, string) (time.Time, error) { return time.Time{}, nil },
 		RequireSecret: true, SecretTimeout: 7, RemoteAddr: func(*http.Request) string { return "" },
 		Authorize:   func(context.Context, shared.Attempt) error { return nil },
-		MaxSessions: 8, MaxSessionsPerAddr: 9, MessageRate: 10, SubscribeRate: 11, MaxQueuedBytes: 12,
+		MaxSessions: 8, MaxSessionsPerAddr: 9, MessageRate: 10, SubscribeRate: 11, MaxQueuedBytes: 12, MaxSecretBytes: 13,
 	}
 	got := c.web(&bridge.Bridge{})
 	part := reflect.ValueOf(got)
@@ -38,7 +38,7 @@ func TestConfigReachesTheParts(t *testing.T) {
 		}
 	}
 	if got.MaxMessageBytes != 2 || got.MaxSubscriptions != 3 || got.PingInterval != 4 || got.PongWait != 5 || got.WriteTimeout != 6 ||
-		got.SecretTimeout != 7 || got.MaxSessions != 8 || got.MaxSessionsPerAddr != 9 || got.MessageRate != 10 || got.SubscribeRate != 11 || got.MaxQueuedBytes != 12 {
+		got.SecretTimeout != 7 || got.MaxSessions != 8 || got.MaxSessionsPerAddr != 9 || got.MessageRate != 10 || got.SubscribeRate != 11 || got.MaxQueuedBytes != 12 || got.MaxSecretBytes != 13 {
 		t.Errorf("values are mixed up: %+v", got)
 	}
 	if b := c.bridge(nil, nil); b.PublishTimeout != 1 || b.Logger != c.Logger {

@@ -66,6 +66,9 @@ func (s *settings) refuseStamps(why string) error {
 // such as a tenant or a role: scope must map two secrets to the same value only
 // if their holders see the same rows. A function that returns a constant means
 // that everybody does. Without it each secret gets a fetch of its own.
+//
+// What scope returns for a secret may change: see bridge.EntityOptions. It is called for
+// each secret that watches a key whenever the key's rows are handed out.
 func WithScope(scope func(secret string) string) Option {
 	return func(s *settings) {
 		s.refuse(scope == nil, "WithScope's function")

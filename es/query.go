@@ -19,8 +19,9 @@ import (
 //	es.RegisterQuery(ctx, sync, "items", db.Batch(pool, `select * from items where id = any($1)`))
 //
 // It asks the database whether the statements can be run and returns an error
-// wrapping db.ErrBadQuery where they cannot. A database that cannot be reached
-// before ctx ends is no error: the statements are then checked by the first fetch.
+// wrapping db.ErrBadQuery where they cannot, or db.ErrBadPool where the pool can never work
+// as it is configured. A database that cannot be reached before ctx ends is no error: the
+// statements are then checked by the first fetch.
 //
 // WithBatchSize is for db.Batch and db.BatchOf. Its default is 100 for a query that is
 // AsViewer, whose viewers are read one after another, within WithTimeout.
@@ -41,7 +42,7 @@ func RegisterQuery(ctx context.Context, s *EntitySync, entity shared.EntityType,
 	if set.MaxBytes > 0 {
 		query = query.MaxBytes(set.MaxBytes)
 	}
-	if err := query.Check(ctx); errors.Is(err, db.ErrBadQuery) {
+	if err := query.Check(ctx); errors.Is(err, db.ErrBadQuery) || errors.Is(err, db.ErrBadPool) {
 		return fmt.Errorf("es: registering %q: %w", entity, err)
 	} else if err != nil {
 		s.log.Warn("a query could not be checked yet", slog.String("entity", string(entity)), slog.Any("error", err))

@@ -104,8 +104,10 @@ func TestRegisterQuery(t *testing.T) {
 func TestRegisterQueryRefuses(t *testing.T) {
 	d := pgtest.Shared(t).NewDatabase(t, `create table items (id int primary key, name text)`)
 	pool, s := pgtest.Pool(t, d.URL(), 4), newSync(t, es.Config{})
+	lost := pgtest.Pool(t, (&pgtest.Database{Server: d.Server, Name: "lost"}).URL(), 4)
 	for want, err := range map[string]error{
 		"is nil":              es.RegisterQuery(t.Context(), s, "items", nil),
+		"does not exist":      es.RegisterQuery(t.Context(), s, "items", db.Rows(lost, itemSQL)),
 		"nothing":             es.RegisterQuery(t.Context(), s, "items", db.Rows(pool, "select nothing from items where id = $1")),
 		"more than the 3 of":  es.RegisterQuery(t.Context(), s, "items", db.Rows(pool, itemSQL), es.WithWorkers(4)),
 		"not for queries":     es.RegisterQuery(t.Context(), s, "items", db.Rows(pool, itemSQL), es.WithRevision(func(int) int64 { return 0 })),

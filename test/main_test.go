@@ -20,6 +20,7 @@ const patience = time.Minute
 func TestMain(m *testing.M) {
 	nsqdtest.Main()
 	writerMain()
+	sleeperMain()
 	goleak.VerifyTestMain(m,
 		goleak.IgnoreAnyFunction("net/http.(*conn).serve"), // ends a moment after its server
 		goleak.Cleanup(func(code int) {

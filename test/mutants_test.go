@@ -57,6 +57,15 @@ var mutants = map[string][]edit{
 	"a broker out of a node's reach: beats go to one broker alone": {
 		{"publisher.go", "(p.texts || note.isBeat())", "p.texts"},
 	},
+	"a scope that has changed: that of a fetch's secret is not asked when the fetch begins": {
+		{"rescope.go", "		if same {\n			return secret\n", "		if same || true {\n			return secret\n"},
+	},
+	"a scope that has changed: that of a fetch's secret is not asked when the result is there": {
+		{"rescope.go", "	ours = same\n", "	ours = true\n"},
+	},
+	"a scope that has changed: that of a member is not asked when the result is there": {
+		{"rescope.go", "		if !same {\n			m.sub", "		if false {\n			m.sub"},
+	},
 	"a snapshot does not ask for a fetch": {
 		{"view.go", "	v.markLocked(causeJoined, sub.client.number)\n", ""},
 	},

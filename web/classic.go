@@ -68,7 +68,7 @@ func (classicWire) receive(s *session, message []byte) error {
 }
 
 func receiveSecret(s *session, body []byte) error {
-	secret, err := readSecret(body)
+	secret, err := readSecret(body, s.handler.config.MaxSecretBytes)
 	if err != nil {
 		return err
 	}

@@ -86,6 +86,10 @@ type Config struct {
 	// larger one ends the session with close code 1009.
 	MaxMessageBytes int64
 
+	// MaxSecretBytes bounds a secret. Zero means 4,096. A secret that a client says is
+	// part of a message, so that MaxMessageBytes bounds it, too.
+	MaxSecretBytes int
+
 	// MaxSubscriptions bounds the keys of one client. Zero means 1,000, less
 	// than zero no limit.
 	MaxSubscriptions int
@@ -109,15 +113,13 @@ const (
 	defaultSubscribeRate   = 200
 	defaultMaxQueuedBytes  = 64 << 20
 	defaultMaxMessageBytes = 32 << 10 // bulk subscriptions fit; a frame bomb does not
+	defaultMaxSecretBytes  = 4 << 10  // a token fits; a document does not
 	defaultPingInterval    = 25 * time.Second
 	defaultPongWait        = 10 * time.Second
 	defaultWriteTimeout    = 10 * time.Second
 
 	// closeWait is how long a client that was told to go may take to hang up.
 	closeWait = time.Second
-
-	// maxSecretBytes bounds a secret: a token fits, a document does not.
-	maxSecretBytes = 4 << 10
 )
 
 func (c Config) withDefaults() Config {
@@ -142,6 +144,9 @@ func (c Config) withDefaults() Config {
 	if c.MaxMessageBytes == 0 {
 		c.MaxMessageBytes = defaultMaxMessageBytes
 	}
+	if c.MaxSecretBytes == 0 {
+		c.MaxSecretBytes = defaultMaxSecretBytes
+	}
 	if c.PingInterval == 0 {
 		c.PingInterval = defaultPingInterval
 	}
@@ -161,8 +166,8 @@ func (c Config) validate() error {
 	if c.MaxMessageBytes < 0 || c.PingInterval < 0 || c.PongWait < 0 || c.WriteTimeout < 0 {
 		return errors.New("MaxMessageBytes, PingInterval, PongWait and WriteTimeout cannot be negative")
 	}
-	if c.SecretTimeout < 0 || c.MaxSessions < 0 || c.MaxSessionsPerAddr < 0 || c.MessageRate < 0 || c.SubscribeRate < 0 || c.MaxQueuedBytes < 0 {
-		return errors.New("SecretTimeout, MaxSessions, MaxSessionsPerAddr, MessageRate, SubscribeRate and MaxQueuedBytes cannot be negative")
+	if c.SecretTimeout < 0 || c.MaxSessions < 0 || c.MaxSessionsPerAddr < 0 || c.MessageRate < 0 || c.SubscribeRate < 0 || c.MaxQueuedBytes < 0 || c.MaxSecretBytes < 0 {
+		return errors.New("SecretTimeout, MaxSessions, MaxSessionsPerAddr, MessageRate, SubscribeRate, MaxQueuedBytes and MaxSecretBytes cannot be negative")
 	}
 	if c.OnMessage != nil && c.PassThrough != nil {
 		return errors.New("OnMessage takes the place of PassThrough: set one of them")

@@ -191,7 +191,7 @@ func FuzzClassicMessage(f *testing.F) {
 		case len(own) == 1 && (subscriptions > 0 || !json.Valid(message)):
 			t.Fatalf("%q came to the application, with %d subscriptions", message, subscriptions)
 		}
-		if id := s.who(); id.known && (len(own) > 0 || len(id.secret.Reveal()) > maxSecretBytes) {
+		if id := s.who(); id.known && (len(own) > 0 || len(id.secret.Reveal()) > defaultMaxSecretBytes) {
 			t.Fatalf("%q is taken for a secret", message)
 		}
 	})

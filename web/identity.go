@@ -39,7 +39,7 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request) (id ident
 	begin := h.orders.beginning() // what is withdrawn from now on may not be known to the application yet
 	secret, expires, err := h.callAuthenticate(r)
 	switch {
-	case err == nil && len(secret) > maxSecretBytes:
+	case err == nil && len(secret) > h.config.MaxSecretBytes:
 		h.complain("Authenticate returned a secret that is too long", slog.Int("bytes", len(secret)))
 		h.turnAway(w, longSecret)
 	case err == nil && h.expired(expires):
@@ -181,6 +181,7 @@ func (s *session) become(id identity) {
 	s.mu.Lock()
 	s.identity = id
 	s.scheduleExpiryLocked()
+	s.out.expireAt(id.expires)
 	if s.overdue {
 		defer s.out.release()
 	}
@@ -204,7 +205,8 @@ func (s *session) getSecret() string { return s.who().secret.Reveal() }
 
 // scheduleExpiryLocked starts the timer for what happens next to the identity:
 // the warning, its end, or the end of the time to have one. A timer does not follow the
-// wall clock when that is set: what rings looks at it, and so does each ping.
+// wall clock when that is set: what rings looks at it, and so do each ping and whatever
+// is written.
 func (s *session) scheduleExpiryLocked() {
 	if s.expiry != nil {
 		s.expiry.Stop()
@@ -215,11 +217,7 @@ func (s *session) scheduleExpiryLocked() {
 	c := &s.handler.config
 	switch {
 	case !s.identity.known && c.RequireSecret:
-		s.expiry = time.AfterFunc(c.SecretTimeout, func() {
-			if !s.who().known {
-				s.goAway(CloseUnauthenticated, "say a secret first")
-			}
-		})
+		s.startExpectingLocked(c.SecretTimeout)
 	case s.identity.expires.IsZero():
 		s.expiry = nil
 	default:
@@ -260,6 +258,7 @@ func (s *session) expire(id identity) {
 		s.mu.Unlock()
 	case !s.handler.expired(id.expires): // the clock was set back
 		s.expiry = time.AfterFunc(id.expires.Sub(s.handler.wall()), func() { s.expire(id) })
+		s.out.expireAt(id.expires)
 		s.mu.Unlock()
 	case s.renewing:
 		s.overdue = true
@@ -268,6 +267,15 @@ func (s *session) expire(id identity) {
 	default:
 		s.mu.Unlock()
 		s.goAway(CloseExpired, "the secret has expired")
+	}
+}
+
+// lapse acts on what the outbox has found by the wall clock: that the secret expired.
+func (s *session) lapse() {
+	if id := s.who(); s.handler.expired(id.expires) {
+		s.expire(id)
+	} else { // it was renewed just now, or the clock was set back
+		s.out.expireAt(id.expires)
 	}
 }
 

@@ -187,6 +187,35 @@ func TestRequireSecret(t *testing.T) {
 	c.wantFrame("ack") // still here
 }
 
+// A token with many claims is longer than most.
+func TestHowLongASecretMayBeIsAnOption(t *testing.T) {
+	t.Parallel()
+	const most = 10_000
+	long, longer := strings.Repeat("x", most), strings.Repeat("x", most+1)
+	s := start(t, web.Config{MaxSecretBytes: most}, echo)
+	v2, classic := s.dialV2(t), s.dial(t)
+	v2.send("%s", `{"action":"secret","ref":1,"body":"` + long + `"}`)
+	v2.wantFrame("ack 1")
+	v2.send("%s", `{"action":"secret","ref":2,"body":"` + longer + `"}`)
+	v2.wantFrame("error 2 bad_message")
+	v2.send(`{"action":"subscribe","ref":3,"body":{"entity":"items","id":"1"}}`)
+	v2.wantFrame("ack 3")
+	v2.wantFrame(`update items 1 {"id":"1","for":"` + long + `"}`)
+	classic.send("%s", `{"action":"secret","body":"` + longer + `"}`) // is ignored
+	classic.send("%s", `{"action":"secret","body":"` + long + `"}`)
+	classic.send(`{"action":"subscribe","body":{"entity":"items","id":"1","snapshot":true}}`)
+	classic.want(`{"id":"1","for":"` + long + `"}`)
+
+	withCookie := start(t, web.Config{MaxSecretBytes: most, Authenticate: func(r *http.Request) (string, time.Time, error) {
+		return r.Header.Get("Authorization"), time.Time{}, nil
+	}}, echo)
+	for secret, status := range map[string]int{long: http.StatusSwitchingProtocols, longer: http.StatusInternalServerError} {
+		if got := withCookie.status(t, http.Header{"Authorization": {secret}}).StatusCode; got != status {
+			t.Errorf("a secret of %d bytes from Authenticate: status %d, want %d", len(secret), got, status)
+		}
+	}
+}
+
 // A cookie says who it is, and who has none says so in a message: RequireSecret
 // holds for them.
 func TestRequireSecretOfWhoIsNobodyAtTheUpgrade(t *testing.T) {

@@ -40,10 +40,12 @@ type outbox struct {
 	raw     syscall.RawConn // to write what it takes at once; nil where that cannot be
 	codec   codec
 	flusher *flusher
-	held    int  // above zero no update is written
-	writing bool // the flusher or a writer sees to what waits
-	urgent  bool // something besides updates waits
-	ending  bool // nothing more is taken
+	held    int   // above zero no update is written
+	lapsed  bool  // the secret has expired: none is, either
+	expires int64 // when it does, by the wall clock, see expireAt; zero for never
+	writing bool  // the flusher or a writer sees to what waits
+	urgent  bool  // something besides updates waits
+	ending  bool  // nothing more is taken
 
 	overflow bool // too much came together, and the session was not told yet
 	fresh    bool
@@ -102,7 +104,7 @@ func (o *outbox) forgetAllLocked() {
 // be of a secret that is just being changed, or has expired, and what they answer is not
 // acknowledged any more.
 func (o *outbox) forgetHeldLocked() {
-	if o.held > 0 && o.ending {
+	if (o.held > 0 || o.lapsed) && o.ending {
 		o.forgetAllLocked()
 	}
 }
@@ -289,7 +291,7 @@ func (o *outbox) flushed() {
 
 // waitsLocked reports whether there is something that may be written now.
 func (o *outbox) waitsLocked() bool {
-	return o.urgent || o.updates.Len() > 0 && (o.held == 0 || o.ending)
+	return o.urgent || o.updates.Len() > 0 && (o.held == 0 && !o.lapsed || o.ending)
 }
 
 // write writes first what the socket did not take at once, and then what waits,
@@ -321,10 +323,33 @@ func (o *outbox) fail() {
 	o.session.hangUp()
 }
 
+// expireAt has no update written from a time of the wall clock on. A timer does not
+// follow that clock when it is set.
+func (o *outbox) expireAt(at time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.expires, o.lapsed = 0, false
+	if !at.IsZero() {
+		o.expires = at.UnixMilli() + 1 // no earlier than it does
+	}
+	if o.waitsLocked() {
+		o.startLocked()
+	}
+}
+
+// hasLapsedLocked looks at the clock. What is written to one client at once costs one
+// look, and nothing where the secret does not expire.
+func (o *outbox) hasLapsedLocked() bool {
+	if o.expires != 0 && !o.lapsed {
+		o.lapsed = o.session.handler.wall().UnixMilli() >= o.expires
+	}
+	return o.lapsed
+}
+
 // take appends what is to be written next. Nothing means that writing ends.
 func (o *outbox) take(batch net.Buffers) net.Buffers {
 	o.mu.Lock()
-	overflow := o.overflow
+	overflow, lapsed := o.overflow, o.lapsed
 	o.overflow = false
 	if o.urgent {
 		batch = o.takeUrgentLocked(batch)
@@ -334,9 +359,13 @@ func (o *outbox) take(batch net.Buffers) net.Buffers {
 		batch, o.last, o.urgent = append(batch, o.last), nil, false
 	}
 	o.writing = len(batch) > 0
+	lapsed = o.lapsed && !lapsed // just now
 	o.mu.Unlock()
 	if overflow {
 		o.session.leave()
+	}
+	if lapsed {
+		o.session.lapse()
 	}
 	if len(batch) == 0 {
 		o.change.Broadcast()
@@ -366,7 +395,7 @@ func (o *outbox) takeUrgentLocked(batch net.Buffers) net.Buffers {
 
 func (o *outbox) takeUpdatesLocked(batch net.Buffers) net.Buffers {
 	o.forgetHeldLocked()
-	if o.held > 0 {
+	if o.held > 0 || o.updates.Len() > 0 && o.hasLapsedLocked() {
 		return batch
 	}
 	for size := 0; len(batch) < maxBatch && size < maxBatchBytes; {
@@ -383,21 +412,27 @@ func (o *outbox) takeUpdatesLocked(batch net.Buffers) net.Buffers {
 }
 
 // writeAll writes the frames. The write timeout is for the client to read
-// anything at all: one that is slow and makes progress is not cut off.
+// anything at all: one that is slow and makes progress is not cut off, see progress.
 func (o *outbox) writeAll(frames net.Buffers) error {
 	if _, plain := o.conn.(*net.TCPConn); !plain {
 		return o.writePieces(frames)
 	}
 	// A write that was cut short may have got on at its beginning only. So the
 	// time is cut into parts, and is over when so many have passed without a byte.
+	last := o.progress()
 	for idle := 0; ; {
 		n, err := o.timed(o.session.handler.config.WriteTimeout/timeoutParts, func() (int64, error) { return frames.WriteTo(o.conn) })
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
-		if idle++; n > 0 {
+		now := o.progress()
+		if idle++; n > 0 || now.since(last) {
 			idle = 0
+			if err := o.session.heard(); err != nil {
+				return err
+			}
 		}
+		last = now
 		if idle == timeoutParts || o.isOver() {
 			return err
 		}
@@ -420,6 +455,13 @@ func (o *outbox) isOver() bool {
 	return !end.IsZero() && !time.Now().Before(end)
 }
 
+func (o *outbox) noLaterThanEnd(t time.Time) time.Time {
+	if end := o.lastMoment(); !end.IsZero() && end.Before(t) {
+		return end
+	}
+	return t
+}
+
 // pieceBytes is what one TLS record holds.
 const pieceBytes = 16 << 10
 
@@ -427,6 +469,7 @@ const pieceBytes = 16 << 10
 // once a deadline has passed, as those of crypto/tls: each piece has a deadline
 // of its own.
 func (o *outbox) writePieces(frames net.Buffers) error {
+	defer o.extended(o.session.handler.config.WriteTimeout)()
 	for _, frame := range frames {
 		for piece := range slices.Chunk(frame, pieceBytes) {
 			_, err := o.timed(o.session.handler.config.WriteTimeout, func() (int64, error) { n, err := o.conn.Write(piece); return int64(n), err })
@@ -445,11 +488,7 @@ const blocked = 100 * time.Millisecond
 // client is there, though its pongs are late: they come after what it reads.
 func (o *outbox) timed(limit time.Duration, write func() (int64, error)) (n int64, err error) {
 	begin := time.Now()
-	deadline := begin.Add(limit)
-	if end := o.lastMoment(); !end.IsZero() && end.Before(deadline) {
-		deadline = end
-	}
-	if err := o.conn.SetWriteDeadline(deadline); err != nil {
+	if err := o.conn.SetWriteDeadline(o.noLaterThanEnd(begin.Add(limit))); err != nil {
 		return 0, err
 	}
 	n, err = write()

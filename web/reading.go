@@ -180,7 +180,7 @@ const messageStep = 4 << 10
 func (s *session) begun(reading bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.endOfMessage = time.Time{}
+	s.endOfMessage, s.looked = time.Time{}, false
 	if !reading || s.leaving {
 		return nil
 	}

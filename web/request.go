@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 
 	"github.com/entity-sync/entity-sync/internal/exactjson"
 	"github.com/entity-sync/entity-sync/shared"
@@ -22,7 +23,6 @@ var (
 	errNoRequest = &refusal{code: codeBadMessage, message: "a message is an object whose action is a string"}
 	errTwoWays   = &refusal{code: codeBadMessage, message: "a name is there twice, or not in its exact case"}
 	errBadKeys   = &refusal{code: codeBadMessage, message: "the body is a key, {\"entity\":…,\"id\":…} with strings, or a list of keys"}
-	errBadSecret = &refusal{code: codeBadMessage, message: "the body of a secret is a string of at most 4,096 bytes"}
 )
 
 var requestNames = []string{"action", "ref", "body"}
@@ -65,11 +65,11 @@ func isRef(ref []byte) bool {
 	return len(ref) == 0 || len(ref) <= maxRefBytes && bytes.IndexByte([]byte(`"-0123456789`), ref[0]) >= 0
 }
 
-// readSecret reads the body of a request.
-func readSecret(body []byte) (string, error) {
+// readSecret reads the body of a request, which has maxBytes at most.
+func readSecret(body []byte, maxBytes int) (string, error) {
 	secret, err := exactjson.String(body)
-	if err != nil || len(body) == 0 || body[0] != '"' || len(secret) > maxSecretBytes {
-		return "", errBadSecret
+	if err != nil || len(body) == 0 || body[0] != '"' || len(secret) > maxBytes {
+		return "", &refusal{code: codeBadMessage, message: fmt.Sprintf("the body of a secret is a string of at most %d bytes", maxBytes)}
 	}
 	return secret, nil
 }

@@ -41,6 +41,9 @@ type session struct {
 	identity identity
 	nextPing time.Time
 	silent   time.Time   // when the client counts as gone, unless it is heard of before
+	asked    time.Time   // when it was first asked since it was heard of; zero if it was not
+	written  progress    // when it was asked, or given more time
+	looked   bool        // for what may lie in the socket, since it was heard of
 	parked   bool        // there is no goroutine that reads, until wake
 	expiry   *time.Timer // of the identity
 	renewing bool        // a verified identity is about to follow this one
@@ -108,6 +111,7 @@ func (s *session) begin() {
 	s.nextPing = time.Now().Add(s.handler.config.PingInterval)
 	s.handler.alarm.ring(s, s.nextPing)
 	s.scheduleExpiryLocked()
+	s.out.expireAt(s.identity.expires)
 	s.mu.Unlock()
 	if err := s.heard(); err != nil || !s.park() {
 		go s.read()
@@ -167,6 +171,7 @@ func (s *session) heard() error {
 		return nil
 	}
 	s.silent = time.Now().Add(s.handler.config.PingInterval + s.handler.config.PongWait)
+	s.asked, s.looked = time.Time{}, false
 	return s.conn.SetReadDeadline(s.silent)
 }
 
@@ -180,6 +185,9 @@ func (s *session) askAlive() {
 	id := s.identity
 	if ask {
 		s.nextPing = now.Add(s.handler.config.PingInterval)
+		if s.asked.IsZero() {
+			s.asked, s.written = now, s.out.progress()
+		}
 	}
 	if !s.ended {
 		next := s.nextPing

@@ -53,6 +53,17 @@ type upgraded struct {
 	out    *outbox // the session's; nil before there is one
 }
 
+// Read reads on where the time was over because this node has slept, or before the client
+// was asked: see readOn. gorilla must not see that, for it never reads again.
+func (c *upgraded) Read(b []byte) (int, error) {
+	for {
+		n, err := c.Conn.Read(b)
+		if n > 0 || !isTimeout(err) || c.out == nil || !c.out.session.readOn() {
+			return n, err
+		}
+	}
+}
+
 // Write writes the answer to the upgrade. What gorilla writes after that are farewells
 // of its own: that the protocol was broken, or a message too large. The outbox may be in
 // the midst of a frame, and writes them when it is their turn.
@@ -79,6 +90,7 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil || rw.Reader.Buffered() > 0 { // the client talks too early: it is refused
 		return conn, rw, err
 	}
-	h.conn = &upgraded{Conn: conn, reader: bufio.NewReaderSize(conn, readBuffer)}
+	h.conn = &upgraded{Conn: conn}
+	h.conn.reader = bufio.NewReaderSize(h.conn, readBuffer)
 	return h.conn, bufio.NewReadWriter(h.conn.reader, rw.Writer), nil
 }

@@ -245,7 +245,7 @@ func (w v2Wire) act(s *session, r request, message []byte) error {
 	}
 	switch r.action {
 	case shared.ActionSecret:
-		secret, err := readSecret(r.body)
+		secret, err := readSecret(r.body, s.handler.config.MaxSecretBytes)
 		if err != nil {
 			return err
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/shared"
 )
 
 // wallClock is one that can be set. That of the machine would be everybody's.
@@ -28,13 +29,27 @@ func (c *wallClock) set(by time.Duration) { c.ahead.Add(int64(by)) }
 // later, by the clock.
 func withLife(t *testing.T, clock *wallClock, ping, life time.Duration) (c *websocket.Conn, expires time.Time) {
 	t.Helper()
+	c, expires, _ = withLifeAndBridge(t, clock, Config{PingInterval: ping}, life)
+	return c, expires
+}
+
+// withLifeAndBridge is withLife with more in the configuration, and an entity type.
+func withLifeAndBridge(t *testing.T, clock *wallClock, config Config, life time.Duration) (c *websocket.Conn, expires time.Time, b *bridge.Bridge) {
+	t.Helper()
 	logger := canary.Logger(canary.Output(t))
 	b, err := bridge.New(bridge.Config{Bus: new(membus.Broker).NewNode(), Logger: logger})
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := b.Register("items", func(context.Context, shared.EntityKey, string) ([][]byte, error) {
+		return [][]byte{[]byte(`{"row":true}`)}, nil
+	}, bridge.EntityOptions{}); err != nil {
+		t.Fatal(err)
+	}
 	expires = clock.now().Add(life) // with a reading of the other clock, as time.Now has one
-	h, err := New(Config{Bridge: b, Logger: logger, PingInterval: ping, Authenticate: func(*http.Request) (string, time.Time, error) { return canary.Mark, expires, nil }})
+	config.Bridge, config.Logger = b, logger
+	config.Authenticate = func(*http.Request) (string, time.Time, error) { return canary.Mark, expires, nil }
+	h, err := New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +71,33 @@ func withLife(t *testing.T, clock *wallClock, ping, life time.Duration) (c *webs
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	return c, expires.Round(0)
+	return c, expires.Round(0), b
+}
+
+// next reads a frame.
+func next(t *testing.T, c *websocket.Conn) (f v2Frame, err error) {
+	t.Helper()
+	_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
+	_, message, err := c.ReadMessage()
+	if err == nil {
+		err = json.Unmarshal(message, &f)
+	}
+	return f, err
+}
+
+// subscribe reads until there is a row.
+func subscribe(t *testing.T, c *websocket.Conn) {
+	t.Helper()
+	if err := c.WriteMessage(websocket.TextMessage, []byte(`{"action":"subscribe","body":{"entity":"items","id":"100"}}`)); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if f, err := next(t, c); err != nil {
+			t.Fatal(err)
+		} else if f.Action == "update" {
+			return
+		}
+	}
 }
 
 // warned reads the warning that a secret expires, and how long before it comes.
@@ -116,4 +157,61 @@ func TestAWarningIsNotTooEarlyWhereTheClockWasSetBack(t *testing.T) {
 	}
 	clock.set(time.Minute)
 	wantExpired(t, c, &clock, expires)
+}
+
+// The clock is set forward, and a row comes long before the next ping: it is not sent.
+func TestNothingIsSentToASecretThatTheClockHasOvertaken(t *testing.T) {
+	var clock wallClock
+	c, _, b := withLifeAndBridge(t, &clock, Config{PingInterval: time.Hour}, time.Hour)
+	subscribe(t, c)
+	clock.set(2 * time.Hour)
+	if err := b.Notify(t.Context(), shared.EntityKey{Entity: "items", ID: "100"}); err != nil {
+		t.Fatal(err)
+	}
+	f, err := next(t, c)
+	if !websocket.IsCloseError(err, CloseExpired) {
+		t.Errorf("got %+v, %v, want close code %d", f, err, CloseExpired)
+	}
+}
+
+// The same, while the application is asked about the next secret: what waits is taken
+// back, and rows of that secret come.
+func TestASecretThatTheClockHasOvertakenIsRenewed(t *testing.T) {
+	var clock wallClock
+	asked, goOn := make(chan bool), make(chan bool)
+	c, _, b := withLifeAndBridge(t, &clock, Config{
+		PingInterval: time.Hour,
+		VerifySecret: func(context.Context, string) (time.Time, error) { return time.Time{}, nil },
+		Authorize: func(_ context.Context, a shared.Attempt) error {
+			if a.Secret != shared.NewSecret(canary.Mark) {
+				asked <- true
+				<-goOn
+			}
+			return nil
+		},
+	}, time.Hour)
+	subscribe(t, c)
+	if err := c.WriteMessage(websocket.TextMessage, []byte(`{"action":"secret","ref":1,"body":"`+canary.Mark+`next"}`)); err != nil {
+		t.Fatal(err)
+	}
+	<-asked
+	clock.set(2 * time.Hour)
+	if err := b.Notify(t.Context(), shared.EntityKey{Entity: "items", ID: "100"}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it was fetched", func() bool { s := b.Stats(); return s.Fetches >= 2 && s.FetchesRunning+s.FetchesQueued == 0 })
+	goOn <- true
+	var acked bool
+	for {
+		f, err := next(t, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.Action == "update" && !acked {
+			t.Error("a row came before the secret was accepted")
+		}
+		if acked = acked || f.Action == "ack"; f.Action == "update" {
+			return
+		}
+	}
 }

@@ -27,6 +27,10 @@ type Harness struct {
 	// that reads what it carries. Different texts must make different bodies; they
 	// hold any bytes. Nil means that the text is the body.
 	Body func(entity shared.EntityType, text string) []byte
+
+	// Surveyed says that the bus is a bridge.Spreader and a bridge.Surveyor, which knows
+	// its one broker.
+	Surveyed bool
 }
 
 func (h Harness) body(entity shared.EntityType, text string) []byte {
@@ -56,6 +60,8 @@ func Run(t *testing.T, newHarness func(t *testing.T) Harness) {
 		"one bus tells its entity types apart":    entityTypesApart,
 		"publish keeps to its deadline":           publishDeadline,
 		"a bad entity type is refused":            badEntity,
+		"what is spread is heard by every node":   spread,
+		"a survey tells which brokers are heard":  survey,
 		"close ends everything":                   closeEnds,
 		"a node that leaves disturbs nobody":      leaving,
 	} {
@@ -336,6 +342,68 @@ func badEntity(t *testing.T, h Harness) {
 			t.Errorf("Publish(%q) returned %v, want ErrBadEntity", name, err)
 		}
 	}
+}
+
+func spread(t *testing.T, h Harness) {
+	if !h.Surveyed {
+		t.Skip("this bus knows nothing of brokers")
+	}
+	nodes := []node{join(t, h, entity), join(t, h, entity)}
+	from, ok := nodes[0].Bus.(bridge.Spreader)
+	if !ok {
+		t.Fatal("it is no bridge.Spreader")
+	}
+	for _, n := range nodes {
+		n.untilLive(t, 1)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), Patience)
+	defer cancel()
+	if err := from.Spread(ctx, entity, h.body(entity, "spread")); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range nodes {
+		n.untilHeard(t, entity, "spread")
+	}
+	h.Stop(t)
+	for _, n := range nodes {
+		n.until(t, "the outage was told", func() bool { return n.losses > 0 })
+	}
+	ctx, cancel = context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err := from.Spread(ctx, entity, h.body(entity, "to nobody")); err == nil {
+		t.Error("spread without a broker and without an error")
+	}
+}
+
+func survey(t *testing.T, h Harness) {
+	if !h.Surveyed {
+		t.Skip("this bus knows nothing of brokers")
+	}
+	n := join(t, h, entity)
+	asks, ok := n.Bus.(bridge.Surveyor)
+	if !ok {
+		t.Fatal("it is no bridge.Surveyor")
+	}
+	// A bus may say Live a moment before or after its survey does.
+	until := func(what string, holds func(bridge.BrokerStats) bool) {
+		t.Helper()
+		for end := time.Now().Add(Patience); ; time.Sleep(5 * time.Millisecond) {
+			brokers := asks.Survey()
+			if len(brokers) == 1 && holds(brokers[0]) {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("waited in vain until %s: %+v", what, brokers)
+			}
+		}
+	}
+	heard := func(b bridge.BrokerStats) bool { return b.Live == 1 && b.Gone == 0 && b.Silent == 0 }
+	gone := func(b bridge.BrokerStats) bool { return b.Live == 0 && b.Gone == 1 && b.Silent == 0 }
+	until("the broker is heard", heard)
+	h.Stop(t)
+	until("the broker is gone", gone)
+	h.Start(t)
+	until("the broker is heard again", heard)
 }
 
 func closeEnds(t *testing.T, h Harness) {

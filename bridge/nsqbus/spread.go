@@ -27,7 +27,7 @@ func (b *Bus) Spread(ctx context.Context, entity shared.EntityType, body []byte)
 	}
 	brokers, err := b.toPublish(topic)
 	if err != nil {
-		return nil //nolint:nilerr // one has it; the bus is closing, or lets go of the nsqd
+		return nil //nolint:nilerr // one has it; the bus closes, or has removed the nsqd
 	}
 	for _, br := range brokers {
 		if br != acknowledged {

@@ -36,9 +36,10 @@ func TestBrowserEditShowsOnTheOtherNode(t *testing.T) {
 	guest.until("the time it took", `/^(<?\d+)$/.test(document.querySelector("#latency").textContent)`)
 	guest.until("what it was", `document.querySelector("#latency-note").textContent === "Kettle, written on node 1"`)
 
+	manager.recordFlashes()
 	guest.enter(row(id, ".quantity input"), "3")
 	manager.until("the quantity that the guest entered", shows(row(id, ".quantity input"), "3"))
-	manager.until("the flash of the cell that changed", find(row(id, "td.quantity.flash"))+" !== null")
+	manager.until("the flash of the cell that changed", fmt.Sprintf(`flashes.includes("%s quantity")`, id))
 	manager.until("that stock is low", find(row(id, ".chip"))+`.textContent === "Low"`)
 
 	manager.enter(row(id, ".name input"), "Copper kettle")

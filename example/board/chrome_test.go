@@ -205,6 +205,15 @@ func (b *tab) click(selector string) {
 	b.do(chromedp.Click(chromedp.CSS(selector)))
 }
 
+// recordFlashes notes in flashes which cells flash from now on, as "<id> <field>". A
+// flash is over before a slow machine has looked.
+func (b *tab) recordFlashes() {
+	b.t.Helper()
+	b.do(chromedp.Evaluate[chromedp.Void](`window.flashes = []; document.addEventListener("animationstart", ({ target }) => {
+		if (target.matches("#rows tr[data-id] > .flash")) flashes.push(target.closest("tr").dataset.id + " " + target.classList[0]);
+	}); undefined`))
+}
+
 // viewport makes the tab the size of a screen, light or dark.
 func (b *tab) viewport(width, height int64, scheme string) {
 	b.t.Helper()

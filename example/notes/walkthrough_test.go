@@ -35,8 +35,8 @@ func blocks(t *testing.T) (all []block) {
 	return all
 }
 
-// file returns the name of the file that the block is, which its first line says;
-// empty for one that is none.
+// file returns the name that the block's first line gives to the block, or "" where
+// the block is no file.
 func (b block) file() string {
 	first, _, _ := strings.Cut(b.text, "\n")
 	if name := regexp.MustCompile(`^(?:-- |// |<!doctype html><!-- )(\w+\.\w+)`).FindStringSubmatch(first); name != nil {

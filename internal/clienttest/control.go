@@ -50,6 +50,10 @@ var orders = map[string]func(context.Context, *World, order) (any, error){
 		w.Expire(o.Secret, time.Duration(o.Ms)*time.Millisecond)
 		return nil, nil
 	},
+	"lifetime": func(_ context.Context, w *World, o order) (any, error) {
+		w.Last(o.Secret, time.Duration(o.Ms)*time.Millisecond)
+		return nil, nil
+	},
 	"withdraw": func(_ context.Context, w *World, o order) (any, error) { w.Withdraw(o.Secret); return nil, nil },
 	"revoke": func(ctx context.Context, w *World, o order) (any, error) {
 		w.Withdraw(o.Secret)

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"sync"
@@ -249,6 +250,15 @@ func (w *World) Sick(on bool) { w.change(func() { w.sick = on }) }
 // Expire makes a secret end after some time, counted from now.
 func (w *World) Expire(secret string, after time.Duration) {
 	w.change(func() { w.expires[secret] = time.Now().Add(after) })
+}
+
+// Last makes a secret end some time after it is said first.
+func (w *World) Last(secret string, lifetime time.Duration) {
+	w.change(func() {
+		lifetimes := map[string]time.Duration{secret: lifetime}
+		maps.Copy(lifetimes, w.options.Lifetime)
+		w.options.Lifetime = lifetimes
+	})
 }
 
 // Withdraw refuses a secret from now on.

@@ -100,14 +100,9 @@ func (s *Server) create(initdb string, settings []string) (err error) {
 	if s.port, err = freePort(); err != nil {
 		return err
 	}
-	conf, err := os.OpenFile(filepath.Join(s.data(), "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
 	quick := []string{"fsync=off", "max_connections=200", "listen_addresses='127.0.0.1'",
 		fmt.Sprintf("port=%d", s.port), fmt.Sprintf("unix_socket_directories='%s'", s.dir)}
-	_, err = conf.WriteString("\n" + strings.Join(append(quick, settings...), "\n") + "\n")
-	if err := errors.Join(err, conf.Close()); err != nil {
+	if err := s.set(append(quick, settings...)...); err != nil {
 		return err
 	}
 	return s.Start()
@@ -152,16 +147,16 @@ func (s *Server) untilUp(end time.Time) error {
 				return nil
 			}
 		}
-		if time.Now().After(end) || s.ended() {
+		if time.Now().After(end) || ended(s.process) {
 			return err
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 }
 
-// ended reports whether the server is no more. It is not waited for yet.
-func (s *Server) ended() bool {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.process.Process.Pid))
+// ended reports whether the process is no more. It is not waited for yet.
+func ended(process *exec.Cmd) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", process.Process.Pid))
 	return err == nil && strings.Contains(string(stat), ") Z ")
 }
 
@@ -174,6 +169,52 @@ func (s *Server) Stop() {
 	_ = s.process.Process.Signal(syscall.SIGQUIT)
 	_ = s.process.Wait()
 	s.process = nil
+}
+
+// NewStandby starts a standby that follows the server.
+func (s *Server) NewStandby() (*Server, error) {
+	backup, err := find("pg_basebackup")
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "entity-sync-postgres-")
+	if err != nil {
+		return nil, err
+	}
+	standby := &Server{dir: dir, program: s.program}
+	err = standby.follow(s, backup)
+	if err != nil {
+		return nil, errors.Join(err, standby.Close())
+	}
+	return standby, nil
+}
+
+func (s *Server) follow(primary *Server, backup string) (err error) {
+	if s.who, err = unprivileged(s.dir); err != nil {
+		return err
+	}
+	cmd := exec.Command(backup, "-D", s.data(), "-d", primary.URL(superuser, "postgres"), "-R", "-X", "stream", "-c", "fast", "--no-sync")
+	cmd.Dir, cmd.SysProcAttr = s.dir, s.who
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("pg_basebackup: %w\n%s", err, out)
+	}
+	if s.port, err = freePort(); err != nil {
+		return err
+	}
+	if err := s.set(fmt.Sprintf("port=%d", s.port), fmt.Sprintf("unix_socket_directories='%s'", s.dir)); err != nil {
+		return err
+	}
+	return s.Start()
+}
+
+// set adds settings to those of the server that has not started yet.
+func (s *Server) set(settings ...string) error {
+	conf, err := os.OpenFile(filepath.Join(s.data(), "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = conf.WriteString("\n" + strings.Join(settings, "\n") + "\n")
+	return errors.Join(err, conf.Close())
 }
 
 // MakeStandby starts the server anew as a standby that follows no other server: it can be

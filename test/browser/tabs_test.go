@@ -131,4 +131,68 @@ func TestTabsShareAConnection(t *testing.T) {
 			t.Errorf("the connection was %q", states)
 		}
 	})
+	t.Run("and one tab's bad secret is its own", func(t *testing.T) {
+		t.Parallel()
+		world, tabs := ready(t, clienttest.Options{Verify: true}, "me")
+		world.Withdraw("bad")
+		bad := openTab(t, browser, strings.Replace(tabs[0].text("location.href"), "secret=me", "secret=bad", 1))
+		bad.until("denied", "window.sync?.state === 'denied' && sync.error.code === 'unauthenticated' && show('1', undefined, 'denied')")
+		tabs[0].writes(1, 3)
+		for _, s := range tabs {
+			s.showsLive(3)
+		}
+		world.Front.Cut()
+		tabs[0].writes(4, 6)
+		for _, s := range tabs {
+			s.showsLive(6)
+			s.wentWell("live offline live")
+		}
+		if seen := bad.text("JSON.stringify(seen)"); strings.Contains(seen, `"n":`) {
+			t.Errorf("the bad secret's tab was shown %s", seen)
+		}
+	})
+	t.Run("through which each tab asks the node itself", func(t *testing.T) {
+		t.Parallel()
+		world, tabs := ready(t, clienttest.Options{}, "me")
+		world.Front.Abandon() // as after an hour: nobody is told
+		tabs[1].writes(1, 3)
+		tabs[1].do(chromedp.Evaluate[chromedp.Void]("void dispatchEvent(new Event('online'))"))
+		for _, s := range tabs {
+			s.showsLive(3)
+			s.wentWell("live offline live")
+		}
+	})
+	t.Run("for which a tab that sleeps does not ask", func(t *testing.T) {
+		t.Parallel()
+		_, tabs := ready(t, clienttest.Options{}, "me")
+		// The page has two locks a tab: that one, and the one that says that it is there.
+		tabs[2].do(chromedp.Evaluate[chromedp.Void](`void setInterval(async () => {
+			const { pending } = await navigator.locks.query();
+			window.waiting = pending.filter(({ name }) => name.startsWith("entity-sync ")).length;
+		}, 10)`))
+		tabs[2].until("two wait", "window.waiting === 2")
+		for _, to := range []struct {
+			state   page.SetWebLifecycleStateState
+			waiting string
+		}{{"frozen", "1"}, {"active", "2"}, {"frozen", "1"}} {
+			tabs[1].do(command(page.SetWebLifecycleState, page.SetWebLifecycleStateParams{State: to.state}))
+			tabs[2].until(string(to.state)+": "+to.waiting+" wait", "window.waiting === "+to.waiting)
+		}
+		if err := chromedp.Cancel(tabs[0].ctx); err != nil {
+			t.Fatal(err)
+		}
+		tabs[2].writes(1, 3)
+		tabs[2].showsLive(3)
+		tabs[2].wentWell("live offline live")
+	})
+	t.Run("with the places that another one gives up", func(t *testing.T) {
+		t.Parallel()
+		_, tabs := tabsOf(t, browser, nsqd, clienttest.Options{MaxSubscriptions: 4}, 2, "me")
+		tabs[0].do(chromedp.Evaluate[chromedp.Void]("void (window.end = sync.subscribe('items', '4', () => {}))"))
+		tabs[0].until("the last place is taken", "sync.get('items', '4').state === 'live'")
+		tabs[1].do(chromedp.Evaluate[chromedp.Void]("void sync.subscribe('items', '5', () => {})"))
+		tabs[1].until("there is none", "sync.get('items', '5').error?.code === 'too_many_subscriptions'")
+		tabs[0].do(chromedp.Evaluate[chromedp.Void]("end()"))
+		tabs[1].until("there is one", "sync.get('items', '5').state === 'live'")
+	})
 }

@@ -44,7 +44,12 @@ func realCompiler(t *testing.T) string {
 // compiler has its compiler checked, by what asks at stdin if that is a terminal.
 func (m *machine) compiler(t *testing.T, stdin io.Reader, env ...string) script {
 	t.Helper()
-	cmd := command(t, "dependencies", "compiler")
+	return m.part(t, "compiler", stdin, env...)
+}
+
+func (m *machine) part(t *testing.T, name string, stdin io.Reader, env ...string) script {
+	t.Helper()
+	cmd := command(t, "dependencies", name)
 	cmd.Stdin, cmd.Env = stdin, slices.Concat(os.Environ(), m.env, env)
 	return run(t, cmd)
 }
@@ -78,6 +83,19 @@ func TestACompilerWithoutHeadersIsNone(t *testing.T) {
 	}
 	if !strings.Contains(r.stderr, "apt-get install --no-install-recommends gcc libc6-dev)") {
 		t.Errorf("it does not say what to install:\n%s", r.stderr)
+	}
+}
+
+// A PgBouncer is one that starts.
+func TestAPgBouncerThatDoesNotStartIsNone(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, "exit 100")
+	if r := m.part(t, "pgbouncer", nil); r.code != 0 || r.stdout != "" {
+		t.Errorf("with the real one it ends with %d and says\n%s%s", r.code, r.stdout, r.stderr)
+	}
+	m.program(t, "pgbouncer", "exit 0")
+	if r := m.part(t, "pgbouncer", nil); r.code == 0 || !strings.Contains(r.stdout, "PgBouncer (Debian: pgbouncer)") || !strings.Contains(r.stdout, "apt-get installs pgbouncer:") {
+		t.Errorf("it ends with %d and says\n%s", r.code, r.stdout)
 	}
 }
 

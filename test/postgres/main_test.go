@@ -63,7 +63,13 @@ type node struct {
 
 func startNode(t testing.TB, nsqd *nsqdtest.Daemon) *node {
 	t.Helper()
-	s, err := es.New(es.Config{NSQAddr: nsqd.Addr, Logger: canary.Logger(canary.Output(t))})
+	return startNodeWith(t, es.Config{NSQAddr: nsqd.Addr})
+}
+
+func startNodeWith(t testing.TB, c es.Config) *node {
+	t.Helper()
+	c.Logger = canary.Logger(canary.Output(t))
+	s, err := es.New(c)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -60,8 +60,9 @@ func New(url string, o Options) (*Client, error) {
 
 // Dial is New for who wants to know at once: it waits for the first attempt, no
 // longer than ctx allows, and returns its error if it fails, such as that nobody
-// is there or that the secret was refused. Once it has returned a Client, ctx
-// means nothing to it, and it comes back by itself when the connection is lost.
+// is there or that the secret was refused. A SecretFunc or Header that goes on after
+// ctx has ended is not waited for. Once it has returned a Client, ctx means nothing
+// to it, and it comes back by itself when the connection is lost.
 func Dial(ctx context.Context, url string, o Options) (*Client, error) {
 	c, err := New(url, o)
 	if err != nil {
@@ -73,7 +74,12 @@ func Dial(ctx context.Context, url string, o Options) (*Client, error) {
 		err = ctx.Err()
 	}
 	if err != nil {
-		c.Close()
+		c.cancel()
+		for range c.Statuses(ctx) { // until it has ended, or ctx has
+		}
+		if ctx.Err() == nil {
+			c.work.Wait()
+		}
 		return nil, fmt.Errorf("client: connecting to %s: %w", c.url.Host, err)
 	}
 	return c, nil
@@ -81,7 +87,11 @@ func Dial(ctx context.Context, url string, o Options) (*Client, error) {
 
 // Status returns the state of the connection, and a channel that is closed as soon
 // as it is another, or nothing follows.
-func (c *Client) Status() (s Status, changed <-chan struct{}) { return c.status.Newest() }
+func (c *Client) Status() (s Status, changed <-chan struct{}) {
+	c.mu.Lock() // until what changes now has changed for all
+	defer c.mu.Unlock()
+	return c.status.Newest()
+}
 
 // Statuses yields the state of the connection and each change of it that the
 // caller is quick enough to see. It ends with ctx, Close, and after Denied.

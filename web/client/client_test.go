@@ -306,6 +306,7 @@ func TestDialReturnsWhatIsWrong(t *testing.T) {
 		"user in the URL":  {url: "ws://me:" + canary + "@example.org", want: "holds a user"},
 		"two secrets":      {url: w.server.URL, o: client.Options{Secret: canary, SecretFunc: func(context.Context) (string, error) { return "", nil }}, want: "set one of them"},
 		"long secret":      {url: w.server.URL, o: client.Options{Secret: strings.Repeat(canary, 1000)}, want: "more than 4096 bytes"},
+		"a longer secret":  {url: w.server.URL, o: client.Options{Secret: strings.Repeat(canary, 1000), MaxSecretBytes: 5000}, want: "more than 5000 bytes"},
 		"negative":         {url: w.server.URL, o: client.Options{PingInterval: -1}, want: "cannot be negative"},
 		"retries":          {url: w.server.URL, o: client.Options{RetryMin: 2, RetryMax: 1}, want: "RetryMax is less"},
 		"small messages":   {url: w.server.URL, o: client.Options{MaxMessageBytes: 10, RetryMax: 1}, want: "MaxMessageBytes"},

@@ -22,8 +22,8 @@ func (c *Client) askSecret(ctx context.Context) (shared.Secret, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.options.ConnectTimeout)
 	defer cancel()
 	text, err := c.options.SecretFunc(ctx)
-	if err == nil && len(text) > maxSecretBytes {
-		err = errSecretTooLong
+	if err == nil && len(text) > c.options.MaxSecretBytes {
+		err = secretTooLong(c.options.MaxSecretBytes)
 	}
 	if err != nil {
 		return shared.Secret{}, &callbackError{"SecretFunc", err}

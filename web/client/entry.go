@@ -2,6 +2,7 @@ package client
 
 import (
 	"errors"
+	"time"
 
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -20,6 +21,10 @@ type entry struct {
 	asked     bool // it was subscribed to, and has not ended
 	confirmed bool // the server has acknowledged that: what it says of the key is about this subscription
 	answered  bool // what is known is what the server says
+
+	// For when the server cannot serve it.
+	refusals int       // in a row
+	due      time.Time // to be asked for again
 }
 
 // disconnect forgets what was of a connection.
@@ -42,6 +47,16 @@ func (e *entry) deny(err error) {
 	e.learn(Update{Err: err})
 }
 
+// withhold notes that the server has sent what is not taken, and reports whether that
+// is news. The key stays subscribed to: what follows may be taken.
+func (e *entry) withhold(err error) (news bool) {
+	e.answered, e.refusals = true, 0
+	if news = !errors.Is(e.known.Err, ErrTooLarge); news {
+		e.learn(Update{Err: err})
+	}
+	return news
+}
+
 // isKnown reports whether there is something to show.
 func (e *entry) isKnown() bool { return e.known.Deleted || e.known.Rows != nil }
 
@@ -62,6 +77,7 @@ func (e *entry) about(f frame) {
 		}
 		e.answered = true
 	}
+	e.refusals = 0
 }
 
 // stateLocked returns the state of a key.
@@ -106,7 +122,7 @@ func (c *Client) Subscribe(key shared.EntityKey) *Subscription {
 		e.known.Key, e.told.Key = key, key
 		c.entries[key] = e
 		c.askLocked(e)
-	} else if e.known.Err != nil {
+	} else if e.known.Err != nil && !e.asked {
 		e.known.Err = nil
 		c.askLocked(e)
 	}

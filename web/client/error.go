@@ -27,6 +27,9 @@ var (
 	// ErrExpired says that the secret has expired.
 	ErrExpired = errors.New("secret expired")
 
+	// ErrTooLarge says that the rows of a key are larger than Options.MaxUpdateBytes.
+	ErrTooLarge = errors.New("larger than Options.MaxUpdateBytes")
+
 	// ErrOffline is returned by Send while there is no connection.
 	ErrOffline = errors.New("not connected")
 
@@ -72,10 +75,11 @@ var meanings = map[string]error{
 	"unknown_action":         ErrBadRequest,
 }
 
-var (
-	errSecretTooLong = fmt.Errorf("the secret has more than %d bytes", maxSecretBytes)
-	errNotV2         = fmt.Errorf("the server does not speak %s", subprotocol)
-)
+var errNotV2 = fmt.Errorf("the server does not speak %s", subprotocol)
+
+func secretTooLong(maxBytes int) error {
+	return fmt.Errorf("the secret has more than %d bytes", maxBytes)
+}
 
 // refusedSecret says that the server did not take the secret after a connect.
 type refusedSecret struct{ why *Error }

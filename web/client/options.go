@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,7 +59,13 @@ type Options struct {
 	// (Config.MaxMessageBytes). Zero means 32 KiB.
 	MaxMessageBytes int
 
-	// MaxUpdateBytes bounds one message from the server. Zero means 64 MiB.
+	// MaxSecretBytes bounds the secret, and should be what the server's Config says.
+	// Zero means 4,096. A longer one is an error, and is not sent.
+	MaxSecretBytes int
+
+	// MaxUpdateBytes bounds one message from the server. A key whose rows take more is
+	// Denied with ErrTooLarge until they take less; a message of the application's that
+	// does is lost, which the log says. Zero means 64 MiB.
 	MaxUpdateBytes int64
 
 	// Logger gets what an operator should know. Nil means slog.Default(). Secrets
@@ -74,14 +81,12 @@ const (
 	defaultPongWait        = 10 * time.Second
 	defaultWriteTimeout    = 10 * time.Second
 	defaultMaxMessageBytes = 32 << 10
+	defaultMaxSecretBytes  = 4 << 10
 	defaultMaxUpdateBytes  = 64 << 20
 
 	// minMessageBytes is the least that MaxMessageBytes can be: the longest key
 	// fits, with every byte of its id escaped.
 	minMessageBytes = 2 << 10
-
-	// maxSecretBytes is what servers take.
-	maxSecretBytes = 4 << 10
 )
 
 func (o Options) withDefaults() Options {
@@ -102,6 +107,9 @@ func (o Options) withDefaults() Options {
 	if o.MaxMessageBytes == 0 {
 		o.MaxMessageBytes = defaultMaxMessageBytes
 	}
+	if o.MaxSecretBytes == 0 {
+		o.MaxSecretBytes = defaultMaxSecretBytes
+	}
 	if o.MaxUpdateBytes == 0 {
 		o.MaxUpdateBytes = defaultMaxUpdateBytes
 	}
@@ -115,11 +123,11 @@ func (o Options) validate() error {
 	if o.Secret != "" && o.SecretFunc != nil {
 		return errors.New("SecretFunc takes the place of Secret: set one of them")
 	}
-	if len(o.Secret) > maxSecretBytes {
-		return errSecretTooLong
+	if o.ConnectTimeout < 0 || o.RetryMin < 0 || o.RetryMax < 0 || o.PingInterval < 0 || o.PongWait < 0 || o.WriteTimeout < 0 || o.MaxUpdateBytes < 0 || o.MaxSecretBytes < 0 {
+		return errors.New("ConnectTimeout, RetryMin, RetryMax, PingInterval, PongWait, WriteTimeout, MaxUpdateBytes and MaxSecretBytes cannot be negative")
 	}
-	if o.ConnectTimeout < 0 || o.RetryMin < 0 || o.RetryMax < 0 || o.PingInterval < 0 || o.PongWait < 0 || o.WriteTimeout < 0 || o.MaxUpdateBytes < 0 {
-		return errors.New("ConnectTimeout, RetryMin, RetryMax, PingInterval, PongWait, WriteTimeout and MaxUpdateBytes cannot be negative")
+	if maxBytes := cmp.Or(o.MaxSecretBytes, defaultMaxSecretBytes); len(o.Secret) > maxBytes {
+		return secretTooLong(maxBytes)
 	}
 	if o.RetryMax != 0 && o.RetryMax < o.RetryMin {
 		return errors.New("RetryMax is less than RetryMin")

@@ -111,6 +111,9 @@ func (c *Client) connect() (lasted time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(c.ctx, c.options.ConnectTimeout)
 	defer cancel()
 	secret, err := c.askSecret(ctx)
+	if err == nil {
+		err = ctx.Err() // it came too late
+	}
 	if err != nil {
 		return 0, err
 	}

@@ -1,20 +1,19 @@
 package client
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/gorilla/websocket"
 
-	"github.com/entity-sync/entity-sync/internal/backoff"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -37,7 +36,7 @@ type session struct {
 	stale    bool     // the server says so
 	queue    []*entry // to be subscribed to
 	left     []*entry // nobody watches them any more
-	later    []*entry // were refused for now
+	later    []*entry // were refused for now, until they are due
 	requests map[int]request
 	refs     int
 	renewing bool
@@ -58,7 +57,6 @@ type outgoing struct {
 func newSession(c *Client, conn *websocket.Conn) *session {
 	s := &session{client: c, conn: conn, wake: make(chan struct{}, 1), out: make(chan outgoing), requests: make(map[int]request)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	conn.SetReadLimit(c.options.MaxUpdateBytes)
 	answer := conn.PingHandler()
 	conn.SetPingHandler(func(data string) error {
 		s.heard()
@@ -154,6 +152,13 @@ func (s *session) freshnessLocked() {
 	}
 }
 
+// isLetIn reports whether the server has taken the client.
+func (s *session) isLetIn() bool {
+	s.client.mu.Lock()
+	defer s.client.mu.Unlock()
+	return s.client.session == s
+}
+
 // leave notes that there is no connection any more.
 func (s *session) leave() {
 	c := s.client
@@ -199,18 +204,20 @@ func (s *session) receive() error {
 		return err
 	}
 	s.heard()
-	var message bytes.Buffer
-	if _, err := message.ReadFrom(attentive{r, s}); err != nil {
+	message, whole, err := readUpTo(attentive{r, s}, s.client.options.MaxUpdateBytes)
+	switch {
+	case err != nil:
 		return err
+	case kind != websocket.TextMessage: // nothing of the protocol
+		return nil
+	case !whole:
+		return s.tooLarge(message)
 	}
-	if kind != websocket.TextMessage {
-		return nil // nothing of the protocol
-	}
-	if f, ok := decode(message.Bytes()); ok {
+	if f, ok := decode(message); ok {
 		return s.act(f)
 	}
 	if s.client.options.OnMessage != nil {
-		s.client.options.OnMessage(message.Bytes())
+		s.client.options.OnMessage(message)
 	}
 	return nil
 }
@@ -294,8 +301,7 @@ func (s *session) refuseLocked(e *entry, why *Error) {
 		return
 	}
 	e.disconnect()
-	s.later = append(s.later, e)
-	s.wakeUp()
+	s.putOffLocked(e)
 }
 
 // expiring sees to a new secret.
@@ -321,16 +327,14 @@ func (s *session) wakeUp() {
 	}
 }
 
-// askAgain is for keys that the server cannot serve now.
-var askAgain = backoff.Policy{Min: time.Second, Max: 30 * time.Second}
-
 // write writes what there is to say until the connection ends. It is the only one
 // that does, except for control frames.
 func (s *session) write() {
 	ping := time.NewTicker(s.client.options.PingInterval)
 	defer ping.Stop()
-	var again <-chan time.Time
-	for failures := 0; ; {
+	again := time.NewTimer(math.MaxInt64)
+	defer again.Stop()
+	for {
 		var err error
 		select {
 		case <-s.ctx.Done():
@@ -341,14 +345,11 @@ func (s *session) write() {
 		case <-ping.C:
 			err = s.send(websocket.PingMessage, nil)
 		case <-s.wake:
-			if again == nil && s.hasLater() {
-				failures++
-				again = time.After(askAgain.Delay(failures))
-			}
 			err = s.request()
-		case <-again:
-			again = nil
-			s.askLater()
+			again.Reset(s.untilDue())
+		case <-again.C:
+			s.askDue()
+			again.Reset(s.untilDue())
 		}
 		if err != nil {
 			s.failed = fmt.Errorf("writing: %w", err)
@@ -364,21 +365,6 @@ func (s *session) send(kind int, message []byte) error {
 		return err
 	}
 	return s.conn.WriteMessage(kind, message)
-}
-
-func (s *session) hasLater() bool {
-	s.client.mu.Lock()
-	defer s.client.mu.Unlock()
-	return len(s.later) > 0
-}
-
-// askLater asks again for what was refused for now.
-func (s *session) askLater() {
-	s.client.mu.Lock()
-	defer s.client.mu.Unlock()
-	s.queue = append(s.queue, s.later...)
-	s.later = nil
-	s.wakeUp()
 }
 
 // request says what is not wanted any more, and asks for what is.
@@ -461,9 +447,11 @@ func (s *session) sayGoodbye() {
 	}
 	bye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
 	_ = s.conn.WriteControl(websocket.CloseMessage, bye, time.Now().Add(goodbyeWait))
-	select {
-	case <-s.ctx.Done():
-	case <-time.After(goodbyeWait):
+	if s.isLetIn() { // who has not been greeted yet does not wait for an answer
+		select {
+		case <-s.ctx.Done():
+		case <-time.After(goodbyeWait):
+		}
 	}
 	_ = s.conn.Close()
 }

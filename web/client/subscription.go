@@ -50,6 +50,8 @@ func (s *Subscription) Updates(ctx context.Context) iter.Seq[Update] { return s.
 // Latest returns what is known of the key, and a channel that is closed as soon as
 // something newer is, or nothing follows: for use in a select.
 func (s *Subscription) Latest() (u Update, changed <-chan struct{}) {
+	s.client.mu.Lock() // until what changes now has changed for all
+	defer s.client.mu.Unlock()
 	u, changed = s.updates.Newest()
 	u.Key = s.entry.key // also where nothing is known
 	return u, changed

@@ -142,6 +142,17 @@ class Entry {
     this.entity = entity;
     this.id = id;
   }
+
+  /** The node does not send it, as far as we know. */
+  unwire() {
+    this.wired = this.confirmed = false;
+    this.ref = 0;
+  }
+
+  /** Nothing is shown of it. */
+  clear() {
+    this.rows = this.version = undefined;
+  }
 }
 
 /** @param {string} entity @param {string} id */
@@ -173,8 +184,6 @@ export class Sync {
   #url;
   #WebSocket;
   #options;
-  #min; // ms to wait before connecting anew, at first
-  #max; // and at last
   #secret;
   /** @type {Map<string, Entry>} */
   #entries = new Map();
@@ -201,7 +210,7 @@ export class Sync {
   #turn = 0; // of asking for the secret: what an earlier one brings is of no use
   /** @type {Renewal[]} */
   #renewals = []; // whose secret is still to be said
-  /** @type {(() => void)[]} */
+  /** @type {(() => unknown)[]} */
   #calls = []; // that the application is about to be told
 
   // Time.
@@ -231,9 +240,7 @@ export class Sync {
       throw new TypeError("there is no WebSocket here: give one in the options");
     }
     const { linger = 1_000, timeout = 10_000, maxMessageBytes = 32_768, retry: { min = 500, max = 30_000 } = {} } = options;
-    this.#options = { ...options, linger, timeout, maxMessageBytes };
-    this.#min = min;
-    this.#max = max;
+    this.#options = { ...options, linger, timeout, maxMessageBytes, min, max };
     this.#secret = options.secret;
     if (options.signal?.aborted) {
       this.#closed = true;
@@ -531,7 +538,7 @@ export class Sync {
 
   // Calls the application when this turn's work is done, in the order in which it came
   // about: what a callback does finds nothing half done, and all hear the same.
-  /** @param {() => void} run */
+  /** @param {() => unknown} run */
   #tell(run) {
     if (this.#calls.push(run) === 1) {
       queueMicrotask(() => {
@@ -607,7 +614,7 @@ export class Sync {
     if (this.#told !== state) {
       this.#told = state;
       for (const watcher of this.#watchers) {
-        this.#tell(() => this.#call(this.#watchers.has(watcher) ? watcher : undefined, state, error));
+        this.#tell(() => this.#watchers.has(watcher) && this.#call(watcher, state, error));
       }
     }
   }
@@ -654,7 +661,7 @@ export class Sync {
     this.#bulk("unsubscribe", unwanted);
     this.#spare = Math.max(0, this.#spare + unwanted.length - wanted.size);
     for (const entry of this.#entries.values()) {
-      if (this.#spare > 0 && entry.homeless && !entry.wired && !entry.ref && entry.listeners.size > 0 && !wanted.has(entry)) {
+      if (this.#spare > 0 && entry.homeless && !entry.ref && entry.listeners.size > 0 && !wanted.has(entry)) {
         this.#spare--;
         wanted.add(entry);
       }
@@ -710,35 +717,39 @@ export class Sync {
   // The node, or we in its place, will not have a key.
   /** @param {Entry} entry @param {string} code @param {string} message */
   #refused(entry, code, message) {
-    entry.wired = entry.confirmed = false;
-    entry.ref = 0;
+    entry.unwire();
     entry.error = new SyncError(code, message, entry);
     if (code === "unavailable") { // which passes
       const most = this.#most(entry.attempts++);
       this.#later(entry, Math.random() * most, most);
     } else {
       entry.denied = true;
-      entry.rows = entry.version = undefined;
+      entry.clear();
     }
     this.#emit(entry);
   }
 
   // The connection.
 
-  async #open() {
-    const turn = ++this.#turn;
+  #open() {
     clearTimeout(this.#retry);
     this.#waiting = false;
-    let secret;
+    this.#withSecret((secret) => this.#connect(secret), () => this.#lost(LOST, ""));
+  }
+
+  // Gets the secret, and goes on with it unless it is asked for anew meanwhile.
+  /** @param {(secret: Secret) => void} use @param {(error: unknown) => void} failed */
+  async #withSecret(use, failed) {
+    const turn = ++this.#turn;
     try {
-      secret = await this.#ask();
+      const secret = await this.#ask();
       if (turn === this.#turn) {
-        this.#connect(secret);
+        use(secret);
       }
     } catch (error) {
       if (turn === this.#turn) {
         this.#report(error);
-        this.#lost(LOST, "");
+        failed(error);
       }
     }
   }
@@ -775,6 +786,10 @@ export class Sync {
     socket.onmessage = (/** @type {{data: string}} */ event) => this.#heard(event.data);
     socket.onclose = (/** @type {{code: number, reason: string}} */ event) => this.#lost(event.code, event.reason);
     socket.onerror = () => {}; // it is closed, too
+    socket.onroom = (/** @type {number} */ places) => { // that another tab gave up
+      this.#spare += places;
+      this.#flush();
+    };
   }
 
   // Lets go of the connection, whatever it is like, without a word to anybody.
@@ -795,10 +810,7 @@ export class Sync {
     this.#requests.clear();
     this.#spare = 0;
     this.#stale = false;
-    for (const entry of this.#entries.values()) {
-      entry.wired = entry.confirmed = false;
-      entry.ref = 0;
-    }
+    this.#entries.forEach((entry) => entry.unwire());
   }
 
   /** @param {number} code @param {string} reason */
@@ -809,12 +821,12 @@ export class Sync {
       this.#deny(new SyncError(name, reason, { closeCode: code }));
       return;
     }
-    if (Date.now() - this.#liveSince > STEADY) {
+    if (performance.now() - this.#liveSince > STEADY) {
       this.#failures = 0;
     }
     this.#liveSince = Infinity;
     const hint = /retry in (\d+) ms/.exec(reason);
-    this.#wait(hint ? Math.min(+hint[1], LONGEST_HINT) : this.#pause(this.#failures));
+    this.#wait(hint ? Math.min(+hint[1], LONGEST_HINT) : undefined);
     this.#failures++;
     this.#set("offline");
   }
@@ -823,26 +835,20 @@ export class Sync {
   #deny(error) {
     this.#drop();
     this.#error = error;
-    for (const entry of this.#entries.values()) {
-      entry.rows = entry.version = undefined;
-    }
+    this.#entries.forEach((entry) => entry.clear());
     this.#set("denied");
     this.#settle(this.#renewals, error);
   }
 
-  // Full jitter, so that those who were lost together do not come back together.
-  /** @param {number} failures */
-  #pause(failures) {
-    return Math.random() * this.#most(failures);
-  }
-
   /** @param {number} failures */
   #most(failures) {
-    return Math.min(this.#max, this.#min * 2 ** failures, LONGEST);
+    const { min, max } = this.#options;
+    return Math.min(max, min * 2 ** failures, LONGEST);
   }
 
-  /** @param {number} ms */
-  #wait(ms) {
+  // Full jitter, so that those who were lost together do not come back together.
+  /** @param {number} [ms] */
+  #wait(ms = Math.random() * this.#most(this.#failures)) {
     clearTimeout(this.#retry);
     this.#waiting = true;
     this.#retry = after(ms, () => this.#open());
@@ -873,16 +879,18 @@ export class Sync {
       this.#expect(ms);
     } else if (this.#waiting) { // and the reason to wait may be over
       this.#failures = 0;
-      this.#wait(this.#pause(0));
+      this.#wait();
     }
   }
 
+  // How long something took goes by a clock that nobody sets. That one may stand still
+  // while the machine sleeps, which the other one shows.
   #tick() {
     const now = Date.now();
     if (Math.abs(now - this.#tickedAt) > 3 * TICK) { // the machine has slept, or its clock was set
-      this.#heardAt = now;
+      this.#heardAt = performance.now();
       this.#probe(this.#options.timeout / 2);
-    } else if (this.#phase === "live" && now - this.#heardAt > (globalThis.navigator?.onLine === false ? 0 : IDLE)) {
+    } else if (this.#phase === "live" && performance.now() - this.#heardAt > (globalThis.navigator?.onLine === false ? 0 : IDLE)) {
       this.#probe(this.#options.timeout);
     }
     this.#tickedAt = now;
@@ -904,7 +912,7 @@ export class Sync {
 
   /** @param {string} text */
   #heard(text) {
-    this.#heardAt = Date.now();
+    this.#heardAt = performance.now();
     if (this.#phase === "live") { // until then nothing but the answer counts
       this.#met();
     }
@@ -947,11 +955,11 @@ export class Sync {
         if (typeof this.#secret === "function") {
           this.#renew();
         } else {
-          this.#tell(() => this.#call(this.#closed ? undefined : this.#options.onExpiring, body.seconds));
+          this.#tell(() => this.#closed || this.#call(this.#options.onExpiring, body.seconds));
         }
         break;
       default:
-        this.#tell(() => this.#call(this.#closed ? undefined : this.#options.onMessage, message));
+        this.#tell(() => this.#closed || this.#call(this.#options.onMessage, message));
     }
   }
 
@@ -984,7 +992,7 @@ export class Sync {
     if (entries.length > 0) {
       this.#flush();
       for (const entry of entries) { // that found no place
-        if (entry.homeless && !entry.wired && !entry.ref) {
+        if (entry.homeless && !entry.ref) {
           this.#refused(entry, TOO_MANY, entry.homeless);
         }
       }
@@ -994,7 +1002,7 @@ export class Sync {
     }
     if (request?.first) {
       this.#met();
-      this.#liveSince = Date.now();
+      this.#liveSince = performance.now();
       this.#set("live");
     }
     this.#settle(request?.renewals);
@@ -1015,8 +1023,7 @@ export class Sync {
         && (id === undefined ? index === undefined || i === index : entry.id === id && entry.entity === entity));
       if (those.length > 1) { // one of them, or all: one by one it is known which
         for (const entry of those) {
-          entry.wired = false;
-          entry.ref = 0;
+          entry.unwire();
           if (entry.listeners.size > 0) {
             this.#bulk("subscribe", [entry]);
           }
@@ -1026,6 +1033,7 @@ export class Sync {
         those[0].homeless = message;
         this.#touchAll((entry) => entry.listeners.size === 0);
       } else {
+        this.#spare += those.length; // a place that it did not take
         those.forEach((entry) => this.#refused(entry, code, message));
       }
     } else if (request.first) { // so there is no other secret to go on with
@@ -1044,13 +1052,8 @@ export class Sync {
 
   // Says the secret anew in this connection; or connects anew where there is none
   // to say, because the request's cookie is what counts.
-  async #renew() {
-    const turn = ++this.#turn;
-    try {
-      const secret = await this.#ask();
-      if (turn !== this.#turn || this.#phase !== "live") {
-        return; // it is said with the next connection
-      }
+  #renew() {
+    this.#withSecret((secret) => {
       if (secret == null) {
         this.#drop();
         this.#set("offline");
@@ -1058,12 +1061,7 @@ export class Sync {
       } else {
         this.#request("secret", JSON.stringify(secret), { secret: true });
       }
-    } catch (error) {
-      if (turn === this.#turn) {
-        this.#settle(this.#renewals, error);
-        this.#report(error);
-      }
-    }
+    }, (error) => this.#settle(this.#renewals, error));
   }
 
   /** @param {Renewal[]} [renewals] @param {unknown} [error] */

@@ -1,16 +1,18 @@
 export type Sync = import("./index.js").Sync;
 import type { RowOf } from "./types.js";
 /**
- * Gives the components within a connection. Whoever made it closes it.
+ * Gives the components within a connection. Whoever made it closes it. Without one,
+ * as on a server, which connects to nothing, hooks say `connecting` until it is there.
  *
- * @param {{sync: Sync, children?: import("react").ReactNode}} props
+ * @param {{sync: Sync | null, children?: import("react").ReactNode}} props
+ * @returns {import("react").ReactElement}
  */
 export declare function SyncProvider({ sync, children }: {
-    sync: Sync;
+    sync: Sync | null;
     children?: import("react").ReactNode;
-}): import("react").FunctionComponentElement<import("react").ProviderProps<import("./index.js").Sync | null>>;
+}): import("react").ReactElement;
 /**
- * The connection that SyncProvider gives.
+ * The connection that SyncProvider gives. It throws while that has none.
  *
  * @returns {Sync}
  */
@@ -22,7 +24,8 @@ export declare function useSync(): Sync;
  */
 export declare function useSyncState(): import("./index.js").State;
 /**
- * Watches a key while the component is there, and returns what is known of it.
+ * Watches a key while the component is there, and returns what is known of it. What
+ * is hidden, such as by <Activity>, watches nothing: it keeps what it had, as `stale`.
  *
  * @template [Row=never]
  * @template {string} [Entity=string]
@@ -33,7 +36,8 @@ export declare function useSyncState(): import("./index.js").State;
 export declare function useEntity<Row = never, Entity extends string = string>(entity: Entity, id: string | number): import("./index.js").Update<RowOf<Entity, Row>>;
 /**
  * useEntity for a component within <Suspense>, which waits there until the rows are
- * known. If the key is denied, it throws the SyncError to the error boundary.
+ * known. If the key is denied, it throws the SyncError to the error boundary. On a
+ * server it throws, too: <Suspense> shows its fallback, and the page renders the rest.
  *
  * @template [Row=never]
  * @template {string} [Entity=string]

@@ -1,33 +1,80 @@
+"use client";
+
 // React: a component that uses a key is rendered anew whenever it changes.
 
-import { createContext, createElement, useCallback, useContext, useMemo, useSyncExternalStore } from "react";
+import {
+  createContext, createElement, useContext, useEffect, useLayoutEffect, useMemo, useReducer, useState, useSyncExternalStore,
+} from "react";
 
 /** @typedef {import("./index.js").Sync} Sync */
+/** @import { Update } from "./index.js" */
 /** @import { RowOf } from "./types.js" */
 
-const Context = createContext(/** @type {Sync | null} */ (null));
+const Context = createContext(/** @type {{sync: Sync | null, waiting: (() => void)[]} | undefined} */ (undefined));
 
 /**
- * Gives the components within a connection. Whoever made it closes it.
+ * Gives the components within a connection. Whoever made it closes it. Without one,
+ * as on a server, which connects to nothing, hooks say `connecting` until it is there.
  *
- * @param {{sync: Sync, children?: import("react").ReactNode}} props
+ * @param {{sync: Sync | null, children?: import("react").ReactNode}} props
+ * @returns {import("react").ReactElement}
  */
 export function SyncProvider({ sync, children }) {
-  return createElement(Context.Provider, { value: sync }, children);
+  const [waiting] = useState(() => /** @type {(() => void)[]} */ ([])); // components in <Suspense>
+  const value = useMemo(() => ({ sync, waiting }), [sync, waiting]);
+  useEffect(() => {
+    if (sync) {
+      waiting.splice(0).forEach((wake) => wake());
+    }
+  });
+  return createElement(Context.Provider, { value }, children);
+}
+
+function useProvided() {
+  const provided = useContext(Context);
+  if (!provided) {
+    throw new Error("there is no <SyncProvider> around this component");
+  }
+  return provided;
 }
 
 /**
- * The connection that SyncProvider gives.
+ * The connection that SyncProvider gives. It throws while that has none.
  *
  * @returns {Sync}
  */
 export function useSync() {
-  const sync = useContext(Context);
+  const { sync } = useProvided();
   if (!sync) {
-    throw new Error("there is no <SyncProvider> around this component");
+    throw new Error("the <SyncProvider> around this component has no connection yet");
   }
   return sync;
 }
+
+// What is hidden has no effects, and may be shown again without being rendered.
+const useEarly = typeof window === "undefined" ? useEffect : useLayoutEffect;
+
+/**
+ * @template T
+ * @param {object} store
+ * @param {(changed: () => void) => () => void} store.watch
+ * @param {() => T} store.get
+ * @param {() => T} store.first  what a server says, and the page that takes over from it
+ * @param {() => void} [store.show]  it is shown from now on
+ */
+function useStore(store) {
+  const [, render] = useReducer((/** @type {number} */ n) => n + 1, 0);
+  const value = useSyncExternalStore(store.watch, store.get, store.first);
+  useEarly(() => {
+    store.show?.();
+    if (value !== store.get()) {
+      render(); // before anybody sees it
+    }
+  });
+  return value;
+}
+
+const nothing = () => {};
 
 /**
  * What the connection is like.
@@ -35,13 +82,83 @@ export function useSync() {
  * @returns {import("./index.js").State}
  */
 export function useSyncState() {
-  const sync = useSync();
-  const watch = useCallback((/** @type {() => void} */ changed) => sync.onState(changed), [sync]);
-  return useSyncExternalStore(watch, () => sync.state, () => "connecting");
+  const { sync } = useProvided();
+  const store = useMemo(() => {
+    const first = () => /** @type {import("./index.js").State} */ ("connecting");
+    return {
+      watch: (/** @type {() => void} */ changed) => sync?.onState(changed) ?? nothing,
+      get: () => sync?.state ?? first(),
+      first,
+    };
+  }, [sync]);
+  return useStore(store);
+}
+
+/** What a component shows of a key: the newest that it has known, and `live` only while it watches. */
+class Shown {
+  #sync;
+  #entity;
+  #id;
+  #hidden = false; // nobody tells the component what is new
+  /** @type {Update | undefined} */
+  #known = undefined;
+  /** @type {Update} */
+  #shown;
+
+  /** @param {Sync | null} sync @param {string} entity @param {string | number} id */
+  constructor(sync, entity, id) {
+    this.#sync = sync;
+    this.#entity = entity;
+    this.#id = id;
+    /** @type {Update} */
+    const first = Object.freeze({
+      entity, id: String(id), rows: undefined, row: undefined, version: undefined, state: "connecting", error: undefined,
+    });
+    this.#shown = first;
+    this.first = () => first;
+  }
+
+  show = () => {
+    this.#hidden = false;
+  };
+
+  /** @param {() => void} changed */
+  watch = (changed) => {
+    const end = this.#sync?.subscribe(this.#entity, this.#id, changed);
+    this.#hidden = false;
+    return () => {
+      end?.();
+      this.#hidden = true;
+      queueMicrotask(() => this.#hidden && changed()); // StrictMode hides for less than that
+    };
+  };
+
+  get = () => {
+    const shown = this.#shown;
+    const next = this.#sync ? this.#next(this.#sync) : shown;
+    if (shown.state !== next.state || shown.rows !== next.rows || shown.version !== next.version || shown.error !== next.error) {
+      this.#shown = next;
+    }
+    return this.#shown; // the same object until there are news
+  };
+
+  /** @param {Sync} sync @returns {Update} */
+  #next(sync) {
+    const now = sync.peek(this.#entity, this.#id);
+    if (now.rows || now.state === "denied") {
+      this.#known = now.rows && now; // what is denied may not be seen any more
+    }
+    const { state, error } = now;
+    const known = this.#known ?? now;
+    const current = state === "live" && !this.#hidden;
+    const honest = known.rows && !current && state !== "offline" ? "stale" : state;
+    return known === now && honest === state ? now : Object.freeze({ ...known, state: honest, error });
+  }
 }
 
 /**
- * Watches a key while the component is there, and returns what is known of it.
+ * Watches a key while the component is there, and returns what is known of it. What
+ * is hidden, such as by <Activity>, watches nothing: it keeps what it had, as `stale`.
  *
  * @template [Row=never]
  * @template {string} [Entity=string]
@@ -50,17 +167,14 @@ export function useSyncState() {
  * @returns {import("./index.js").Update<RowOf<Entity, Row>>}
  */
 export function useEntity(entity, id) {
-  const sync = useSync();
-  const watch = useCallback((/** @type {() => void} */ changed) => sync.subscribe(entity, id, changed), [sync, entity, id]);
-  // Before the component is there nobody may watch the key yet: it is the same
-  // answer until then, or React would take it for a change.
-  const before = useMemo(() => sync.peek(entity, id), [sync, entity, id]);
-  return useSyncExternalStore(watch, () => sync.get(entity, id) ?? before, () => before);
+  const { sync } = useProvided();
+  return useStore(useMemo(() => new Shown(sync, entity, id), [sync, entity, id]));
 }
 
 /**
  * useEntity for a component within <Suspense>, which waits there until the rows are
- * known. If the key is denied, it throws the SyncError to the error boundary.
+ * known. If the key is denied, it throws the SyncError to the error boundary. On a
+ * server it throws, too: <Suspense> shows its fallback, and the page renders the rest.
  *
  * @template [Row=never]
  * @template {string} [Entity=string]
@@ -69,12 +183,19 @@ export function useEntity(entity, id) {
  * @returns {import("./index.js").Update<RowOf<Entity, Row>> & {rows: readonly RowOf<Entity, Row>[]}}
  */
 export function useEntitySuspense(entity, id) {
-  const sync = useSync();
+  const { sync, waiting } = useProvided();
   const update = useEntity(entity, id);
+  const elsewhere = useSyncExternalStore(() => nothing, () => false, () => true);
   if (update.state === "denied") {
     throw update.error;
   }
   if (!update.rows) {
+    if (elsewhere) { // and React has the page render what is within <Suspense>
+      throw new Error("what is in the rows is known in the page alone");
+    }
+    if (!sync) {
+      throw new Promise((resolve) => waiting.push(() => resolve(undefined)));
+    }
     throw sync.closed ? new Error("the client is closed") : preload(sync, entity, id);
   }
   return /** @type {any} */ (update);

@@ -3,10 +3,9 @@
 // that is just another WebSocket: when the tab that leads goes away, it is a
 // connection that broke, and the next one brings what was missed.
 
-import { connect, SyncError } from "./index.js";
+import { Hub } from "./hub.js";
 
 const LOST = 1006;
-const REFUSED = 4501; // no secret that is valid
 const PATIENCE = 3_000; // ms for whoever leads to answer, before the tab that is looked at takes over
 
 /**
@@ -27,7 +26,7 @@ export function acrossTabs(name) {
     /** @param {string} url @param {string} protocol */
     constructor(url, protocol) {
       const room = `entity-sync ${name} ${url}`;
-      const leadership = leaderships.get(room) ?? new Leadership(room, url);
+      const leadership = leaderships.get(room) ?? new Leadership(room, url, protocol);
       leaderships.set(room, leadership);
       if (!leadership.refused) {
         try {
@@ -56,8 +55,11 @@ class TabSocket {
   onclose;
   /** @type {(() => void) | undefined} */
   onerror;
+  /** @type {((places: number) => void) | undefined} */
+  onroom; // at the node, which another tab gave up
   #id = crypto.randomUUID();
   #hub = ""; // that it is connected to
+  #number = 0; // of this one there
   /** @type {BroadcastChannel} */
   #channel;
   #leadership;
@@ -124,29 +126,34 @@ class TabSocket {
     }
   }
 
-  close() {
+  /** @param {number} [code]  none says that the node does not answer */
+  close(code) {
+    if (this.readyState === 1 && !this.#own && code === undefined) {
+      this.#channel.postMessage({ to: this.#hub, from: this.#id, broken: true });
+    }
     this.#end(1000, "");
   }
 
   /** @param {any} message */
-  #heard({ to, hub, leads, welcome, text, code, reason }) {
+  #heard({ hub, leads, welcome, number, to, texts, code, reason, room }) {
     if (leads && this.readyState === 0) {
       this.#channel.postMessage({ hello: this.#id });
     } else if (leads) {
       this.#end(LOST, "");
-    } else if (to !== this.#id || (this.#hub && hub !== this.#hub)) {
+    } else if (welcome === this.#id && this.readyState === 0) {
+      clearInterval(this.#timer);
+      this.#hub = hub;
+      this.#number = number;
+      this.readyState = 1;
+      this.onopen?.();
+    } else if (hub !== this.#hub || !to?.includes(this.#number)) {
       return;
-    } else if (welcome) {
-      if (this.readyState === 0) {
-        clearInterval(this.#timer);
-        this.#hub = hub;
-        this.readyState = 1;
-        this.onopen?.();
-      }
     } else if (code) {
       this.#end(code, reason);
+    } else if (room) {
+      this.onroom?.(room);
     } else {
-      this.onmessage?.({ data: text });
+      texts.forEach((/** @type {string} */ data) => this.onmessage?.({ data }));
     }
   }
 
@@ -173,15 +180,18 @@ class Leadership {
   /** @type {Hub | undefined} */
   #hub;
   #release = () => {};
+  /** @type {AbortController | undefined} */
+  #request; // for the lock, until it is over
   #asleep = false;
   refused = false; // by the browser, which has Web Locks and lets this page have none
   /** @type {Set<() => void>} */
   sockets = new Set(); // of this tab that wait or share, as what has them go on alone
 
-  /** @param {string} room @param {string} url */
-  constructor(room, url) {
+  /** @param {string} room @param {string} url @param {string} protocol */
+  constructor(room, url, protocol) {
     this.room = room;
     this.url = url;
+    this.protocol = protocol;
     // A tab that is put to sleep does not keep the others waiting.
     for (const type of ["freeze", "pagehide"]) {
       globalThis.addEventListener?.(type, () => this.#sleep(true), { capture: true });
@@ -199,18 +209,24 @@ class Leadership {
    * @param {boolean} steal
    */
   async seek(steal) {
-    if (this.#hub || this.#asleep || this.refused) {
+    if (this.#hub || this.#asleep || this.refused || (this.#request && !steal)) {
       return;
     }
+    this.#request?.abort();
+    const mine = this.#request = new AbortController();
+    const { signal } = mine;
     try {
-      await request(this.room, { steal }, () => {
-        if (this.#hub || this.#asleep) {
+      await request(this.room, steal ? { steal } : { signal }, () => { // a browser takes one or the other
+        if (signal.aborted) {
           return undefined;
         }
-        this.#hub = new Hub(this.room, this.url);
+        this.#hub = new Hub(this.room, this.url, this.protocol, (id) => request(id, {}, () => {}));
         return new Promise((resolve) => { this.#release = () => resolve(undefined); });
       });
     } catch (error) {
+      if (signal.aborted) {
+        return; // by this tab itself
+      }
       this.#resign();
       if (/** @type {any} */ (error)?.name === "AbortError") { // stolen: this tab did not answer
         setTimeout(() => this.seek(false)); // a task of its own: the page goes on whatever the browser says
@@ -226,7 +242,10 @@ class Leadership {
     this.sockets.forEach((alone) => alone());
   }
 
+  // Neither leads nor waits for it: who is asleep could not even see that it leads.
   #resign() {
+    this.#request?.abort();
+    this.#request = undefined;
     this.#hub?.close();
     this.#hub = undefined;
     this.#release();
@@ -240,208 +259,6 @@ class Leadership {
       this.#resign();
     } else if (woke) {
       this.seek(false);
-    }
-  }
-}
-
-/** A tab, as the one that leads sees it. */
-class Tab {
-  /** @type {Map<string, () => void>} */
-  ends = new Map(); // by key, of what it watches
-  /** @type {number | undefined} */
-  first = undefined; // request, which is answered when there is a connection
-  greeted = false; // it was answered
-}
-
-/** Has the connection, and speaks for it to the tabs. */
-class Hub {
-  #id = crypto.randomUUID();
-  /** @type {Map<string, Tab>} */
-  #tabs = new Map();
-  /** @type {import("./index.js").Sync | undefined} */
-  #sync;
-  /** @type {string | undefined} */
-  #secret;
-  #stale = false;
-  #channel;
-  #url;
-
-  /** @param {string} room @param {string} url */
-  constructor(room, url) {
-    this.#url = url;
-    this.#channel = new BroadcastChannel(room);
-    this.#channel.onmessage = ({ data }) => this.#heard(data);
-    /** @type {any} */ (this.#channel).unref?.(); // or a program in Node would never end
-    this.#channel.postMessage({ leads: true });
-  }
-
-  close() {
-    this.#channel.close();
-    this.#sync?.close();
-  }
-
-  /** @param {any} message */
-  #heard({ hello, to, from, text }) {
-    const tab = this.#tabs.get(from);
-    if (hello) {
-      this.#welcome(hello);
-    } else if (tab && to === this.#id) {
-      this.#serve(from, tab, JSON.parse(text));
-    }
-  }
-
-  /** @param {string} id */
-  #welcome(id) {
-    if (!this.#tabs.has(id)) {
-      this.#tabs.set(id, new Tab());
-      request(id, {}, () => this.#forget(id)).catch(() => {}); // granted when it is gone
-    }
-    this.#channel.postMessage({ to: id, hub: this.#id, welcome: true });
-  }
-
-  /** @param {string} id */
-  #forget(id) {
-    this.#tabs.get(id)?.ends.forEach((end) => end());
-    this.#tabs.delete(id);
-    if (this.#tabs.size === 0) {
-      this.#stop();
-    }
-  }
-
-  #stop() {
-    this.#sync?.close();
-    this.#sync = undefined;
-  }
-
-  /** @param {string} id @param {object | string} message */
-  #say(id, message) {
-    this.#channel.postMessage({ to: id, hub: this.#id, text: typeof message === "string" ? message : JSON.stringify(message) });
-  }
-
-  /** @param {object | string} message */
-  #sayAll(message) {
-    this.#tabs.forEach(({ greeted }, id) => greeted && this.#say(id, message));
-  }
-
-  /** @param {string} id @param {number} code @param {string} reason */
-  #dismiss(id, code, reason) {
-    this.#channel.postMessage({ to: id, hub: this.#id, code, reason });
-    this.#forget(id);
-  }
-
-  /** @param {string} id @param {Tab} tab @param {any} message */
-  #serve(id, tab, message) {
-    const { action, ref, body } = message;
-    const isNew = action === "secret" && this.#sync && body !== this.#secret;
-    if (action === "secret") {
-      this.#secret = body;
-    }
-    if (!this.#sync) {
-      this.#start();
-    }
-    const sync = /** @type {import("./index.js").Sync} */ (this.#sync);
-    const renewed = isNew ? sync.renew(body) : undefined;
-    if (!tab.greeted && tab.first === undefined) {
-      tab.first = ref;
-      this.#greet(id, tab);
-    } else if (action === "secret") {
-      Promise.resolve(renewed).then(
-        () => this.#say(id, { action: "ack", ref }),
-        ({ code, message }) => this.#say(id, { action: "error", ref, body: { code, message } }),
-      );
-    } else if (action) {
-      for (const key of [body].flat()) {
-        const name = JSON.stringify([key.entity, key.id]);
-        tab.ends.get(name)?.();
-        tab.ends.delete(name);
-        if (action === "subscribe") {
-          tab.ends.set(name, this.#watch(sync, id, key));
-        }
-      }
-      this.#say(id, { action: "ack", ref });
-    } else {
-      sync.send(message);
-    }
-  }
-
-  // Passes on what is known of a key, where the tab does not know it yet.
-  /** @param {import("./index.js").Sync} sync @param {string} id @param {{entity: string, id: string, version?: string}} key */
-  #watch(sync, id, key) {
-    const { entity, version: known } = key;
-    /** @type {unknown} */
-    let sent;
-    return sync.subscribe(entity, key.id, ({ rows, version, state, error }) => {
-      const body = { entity, id: key.id, version };
-      if (sync.state === "denied") {
-        return; // so is the tab
-      }
-      if (state === "denied") {
-        this.#say(id, { action: "unsubscribed", body: { ...body, code: error?.code, message: error?.message } });
-      } else if (rows && rows !== sent && (state === "live" || sync.state === "stale")) {
-        const action = rows.length === 0 ? "delete" : !sent && version === known ? "current" : "update";
-        this.#say(id, { action, body: action === "update" ? { ...body, rows } : body });
-        sent = rows;
-      }
-    });
-  }
-
-  #start() {
-    this.#stale = false;
-    const sync = connect(this.#url, {
-      secret: this.#secret,
-      onMessage: (message) => this.#sayAll(message),
-      onExpiring: (seconds) => this.#sayAll({ action: "expiring", body: { seconds } }),
-      onError: (error) => {
-        if (error instanceof SyncError) {
-          this.#sayAll({ action: "error", body: { code: error.code, message: error.message } });
-        }
-      },
-    });
-    this.#sync = sync;
-    sync.onState((state, error) => this.#changed(state, error));
-  }
-
-  /** @param {import("./index.js").State} state @param {SyncError} [error] */
-  #changed(state, error) {
-    if (state === "denied") {
-      this.#denied(/** @type {SyncError} */ (error));
-    } else if (state === "offline") {
-      for (const [id, { greeted }] of [...this.#tabs]) {
-        if (greeted) {
-          this.#dismiss(id, LOST, "");
-        }
-      }
-    } else if (state !== "connecting") {
-      if (this.#stale !== (state === "stale")) {
-        this.#stale = state === "stale";
-        this.#sayAll({ action: this.#stale ? "stale" : "fresh" });
-      }
-      this.#tabs.forEach((tab, id) => this.#greet(id, tab));
-    }
-  }
-
-  // Answers a tab's first request, if there is something to answer.
-  /** @param {string} id @param {Tab} tab */
-  #greet(id, tab) {
-    const state = this.#sync?.state;
-    if (!tab.greeted && tab.first !== undefined && (state === "live" || state === "stale")) {
-      tab.greeted = true;
-      this.#say(id, { action: "ack", ref: tab.first });
-      if (state === "stale") {
-        this.#say(id, { action: "stale" });
-      }
-    }
-  }
-
-  /** @param {SyncError} error */
-  #denied({ code, message, closeCode }) {
-    this.#stop(); // another secret begins anew
-    for (const [id, { greeted, first }] of [...this.#tabs]) {
-      if (!closeCode && !greeted && first !== undefined) {
-        this.#say(id, { action: "error", ref: first, body: { code, message } });
-      } else {
-        this.#dismiss(id, closeCode ?? REFUSED, message);
-      }
     }
   }
 }

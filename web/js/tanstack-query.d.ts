@@ -1,13 +1,34 @@
 import type { RowOf } from "./types.js";
 export type Sync = import("./index.js").Sync;
-export type QueryClient = import("@tanstack/query-core").QueryClient;
-export type Query = import("@tanstack/query-core").Query<any, any, any, any>;
-/** @import { RowOf } from "./types.js" */
-/**
- * @typedef {import("./index.js").Sync} Sync
- * @typedef {import("@tanstack/query-core").QueryClient} QueryClient
- * @typedef {import("@tanstack/query-core").Query<any, any, any, any>} Query
- */
+export type QueryClient = {
+    getQueryCache: () => QueryCache;
+    setQueryData: (queryKey: any, data: any) => unknown;
+    invalidateQueries: (filters: any, options: any) => Promise<void>;
+};
+export type QueryCache = {
+    getAll: () => Query[];
+    get: (queryHash: string) => Query | undefined;
+    findAll: (filters: any) => Query[];
+    subscribe: (listener: (event: any) => void) => () => void;
+};
+export type Query = {
+    queryKey: readonly any[];
+    queryHash: string;
+    meta?: Record<string, unknown>;
+    state: {
+        fetchStatus: string;
+    };
+    setState: (state: any) => void;
+};
+export type QueryFilters = {
+    queryKey?: readonly unknown[];
+    exact?: boolean;
+    type?: "all" | "active" | "inactive";
+    refetchType?: "all" | "active" | "inactive" | "none";
+    stale?: boolean;
+    fetchStatus?: "fetching" | "paused" | "idle";
+    predicate?: (query: any) => boolean;
+};
 /**
  * The options of a query whose data are the rows of a key. It is fetched and kept
  * current by a client that was given to keepCurrent.
@@ -45,15 +66,15 @@ export declare function entityQuery<Row = never, Entity extends string = string>
 export declare function keepCurrent(queries: QueryClient, sync: Sync): () => void;
 /**
  * Invalidates queries whenever a key changes, and when its rows are first known: for
- * queries that are fetched by other means. A change that comes while a query is
- * fetched for the first time, of which TanStack Query makes nothing, makes it fetch
- * again when that is done.
+ * queries that are fetched by other means. A query that is being fetched then may not
+ * see the change: what it brings is shown, and then it is fetched once more, however
+ * many changes there were.
  *
  * @param {QueryClient} queries
  * @param {Sync} sync
  * @param {string} entity
  * @param {string | number} id
- * @param {import("@tanstack/query-core").QueryFilters} filters  such as {queryKey: ["orders"]}
+ * @param {QueryFilters} filters  such as {queryKey: ["orders"]}
  * @returns {() => void} ends that
  */
-export declare function invalidateOn(queries: QueryClient, sync: Sync, entity: string, id: string | number, filters: import("@tanstack/query-core").QueryFilters): () => void;
+export declare function invalidateOn(queries: QueryClient, sync: Sync, entity: string, id: string | number, filters: QueryFilters): () => void;

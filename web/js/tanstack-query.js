@@ -3,11 +3,51 @@
 
 /** @import { RowOf } from "./types.js" */
 
+/** @typedef {import("./index.js").Sync} Sync */
+
+// TanStack Query's own types are in a package that a program need not be able to name:
+// it has the one of its framework, and pnpm lets it see no other.
+
 /**
- * @typedef {import("./index.js").Sync} Sync
- * @typedef {import("@tanstack/query-core").QueryClient} QueryClient
- * @typedef {import("@tanstack/query-core").Query<any, any, any, any>} Query
+ * What is used of a QueryClient, that of any framework.
+ *
+ * @typedef {object} QueryClient
+ * @property {() => QueryCache} getQueryCache
+ * @property {(queryKey: any, data: any) => unknown} setQueryData
+ * @property {(filters: any, options: any) => Promise<void>} invalidateQueries
  */
+
+/**
+ * @typedef {object} QueryCache
+ * @property {() => Query[]} getAll
+ * @property {(queryHash: string) => Query | undefined} get
+ * @property {(filters: any) => Query[]} findAll
+ * @property {(listener: (event: any) => void) => () => void} subscribe
+ */
+
+/**
+ * @typedef {object} Query
+ * @property {readonly any[]} queryKey
+ * @property {string} queryHash
+ * @property {Record<string, unknown>} [meta]
+ * @property {{fetchStatus: string}} state
+ * @property {(state: any) => void} setState
+ */
+
+/**
+ * Which queries are meant: TanStack Query's own filters.
+ *
+ * @typedef {object} QueryFilters
+ * @property {readonly unknown[]} [queryKey]
+ * @property {boolean} [exact]
+ * @property {"all" | "active" | "inactive"} [type]
+ * @property {"all" | "active" | "inactive" | "none"} [refetchType]
+ * @property {boolean} [stale]
+ * @property {"fetching" | "paused" | "idle"} [fetchStatus]
+ * @property {(query: any) => boolean} [predicate]
+ */
+
+const NAME = "entity-sync"; // in the first place of a query's key
 
 /**
  * The options of a query whose data are the rows of a key. It is fetched and kept
@@ -21,7 +61,7 @@
  */
 export function entityQuery(sync, entity, id) {
   return {
-    queryKey: ["entity-sync", entity, String(id)],
+    queryKey: [NAME, entity, String(id)],
     /** @param {{signal: AbortSignal}} context @returns {Promise<readonly RowOf<Entity, Row>[]>} */
     queryFn: ({ signal }) => first(sync, entity, id, signal),
     meta: { entitySync: { entity, id } },
@@ -45,6 +85,18 @@ async function first(sync, entity, id, signal) {
 }
 
 /**
+ * The key whose rows a query holds. One that was filled before it was asked for, such as
+ * from a cache that was kept, has its name alone.
+ *
+ * @param {Query} query
+ * @returns {{entity: string, id: string | number} | undefined}
+ */
+function keyOf({ meta, queryKey }) {
+  const [name, entity, id] = queryKey;
+  return /** @type {any} */ (meta?.entitySync) ?? (name === NAME && id !== undefined ? { entity, id } : undefined);
+}
+
+/**
  * Keeps every query made with entityQuery current, for as long as it is in the
  * cache.
  *
@@ -54,17 +106,17 @@ async function first(sync, entity, id, signal) {
  */
 export function keepCurrent(queries, sync) {
   const cache = queries.getQueryCache();
-  /** @type {Map<string, () => void>} */
+  /** @type {Map<string, {end: () => void, newest: () => import("./index.js").Update | undefined}>} */
   const watched = new Map();
 
   /** @param {Query} query */
   const begin = (query) => {
-    const key = query.meta?.entitySync;
-    if (!key || watched.has(query.queryHash)) {
-      return;
+    const key = keyOf(query);
+    if (key && !watched.has(query.queryHash) && cache.get(query.queryHash) === query) {
+      const { entity, id } = key;
+      const end = sync.subscribe(entity, id, (update) => show(query, update));
+      watched.set(query.queryHash, { end, newest: () => sync.get(entity, id) });
     }
-    const { entity, id } = /** @type {{entity: string, id: string | number}} */ (key);
-    watched.set(query.queryHash, sync.subscribe(entity, id, (update) => show(query, update)));
   };
 
   /** @param {Query} query @param {import("./index.js").Update | undefined} update */
@@ -79,50 +131,50 @@ export function keepCurrent(queries, sync) {
     }
   };
 
-  const end = cache.subscribe(({ type, query, ...event }) => {
-    if (type === "added") {
-      begin(query);
-    } else if (type === "removed") {
-      watched.get(query.queryHash)?.();
+  const end = cache.subscribe(({ type, query, action }) => {
+    if (type === "removed") {
+      watched.get(query.queryHash)?.end();
       watched.delete(query.queryHash);
-    } else if (type === "updated" && watched.has(query.queryHash)) {
-      // What a fetch brings may be older than what was pushed while it was under way,
-      // and one that fails leaves data that may not be seen.
-      const action = /** @type {any} */ (event).action;
-      const { entity, id } = /** @type {any} */ (query.meta).entitySync;
-      if ((action.type === "success" && !action.manual) || action.type === "error") {
-        show(query, sync.get(entity, id));
-      }
+      return;
+    }
+    begin(query); // with any event: what it is for may be said later than it was added
+    // What a fetch brings may be older than what was pushed while it was under way,
+    // and one that fails leaves data that may not be seen.
+    if (type === "updated" && ((action.type === "success" && !action.manual) || action.type === "error")) {
+      show(query, watched.get(query.queryHash)?.newest());
     }
   });
   cache.getAll().forEach(begin);
   return () => {
     end();
-    watched.forEach((stop) => stop());
+    watched.forEach(({ end }) => end());
     watched.clear();
   };
 }
 
 /**
  * Invalidates queries whenever a key changes, and when its rows are first known: for
- * queries that are fetched by other means. A change that comes while a query is
- * fetched for the first time, of which TanStack Query makes nothing, makes it fetch
- * again when that is done.
+ * queries that are fetched by other means. A query that is being fetched then may not
+ * see the change: what it brings is shown, and then it is fetched once more, however
+ * many changes there were.
  *
  * @param {QueryClient} queries
  * @param {Sync} sync
  * @param {string} entity
  * @param {string | number} id
- * @param {import("@tanstack/query-core").QueryFilters} filters  such as {queryKey: ["orders"]}
+ * @param {QueryFilters} filters  such as {queryKey: ["orders"]}
  * @returns {() => void} ends that
  */
 export function invalidateOn(queries, sync, entity, id, filters) {
   /** @type {readonly unknown[] | undefined} */
   let known;
   /** @type {Set<string>} */
-  const late = new Set(); // queries whose first fetch may not have seen the newest
+  const late = new Set(); // queries whose fetch may not have seen the newest
   const cache = queries.getQueryCache();
   const report = () => {}; // a query's own error is its observers'
+  // What is being fetched is not begun anew, or changes that come quicker than that
+  // takes would have nothing ever be shown.
+  const invalidate = (/** @type {QueryFilters} */ which) => queries.invalidateQueries(which, { cancelRefetch: false }).catch(report);
 
   const end = sync.subscribe(entity, id, ({ rows }) => {
     if (rows === known || !rows) {
@@ -130,18 +182,18 @@ export function invalidateOn(queries, sync, entity, id, filters) {
     }
     known = rows;
     for (const query of cache.findAll(filters)) {
-      if (query.state.fetchStatus !== "idle" && query.state.data === undefined) {
+      if (query.state.fetchStatus !== "idle") {
         late.add(query.queryHash);
       }
     }
-    queries.invalidateQueries(filters).catch(report);
+    invalidate(filters);
   });
-  const stop = cache.subscribe(({ type, query, ...event }) => {
-    const { action } = /** @type {any} */ (event);
+  const stop = cache.subscribe(({ type, query }) => {
     if (type === "removed") {
       late.delete(query.queryHash);
-    } else if (type === "updated" && (action.type === "success" || action.type === "error") && late.delete(query.queryHash)) {
-      queueMicrotask(() => queries.invalidateQueries({ queryKey: query.queryKey, exact: true }).catch(report));
+    } else if (query.state.fetchStatus === "idle" && late.delete(query.queryHash)) { // done, failed or cancelled
+      const { queryKey } = query;
+      queueMicrotask(() => invalidate({ queryKey, exact: true, refetchType: filters.refetchType ?? filters.type }));
     }
   });
   return () => {

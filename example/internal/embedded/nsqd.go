@@ -106,7 +106,7 @@ func (n *NSQD) Behind() string { return n.nsqd.RealTCPAddr().String() }
 var ErrStuck = errors.New("nsqd does not end")
 
 const (
-	// closeTimeout bounds how long nsqd may take to let go of its connections. It
+	// closeTimeout bounds how long nsqd may take to close its connections. It
 	// takes a millisecond.
 	closeTimeout = time.Second
 	// exitTimeout bounds how long nsqd may take to write its metadata and end.

@@ -1,5 +1,6 @@
 import test from "node:test";
 import assert from "node:assert/strict";
+import { getEventListeners } from "node:events";
 import { actions, follow, startWorld, until } from "./world.js";
 
 test("rows come, change, go and come back", async (t) => {
@@ -231,6 +232,54 @@ test("signals end subscriptions and the client", async (t) => {
   assert.equal(sync.state, "offline");
   assert.equal(world.connect({ signal: all.signal }).state, "offline", "never begun");
   assert.equal(world.sockets.length, 1);
+});
+
+test("what is closed, or has ended, leaves no listener on a signal or on the page", async (t) => {
+  const page = new EventTarget();
+  globalThis.addEventListener = page.addEventListener.bind(page);
+  t.after(() => delete globalThis.addEventListener);
+  const listeners = (target, ...types) => types.reduce((n, type) => n + getEventListeners(target, type).length, 0);
+  const onPage = () => listeners(page, "online", "offline", "pageshow", "pagehide", "visibilitychange");
+  const world = await startWorld(t);
+  await world.write("1", 1);
+  const { signal } = new AbortController(); // which outlives all
+  const own = new AbortController();
+  const sync = world.connect({ signal });
+  const watchers = Array.from({ length: 20 }, (_, i) => follow(sync, String(i % 3), "items", { signal }));
+  const loop = sync.watch("items", "1", { signal });
+  await loop.next();
+  const waits = loop.next();
+  assert.deepEqual([listeners(signal, "abort"), onPage()], [22, 5]);
+  watchers.slice(10).forEach(({ end }) => end());
+  assert.equal(listeners(signal, "abort"), 12);
+  follow(sync, "1", "items", { signal: own.signal });
+  sync.close();
+  await waits;
+  assert.deepEqual([listeners(signal, "abort"), listeners(own.signal, "abort"), onPage()], [0, 0, 0]);
+  follow(sync, "1", "items", { signal });
+  const other = world.connect({ signal });
+  follow(other, "1", "items", { signal: own.signal });
+  own.abort();
+  other.close();
+  assert.deepEqual([listeners(signal, "abort"), onPage()], [0, 0]);
+});
+
+test("an action by another name is the application's own", async (t) => {
+  const world = await startWorld(t);
+  await world.write("1", 1);
+  const got = [];
+  const sync = world.connect({ onMessage: (message) => got.push(message) });
+  const watcher = follow(sync, "1");
+  await until("the row", () => watcher.n === 1);
+  sync.send({ let: "the application know me" });
+  await until("it does", async () => (await world.tell("heard")).length === 1);
+  const others = ['{"Action":"stale"}', '{"ACTION":"delete","body":{"entity":"items","id":"1"}}', '{"action":"Stale"}'];
+  for (const text of others) await world.tell("say", { text });
+  await world.tell("say", { text: '{"action":"delete","body":{"Entity":"items","ID":"1"}}' }); // of no key
+  await world.write("1", 2);
+  await until("the change", () => watcher.n === 2);
+  assert.deepEqual(got, others.map((text) => JSON.parse(text)));
+  assert.deepEqual(watcher.states, ["live", "live"]);
 });
 
 test("messages of one's own go both ways", async (t) => {

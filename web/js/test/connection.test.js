@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
+import { randomBy } from "./random.js";
 import { actions, follow, neverBackwards, startWorld, until } from "./world.js";
 
 test("a reconnect without changes costs nothing and never flickers", async (t) => {
@@ -146,9 +147,7 @@ test("waits grow, with full jitter, up to a limit, and begin anew after a good c
   });
   let random = 1;
   t.mock.method(Math, "random", () => random);
-  let ahead = 0;
-  const now = Date.now;
-  t.mock.method(Date, "now", () => now() + ahead);
+  const clock = setClocks(t);
   await world.tell("shut", { on: true });
   const sync = world.connect({ retry: undefined });
   await until("ten failed", () => asked.length >= 10);
@@ -162,10 +161,21 @@ test("waits grow, with full jitter, up to a limit, and begin anew after a good c
   await world.tell("cut");
   await until("live again", () => world.sockets.length > before && sync.state === "live" && asked.length > before);
   assert.equal(asked[before], 7500, "a connection that lasts a moment is no success");
-  ahead = 6_000;
+  clock.pass(6_000);
   await world.tell("cut");
   await until("it is lost", () => asked.length > before + 1);
   assert.equal(asked[before + 1], 125);
+  await until("live once more", () => sync.state === "live");
+  clock.wall += 3_600_000;
+  await world.tell("cut");
+  await until("it is lost once more", () => asked.length > before + 2);
+  assert.equal(asked[before + 2], 250, "a clock that is set makes no connection older");
+  await until("live at last", () => sync.state === "live");
+  clock.pass(6_000);
+  clock.wall -= 7_200_000;
+  await world.tell("cut");
+  await until("it is lost at last", () => asked.length > before + 3);
+  assert.equal(asked[before + 3], 125, "nor a younger one");
 });
 
 test("a connection that leads nowhere is noticed by asking", async (t) => {
@@ -184,22 +194,38 @@ test("a connection that leads nowhere is noticed by asking", async (t) => {
 test("a silent node is asked now and then, and stays connected when it answers", async (t) => {
   const { world, sync, watcher, clock } = await timed(t, { timeout: 10_000 });
   const asked = world.socket.sent.length;
-  const begin = clock.ahead;
+  const begin = clock.monotonic;
   clock.stands = () => world.socket.sent.length > actions(world.socket.received).filter((a) => a === "ack").length;
   clock.step = 5_000;
   await until("asked a few times", () => world.socket.sent.length >= asked + 4);
   clock.step = 0;
-  const took = clock.ahead - begin;
+  const took = clock.monotonic - begin;
   assert.ok(took >= 4 * 25_000, `asked four times in ${took} ms`);
   assert.equal(sync.state, "live");
   assert.equal(world.sockets.length, 1);
   assert.deepEqual(watcher.states, ["live"]);
 });
 
+test("a clock that is set by seconds does not have the client wait longer for a silent node, nor less", async (t) => {
+  const { world, clock } = await timed(t);
+  const asked = world.socket.sent.length;
+  clock.drift = 14_000; // less than what looks like sleep
+  await until("it has looked often", () => clock.looks > 20);
+  clock.drift = 0;
+  assert.equal(world.socket.sent.length, asked);
+  await world.tell("freeze", { on: true });
+  clock.pass(20_000);
+  clock.wall -= 34_000;
+  clock.pass(6_000);
+  await until("it is asked", () => world.socket.sent.length > asked);
+  await world.tell("cut");
+  await world.tell("freeze", { on: false });
+});
+
 test("a laptop that wakes asks whether the node is there, or connects at once", async (t) => {
   const { world, sync, watcher, clock } = await timed(t, { retry: { min: 600_000, max: 600_000 } });
   const asked = world.socket.sent.length;
-  clock.ahead = 3_600_000;
+  clock.wall += 3_600_000; // the other clock stands still in a machine that sleeps
   await until("asked", () => world.socket.sent.length > asked);
   assert.equal(sync.state, "live");
 
@@ -208,21 +234,39 @@ test("a laptop that wakes asks whether the node is there, or connects at once", 
   await world.tell("cut");
   await until("waiting, for ten minutes", () => sync.state === "offline");
   random = 0.0001;
-  clock.ahead += 3_600_000;
+  clock.wall += 3_600_000;
   await until("back", () => watcher.last.state === "live");
 });
 
-// A live client whose clock the test sets, which looks at it often.
+// Clocks that the test sets: the wall's, and the one that nobody sets.
+function setClocks(t) {
+  const clock = {
+    wall: 0,
+    monotonic: 0,
+    pass(ms) {
+      clock.wall += ms;
+      clock.monotonic += ms;
+    },
+  };
+  const now = Date.now;
+  t.mock.method(Date, "now", () => now() + clock.wall);
+  const elapsed = performance.now.bind(performance);
+  t.mock.method(performance, "now", () => elapsed() + clock.monotonic);
+  return clock;
+}
+
+// A live client whose clocks the test sets, which looks at them often.
 async function timed(t, options = {}) {
   const world = await startWorld(t);
   await world.write("1", 1);
-  // step: how much later it is at each look; stands: whether it is no later for now
-  const clock = { ahead: 0, step: 0, stands: () => false };
-  const now = Date.now;
-  t.mock.method(Date, "now", () => now() + clock.ahead);
+  // step: how much later it is at each look; stands: whether it is no later for now;
+  // drift: how much the wall's clock is set at each look
+  const clock = Object.assign(setClocks(t), { step: 0, stands: () => false, drift: 0, looks: 0 });
   const every = globalThis.setInterval;
   t.mock.method(globalThis, "setInterval", (f) => every(() => {
-    if (!clock.stands()) clock.ahead += clock.step;
+    if (!clock.stands()) clock.pass(clock.step);
+    clock.wall += clock.drift;
+    clock.looks++;
     f();
   }, 20));
   const sync = world.connect({ timeout: 3_000, ...options });
@@ -318,11 +362,7 @@ test("under random faults values never go backwards and end right", async (t) =>
   const world = await startWorld(t, { subscribeRate: 100_000 });
   const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 31)); // SEED repeats a run, but for what is a matter of time
   t.diagnostic(`seed ${seed}`);
-  let state = seed;
-  const random = (n) => { // a linear congruential generator, to be repeatable
-    state = (Math.imul(state, 1_103_515_245) + 12_345) & 0x7fffffff;
-    return Math.floor((state / 0x80000000) * n);
-  };
+  const random = randomBy(seed);
   const ids = Array.from({ length: 8 }, (_, i) => String(i));
   const written = Object.fromEntries(ids.map((id) => [id, 0]));
   for (const id of ids) await world.write(id, 0);

@@ -1,11 +1,12 @@
 import "./dom.js";
 import test from "node:test";
 import assert from "node:assert/strict";
-import { Component, StrictMode, Suspense, createElement as h } from "react";
-import { createRoot } from "react-dom/client";
+import { Activity, Component, StrictMode, Suspense, createElement as h } from "react";
+import { flushSync } from "react-dom";
+import { createRoot, hydrateRoot } from "react-dom/client";
 import { renderToString } from "react-dom/server";
 import { SyncProvider, preload, useEntity, useEntitySuspense, useSync, useSyncState } from "../react.js";
-import { actions, neverBackwards, startWorld, until } from "./world.js";
+import { actions, follow, neverBackwards, startWorld, until } from "./world.js";
 
 /** Renders under StrictMode, and says what is shown. */
 function render(t, sync, element) {
@@ -19,7 +20,8 @@ function render(t, sync, element) {
   });
   const show = (what) => root.render(h(StrictMode, null, h(SyncProvider, { sync }, what)));
   show(element);
-  return { show, errors, root, get text() { return place.textContent; } };
+  const now = (what) => flushSync(() => show(what)); // until somebody could see it
+  return { show, now, errors, root, get text() { return place.textContent; } };
 }
 
 function Item({ id, seen }) {
@@ -153,6 +155,120 @@ test("a closed client ends what waits for it", async (t) => {
   await until("waiting", () => page.text === "loading");
   sync.close();
   await until("told", () => page.text === "caught undefined");
+});
+
+// In an element, for React empties the text of what it hides, and hides elements as they are.
+const tab = (mode, ...children) => h(Activity, { mode, key: "tab" }, h("p", null, ...children));
+
+test("what was hidden is not live before it is watched again, and never goes back", async (t) => {
+  const world = await startWorld(t);
+  await world.write("1", 1);
+  const sync = world.connect({ linger: 0 });
+  const seen = [];
+  const page = render(t, sync, tab("visible", h(Item, { id: "1", seen })));
+  await until("the row", () => page.text === "[1: 1 live]");
+  page.now(tab("hidden", h(Item, { id: "1", seen })));
+  await until("nobody watches", async () => (await world.tell("figures")).Subscriptions === 0 && sync.get("items", "1") === undefined);
+  await until("it says so", () => page.text === "[1: 1 stale]");
+  await world.write("1", 2);
+  await world.tell("slow", { ms: 100 });
+  const before = seen.length;
+  page.now(tab("visible", h(Item, { id: "1", seen })));
+  assert.equal(page.text, "[1: 1 stale]");
+  await until("the change", () => page.text === "[1: 2 live]");
+  assert.deepEqual(seen.slice(before).filter(({ row, state }) => !row || (row.n === 1 && state === "live")), []);
+  neverBackwards({ seen });
+});
+
+test("what is hidden for a moment is current at once", async (t) => {
+  const world = await startWorld(t);
+  await world.write("1", 1);
+  const sync = world.connect({ linger: 60_000 });
+  const item = h(Item, { id: "1" }); // which React does not render anew
+  const page = render(t, sync, tab("visible", item));
+  await until("the row", () => page.text === "[1: 1 live]");
+  page.now(tab("hidden", item));
+  await until("it says so", () => page.text === "[1: 1 stale]");
+  await world.write("1", 2);
+  await until("the client knows it", () => sync.get("items", "1").row.n === 2);
+  page.now(tab("visible", item));
+  assert.equal(page.text, "[1: 2 live]");
+  assert.equal(actions(world.socket.sent).filter((action) => action === "subscribe").length, 1);
+});
+
+test("what is shown again agrees with what others show", async (t) => {
+  const world = await startWorld(t);
+  await world.write("1", 1);
+  const sync = world.connect({ linger: 0 });
+  const item = h(Item, { id: "1" });
+  const both = (mode) => [h(Item, { key: 1, id: "1" }), tab(mode, item)];
+  const page = render(t, sync, both("hidden")); // it was never there
+  await until("the row", () => page.text.startsWith("[1: 1 live]"));
+  await world.write("1", 2);
+  await until("the change", () => page.text.startsWith("[1: 2 live]"));
+  page.now(both("visible"));
+  assert.equal(page.text, "[1: 2 live][1: 2 live]");
+  page.now(both("hidden"));
+  await world.write("1", 3);
+  await until("the change", () => page.text.startsWith("[1: 3 live]"));
+  page.now(both("visible"));
+  assert.equal(page.text, "[1: 3 live][1: 3 live]");
+});
+
+test("what may not be seen any more is not shown again", async (t) => {
+  const world = await startWorld(t);
+  await world.write("1", 1);
+  const sync = world.connect({ linger: 0 });
+  const item = h(Item, { id: "1" });
+  const state = h(State);
+  const page = render(t, sync, tab("visible", item, state));
+  await until("the row", () => page.text === "[1: 1 live]live");
+  page.now(tab("hidden", item, state));
+  await until("it says so", () => page.text.startsWith("[1: 1 stale]"));
+  await world.tell("revoke", { secret: "me" });
+  await until("revoked", () => sync.state === "denied");
+  page.now(tab("visible", item, state));
+  assert.equal(page.text, "[1: - denied]denied");
+});
+
+test("a page takes over what a server has rendered, whatever the client knows by then", async (t) => {
+  const world = await startWorld(t);
+  await world.write("1", 1);
+  const sync = world.connect();
+  const watcher = follow(sync, "1");
+  await until("the row", () => watcher.n === 1 && watcher.last.state === "live");
+  const errors = [];
+  t.mock.method(console, "error", (...args) => errors.push(args.join(" ")));
+  const App = () => h(StrictMode, null, h(SyncProvider, { sync }, h(Item, { id: "1" }), h(State), waiting(h(Loaded, { id: "1" }))));
+  const place = document.createElement("div");
+  place.innerHTML = renderToString(h(App));
+  assert.equal(place.textContent, "[1: - connecting]connectingloading");
+  const [text] = place.childNodes;
+  const recovered = [];
+  const root = hydrateRoot(place, h(App), { onRecoverableError: (error) => recovered.push(error.message) });
+  t.after(() => root.unmount());
+  await until("the row", () => place.textContent === "[1: 1 live]live[1: 1 live]");
+  assert.equal(place.firstChild, text, "React has kept what was there");
+  assert.deepEqual(errors, []);
+  assert.equal(recovered.length, 1, "of <Suspense> alone, which waits in the page");
+  assert.match(recovered[0], /known in the page alone/);
+});
+
+test("a page whose client comes later shows what the server has rendered until then", async (t) => {
+  const world = await startWorld(t);
+  await world.write("1", 1);
+  const errors = [];
+  t.mock.method(console, "error", (...args) => errors.push(args.join(" ")));
+  const what = (sync) => h(StrictMode, null, h(SyncProvider, { sync }, h(Item, { id: "1" }), h(State), waiting(h(Loaded, { id: "1" }))));
+  const place = document.createElement("div");
+  const page = createRoot(place);
+  t.after(() => page.unmount());
+  flushSync(() => page.render(what(null)));
+  assert.equal(place.textContent, "[1: - connecting]connectingloading");
+  page.render(what(world.connect()));
+  await until("the row", () => place.textContent === "[1: 1 live]live[1: 1 live]");
+  assert.deepEqual(errors, []);
+  assert.throws(() => renderToString(h(SyncProvider, { sync: null }, h(function Early() { return useSync().state; }))), /no connection yet/);
 });
 
 test("on a server nothing is known yet; and without a provider it says so", async (t) => {

@@ -14,7 +14,7 @@ export async function startScript(t, answer = () => undefined) {
   server.on("connection", (socket) => {
     script.connections++;
     script.say = (message) => socket.send(JSON.stringify(message));
-    script.close = (code) => socket.close(code);
+    script.close = (code, reason) => socket.close(code, reason);
     socket.on("message", (data) => {
       const message = JSON.parse(String(data));
       script.heard.push(message);

@@ -3,44 +3,10 @@
 
 import test from "node:test";
 import assert from "node:assert/strict";
+import { webcrypto } from "node:crypto";
 import { acrossTabs } from "../tabs.js";
+import { define, Locks } from "./locks.js";
 import { actions, follow, startWorld, until } from "./world.js";
-
-/** Has the test see other globals than there are. */
-function define(t, globals) {
-  for (const [name, value] of Object.entries(globals)) {
-    const before = Object.getOwnPropertyDescriptor(globalThis, name);
-    Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
-    t.after(() => before ? Object.defineProperty(globalThis, name, before) : delete globalThis[name]);
-  }
-}
-
-/** Web Locks, as far as tabs use them, within one program. */
-class Locks {
-  queues = new Map();
-
-  async request(name, { steal } = {}, callback) {
-    const queue = this.queues.get(name) ?? [];
-    this.queues.set(name, queue);
-    if (steal) {
-      queue.splice(0).forEach(({ refuse }) => refuse(new DOMException("stolen", "AbortError")));
-    }
-    const before = queue.at(-1)?.done;
-    let refuse;
-    const stolen = new Promise((_, reject) => { refuse = reject; });
-    const done = (async () => {
-      await before?.catch(() => {});
-      return callback({ name });
-    })();
-    const request = { refuse, done };
-    queue.push(request);
-    try {
-      return await Promise.race([done, stolen]);
-    } finally {
-      if (queue.includes(request)) queue.splice(queue.indexOf(request), 1);
-    }
-  }
-}
 
 const refusal = () => new DOMException("the request was denied", "SecurityError");
 
@@ -84,7 +50,7 @@ for (const [what, globals] of Object.entries({
 test("a program that has Web Locks and no events shares a connection, too", async (t) => {
   const world = await startWorld(t);
   await world.write("1", 1);
-  define(t, { navigator: { locks: new Locks() }, WebSocket: world.WebSocket });
+  define(t, { navigator: { locks: new Locks() }, crypto: webcrypto, WebSocket: world.WebSocket }); // Node.js 18 has no crypto
   assert.equal(globalThis.addEventListener, undefined);
   const Shared = acrossTabs("me");
   const watchers = [0, 1].map(() => follow(world.connect({ WebSocket: Shared }), "1"));

@@ -13,6 +13,8 @@ const SERVER = fileURLToPath(new URL("../node_modules/.cache/testserver", import
 /** How long anything may take on a machine that has much to do. */
 export const PATIENCE = 30_000;
 
+const now = performance.now.bind(performance); // tests set the clocks
+
 /** Starts a server of its own for a test. */
 export async function startWorld(t, options = {}) {
   const server = spawn(SERVER, [JSON.stringify(options)], { stdio: ["pipe", "pipe", "inherit"] });
@@ -105,10 +107,10 @@ export function follow(sync, id, entity = "items", options = {}) {
 
 /** Waits until something is so. */
 export async function until(what, condition) {
-  const end = performance.now() + PATIENCE; // tests set the clock
+  const end = now() + PATIENCE;
   for (;;) {
     if (await condition()) return;
-    assert.ok(performance.now() < end, `waited in vain: ${typeof what === "string" ? what : what()}`);
+    assert.ok(now() < end, `waited in vain: ${typeof what === "string" ? what : what()}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }

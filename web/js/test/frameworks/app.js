@@ -1,5 +1,5 @@
 // An application with the frameworks' packages, and Entity Sync as docs/clients.md
-// has it installed.
+// has it installed. What takes long is said, for those who wait.
 
 import { execFile, spawn } from "node:child_process";
 import { mkdir, writeFile } from "node:fs/promises";
@@ -14,6 +14,7 @@ const run = promisify(execFile);
 
 /** Makes one of some files. */
 export async function startApp(t, files, install = blocks("In a page", "sh run")[0]) {
+  console.log("an application is installed");
   const place = await startClone(t);
   await run("cp", ["-al", frameworks("node_modules"), place.app]).catch(() => run("cp", ["-R", frameworks("node_modules"), place.app])); // hard links where there are any
   await run("cp", [frameworks("package.json"), frameworks("package-lock.json"), place.app]);
@@ -27,6 +28,7 @@ export async function startApp(t, files, install = blocks("In a page", "sh run")
 
 /** Starts a server of the application's, and returns its address once it says it. */
 export async function serve(t, { app, env }, ...args) {
+  console.log("the application's server is started");
   const server = spawn(process.execPath, args, { cwd: app, env, stdio: ["ignore", "pipe", "inherit"] });
   const exited = once(server, "exit");
   t.after(async () => {

@@ -19,8 +19,12 @@ async function start(folder) {
   throw new Error("Chromium is missing: install the Debian package chromium");
 }
 
-/** Opens a page. What it returns evaluates an expression there. */
-export async function openPage(t, url) {
+/**
+ * Opens a page, and runs a script there before any of the page's own. What it returns
+ * evaluates an expression there; its errors are what the page has complained of.
+ */
+export async function openPage(t, url, script = "") {
+  console.log("Chromium is started");
   const folder = await mkdtemp(join(tmpdir(), "entity-sync-chromium-"));
   const browser = await start(folder);
   const exited = once(browser, "exit");
@@ -43,16 +47,24 @@ export async function openPage(t, url) {
   await once(socket, "open");
   t.after(() => socket.close());
   const answers = new Map();
+  const errors = [];
   socket.on("message", (text) => {
-    const { id, result, error } = JSON.parse(text);
+    const { id, result, error, method, params } = JSON.parse(text);
     if (id) answers.get(id)(error ? Promise.reject(new Error(error.message)) : result);
+    if (method === "Runtime.exceptionThrown") errors.push(params.exceptionDetails.exception?.description ?? params.exceptionDetails.text);
+    if (method === "Runtime.consoleAPICalled" && params.type === "error") errors.push(params.args.map(({ value, description }) => value ?? description).join(" "));
   });
   let last = 0;
   const call = (method, params, sessionId) => new Promise((resolve) => {
     answers.set(++last, resolve);
     socket.send(JSON.stringify({ id: last, method, params, sessionId }));
   });
-  const { targetId } = await call("Target.createTarget", { url });
+  const { targetId } = await call("Target.createTarget", { url: "about:blank" });
   const { sessionId } = await call("Target.attachToTarget", { targetId, flatten: true });
-  return async (expression) => (await call("Runtime.evaluate", { expression }, sessionId)).result.value;
+  await call("Runtime.enable", {}, sessionId);
+  await call("Page.enable", {}, sessionId);
+  await call("Page.addScriptToEvaluateOnNewDocument", { source: script }, sessionId);
+  await call("Page.navigate", { url }, sessionId);
+  const inPage = async (expression) => (await call("Runtime.evaluate", { expression }, sessionId)).result.value;
+  return Object.assign(inPage, { errors });
 }

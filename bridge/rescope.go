@@ -1,0 +1,166 @@
+package bridge
+
+import (
+	"sync"
+
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// A scope function may answer out of memory, and so answer otherwise than before: a user
+// moves to another tenant. What it said when a member joined is therefore asked again.
+// The secret that a fetch is made with is asked about when the fetch begins and when its
+// result is there, so that the rows are those of the view's scope. Each member is asked
+// about when the result is there, because it may have moved meanwhile.
+
+// sees reports whether the holder of a secret sees with the view's scope, as the scope
+// function says now. A function that says something else each time it is asked shares
+// nothing, or its members would move for ever. sees calls the application, so no lock may
+// be held.
+func (v *view) sees(secret shared.Secret) (s scope, same bool) {
+	if v.entity.isStill(v.scope(), secret) {
+		return v.scope(), true
+	}
+	s = v.entity.scopeOf(secret)
+	if s != v.scope() && s.shared && v.entity.scopeOf(secret) != s {
+		s = scope{value: secret}
+	}
+	return s, s == v.scope()
+}
+
+// isStill is the quick part of sees: it makes no scope of what the function returns.
+func (e *entity) isStill(s scope, secret shared.Secret) (same bool) {
+	defer func() {
+		if recover() != nil {
+			same = false // scopeOf says so in the log
+		}
+	}()
+	return s.shared && e.options.Scope(secret.Reveal()) == s.value.Reveal()
+}
+
+// begin takes the view from queued to fetching, with a secret that has the view's scope
+// now. Members that are found to have another one move. It returns false where beginWith
+// does.
+func (v *view) begin() (job fetchJob, ok bool) {
+	v.pollSecrets()
+	for {
+		secret := v.askFirst()
+		job, ok, changed := v.beginWith(secret)
+		if !changed {
+			return job, ok
+		}
+	}
+}
+
+// askFirst returns the secret of the first member that sees with the view's scope.
+func (v *view) askFirst() shared.Secret {
+	for {
+		sub, secret := v.first()
+		if sub == nil || v.entity.options.Scope == nil {
+			return secret
+		}
+		s, same := v.sees(secret)
+		if same {
+			return secret
+		}
+		sub.client.rescope(sub, v, secret, s)
+	}
+}
+
+// first is nil where the view has no member.
+func (v *view) first() (*subscription, shared.Secret) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.members) == 0 {
+		return nil, shared.Secret{}
+	}
+	return v.members[0], v.members[0].secret
+}
+
+// member is a subscription and the secret that it had when the view was looked at.
+type member struct {
+	sub    *subscription
+	secret shared.Secret
+}
+
+// memberLists are used over and over, so that a result for many allocates nothing.
+var memberLists = sync.Pool{New: func() any { return new([]member) }}
+
+// ask moves the members that have another scope by now, and reports whether the result of
+// a fetch is the view's: not where the secret that it was made with has another scope.
+func (v *view) ask(job fetchJob) (ours bool) {
+	if v.entity.options.Scope == nil {
+		return true
+	}
+	list := memberLists.Get().(*[]member)
+	defer func() {
+		clear(*list)
+		*list = (*list)[:0]
+		memberLists.Put(list)
+	}()
+	*list = v.appendMembers(*list)
+	last := job.secret // clients often share one
+	s, same := v.sees(last)
+	ours = same
+	for _, m := range *list {
+		if m.secret != last {
+			last = m.secret
+			s, same = v.sees(last)
+		}
+		if !same {
+			m.sub.client.rescope(m.sub, v, last, s)
+		}
+	}
+	return ours
+}
+
+// appendMembers notes that the members there are now are asked about. Who comes later is
+// not, and needs another fetch, as in state settling.
+func (v *view) appendMembers(list []member) []member {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.state = settling
+	for _, sub := range v.members {
+		sub.asked = true
+		list = append(list, member{sub, sub.secret})
+	}
+	return list
+}
+
+// isAsked reports whether a member may be handed the result that is there.
+func (v *view) isAsked(sub *subscription) bool {
+	return sub.asked || v.entity.options.Scope == nil
+}
+
+// rescope moves a subscription from a view to that of another scope, which its secret has
+// by now, unless the client has moved on.
+func (c *Client) rescope(sub *subscription, from *view, secret shared.Secret, s scope) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.secret != secret || c.subs.Get(from.key()) != sub || sub.view != from {
+		return
+	}
+	c.fresh.hold()
+	defer c.fresh.release()
+	from.entity.index.move(sub, s, secret)
+}
+
+// startOver owes the view a fetch whose result was that of another scope: at once, but
+// where that was so the last time, too, as after a failure. A scope function that never
+// says the same twice is not to keep the database busy.
+func (v *view) startOver(job fetchJob) {
+	if !v.queueAgain(job) {
+		v.fail(job)
+	}
+}
+
+func (v *view) queueAgain(job fetchJob) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if e := v.errandLocked(); len(v.members) == 0 || e.failures > 0 || v.entity.bridge.ctx.Err() != nil {
+		return false
+	}
+	v.errand.failures++
+	v.owed |= job.cause
+	v.queueLocked(v.payerLocked())
+	return true
+}

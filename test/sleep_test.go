@@ -1,0 +1,263 @@
+package test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/entity-sync/entity-sync/es"
+	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
+)
+
+// sleeperVariable makes the test binary be a node, as it says.
+const sleeperVariable = "ENTITY_SYNC_TEST_SLEEPER"
+
+// How the node asks whether its clients are there. The longest that a client which is
+// gone is kept is not quite twice their sum.
+const (
+	sleeperPing = time.Second
+	sleeperPong = 3 * time.Second
+)
+
+// sleeperMain must be called early in TestMain. In a child process it is a node, and
+// never returns.
+func sleeperMain() {
+	nsqd, be := os.LookupEnv(sleeperVariable)
+	if !be {
+		return
+	}
+	fmt.Fprintln(os.Stderr, "a node:", beSleeper(nsqd))
+	os.Exit(1)
+}
+
+func beSleeper(nsqd string) error {
+	node, err := es.New(es.Config{
+		NSQAddr: nsqd, PingInterval: sleeperPing, PongWait: sleeperPong, Logger: canary.Logger(os.Stderr),
+		RequireSecret: true, SecretTimeout: sleeperPong, MessageRate: 1000,
+	})
+	if err != nil {
+		return err
+	}
+	var db database
+	if err := es.Register(node, items, db.fetch); err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	go func() {
+		// Ends with the test, however that ends: its end of the pipe closes.
+		os.Stdin.Read(make([]byte, 1))
+		os.Exit(0)
+	}()
+	for !node.Bridge.Ready() {
+		time.Sleep(time.Millisecond)
+	}
+	fmt.Println(listener.Addr())
+	return http.Serve(listener, node)
+}
+
+// startSleeper starts a node as a process of its own and returns its address.
+func startSleeper(t *testing.T, nsqd string) (cmd *exec.Cmd, addr string) {
+	t.Helper()
+	cmd = exec.Command(os.Args[0])
+	cmd.Env, cmd.Stderr = append(os.Environ(), sleeperVariable+"="+nsqd), canary.Output(t)
+	if _, err := cmd.StdinPipe(); err != nil { // held open: the child ends when it closes
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // says that it was killed
+	})
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(errors.Join(err, cmd.Wait()))
+	}
+	return cmd, strings.TrimSpace(line)
+}
+
+// onlooker is a client that answers pings and reads what comes.
+type onlooker struct {
+	*websocket.Conn
+	mu   sync.Mutex
+	rows int
+	err  error
+}
+
+func (o *onlooker) listen() {
+	for {
+		_, message, err := o.ReadMessage()
+		o.mu.Lock()
+		switch {
+		case err != nil:
+			o.err = err
+			o.mu.Unlock()
+			return
+		case json.Valid(message):
+			o.rows++
+		}
+		o.mu.Unlock()
+	}
+}
+
+func (o *onlooker) seen() (rows int, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.rows, o.err
+}
+
+// A node is stopped for longer than its clients may be silent, as by a machine that
+// sleeps. All that are there go on over the connections that they have: those that were
+// asked before, those that were not, one that was in the midst of a message, and one that
+// had just said its first secret. Of two that are gone, neither is kept.
+func TestANodeThatSleptKeepsItsClients(t *testing.T) {
+	nsqd := nsqdtest.Start(t)
+	cmd, addr := startSleeper(t, nsqd.Addr)
+	dial := func() *websocket.Conn {
+		t.Helper()
+		c, _, err := websocket.DefaultDialer.Dial("ws://"+addr+"/ws/entity-sync/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	say := func(c *websocket.Conn, format string, args ...any) {
+		t.Helper()
+		if err := c.WriteMessage(websocket.TextMessage, fmt.Appendf(nil, format, args...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const subscribe = `{"action":"subscribe","body":{"entity":"items","id":"100","snapshot":true}}`
+
+	var all []*onlooker
+	var listening sync.WaitGroup
+	t.Cleanup(listening.Wait) // after they are closed
+	listen := func(c *websocket.Conn) *onlooker {
+		o := &onlooker{Conn: c}
+		all = append(all, o)
+		listening.Go(o.listen)
+		t.Cleanup(func() { c.Close() })
+		return o
+	}
+	for i := range 100 {
+		c := dial()
+		say(c, `{"action":"secret","body":"%s%d"}`, mark, i)
+		say(c, subscribe)
+		listen(c)
+	}
+	for _, o := range all {
+		until(t, "all have a row", func() bool { n, err := o.seen(); return n > 0 || err != nil })
+	}
+	gone := []*websocket.Conn{dial(), dial()} // neither reads, and so neither answers
+	say(gone[0], `{"action":"secret","body":"%sgone"}`, mark)
+	say(gone[0], subscribe)
+	say(gone[1], `{"action":"secret","body":"%sgone, too"}`, mark)
+	midst := dial()
+	say(midst, `{"action":"secret","body":"%smidst"}`, mark)
+	say(midst, subscribe)
+	halves := wsFrame(subscribe)
+	if _, err := midst.NetConn().Write(halves[:10]); err != nil {
+		t.Fatal(err)
+	}
+	late := dial()
+
+	stop(t, cmd.Process)
+	say(late, `{"action":"secret","body":"%slate"}`, mark)
+	if _, err := midst.NetConn().Write(halves[10:]); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(sleeperPing + sleeperPong + 2*time.Second) // what is tested
+	if err := cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	woken := time.Now()
+	listen(midst)
+	say(late, subscribe)
+	listen(late)
+
+	other, err := es.New(es.Config{NSQAddr: nsqd.Addr, Logger: canary.Logger(canary.Output(t))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := other.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := es.Announces(other, items); err != nil {
+		t.Fatal(err)
+	}
+	before := make([]int, len(all))
+	for i, o := range all {
+		until(t, "all have a row", func() bool { n, err := o.seen(); before[i] = n; return n > 0 || err != nil })
+	}
+	for _, c := range gone {
+		_ = c.SetReadDeadline(time.Now().Add(patience))
+		for err = nil; err == nil; { // it ends without a word
+			_, err = c.NetConn().Read(make([]byte, 1<<10))
+		}
+		var timeout net.Error
+		if errors.As(err, &timeout) && timeout.Timeout() {
+			t.Errorf("a client that is gone is still connected %v after the node went on", time.Since(woken))
+		}
+	}
+	var said time.Time
+	for i, o := range all {
+		until(t, "all have another row, or are cut off", func() bool {
+			// Again and again: the node may still be on its way back to the bus.
+			if time.Since(said) > time.Second {
+				said = time.Now()
+				if err := other.Notify(t.Context(), item("100")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			n, err := o.seen()
+			return n > before[i] || err != nil
+		})
+		if _, err := o.seen(); err != nil {
+			t.Errorf("client %d was cut off: %v", i, err)
+		}
+	}
+}
+
+// stop stops a process and waits until it has stopped.
+func stop(t *testing.T, p *os.Process) {
+	t.Helper()
+	if err := p.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it has stopped", func() bool {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Pid))
+		return err != nil || strings.Contains(string(stat), ") T ")
+	})
+}
+
+// wsFrame is a text frame of a client's, masked with zeros.
+func wsFrame(text string) []byte {
+	return append([]byte{0x81, 0x80 | byte(len(text)), 0, 0, 0, 0}, text...)
+}

@@ -1,0 +1,59 @@
+package client
+
+import (
+	"math"
+	"slices"
+	"time"
+
+	"github.com/entity-sync/entity-sync/internal/backoff"
+)
+
+// askAgain is for keys that the server cannot serve now.
+var askAgain = backoff.Policy{Min: time.Second, Max: 30 * time.Second}
+
+// putOffLocked has a key that is unavailable be asked for again later: after a wait by
+// how often it was refused in a row, whatever became of others. Those that were
+// refused equally often wait together, so that they are asked for together.
+func (s *session) putOffLocked(e *entry) {
+	e.refusals++
+	e.due = time.Now().Add(askAgain.Delay(e.refusals))
+	for _, other := range s.later {
+		if other != e && other.refusals == e.refusals {
+			e.due = other.due
+			break
+		}
+	}
+	if !slices.Contains(s.later, e) {
+		s.later = append(s.later, e)
+	}
+	s.wakeUp()
+}
+
+// untilDue is how long it is until the first of those that were refused for now is due:
+// for ever where there are none.
+func (s *session) untilDue() time.Duration {
+	s.client.mu.Lock()
+	defer s.client.mu.Unlock()
+	first := time.Duration(math.MaxInt64)
+	for _, e := range s.later {
+		first = min(first, time.Until(e.due))
+	}
+	return first
+}
+
+// askDue asks again for what is due.
+func (s *session) askDue() {
+	s.client.mu.Lock()
+	defer s.client.mu.Unlock()
+	now := time.Now()
+	s.later = slices.DeleteFunc(s.later, func(e *entry) bool {
+		if e.due.After(now) {
+			return false
+		}
+		s.queue = append(s.queue, e)
+		return true
+	})
+	if len(s.queue) > 0 {
+		s.wakeUp()
+	}
+}

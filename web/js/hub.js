@@ -1,0 +1,533 @@
+// Has the one connection of tabs that share one, and speaks for them on it. It tries
+// nothing again and waits for nothing: that each tab's client does by itself, for its
+// own keys and by its own options, as it would with a connection of its own. So each
+// request of a tab is a request to the node, and is answered when the node has answered
+// that; but a key that the node has brought already is not asked for again.
+
+const LOST = 1006;
+const TOO_LARGE = 1009;
+const TOO_MANY = "too_many_subscriptions";
+const SHORTEST = 500; // ms that a node has to answer
+const NOTHING = { entity: "", id: "" }; // which the node answers, and does nothing for
+
+/** @typedef {{entity: string, id: string, version?: string}} Named  a key in a request */
+
+/** A tab. */
+class Tab {
+  begun = false; // it has said its first request
+  greeted = false; // which the node has granted: it may be shown something
+  /** @type {string[]} */
+  waiting = []; // that it said meanwhile
+  short = false; // there was no room for a key of it
+
+  /** @param {number} number */
+  constructor(number) {
+    this.number = number;
+  }
+}
+
+/**
+ * What a tab has asked for, under the number that the node was asked under.
+ *
+ * @typedef {object} Request
+ * @property {string} from  the tab's id
+ * @property {Tab} tab
+ * @property {unknown} ref  its own
+ * @property {Named[]} keys  of it
+ * @property {Named[]} asked  of those the ones that the node was asked about
+ * @property {Set<string>} refused  of those the names of the ones that it has refused
+ * @property {string} [secret]  that it says
+ * @property {number} [freed]  places at the node, when that is granted
+ * @property {string[]} before  what is to be said before the answer
+ * @property {string[]} after  and after it
+ * @property {number} words  that the node had said by then
+ * @property {number} at  what time that was
+ */
+
+/**
+ * Who watches a key: by which request, until that is answered; by which the node was
+ * asked, perhaps by another tab; and what it has.
+ *
+ * @typedef {{number: number, by: number, version?: string}} Watcher
+ */
+
+/** A key that tabs watch. */
+class Key {
+  /** @type {Map<Tab, Watcher>} */
+  watchers = new Map();
+  first = 0; // request that has asked the node
+  last = 0;
+  live = false; // the node has granted one
+  coming = false; // what the last is to bring
+  /** @type {string | undefined} */
+  named = undefined; // version in the last
+  /** @type {string | undefined} */
+  version = undefined; // the newest
+  /** @type {string | undefined} */
+  text = undefined; // that brought it, if it has rows or says that there are none
+
+  /** What there is to say to who has a version. @param {Named} key */
+  answer({ entity, id, version }) {
+    return version !== undefined && version === this.version ? say("current", { entity, id, version }) : this.text;
+  }
+
+  /** Whether the node is about to bring what serves who has a version. @param {Named} key */
+  awaits({ version }) {
+    return this.coming && (this.named === undefined || this.named === version);
+  }
+
+  forget() {
+    this.version = this.text = undefined;
+  }
+}
+
+/** @param {Named} key */
+const nameOf = ({ entity, id }) => JSON.stringify([entity, id]);
+
+/** @param {string} action @param {unknown} body @param {unknown} [ref] */
+const say = (action, body, ref) => JSON.stringify({ action, ref, body });
+
+export class Hub {
+  #id = crypto.randomUUID();
+  #channel;
+  #url;
+  #protocol;
+  #gone;
+  #count = 0; // of tabs there ever were
+
+  // Of the connection.
+  /** @type {WebSocket | undefined} */
+  #socket;
+  /** @type {string[]} */
+  #unsent = []; // until it is open
+  /** @type {Map<string, Tab>} */
+  #tabs = new Map();
+  /** @type {Map<string, Key>} */
+  #keys = new Map();
+  /** @type {Map<number, Request>} */
+  #requests = new Map();
+  #number = 0; // of the last request
+  #words = 0; // of the node
+  /** @type {string | undefined} */
+  #secret; // the last that the node has taken
+  #stale = false;
+  /** @type {Tab | undefined} */
+  #verbose; // who said the longest message
+  #longest = 0;
+
+  /**
+   * @param {string} room  the channel's name
+   * @param {string} url
+   * @param {string} protocol
+   * @param {(id: string) => Promise<unknown>} gone  settles when a tab is not there any more
+   */
+  constructor(room, url, protocol, gone) {
+    this.#url = url;
+    this.#protocol = protocol;
+    this.#gone = gone;
+    this.#channel = new BroadcastChannel(room);
+    this.#channel.onmessage = ({ data }) => this.#told(data);
+    /** @type {any} */ (this.#channel).unref?.(); // or a program in Node would never end
+    this.#channel.postMessage({ leads: true });
+  }
+
+  close() {
+    this.#channel.close();
+    this.#drop();
+  }
+
+  // What tabs say.
+
+  /** @param {any} message */
+  #told({ hello, to, from, text, broken }) {
+    if (hello) {
+      this.#welcome(hello);
+    } else if (to !== this.#id) {
+      return;
+    } else if (broken) {
+      this.#doubt();
+    } else {
+      const tab = this.#tabs.get(from);
+      if (tab?.begun && !tab.greeted) {
+        tab.waiting.push(text); // it is shown nothing before
+      } else if (tab) {
+        this.#serve(from, tab, text);
+      }
+    }
+  }
+
+  /** @param {string} id */
+  #welcome(id) {
+    if (!this.#tabs.has(id)) {
+      this.#tabs.set(id, new Tab(++this.#count));
+      this.#gone(id).then(() => this.#forget(id), () => {});
+    }
+    this.#channel.postMessage({ hub: this.#id, welcome: id, number: this.#tabs.get(id)?.number });
+  }
+
+  // A tab has waited for the node for as long as it waits, or has only changed its mind.
+  // The connection is given up where the node has said nothing meanwhile.
+  #doubt() {
+    const [oldest] = this.#requests.values();
+    if (oldest?.words === this.#words && performance.now() - oldest.at > SHORTEST) {
+      this.#lost(LOST, "");
+    }
+  }
+
+  /** @param {string} from @param {Tab} tab @param {string} text */
+  #serve(from, tab, text) {
+    const { action, ref, body } = JSON.parse(text);
+    /** @type {Named[]} */
+    const keys = typeof body === "object" ? [body].flat() : [];
+    const request = this.#request(from, tab, ref, keys);
+    if (text.length > this.#longest) {
+      this.#longest = text.length;
+      this.#verbose = tab;
+    }
+    if (action === "subscribe") {
+      this.#subscribe(request);
+    } else if (action === "unsubscribe") {
+      this.#unsubscribe(request);
+    } else if (!action) {
+      this.#send(text); // the application's own
+    } else if (!tab.begun && body === this.#secret) {
+      this.#ask("unsubscribe", request);
+    } else {
+      request.secret = body;
+      this.#ask("secret", request);
+    }
+    tab.begun = true;
+  }
+
+  /** @param {string} from @param {Tab} tab @param {unknown} ref @param {Named[]} keys @returns {Request} */
+  #request(from, tab, ref, keys) {
+    return { from, tab, ref, keys, asked: [], refused: new Set(), before: [], after: [], words: this.#words, at: performance.now() };
+  }
+
+  /** @param {Request} request */
+  #subscribe(request) {
+    const { tab, keys, asked, after } = request;
+    const number = this.#number + 1;
+    for (const named of keys) {
+      const name = nameOf(named);
+      const key = this.#keys.get(name) ?? new Key();
+      const answer = key.answer(named);
+      this.#keys.set(name, key);
+      if (answer !== undefined) {
+        after.push(answer);
+      } else if (!key.awaits(named)) {
+        asked.push(named);
+        key.first ||= number;
+        key.last = number;
+        key.named = named.version;
+        key.coming = true;
+      }
+      key.watchers.set(tab, answer !== undefined ? { number, by: 0, version: key.version } : { number, by: key.last, version: named.version });
+    }
+    this.#ask(asked.length > 0 ? "subscribe" : "unsubscribe", request);
+  }
+
+  /** @param {Request} request */
+  #unsubscribe(request) {
+    const { tab, keys, asked } = request;
+    request.freed = 0;
+    for (const named of keys) {
+      const key = this.#keys.get(nameOf(named));
+      key?.watchers.delete(tab);
+      if (!key?.watchers.size) {
+        request.freed += this.#keys.delete(nameOf(named)) ? 1 : 0;
+        asked.push(named);
+      }
+    }
+    this.#ask("unsubscribe", request);
+  }
+
+  /** @param {string} action @param {Request} request */
+  #ask(action, request) {
+    const { asked, secret } = request;
+    this.#requests.set(++this.#number, request);
+    this.#send(say(action, secret ?? (asked.length > 0 ? asked : NOTHING), this.#number));
+  }
+
+  /** @param {string} text */
+  #send(text) {
+    if (this.#socket?.readyState === 1) {
+      this.#socket.send(text);
+    } else {
+      this.#unsent.push(text);
+      this.#connect();
+    }
+  }
+
+  // What a tab watched alone is given up. A message that names no more keys than the one
+  // by which they were asked for is none that is too large.
+  /** @param {string} id */
+  #forget(id) {
+    const tab = this.#tabs.get(id);
+    if (!tab) {
+      return;
+    }
+    this.#tabs.delete(id);
+    if (this.#tabs.size === 0) {
+      this.#drop();
+      return;
+    }
+    /** @type {Map<number, Named[]>} */
+    const left = new Map();
+    for (const [name, { watchers, last }] of this.#keys) {
+      if (watchers.size > 1) {
+        watchers.delete(tab);
+      } else if (watchers.has(tab)) {
+        const [entity, id] = JSON.parse(name);
+        const keys = left.get(last) ?? [];
+        keys.push({ entity, id });
+        left.set(last, keys);
+      }
+    }
+    for (const keys of left.values()) {
+      this.#unsubscribe(this.#request(id, tab, undefined, keys));
+    }
+  }
+
+  // The connection.
+
+  #connect() {
+    if (this.#socket) {
+      return;
+    }
+    try {
+      const socket = this.#socket = new WebSocket(this.#url, this.#protocol);
+      socket.onopen = () => this.#unsent.splice(0).forEach((text) => socket.send(text));
+      socket.onmessage = ({ data }) => this.#heard(data);
+      socket.onclose = ({ code, reason }) => this.#lost(code, reason);
+      socket.onerror = () => {}; // it is closed, too
+    } catch { // the page may not connect there
+      this.#lost(LOST, "");
+    }
+  }
+
+  // Forgets the connection and who used it.
+  #drop() {
+    const socket = this.#socket;
+    this.#socket = undefined;
+    if (socket) {
+      socket.onopen = socket.onmessage = socket.onclose = null;
+      socket.close();
+    }
+    this.#tabs.clear();
+    this.#keys.clear();
+    this.#requests.clear();
+    this.#unsent = [];
+    this.#words = this.#longest = 0;
+    this.#secret = this.#verbose = undefined;
+    this.#stale = false;
+  }
+
+  // Each tab comes back by itself, or not, as the node has said; but for what is another
+  // tab's fault it always does.
+  /** @param {number} code @param {string} reason */
+  #lost(code, reason) {
+    const tabs = [...this.#tabs.values()];
+    const about = tabs.filter((tab) => tabs.length === 1 || (code === TOO_LARGE ? tab === this.#verbose : tab.greeted));
+    this.#post(about, { code, reason });
+    this.#post(tabs.filter((tab) => !about.includes(tab)), { code: LOST, reason: "" });
+    this.#drop();
+  }
+
+  /** @param {Tab[]} tabs @param {object} message */
+  #post(tabs, message) {
+    if (tabs.length > 0) {
+      this.#channel.postMessage({ hub: this.#id, to: tabs.map(({ number }) => number), ...message });
+    }
+  }
+
+  // What the node says.
+
+  /** @param {string} text */
+  #heard(text) {
+    this.#words++;
+    let message;
+    try {
+      message = JSON.parse(text);
+    } catch {
+      message = undefined; // text of the application's own
+    }
+    const { action, ref, body = {} } = message ?? {};
+    switch (action) {
+      case "ack":
+        this.#granted(ref);
+        break;
+      case "error":
+        this.#refused(ref, body, text);
+        break;
+      case "update":
+      case "current":
+      case "delete":
+        this.#news(action, body, text);
+        break;
+      case "unsubscribed":
+        this.#ended(body, text);
+        break;
+      default:
+        if (action === "stale" || action === "fresh") {
+          this.#stale = action === "stale";
+        }
+        this.#sayAll(text);
+    }
+  }
+
+  /** @param {string} text */
+  #sayAll(text) {
+    this.#post([...this.#tabs.values()].filter(({ greeted }) => greeted), { texts: [text] });
+  }
+
+  /** @param {number} number */
+  #granted(number) {
+    const request = this.#requests.get(number);
+    if (!request) {
+      return;
+    }
+    this.#requests.delete(number);
+    const { from, tab, ref, keys, asked, refused, secret, freed, before, after } = request;
+    if (secret !== undefined && secret !== this.#secret) {
+      this.#secret = secret;
+      this.#keys.forEach((key) => key.forget()); // what another secret has brought is not for who comes with this one
+    }
+    for (const named of asked) {
+      const key = this.#keys.get(nameOf(named));
+      if (key && number >= key.first && !refused.has(nameOf(named))) { // or it was asked for anew since
+        key.live = true;
+      }
+    }
+    for (const named of keys) {
+      const watcher = this.#keys.get(nameOf(named))?.watchers.get(tab);
+      if (watcher?.number === number) {
+        watcher.number = 0;
+      }
+    }
+    if (this.#tabs.get(from) === tab) { // it is still there
+      const first = !tab.greeted;
+      tab.greeted = true;
+      if (first && this.#stale) {
+        after.push(say("stale", undefined));
+      }
+      this.#post([tab], { texts: [...before, say("ack", undefined, ref), ...after] });
+      if (first) {
+        tab.waiting.splice(0).forEach((text) => this.#serve(from, tab, text));
+      }
+    }
+    this.#offer(freed ?? 0);
+  }
+
+  /** @param {number} number @param {any} body @param {string} text */
+  #refused(number, body, text) {
+    const request = this.#requests.get(number);
+    if (!request) {
+      this.#sayAll(text);
+      return;
+    }
+    const { tab, ref, keys, asked, refused, before } = request;
+    const { code, message } = body;
+    const one = body.id === undefined ? asked[body.index] : body;
+    for (const named of one ? [one] : asked) {
+      refused.add(nameOf(named));
+      this.#deny(number, named, code, message);
+    }
+    const error = say("error", body.index === undefined ? body : { ...body, index: keys.indexOf(one) }, ref);
+    tab.short ||= code === TOO_MANY;
+    if (one) {
+      before.push(error);
+    } else {
+      keys.forEach((named) => this.#leave(number, tab, named));
+      this.#requests.delete(number); // nothing else is said to it
+      this.#post([tab], { texts: [error] });
+    }
+  }
+
+  // A key that the node has refused is refused to all who counted on that request.
+  /** @param {number} number @param {Named} named @param {string} code @param {string} message */
+  #deny(number, { entity, id }, code, message) {
+    const key = this.#keys.get(nameOf({ entity, id }));
+    if (!key) {
+      return;
+    }
+    key.coming &&= key.last !== number;
+    for (const [tab, watcher] of key.watchers) {
+      if (watcher.by === number) {
+        if (watcher.number !== number) {
+          const { before, ref } = /** @type {Request} */ (this.#requests.get(watcher.number));
+          before.push(say("error", { entity, id, code, message }, ref));
+          tab.short ||= code === TOO_MANY;
+        }
+        this.#leave(watcher.number, tab, { entity, id });
+      }
+    }
+  }
+
+  /** @param {number} number @param {Tab} tab @param {Named} named */
+  #leave(number, tab, named) {
+    const name = nameOf(named);
+    const key = this.#keys.get(name);
+    if (key?.watchers.get(tab)?.number === number) {
+      key.watchers.delete(tab);
+      if (key.watchers.size === 0) {
+        this.#keys.delete(name);
+      }
+    }
+  }
+
+  // Says something of a key to who watches it: now, or after the answer that a tab is
+  // waiting for. Whom the node has yet to answer it is not for.
+  /** @param {Key} key @param {string} text @param {(watcher: Watcher) => boolean} [whom] @returns {Tab[]} who was told, or will be */
+  #tell(key, text, whom = () => true) {
+    const told = [...key.watchers].filter(([, watcher]) => !this.#requests.has(watcher.by) && whom(watcher));
+    const now = [];
+    for (const [tab, watcher] of told) {
+      watcher.version = key.version;
+      if (watcher.number > 0) {
+        this.#requests.get(watcher.number)?.after.push(text);
+      } else {
+        now.push(tab);
+      }
+    }
+    this.#post(now, { texts: [text] });
+    return told.map(([tab]) => tab);
+  }
+
+  /** @param {string} action @param {Named} body @param {string} text */
+  #news(action, body, text) {
+    const key = this.#keys.get(nameOf(body));
+    if (key?.live) { // or it is of an earlier subscription
+      const current = action === "current";
+      if (!current || key.version !== body.version) {
+        key.text = current ? undefined : text;
+        key.version = body.version;
+      }
+      key.coming &&= this.#requests.has(key.last);
+      this.#tell(key, text, ({ version }) => !current || version === body.version);
+    }
+  }
+
+  /** @param {Named} body @param {string} text */
+  #ended(body, text) {
+    const key = this.#keys.get(nameOf(body));
+    if (key?.live) {
+      key.live = false;
+      key.coming &&= this.#requests.has(key.last);
+      key.forget();
+      this.#tell(key, text).forEach((tab) => key.watchers.delete(tab));
+      if (key.watchers.size === 0) {
+        this.#keys.delete(nameOf(body));
+      }
+      this.#offer(1);
+    }
+  }
+
+  // A place at the node came free: who had none may ask again.
+  /** @param {number} room */
+  #offer(room) {
+    if (room > 0) {
+      this.#post([...this.#tabs.values()].filter(({ short }) => short), { room });
+    }
+  }
+}

@@ -1,0 +1,104 @@
+package web_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web"
+)
+
+// line is a connection over which so many bytes come in a tenth of a second, until it is
+// cut.
+type line struct {
+	net.Conn
+	bytes int
+	cut   <-chan struct{}
+}
+
+func (l line) Read(b []byte) (int, error) {
+	select {
+	case <-l.cut:
+		return 0, net.ErrClosed
+	case <-time.After(100 * time.Millisecond):
+		return l.Conn.Read(b[:min(len(b), l.bytes)])
+	}
+}
+
+// A row of 400 kB comes over a line that takes 20 s for it. The node's kernel takes no
+// more of it for longer than the write timeout, and a ping waits behind it for longer than
+// the client may take to answer. But the client's system acknowledges what it gets. One
+// that gets nothing more, in the midst of the row, is ended.
+func TestALargeRowOverASlowLineArrives(t *testing.T) {
+	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64" {
+		t.Skip("the system does not say what was acknowledged")
+	}
+	for name, serve := range map[string]func(http.Handler) *httptest.Server{"plain": httptest.NewServer, "TLS": httptest.NewTLSServer} {
+		for end, c := range map[string]struct {
+			bytes int
+			whole bool
+		}{
+			"it arrives":                    {400 << 10, true},
+			"what the kernel takes at once": {100 << 10, true},
+			"the line is cut":               {400 << 10, false},
+		} {
+			row := bytes.Repeat([]byte("x"), c.bytes)
+			whole := c.whole
+			t.Run(name+", "+end, func(t *testing.T) {
+				t.Parallel()
+				s := start(t, web.Config{
+					WriteTimeout: 2 * time.Second, PingInterval: 500 * time.Millisecond, PongWait: 1500 * time.Millisecond,
+				}, func(context.Context, shared.EntityKey, string) ([][]byte, error) {
+					return [][]byte{row}, nil
+				})
+				server := serve(s.handler)
+				defer server.Close()
+				cut := make(chan struct{})
+				dialer := websocket.Dialer{
+					TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // the test server signs for itself
+					NetDialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+						d := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error { // before the window is agreed on
+							return c.Control(func(fd uintptr) { _ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 8<<10) })
+						}}
+						c, err := d.DialContext(ctx, network, addr)
+						return line{c, 2 << 10, cut}, err
+					},
+				}
+				ws, _, err := dialer.Dial("ws"+strings.TrimPrefix(server.URL, "http"), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer ws.Close()
+				c := &conn{ws, t}
+				c.subscribe("100")
+				s.untilSubscribed(t, 1)
+				s.notify(t, "100")
+				if !whole {
+					time.AfterFunc(5*time.Second, func() { close(cut) })
+					for err = nil; err == nil; {
+						_, _, err = c.ReadMessage()
+					}
+					begin := time.Now()
+					until(t, "the client is given up", func() bool { return s.bridge.Stats().Clients == 0 })
+					t.Log("given up after", time.Since(begin))
+					return
+				}
+				c.SetReadDeadline(time.Now().Add(2 * time.Minute))
+				if _, got, err := c.ReadMessage(); err != nil || len(got) != len(row) {
+					t.Fatalf("read %d bytes, %v", len(got), err)
+				}
+			})
+		}
+	}
+}
