@@ -26,8 +26,8 @@ type Config struct {
 	// Those added by Register bring a handler of their own.
 	Fetch shared.Fetcher
 
-	// PublishTimeout bounds how long Notify waits for the bus where the caller's
-	// context allows more. Zero means 1 s.
+	// PublishTimeout bounds how long Notify waits for the bus to take one message, where
+	// the caller's context allows more. Very many keys are several messages. Zero means 1 s.
 	PublishTimeout time.Duration
 
 	// BeatInterval is how often the node says on the bus what number its
@@ -261,9 +261,11 @@ func (b *Bridge) EntityTypes() []shared.EntityType {
 // subscribed to one of the keys ends up with rows from a fetch begun after this
 // call.
 //
-// It waits for the bus no longer than ctx and Config.PublishTimeout allow. On an
-// error some keys may have been announced and some not; this node's own clients
-// are brought up to date either way. It is safe to call again.
+// It waits for the bus no longer than ctx allows, and for each message of the keys,
+// which has some 8 KiB, no longer than Config.PublishTimeout. On an error some keys may
+// have been announced and some not: a *shared.NotAnnouncedError has those that were not.
+// This node's own clients are brought up to date either way. It is safe to call again,
+// with those keys or with all.
 func (b *Bridge) Notify(ctx context.Context, keys ...shared.EntityKey) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("notifying of changes: %w", err)
@@ -274,13 +276,19 @@ func (b *Bridge) Notify(ctx context.Context, keys ...shared.EntityKey) error {
 // notify announces keys of entity types, or texts of topics.
 func (b *Bridge) notify(ctx context.Context, keys []shared.EntityKey, topics bool) error {
 	changes, errs := b.changesOf(keys, topics)
-	if len(changes) != 1 || !changes[0].alone(ctx, b.config.PublishTimeout) {
-		together(ctx, changes, b.config.PublishTimeout)
-	}
+	announceAll(ctx, changes, b.config.PublishTimeout)
+	var left []shared.EntityKey
 	for _, c := range changes {
-		if c.err != nil {
-			errs = append(errs, fmt.Errorf("notifying of a change of %q: %w", c.entity.name, c.err))
+		if c.err == nil {
+			continue
 		}
+		errs = append(errs, fmt.Errorf("notifying of a change of %q: %w", c.entity.name, c.err))
+		for _, id := range c.ids {
+			left = append(left, shared.EntityKey{Entity: c.entity.name, ID: id})
+		}
+	}
+	if len(left) > 0 {
+		return &shared.NotAnnouncedError{Keys: left, Err: errors.Join(errs...)}
 	}
 	return errors.Join(errs...)
 }

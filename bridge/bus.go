@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"errors"
 
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -28,6 +29,10 @@ type Bus interface {
 	// any more and no goroutine of the bus is left.
 	Close(ctx context.Context) error
 }
+
+// ErrTooLarge is for a Bus to return, wrapped, when a broker takes no body of that size.
+// The keys in it are then published in several.
+var ErrTooLarge = errors.New("the message is too large for the broker")
 
 // Spreader is a Bus of several brokers, of which a node may miss one without knowing
 // what is published there.

@@ -35,15 +35,31 @@ func (n notification) isBeat() bool { return n.ID == "" && len(n.IDs) == 0 }
 // newNotification takes as many of the ids as one message has room for and
 // returns the rest.
 func newNotification(entity shared.EntityType, ids []string) (note notification, rest []string) {
-	n, size := 0, 0
-	for n < len(ids) && (n == 0 || size+len(ids[n]) < maxNotificationBytes) {
+	n := fitting(ids, maxNotificationBytes)
+	return notificationOf(entity, ids[:n]), ids[n:]
+}
+
+func notificationOf(entity shared.EntityType, ids []string) notification {
+	if len(ids) == 1 {
+		return notification{Entity: entity, ID: ids[0]}
+	}
+	return notification{Entity: entity, IDs: ids}
+}
+
+// fitting returns how many of the ids go together into so much room: one at least.
+func fitting(ids []string, room int) (n int) {
+	for size := 0; n < len(ids) && (n == 0 || size+len(ids[n]) < room); n++ {
 		size += len(ids[n]) + len(`"",`)
-		n++
 	}
-	if n == 1 {
-		return notification{Entity: entity, ID: ids[0]}, ids[1:]
+	return n
+}
+
+// sizeOf returns the room that ids take together.
+func sizeOf(ids []string) (size int) {
+	for _, id := range ids {
+		size += len(id) + len(`"",`)
 	}
-	return notification{Entity: entity, IDs: ids[:n]}, ids[n:]
+	return size
 }
 
 func (n notification) encode() ([]byte, error) {

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"sync"
@@ -22,9 +23,11 @@ type publisher struct {
 	texts  bool // what is published are a topic's texts, of which none may be late
 
 	mu      sync.Mutex
-	waiting *batch // what the next message takes; nil when nothing waits
-	busy    bool   // a call or a worker is publishing
-	seq     uint64 // number of the last message given to the bus
+	waiting *batch   // what the next message takes; nil when nothing waits
+	left    []string // what calls that were given up have left, for a worker to announce in between
+	room    int      // of a message's ids; zero for maxNotificationBytes
+	busy    bool     // a call or a worker is publishing
+	seq     uint64   // number of the last message given to the bus
 	closed  bool
 }
 
@@ -40,13 +43,51 @@ type batch struct {
 // change is the keys of one entity type that one call announces.
 type change struct {
 	entity *entity
-	ids    []string
-	batch  *batch // that carries them
-	err    error  // the outcome
+	ids    []string // that are not acknowledged yet, each once
+	part   int      // how many of them are being announced
+	batch  *batch   // that carries those
+	err    error    // the outcome
 }
 
-// alone publishes the change from here, in messages of its own, no longer than ctx
-// and the time allow. It returns false, having done nothing, where others of the
+// announceAll publishes changes, in as many parts as there are messages: each has its
+// own time, and between two parts others of the type have their turn.
+func announceAll(ctx context.Context, changes []change, timeout time.Duration) {
+	for i := range changes {
+		changes[i].ids = unique(changes[i].ids)
+	}
+	for {
+		left := 0
+		var last *change
+		for i := range changes {
+			c := &changes[i]
+			c.part = 0
+			if c.err == nil && len(c.ids) > 0 {
+				c.part = fitting(c.ids, c.entity.publish.roomy())
+				last = c
+				left++
+			}
+		}
+		if left == 0 {
+			return
+		}
+		if left > 1 || !last.alone(ctx, timeout) {
+			together(ctx, changes, timeout)
+		}
+	}
+}
+
+// unique returns each of the ids once.
+func unique(ids []string) []string {
+	if len(ids) < 2 {
+		return ids
+	}
+	var b batch
+	b.add(ids)
+	return b.ids
+}
+
+// alone publishes the change's part from here, in messages of its own, no longer than
+// ctx and the time allow. It returns false, having done nothing, where others of the
 // type are being published, or where the bus might keep the caller for longer.
 func (c *change) alone(ctx context.Context, timeout time.Duration) bool {
 	p := c.entity.publish
@@ -56,19 +97,15 @@ func (c *change) alone(ctx context.Context, timeout time.Duration) bool {
 	defer p.end() //nolint:contextcheck // what others announce has its own time
 	bounded := deadline.After(ctx, timeout)
 	defer bounded.Cancel()
-	var own batch
-	own.add(c.ids)
-	left, err := p.send(bounded, own.ids) //nolint:contextcheck // bounded ends with ctx
-	if c.err = err; err != nil && ctx.Err() != nil {
-		p.leave(left)
+	left, err := p.send(bounded, c.ids[:c.part]) //nolint:contextcheck // bounded ends with ctx
+	if err != nil && bounded.Err() != nil {
+		err = fmt.Errorf("%w: %w", shared.ErrUnavailable, err)
 	}
-	if c.err != nil && bounded.Err() != nil {
-		c.err = fmt.Errorf("%w: %w", shared.ErrUnavailable, c.err)
-	}
+	c.came(ctx, err, left)
 	return true
 }
 
-// together publishes the changes with what others announce, and returns when the
+// together publishes the parts of changes with what others announce, and returns when the
 // messages that carry them were acknowledged or have failed, or when ctx or the time
 // is up.
 func together(ctx context.Context, changes []change, timeout time.Duration) {
@@ -76,12 +113,40 @@ func together(ctx context.Context, changes []change, timeout time.Duration) {
 	defer timer.Stop()
 	for i := range changes {
 		c := &changes[i]
-		c.batch, c.err = c.entity.publish.add(c.ids)
+		if c.part > 0 {
+			c.batch, c.err = c.entity.publish.add(c.ids[:c.part])
+		}
 	}
 	for i := range changes {
-		if changes[i].err == nil {
-			changes[i].err = changes[i].batch.wait(ctx, timer)
+		c := &changes[i]
+		if c.part == 0 {
+			continue
 		}
+		var left remainder
+		err := c.err
+		if err == nil {
+			err = c.batch.wait(ctx, timer)
+		}
+		if err != nil {
+			left.count = c.part // or fewer: the message may get through
+			left.kept = c.part
+		}
+		c.came(ctx, err, left)
+	}
+}
+
+// came takes what came of the change's part. Where it failed, what is left of the change
+// is announced no more, but for what a worker takes over from a call that was given up.
+func (c *change) came(ctx context.Context, err error, left remainder) {
+	p := c.entity.publish
+	rest := c.ids[c.part:]
+	c.ids = c.ids[c.part-left.count:] // the last of the part failed
+	if c.err = err; err == nil {
+		return
+	}
+	p.changedHere(rest)
+	if ctx.Err() != nil {
+		p.leave(left.begun, c.ids[left.kept:])
 	}
 }
 
@@ -114,7 +179,7 @@ func (p *publisher) end() {
 	b := p.bridge
 	defer b.announcing.Done()
 	p.mu.Lock()
-	more := p.waiting != nil
+	more := p.waiting != nil || len(p.left) > 0
 	p.busy = more
 	p.mu.Unlock()
 	if more && !b.start(&b.announcing, p.work) {
@@ -125,15 +190,30 @@ func (p *publisher) end() {
 // leave has a worker announce what a call has left that was given up, which says
 // nothing of the bus. What was begun keeps its number: if it did not get through, all
 // nodes would take it for lost, and look at everything again.
-func (p *publisher) leave(left remainder) {
+func (p *publisher) leave(begun notification, ids []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed {
+	if p.closed || !p.workLocked() {
 		return
 	}
-	p.expectLocked()
-	p.waiting.again = left.begun // one at most: from now on a worker publishes
-	p.waiting.add(left.ids)
+	if begun.Seq > 0 {
+		p.expectLocked()
+		p.waiting.again = begun // one at most: from now on a worker publishes
+	}
+	p.left = append(p.left, ids[:min(len(ids), maxLeft-min(len(p.left), maxLeft))]...)
+}
+
+// maxLeft bounds what is kept of calls that were given up. What is more is not announced,
+// as their callers were told.
+const maxLeft = 1 << 20
+
+// workLocked sees to it that a worker runs, or will when the call that publishes ends. It
+// returns false where the Bridge is closing.
+func (p *publisher) workLocked() bool {
+	if !p.busy {
+		p.busy = p.bridge.start(&p.bridge.announcing, p.work)
+	}
+	return p.busy
 }
 
 // expectLocked sees to it that there is a batch to add to.
@@ -150,12 +230,8 @@ func (p *publisher) add(ids []string) (*batch, error) {
 	if p.closed {
 		return nil, shared.ErrClosed // so that what waits already comes to an end
 	}
-	if !p.busy {
-		b := p.bridge
-		if !b.start(&b.announcing, p.work) {
-			return nil, shared.ErrClosed
-		}
-		p.busy = true
+	if !p.workLocked() {
+		return nil, shared.ErrClosed
 	}
 	p.expectLocked()
 	p.waiting.add(ids)
@@ -190,22 +266,43 @@ func (b *batch) add(ids []string) {
 	}
 }
 
-// next takes the waiting batch. Without one it returns nil, and the worker that
-// asked counts as ended.
-func (p *publisher) next() *batch {
+// next takes the waiting batch, and a message of what was left by calls that were given up.
+// Without either the worker that asked counts as ended.
+func (p *publisher) next() (b *batch, left []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	b := p.waiting
-	p.waiting, p.busy = nil, b != nil
-	return b
+	if p.closed {
+		p.left = nil
+	}
+	b, p.waiting = p.waiting, nil
+	n := fitting(p.left, p.roomyLocked())
+	left, p.left = p.left[:n], p.left[n:]
+	p.busy = b != nil || n > 0
+	return b, left
 }
 
 func (p *publisher) work() {
-	for b := p.next(); b != nil; b = p.next() {
-		b.err = p.sendInTime(b)
-		close(b.done)
-		runtime.Gosched() // those who were told and go on at once are in the next message, not in the one after it
+	for {
+		b, left := p.next()
+		switch {
+		case b != nil:
+			b.err = p.sendInTime(b)
+			close(b.done)
+			runtime.Gosched() // those who were told and go on at once are in the next message, not in the one after it
+		case len(left) == 0:
+			return
+		}
+		if len(left) > 0 && p.sendInTime(&batch{ids: left}) != nil {
+			p.giveUpLeft()
+		}
 	}
+}
+
+// giveUpLeft lets go of what nobody waits for.
+func (p *publisher) giveUpLeft() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.left = nil
 }
 
 func (p *publisher) sendInTime(b *batch) error {
@@ -221,21 +318,58 @@ func (p *publisher) sendInTime(b *batch) error {
 // remainder is what was not acknowledged when send failed.
 type remainder struct {
 	begun notification // the message that failed
-	ids   []string     // what was to follow it
+	count int          // of the last ids, those that were not acknowledged
+	kept  int          // and of those, the first that are announced by somebody
 }
 
 // send publishes the ids in as few messages as their size allows.
 func (p *publisher) send(ctx context.Context, ids []string) (left remainder, err error) {
 	for rest := ids; len(rest) > 0; {
-		var note notification
-		note, rest = newNotification(p.name, rest)
-		note = p.number(note)
-		if err := p.transmit(ctx, note); err != nil {
+		note, n, err := p.sendFirst(ctx, rest)
+		if err != nil {
 			p.changedHere(ids)
-			return remainder{begun: note, ids: rest}, err
+			return remainder{begun: note, count: len(rest), kept: n}, err
 		}
+		rest = rest[n:]
 	}
 	return remainder{}, nil
+}
+
+// sendFirst publishes as many of the ids as go into one message. Where that is too large
+// for the broker, it is halved, with the number that nobody has heard.
+func (p *publisher) sendFirst(ctx context.Context, ids []string) (note notification, n int, err error) {
+	n = fitting(ids, p.roomy())
+	note = p.number(notificationOf(p.name, ids[:n]))
+	for err = p.transmit(ctx, note); n > 1 && errors.Is(err, ErrTooLarge); err = p.transmit(ctx, note) {
+		n /= 2
+		p.shrink(sizeOf(ids[:n]))
+		smaller := notificationOf(p.name, ids[:n])
+		smaller.Seq, smaller.From = note.Seq, note.From
+		note = smaller
+	}
+	return note, n, err
+}
+
+// roomy returns how much room the ids of one message have.
+func (p *publisher) roomy() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.roomyLocked()
+}
+
+func (p *publisher) roomyLocked() int {
+	if p.room == 0 {
+		return maxNotificationBytes
+	}
+	return p.room
+}
+
+// shrink has further messages be no larger: a broker that refuses one for its size hangs
+// up as well.
+func (p *publisher) shrink(room int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.room = min(room, p.roomyLocked())
 }
 
 // changedHere has this node's own clients look again: they need no bus.

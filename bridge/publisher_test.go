@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -358,4 +359,220 @@ func TestCloseEndsThoughNotificationsGoOn(t *testing.T) {
 		close(stop)
 		wg.Wait()
 	})
+}
+
+// flakyBus refuses one message, after it has taken some, and keeps the keys of the others.
+type flakyBus struct {
+	bridge.Bus
+	mu      sync.Mutex
+	refuses int // the message, counted from 1
+	tooBig  int // a message of more bytes is too large for it; zero for none
+	count   int
+	took    map[string]int
+	wait    time.Duration
+}
+
+func (f *flakyBus) Publish(ctx context.Context, entity shared.EntityType, body []byte) error {
+	select {
+	case <-time.After(f.wait):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	var note struct {
+		ID  string
+		IDs []string
+	}
+	if err := json.Unmarshal(body, &note); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	f.count++
+	switch {
+	case f.count == f.refuses:
+		f.mu.Unlock()
+		return shared.ErrUnavailable
+	case f.tooBig > 0 && len(body) > f.tooBig:
+		f.mu.Unlock()
+		return fmt.Errorf("a broker says: %w", bridge.ErrTooLarge)
+	}
+	if note.ID != "" {
+		note.IDs = []string{note.ID}
+	}
+	for _, id := range note.IDs {
+		f.took[id]++
+	}
+	f.mu.Unlock()
+	return f.Bus.Publish(ctx, entity, body)
+}
+
+func (f *flakyBus) tried() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.count
+}
+
+func (f *flakyBus) wantOnce(t *testing.T, keys []shared.EntityKey) {
+	t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, k := range keys {
+		if f.took[k.ID] != 1 {
+			t.Fatalf("key %.20s… was published %d times, want once", k.ID, f.took[k.ID])
+		}
+	}
+	if len(f.took) != len(keys) {
+		t.Errorf("%d keys were published, want %d", len(f.took), len(keys))
+	}
+}
+
+func flaky(t *testing.T, f *flakyBus, timeout time.Duration) (b, other *node) {
+	t.Helper()
+	var broker membus.Broker
+	f.Bus, f.took = broker.NewNode(), make(map[string]int)
+	b = newNodeWith(t, &broker, bridge.Config{Bus: f, PublishTimeout: timeout, BeatInterval: time.Hour})
+	other = newNode(t, &broker)
+	for _, n := range []*node{b, other} {
+		n.register(t, new(table).fetch, bridge.EntityOptions{})
+	}
+	return b, other
+}
+
+func manyKeys(n int, id string) []shared.EntityKey {
+	keys := make([]shared.EntityKey, n)
+	for i := range keys {
+		keys[i] = shared.EntityKey{Entity: items, ID: fmt.Sprintf(id, i)}
+	}
+	return keys
+}
+
+// Config.PublishTimeout is for a message: a call of very many keys takes as long as its
+// context allows, and holds up no other call for longer than a message or two.
+func TestACallOfVeryManyKeys(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := &flakyBus{wait: 100 * time.Millisecond}
+		b, other := flaky(t, f, time.Second)
+		many := manyKeys(3_000, strings.Repeat("x", 240)+"%d")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		large := make(chan error)
+		go func() { large <- b.Notify(ctx, many...) }()
+		keys := slices.Clone(many)
+		for i := range 20 {
+			time.Sleep(50 * time.Millisecond)
+			begin := time.Now()
+			one := shared.EntityKey{Entity: items, ID: fmt.Sprint("small ", i)}
+			keys = append(keys, one)
+			if err := b.Notify(t.Context(), one); err != nil || time.Since(begin) > 300*time.Millisecond {
+				t.Fatalf("a small call returned %v after %v", err, time.Since(begin))
+			}
+		}
+		if err := <-large; err != nil {
+			t.Fatal(err)
+		}
+		f.wantOnce(t, keys)
+		if got := other.Stats(); got.Notified != uint64(len(keys)) || got.Lost != 0 {
+			t.Errorf("another node has heard %d keys, and missed %d messages", got.Notified, got.Lost)
+		}
+	})
+}
+
+// Where the bus fails in between, the error says what is left: each key is published once,
+// of one entity type or two.
+func TestWhatIsLeftOfACallIsInItsError(t *testing.T) {
+	for _, types := range []int{1, 2} {
+		bubble(t, func(t *testing.T) {
+			f := &flakyBus{refuses: 2}
+			b, other := flaky(t, f, time.Second)
+			keys := manyKeys(3_000, "%d")
+			if types == 2 {
+				for _, n := range []*node{b, other} {
+					if err := n.Bridge.Register("people", new(table).fetch, bridge.EntityOptions{}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for i := range 3_000 {
+					keys = append(keys, shared.EntityKey{Entity: "people", ID: fmt.Sprint("person ", i)})
+				}
+			}
+			err := b.Notify(t.Context(), append(keys, shared.EntityKey{Entity: items})...)
+			left := new(shared.NotAnnouncedError)
+			if !errors.As(err, &left) || !errors.Is(err, shared.ErrUnavailable) || !errors.Is(err, shared.ErrBadKey) {
+				t.Fatalf("Notify returned %v", err)
+			}
+			if len(left.Keys) == 0 || len(left.Keys) >= len(keys) {
+				t.Fatalf("%d of %d keys are left", len(left.Keys), len(keys))
+			}
+			if err := b.Notify(t.Context(), left.Keys...); err != nil {
+				t.Fatal(err)
+			}
+			f.wantOnce(t, keys)
+		})
+	}
+}
+
+// A message that is too large for the broker is halved, again and again, and further ones
+// are as small as that at once. Nobody misses a number.
+func TestAMessageThatIsTooLargeIsHalved(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := &flakyBus{tooBig: 700}
+		b, other := flaky(t, f, time.Second)
+		keys := manyKeys(3_000, "%d")
+		if err := b.Notify(t.Context(), keys...); err != nil {
+			t.Fatal(err)
+		}
+		f.wantOnce(t, keys)
+		time.Sleep(time.Minute)
+		if got := other.Stats(); got.Notified != uint64(len(keys)) || got.Lost != 0 || got.Resyncs.Lost != 0 {
+			t.Errorf("another node has heard %d keys, and missed %d messages", got.Notified, got.Lost)
+		}
+		if most := 4 + len(keys)*7/300; f.tried() > most {
+			t.Errorf("%d messages were tried, want %d at most", f.tried(), most)
+		}
+		long := shared.EntityKey{Entity: items, ID: strings.Repeat("x", 255)}
+		f.mu.Lock()
+		f.tooBig = 200
+		f.mu.Unlock()
+		if err := b.Notify(t.Context(), long); !errors.Is(err, bridge.ErrTooLarge) {
+			t.Errorf("Notify of a key that no message has room for returned %v", err)
+		}
+		if err := b.Notify(t.Context(), keys[0]); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// What a call has left that was given up is announced in between, unless the bus fails,
+// and keeps nobody waiting, nor Close.
+func TestWhatIsLeftKeepsNobodyWaiting(t *testing.T) {
+	for _, fails := range []bool{false, true} {
+		bubble(t, func(t *testing.T) {
+			f := &flakyBus{wait: 100 * time.Millisecond}
+			b, _ := flaky(t, f, time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 250*time.Millisecond)
+			defer cancel()
+			keys := manyKeys(3_000, strings.Repeat("x", 200)+"%d")
+			left := new(shared.NotAnnouncedError)
+			if err := b.Notify(ctx, keys...); !errors.As(err, &left) || !errors.Is(err, context.DeadlineExceeded) || len(left.Keys) < 2_000 {
+				t.Fatalf("Notify returned %v, with %d keys left", err, len(left.Keys))
+			}
+			begin := time.Now()
+			if err := b.Notify(t.Context(), key); err != nil || time.Since(begin) > 400*time.Millisecond {
+				t.Errorf("a small call returned %v after %v", err, time.Since(begin))
+			}
+			if fails {
+				f.mu.Lock()
+				f.refuses = f.count + 1
+				f.mu.Unlock()
+				time.Sleep(time.Hour)
+				if n := f.tried(); n > 50 {
+					t.Errorf("%d messages were tried after the bus had failed", n)
+				}
+				return
+			}
+			begin = time.Now()
+			if err := b.Close(t.Context()); err != nil || time.Since(begin) > time.Second {
+				t.Errorf("Close returned %v after %v", err, time.Since(begin))
+			}
+		})
+	}
 }

@@ -53,7 +53,7 @@ func bouncedQueries(owner, role *pgxpool.Pool) map[string]*db.Query {
 }
 
 // In these of pgx's modes all works behind a PgBouncer that pools by transaction as it
-// does without one, whoever shares its few connections.
+// does without one, whoever shares its few connections: nothing of a viewer stays there.
 func TestBehindPgBouncer(t *testing.T) {
 	for _, mode := range []string{"exec", "cache_describe", "simple_protocol"} {
 		t.Run(mode, func(t *testing.T) {
@@ -77,6 +77,10 @@ func TestBehindPgBouncer(t *testing.T) {
 					for n := range 10 {
 						if err := sameAsDirect(t.Context(), queries, direct, i*10+n); err != nil {
 							t.Error(err)
+						}
+						var seen int // by who says nothing, on a server connection that viewers had
+						if err := reader.QueryRow(t.Context(), "select count(*) from notes").Scan(&seen); err != nil || seen > 0 {
+							t.Errorf("%d rows are seen by nobody, %v", seen, err)
 						}
 						key := itemKey(fmt.Sprintf("noted %d%d", i, n))
 						if err := pgx.BeginFunc(t.Context(), owner, func(tx pgx.Tx) error { return db.NotifyTx(t.Context(), tx, key) }); err != nil {

@@ -66,8 +66,11 @@ func TestRows(t *testing.T) {
 
 // Only PostgreSQL knows what an id of these types may be.
 func TestRowsWithOtherTypesOfIDs(t *testing.T) {
-	d := pgtest.Shared(t).NewDatabase(t, `create type colour as enum ('red', 'green'); create domain odd as int check (value % 2 = 1)`)
+	d := pgtest.Shared(t).NewDatabase(t, `create type colour as enum ('red', 'green'); create domain odd as int check (value % 2 = 1);
+		create domain prices as numeric[]`)
 	pool := pgtest.Pool(t, d.URL(), 2)
+	rows, err := db.Batch(pool, "select unnest($1::prices) as id").Fetch(t.Context(), idOf("1.5"), "")
+	want(t, "of a domain of arrays", rows, err, `{"id":1.5}`)
 	for _, c := range []struct{ kind, good, bad string }{
 		{"uuid", "6ba7b810-9dad-11d1-80b4-00c04fd430c8", "x"},
 		{"numeric", "1.5", "x"},

@@ -54,7 +54,8 @@ type idKind struct {
 // kindSQL takes the OID of a type.
 const kindSQL = `
 	with recursive id as (
-		select typcategory = 'A' as is_array, case typcategory when 'A' then typelem else oid end as type from pg_type where oid = $1),
+		select t.typcategory = 'A' as is_array, case when t.typcategory <> 'A' then t.oid when t.typelem <> 0 then t.typelem else b.typelem end as type
+		from pg_type t left join pg_type b on b.oid = t.typbasetype where t.oid = $1),
 	base (oid, typtype, typbasetype) as (
 		select t.oid, t.typtype, t.typbasetype from pg_type t, id where t.oid = id.type
 		union all select t.oid, t.typtype, t.typbasetype from base b join pg_type t on t.oid = b.typbasetype where b.typtype = 'd')

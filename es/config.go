@@ -119,8 +119,8 @@ type Config struct {
 	// subscription. On v2 rows come unless the client asks for none.
 	Snapshot bool
 
-	// PublishTimeout bounds how long a notification waits for the bus. Zero
-	// means 1 s.
+	// PublishTimeout bounds how long one message of a notification waits for the bus; very
+	// many keys are several messages. Zero means 1 s.
 	PublishTimeout time.Duration
 
 	// MaxFetches bounds how many fetch handlers run at once on this node, for all

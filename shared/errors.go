@@ -35,3 +35,19 @@ var (
 	// ErrClosed is returned by calls on something that was closed.
 	ErrClosed = errors.New("closed")
 )
+
+// NotAnnouncedError is the error of a call of Notify that has not announced all of its
+// keys. It says what Err says.
+type NotAnnouncedError struct {
+	// Keys are those that no broker has acknowledged. Call Notify again with them: the
+	// others were announced.
+	Keys []EntityKey
+
+	// Err is what went wrong.
+	Err error
+}
+
+func (e *NotAnnouncedError) Error() string { return e.Err.Error() }
+
+// Unwrap returns what went wrong.
+func (e *NotAnnouncedError) Unwrap() error { return e.Err }

@@ -73,6 +73,7 @@ const lookupInterval = 100 * time.Millisecond
 func harness(nsqd *nsqdtest.Daemon, c nsqbus.Config) bustest.Harness {
 	c.Prefix = "conformance."
 	return bustest.Harness{
+		Surveyed: true,
 		NewBus: func(t *testing.T) bridge.Bus {
 			c.Logger = canary.Logger(canary.Output(t))
 			b, err := nsqbus.New(c)

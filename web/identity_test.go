@@ -194,15 +194,15 @@ func TestHowLongASecretMayBeIsAnOption(t *testing.T) {
 	long, longer := strings.Repeat("x", most), strings.Repeat("x", most+1)
 	s := start(t, web.Config{MaxSecretBytes: most}, echo)
 	v2, classic := s.dialV2(t), s.dial(t)
-	v2.send("%s", `{"action":"secret","ref":1,"body":"` + long + `"}`)
+	v2.send("%s", `{"action":"secret","ref":1,"body":"`+long+`"}`)
 	v2.wantFrame("ack 1")
-	v2.send("%s", `{"action":"secret","ref":2,"body":"` + longer + `"}`)
+	v2.send("%s", `{"action":"secret","ref":2,"body":"`+longer+`"}`)
 	v2.wantFrame("error 2 bad_message")
 	v2.send(`{"action":"subscribe","ref":3,"body":{"entity":"items","id":"1"}}`)
 	v2.wantFrame("ack 3")
 	v2.wantFrame(`update items 1 {"id":"1","for":"` + long + `"}`)
-	classic.send("%s", `{"action":"secret","body":"` + longer + `"}`) // is ignored
-	classic.send("%s", `{"action":"secret","body":"` + long + `"}`)
+	classic.send("%s", `{"action":"secret","body":"`+longer+`"}`) // is ignored
+	classic.send("%s", `{"action":"secret","body":"`+long+`"}`)
 	classic.send(`{"action":"subscribe","body":{"entity":"items","id":"1","snapshot":true}}`)
 	classic.want(`{"id":"1","for":"` + long + `"}`)
 

@@ -27,6 +27,10 @@ type Harness struct {
 	// that reads what it carries. Different texts must make different bodies; they
 	// hold any bytes. Nil means that the text is the body.
 	Body func(entity shared.EntityType, text string) []byte
+
+	// Surveyed says that the bus is a bridge.Spreader and a bridge.Surveyor, which knows
+	// its one broker.
+	Surveyed bool
 }
 
 func (h Harness) body(entity shared.EntityType, text string) []byte {
@@ -341,10 +345,13 @@ func badEntity(t *testing.T, h Harness) {
 }
 
 func spread(t *testing.T, h Harness) {
+	if !h.Surveyed {
+		t.Skip("this bus knows nothing of brokers")
+	}
 	nodes := []node{join(t, h, entity), join(t, h, entity)}
 	from, ok := nodes[0].Bus.(bridge.Spreader)
 	if !ok {
-		t.Skip("this bus is no bridge.Spreader")
+		t.Fatal("it is no bridge.Spreader")
 	}
 	for _, n := range nodes {
 		n.untilLive(t, 1)
@@ -369,10 +376,13 @@ func spread(t *testing.T, h Harness) {
 }
 
 func survey(t *testing.T, h Harness) {
+	if !h.Surveyed {
+		t.Skip("this bus knows nothing of brokers")
+	}
 	n := join(t, h, entity)
 	asks, ok := n.Bus.(bridge.Surveyor)
 	if !ok {
-		t.Skip("this bus is no bridge.Surveyor")
+		t.Fatal("it is no bridge.Surveyor")
 	}
 	// A bus may say Live a moment before or after its survey does.
 	until := func(what string, holds func(bridge.BrokerStats) bool) {

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/nsqio/go-nsq"
+
+	"github.com/entity-sync/entity-sync/bridge"
 )
 
 // maxFrame bounds what a peer can make a node allocate. nsqd's own default for
@@ -260,10 +262,15 @@ type nsqError string
 func (e nsqError) permanent() bool {
 	code, _, _ := strings.Cut(string(e), " ")
 	switch code {
-	case "E_BAD_TOPIC", "E_BAD_MESSAGE", "E_BAD_BODY", "E_INVALID", "E_UNAUTHORIZED", "E_AUTH_FAILED":
+	case "E_BAD_TOPIC", "E_BAD_MESSAGE", "E_BAD_BODY", "E_INVALID", "E_UNAUTHORIZED":
 		return true
 	}
-	return false
+	return false // E_AUTH_FAILED, too, says that the authentication server could not be asked
+}
+
+// Is has a message that is refused for its size be known as such.
+func (e nsqError) Is(target error) bool {
+	return target == bridge.ErrTooLarge && strings.HasPrefix(string(e), "E_BAD_MESSAGE PUB message too big") //nolint:errorlint // that is what Is is for
 }
 
 func isPermanent(err error) bool {

@@ -40,3 +40,14 @@ func TestCloseLeavesNothing(t *testing.T) {
 		t.Errorf("the folder is still there: %v", err)
 	}
 }
+
+// A PgBouncer refuses a setting that it does not know.
+func TestAPgBouncerKeepsStatementsFrom1_21On(t *testing.T) {
+	for version, keeps := range map[string]bool{
+		"PgBouncer 1.18.0\nlibevent 2.1.12-stable": false, "PgBouncer 1.20.1": false, "PgBouncer 1.21.0": true, "PgBouncer 1.24.1\n": true, "PgBouncer 2.0.0": true, "": false, "PgBouncer next": false,
+	} {
+		if keepsStatements(version) != keeps {
+			t.Errorf("%q: %v", version, !keeps)
+		}
+	}
+}

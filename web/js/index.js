@@ -210,7 +210,7 @@ export class Sync {
   #turn = 0; // of asking for the secret: what an earlier one brings is of no use
   /** @type {Renewal[]} */
   #renewals = []; // whose secret is still to be said
-  /** @type {(() => void)[]} */
+  /** @type {(() => unknown)[]} */
   #calls = []; // that the application is about to be told
 
   // Time.
@@ -538,7 +538,7 @@ export class Sync {
 
   // Calls the application when this turn's work is done, in the order in which it came
   // about: what a callback does finds nothing half done, and all hear the same.
-  /** @param {() => void} run */
+  /** @param {() => unknown} run */
   #tell(run) {
     if (this.#calls.push(run) === 1) {
       queueMicrotask(() => {
@@ -614,7 +614,7 @@ export class Sync {
     if (this.#told !== state) {
       this.#told = state;
       for (const watcher of this.#watchers) {
-        this.#tell(() => this.#call(this.#watchers.has(watcher) ? watcher : undefined, state, error));
+        this.#tell(() => this.#watchers.has(watcher) && this.#call(watcher, state, error));
       }
     }
   }
@@ -955,11 +955,11 @@ export class Sync {
         if (typeof this.#secret === "function") {
           this.#renew();
         } else {
-          this.#tell(() => this.#call(this.#closed ? undefined : this.#options.onExpiring, body.seconds));
+          this.#tell(() => this.#closed || this.#call(this.#options.onExpiring, body.seconds));
         }
         break;
       default:
-        this.#tell(() => this.#call(this.#closed ? undefined : this.#options.onMessage, message));
+        this.#tell(() => this.#closed || this.#call(this.#options.onMessage, message));
     }
   }
 
@@ -1033,6 +1033,7 @@ export class Sync {
         those[0].homeless = message;
         this.#touchAll((entry) => entry.listeners.size === 0);
       } else {
+        this.#spare += those.length; // a place that it did not take
         those.forEach((entry) => this.#refused(entry, code, message));
       }
     } else if (request.first) { // so there is no other secret to go on with

@@ -20,6 +20,7 @@ const childVariable = "ENTITY_SYNC_TEST_NSQ"
 type Options struct {
 	Host          string   // where it listens, on a free port; 127.0.0.1 by default
 	MaxReadyCount int64    // --max-rdy-count
+	MaxMsgSize    int64    // --max-msg-size
 	TLSCert       string   // --tls-cert, a file; with it TLS is required
 	TLSKey        string   // --tls-key, a file
 	TLSClientCA   string   // --tls-root-ca-file; with it clients must have a certificate
@@ -99,6 +100,9 @@ func (c child) nsqd() (daemon, string, error) {
 	o.NSQLookupdTCPAddresses = c.Options.LookupAddrs
 	if n := c.Options.MaxReadyCount; n > 0 {
 		o.MaxRdyCount = n
+	}
+	if n := c.Options.MaxMsgSize; n > 0 {
+		o.MaxMsgSize = n
 	}
 	if c.Options.TLSCert != "" {
 		o.TLSCert, o.TLSKey, o.TLSRequired = c.Options.TLSCert, c.Options.TLSKey, nsqd.TLSRequired

@@ -6,7 +6,7 @@ import WS from "ws";
 import { define, startTabs } from "./locks.js";
 import { randomBy } from "./random.js";
 import { startScript } from "./script.js";
-import { actions, follow, neverBackwards, startWorld, until } from "./world.js";
+import { follow, neverBackwards, startWorld, until } from "./world.js";
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -149,7 +149,7 @@ test("a tab asks once at a time to lead, and not in its sleep", async (t) => {
 
 test("who steals the lead does not wait for it as well, and who lost it asks again", async (t) => {
   const world = await startWorld(t);
-  const tabs = startTabs(t, world);
+  const tabs = startTabs(t, world, { steal: true });
   await tabs.open();
   await tabs.locks.request(tabs.room, { steal: true }, () => {}); // and gives it back at once
   await until("the first leads again", () => tabs.locks.held.has(tabs.room));
@@ -217,6 +217,29 @@ test("a tab's own options count: how long it waits, for an answer and to connect
   waits.forEach((ms) => assert.ok(ms <= 40 || ms === 200, `a wait of ${ms} ms`));
 });
 
+test("tabs that ask for a key at the same time are answered alike, and the node is asked once", async (t) => {
+  const world = await startWorld(t);
+  await world.write("1", 1);
+  const tabs = startTabs(t, world);
+  const open = [await tabs.open(), await tabs.open(), await tabs.open()];
+  await until("live", () => open.every(({ sync }) => sync.state === "live"));
+  const before = world.socket.sent.length;
+  const good = open.map(({ sync }) => follow(sync, "1"));
+  const bad = open.map(({ sync }) => follow(sync, "1", "nothing"));
+  await until("all are answered", () => good.every(({ n }) => n === 1) && bad.every(({ last }) => last?.error?.code === "unknown_entity"));
+  const asked = world.socket.sent.slice(before).filter((text) => text.includes('"subscribe"') && text.includes('"items"'));
+  assert.equal(asked.length, 1);
+  for (const { states } of [...good, ...bad]) assert.equal(states.length, 1);
+  const gone = follow(open[0].sync, "2");
+  await Promise.resolve(); // until it is said
+  open[0].sync.close(); // before it is answered
+  const stays = follow(open[1].sync, "2");
+  await until("the other one is answered", () => stays.last?.state === "live");
+  assert.equal(gone.last, undefined);
+  await world.write("2", 5);
+  await until("and hears of changes", () => stays.n === 5);
+});
+
 // What is sent and delivered over a BroadcastChannel while something happens.
 function countMessages(t) {
   const count = { sent: 0, delivered: 0 };
@@ -281,6 +304,7 @@ test("tabs that come, go, sleep and lead: under random faults all end right, and
   const all = [];
   const open = [];
   const asleep = new Set();
+  const hidden = new Set();
   const join = async () => {
     const tab = await tabs.open({ linger: random(30), timeout: 1_000, secret: random(2) ? "me" : "I", onError: () => {} });
     open.push({ ...tab, watching: new Map() });
@@ -314,6 +338,12 @@ test("tabs that come, go, sleep and lead: under random faults all end right, and
       sync.renew("bad");
       setTimeout(() => sync.renew("me"), random(20));
     },
+    async hide() { // one of those that need not be shown in the end
+      const id = ids[4 + random(4)];
+      if (!hidden.delete(id)) hidden.add(id);
+      await world.tell("hide", { id, on: hidden.has(id) });
+      await world.tell("notify", { id });
+    },
     cut: () => world.tell("cut"),
     abandon: () => world.tell("abandon"),
     slow: () => world.tell("slow", { ms: random(20) }),
@@ -323,7 +353,7 @@ test("tabs that come, go, sleep and lead: under random faults all end right, and
       return world.write(id, ++written[id], { node: random(2) });
     },
   };
-  const acts = ["join", "leave", "sleep", "steal", "renew", "mistake", "cut", "abandon", "slow", "pause", "pause", "toggle", "toggle", "toggle", "toggle", "write", "write", "write", "write", "write"];
+  const acts = ["join", "leave", "sleep", "steal", "renew", "mistake", "hide", "cut", "abandon", "slow", "pause", "pause", "toggle", "toggle", "toggle", "toggle", "write", "write", "write", "write", "write"];
   await join();
   for (let step = 0; step < 400; step++) await steps[acts[random(acts.length)]]();
 

@@ -59,10 +59,20 @@ export class Locks {
   }
 }
 
-/** Starts what several tabs need, which is gone after the test. */
-export function startTabs(t, world, globals = {}) {
+const STEALS = 3_000; // ms after which a tab that is not answered takes the lead
+
+/**
+ * Starts what several tabs need, which is gone after the test. The tabs share the
+ * time of one program, which may come late to all of them: unless the test wants them to
+ * steal the lead from each other, they have more patience than they have in browsers.
+ */
+export function startTabs(t, world, { steal = false } = {}) {
   const locks = new Locks();
-  define(t, { navigator: { locks }, crypto: webcrypto, WebSocket: world.WebSocket, addEventListener: undefined, ...globals });
+  const every = globalThis.setInterval;
+  define(t, {
+    navigator: { locks }, crypto: webcrypto, WebSocket: world.WebSocket, addEventListener: undefined,
+    setInterval: (f, ms) => every(f, ms === STEALS && !steal ? 100 * ms : ms),
+  });
   const room = `entity-sync me ${world.url}`;
   return {
     locks,

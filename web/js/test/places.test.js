@@ -70,6 +70,19 @@ test("places that the node takes from some are given to as many", async (t) => {
   watchers.forEach(neverBackwards);
 });
 
+test("a place that the first one cannot take is given to the next", async (t) => {
+  const world = await startWorld(t, { maxSubscriptions: 2 });
+  await world.tell("store", { ids: ["1", "2", "3", "4"], row: { n: 1 } });
+  const sync = world.connect({ linger: 0, retry: { min: 600_000, max: 600_000 } });
+  t.mock.method(Math, "random", () => 1);
+  const [one, , three, four] = ["1", "2", "3", "4"].map((id) => follow(sync, id));
+  await until("two are too many", () => three.last?.state === "denied" && four.last?.state === "denied");
+  await world.tell("unavailable", { id: "3", on: true });
+  one.end();
+  await until("the fourth is live", () => four.last.state === "live");
+  assert.equal(sync.get("items", "3").error.code, "unavailable");
+});
+
 test("a key that comes back while it lingers is asked for again where it was refused", async (t) => {
   const held = [];
   const script = await startScript(t, ({ action, ref, body }, { say }) => {

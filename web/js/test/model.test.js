@@ -1,0 +1,43 @@
+// Random schedules, of which none may break what is promised; and clients with a fault
+// put in, each of which breaks something on one of them.
+
+import test from "node:test";
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { connect } from "../index.js";
+import { runModel } from "./model.js";
+
+const RUNS = Number(process.env.RUNS ?? 300);
+const FIRST = Number(process.env.SEED ?? 1); // with RUNS=1 it is that one alone
+
+test("whatever happens, nothing goes back, is stuck, or is another's", async () => {
+  for (let seed = FIRST; seed < FIRST + RUNS; seed++) {
+    await runModel(connect, seed).catch((error) => assert.fail(`SEED=${seed} RUNS=1: ${error.stack}`));
+  }
+});
+
+const source = await readFile(new URL("../index.js", import.meta.url), "utf8");
+
+for (const [fault, [from, to]] of Object.entries({
+  "a refusal is that of all keys of the request": ["entry.id === id && entry.entity === entity", "true"],
+  "what comes before the answer is taken": ["if (entry?.wired && !entry.ref) {\n          this.#news", "if (entry) {\n          this.#news"],
+  "a secret function may take for ever": ["return Promise.race([answer, late])", "return answer"],
+  "a node need not answer": ["this.#expect(this.#options.timeout);", ""],
+  "a connection that is lost is not tried again": ["    this.#wait(hint ?", "    void (hint ?"],
+  "a key that is unavailable is not asked for again": ["this.#later(entry, Math.random() * most, most);", ""],
+  "a place that the node takes back is not given": ["          this.#spare++;\n          this.#refused", "          this.#refused"],
+  "a place that a refused key did not take is not given": ["        this.#spare += those.length; // a place that it did not take\n", ""],
+  "the application is told in the midst of a transition": ["if (this.#calls.push(run) === 1) {", "run(); if (false) {"],
+  "what is let go is not said": ["if (entry.wired) {\n          unwanted.push", "if (false) {\n          unwanted.push"],
+  "a renewal that waits is dropped with the connection": ["this.#renewals.unshift(...[...this.#requests.values()].flatMap(({ renewals = [] }) => renewals));", ""],
+  "an earlier version goes with rows that are dropped": ["    this.rows = this.version = undefined;", "    this.rows = undefined;"],
+})) {
+  test(`the model sees it where ${fault}`, async (t) => {
+    assert.equal(source.split(from).length, 2, "the fault's place in the code");
+    const { connect: faulty } = await import(`data:text/javascript,${encodeURIComponent(source.replace(from, to))}`);
+    let seed = 1;
+    const end = 400;
+    while (seed < end && await runModel(faulty, seed).then(() => true, (error) => void t.diagnostic(`seed ${seed}: ${error.message.split("\n")[0]}`))) seed++;
+    assert.ok(seed < end, `${end} schedules ended well`);
+  });
+}
