@@ -142,6 +142,7 @@ func TestASecretChangedWhileItsScopeIsComputed(t *testing.T) {
 		// Somebody who has the old secret, so that its view exists.
 		newScreen(n, "old").subscribe(t, key, withSnapshot)
 		newScreen(n, "").subscribe(t, other, withSnapshot)
+		synctest.Wait() // nobody else is asked about any more
 		s := newScreen(n, "old")
 		slow.Store(true)
 		go s.Subscribe(key, withSnapshot)
@@ -157,6 +158,7 @@ func TestASecretChangedWhileItsScopeIsComputed(t *testing.T) {
 		go s.become("newest")
 		<-inScope
 		s.subscribe(t, other, withSnapshot)
+		synctest.Wait() // until it has its first row, of the secret that it has still
 		goOn <- true
 		synctest.Wait()
 		if got := s.rows(); !slices.Equal(got[len(got)-2:], []string{mark + "newest", mark + "newest"}) {
