@@ -3,6 +3,7 @@ package bridge_test
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -69,6 +70,54 @@ func (x *tenancy) foreign(user string, row []byte) bool {
 	place := [2]string{user, tenant}
 	until, left := x.until[place]
 	return x.since[place] == 0 || left && until < read
+}
+
+// A scope function may end its goroutine, as t.FailNow in a test's does, wherever it is
+// called: that costs a retry.
+func TestAScopeFunctionThatEndsItsGoroutineCostsARetry(t *testing.T) {
+	for at := range 4 { // of its calls once both clients are there, of two keys that are fetched together
+		bubble(t, func(t *testing.T) {
+			var revision, calls atomic.Int64
+			var armed atomic.Bool
+			n := newNode(t, &membus.Broker{})
+			scope := func(string) string {
+				if armed.Load() && calls.Add(1) == int64(at)+1 {
+					runtime.Goexit()
+				}
+				return "all"
+			}
+			fetch := func(_ context.Context, requests []shared.Request) []shared.Result {
+				results := make([]shared.Result, len(requests))
+				for i := range requests {
+					results[i].Rows = [][]byte{fmt.Append(nil, revision.Load())}
+				}
+				return results
+			}
+			if err := n.RegisterBatch(key.Entity, fetch, bridge.EntityOptions{Workers: 1, Scope: scope}); err != nil {
+				t.Fatal(err)
+			}
+			other := shared.EntityKey{Entity: key.Entity, ID: "another"}
+			one, two := newScreen(n, "one"), newScreen(n, "two")
+			one.subscribe(t, key, withSnapshot)
+			two.subscribe(t, other, withSnapshot)
+			synctest.Wait()
+			revision.Store(1)
+			armed.Store(true)
+			n.notify(t, key, other)
+			time.Sleep(time.Minute)
+			for _, s := range []*screen{one, two} {
+				if rows := s.rows(); rows[len(rows)-1] != "1" {
+					t.Errorf("where call %d ends its goroutine a client ends with %q", at+1, rows)
+				}
+			}
+			if calls.Load() <= int64(at) {
+				t.Errorf("the scope function was called %d times: call %d never came", calls.Load(), at+1)
+			}
+			if st := n.Stats(); st.FetchesRunning != 0 {
+				t.Errorf("%d fetches seem to run for ever", st.FetchesRunning)
+			}
+		})
+	}
 }
 
 // inspector is a client that counts what it is handed and what of it is foreign.
