@@ -24,6 +24,7 @@ type entry struct {
 
 	// For when the server cannot serve it.
 	refusals int       // in a row
+	waitsIn  *session  // in whose list later it is
 	due      time.Time // to be asked for again
 }
 
