@@ -143,8 +143,8 @@ func (i *inspector) Push(_ *bridge.Slot, u *bridge.Update) {
 func (i *inspector) Drop(*bridge.Slot) bool { return false }
 
 // Users move to other tenants before, while and after their secrets are fetched with.
-// Nobody is handed a row of a tenant that is not theirs, those who stay least of all; and
-// once the change is announced, everybody has a row of the tenant that they belong to.
+// No client is handed a row of another tenant. Once the change is announced, each client has
+// a row of its user's tenant.
 func TestAScopeThatChangesGivesNobodyElsesRows(t *testing.T) {
 	const (
 		tenants, residents, movers = 12, 40, 60
@@ -250,7 +250,7 @@ func TestAScopeThatChangesGivesNobodyElsesRows(t *testing.T) {
 }
 
 // A member moves while a fetch is made with its secret, and the handler says that it may
-// not see the rows. That is nothing to those who stay.
+// not see the rows. The other members' subscriptions go on.
 func TestAScopeThatChangesDuringAFetchEndsNobodyElsesSubscription(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		who, entered, release := newTenancy(), make(chan string), make(chan bool)
