@@ -31,16 +31,21 @@ type clocked struct {
 
 func startClocked(t *testing.T, bus bridge.Bus) *clocked {
 	t.Helper()
+	return startClockedWith(t, bus, Config{})
+}
+
+func startClockedWith(t *testing.T, bus bridge.Bus, config Config) *clocked {
+	t.Helper()
 	n := new(clocked)
 	logger := canary.Logger(canary.Output(t))
 	var err error
 	if n.bridge, err = bridge.New(bridge.Config{Bus: canary.Tap(canary.Output(t), bus), Logger: logger}); err != nil {
 		t.Fatal(err)
 	}
-	if n.handler, err = New(Config{Bridge: n.bridge, Logger: logger}); err != nil {
+	config.Bridge, config.Logger = n.bridge, logger
+	if n.handler, err = newBy(config, n.clock.now); err != nil {
 		t.Fatal(err)
 	}
-	n.handler.wall, n.handler.orders.clock = n.clock.now, n.clock.now
 	n.Server = httptest.NewServer(n.handler)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
