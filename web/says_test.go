@@ -126,7 +126,8 @@ func TestWhoIsBeingLetInWhileAnOrderIsMissedIsSentAway(t *testing.T) {
 	}
 }
 
-// sickBus refuses the next messages that have a text in them.
+// sickBus refuses the next messages that have a text in them. It loses beats, from which a
+// node would notice.
 type sickBus struct {
 	bridge.Bus
 	text   string
@@ -135,6 +136,9 @@ type sickBus struct {
 }
 
 func (b *sickBus) Publish(ctx context.Context, entity shared.EntityType, body []byte) error {
+	if !strings.Contains(string(body), `"id`) {
+		return nil
+	}
 	if strings.Contains(string(body), b.text) {
 		b.tries <- time.Now()
 		if b.refuse.Add(-1) >= 0 {
@@ -196,11 +200,12 @@ func TestWhatDoesNotGetThroughIsSaidAgain(t *testing.T) {
 				for len(bus.tries) > 0 {
 					<-bus.tries
 				}
-				if _, full := h.takePlace("client"); full {
-					t.Fatal("there is no place")
-				}
 				if text == again {
+					if _, full := h.takePlace("client"); full {
+						t.Fatal("there is no place")
+					}
 					missed()
+					defer h.release("client")
 				} else if err := spy.Publish(t.Context(), sessionsTopic, []byte(`{"entity":"es.sessions","id":"again"}`)); err != nil {
 					t.Fatal(err)
 				}
@@ -212,14 +217,14 @@ func TestWhatDoesNotGetThroughIsSaidAgain(t *testing.T) {
 				if n := len(bus.tries); n <= sick || n > sick+5 {
 					t.Errorf("%q was said %d times, of which %d were refused", text, n, sick)
 				}
-				for last := <-bus.tries; len(bus.tries) > 0; {
+				var last time.Time
+				for len(bus.tries) > 0 {
 					at := <-bus.tries
 					if at.Sub(last) < sayEvery {
 						t.Errorf("%q was said twice in %v", text, at.Sub(last))
 					}
 					last = at
 				}
-				h.release("client")
 				if err := errors.Join(h.Close(t.Context()), b.Close(t.Context()), spy.Close(t.Context())); err != nil {
 					t.Error(err)
 				}
