@@ -64,6 +64,14 @@ func (h *Handler) release(addr string) {
 	}
 }
 
+// anybody reports whether there are sessions, or clients that are being let in.
+func (h *Handler) anybody() bool {
+	a := &h.admission
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.total > 0
+}
+
 // networkOf returns whose an address is: of IPv6 a customer has a /64 at least, with
 // more addresses than could ever be counted.
 func networkOf(addr string) string {

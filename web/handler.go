@@ -52,7 +52,10 @@ const (
 )
 
 // New returns a Handler whose sessions are clients of c.Bridge.
-func New(c Config) (*Handler, error) {
+func New(c Config) (*Handler, error) { return newBy(c, time.Now) }
+
+// newBy is New with another clock.
+func newBy(c Config, clock func() time.Time) (*Handler, error) {
 	if c.Bridge == nil {
 		return nil, errors.New("web: Config.Bridge is nil")
 	}
@@ -62,6 +65,7 @@ func New(c Config) (*Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	h.wall, h.orders.clock = clock, clock
 	h.listenToOrders(c.Bridge)
 	return h, nil
 }

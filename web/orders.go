@@ -37,9 +37,11 @@ type orders struct {
 	bySecret map[uint64]*session // the first of those with equal parts of a digest
 	pending  map[subject]reach   // to be carried out
 	given    []given             // by this node, in the last while, the earliest first
+	working  bool                // a goroutine carries them out
+	news     chan struct{}       // has a value when there is something new for who works
 	say      says
-	working  bool
-	news     chan struct{} // has a value when there is something new for who works
+	sayNext  time.Time // not before
+	saying   bool      // a goroutine does
 }
 
 // maxOrders bounds the orders that a node remembers: to have heard, and to have given.
@@ -249,61 +251,4 @@ func (o *orders) sessions(d digest) (all []*session) {
 		all = append(all, s)
 	}
 	return all
-}
-
-// given is an order of this node's own.
-type given struct {
-	order order
-	at    time.Time
-}
-
-// repeatFor is how long an order is repeated to nodes that missed it.
-const repeatFor = 10 * time.Minute
-
-// says is what there is to say to the other nodes.
-type says struct {
-	ask    bool // that orders may have been missed here
-	repeat bool // the given orders: somebody else has missed some
-	next   time.Time
-}
-
-// sayEvery bounds how often a node asks for orders, and repeats its own, however often
-// others ask for them.
-const sayEvery = 500 * time.Millisecond
-
-// again is what a node says that may have missed orders: whoever has given some
-// lately repeats them.
-const again = "again"
-
-// textsLocked takes what is to be said now, and returns how long it is until there is
-// something to be said; 0 where there is nothing.
-func (o *orders) textsLocked(now time.Time) (texts []string, next time.Duration) {
-	if !o.say.ask && !o.say.repeat {
-		return nil, 0
-	}
-	if next = o.say.next.Sub(now); next > 0 {
-		return nil, next
-	}
-	if o.say.ask {
-		texts = append(texts, again)
-	}
-	if o.say.repeat {
-		for _, g := range o.given {
-			if age := now.Sub(g.at).Truncate(time.Microsecond); age < repeatFor {
-				g.order.age = age
-				texts = append(texts, g.order.text())
-			}
-		}
-	}
-	o.say = says{next: now.Add(sayEvery)}
-	return texts, 0
-}
-
-// giveLocked remembers an order of this node's own, to repeat it.
-func (o *orders) giveLocked(order order, now time.Time) {
-	forget := 0
-	for forget < len(o.given) && (now.Sub(o.given[forget].at) >= repeatFor || len(o.given)-forget >= maxOrders) {
-		forget++
-	}
-	o.given = append(o.given[forget:], given{order, now})
 }

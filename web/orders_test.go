@@ -31,16 +31,21 @@ type clocked struct {
 
 func startClocked(t *testing.T, bus bridge.Bus) *clocked {
 	t.Helper()
+	return startClockedWith(t, bus, Config{})
+}
+
+func startClockedWith(t *testing.T, bus bridge.Bus, config Config) *clocked {
+	t.Helper()
 	n := new(clocked)
 	logger := canary.Logger(canary.Output(t))
 	var err error
 	if n.bridge, err = bridge.New(bridge.Config{Bus: canary.Tap(canary.Output(t), bus), Logger: logger}); err != nil {
 		t.Fatal(err)
 	}
-	if n.handler, err = New(Config{Bridge: n.bridge, Logger: logger}); err != nil {
+	config.Bridge, config.Logger = n.bridge, logger
+	if n.handler, err = newBy(config, n.clock.now); err != nil {
 		t.Fatal(err)
 	}
-	n.handler.wall, n.handler.orders.clock = n.clock.now, n.clock.now
 	n.Server = httptest.NewServer(n.handler)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -217,15 +222,16 @@ func TestOrdersAreRememberedWithinBounds(t *testing.T) {
 	var o orders
 	now := time.Now()
 	before := o.beginning()
-	for i := range 3 * maxOrders {
+	for i := range maxOrders + maxOrders/2 {
 		code := CloseRevoked
 		if i%2 == 0 {
 			code = CloseDisconnected
 		}
-		if o.hearLocked(newOrder(code, fmt.Sprint(i)), now) {
+		order := order{subject: subject{digest{byte(i), byte(i >> 8)}, code}, id: fmt.Sprint(i)} // quickly made
+		if o.hearLocked(order, now) {
 			t.Fatal("there is something to do for an order about nobody")
 		}
-		o.giveLocked(newOrder(code, "given"), now)
+		o.giveLocked(order, now)
 	}
 	if len(o.known) != maxOrders || len(o.reaches) != maxOrders || len(o.ring) != maxOrders || len(o.given) != maxOrders || len(o.pending) != 0 {
 		t.Errorf("%d ids, %d subjects, %d in the ring, %d given, %d pending", len(o.known), len(o.reaches), len(o.ring), len(o.given), len(o.pending))

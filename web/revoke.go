@@ -27,10 +27,7 @@ func (h *Handler) listenToOrders(b *bridge.Bridge) {
 	h.orders.disabled = b.RegisterTopic(sessionsTopic, bridge.Topic{
 		Hear: func(text string) {
 			if text == again {
-				h.note(func(o *orders) (more bool) {
-					o.say.repeat = len(o.given) > 0
-					return o.say.repeat
-				})
+				h.haveSaid(says{repeat: true})
 				return
 			}
 			if order, err := parseOrder(text); err == nil {
@@ -38,8 +35,8 @@ func (h *Handler) listenToOrders(b *bridge.Bridge) {
 			}
 		},
 		Missed: func() {
-			if len(h.all()) > 0 { // at the start nobody is there to be sent away
-				h.note(func(o *orders) bool { o.say.ask = true; return true })
+			if h.anybody() {
+				h.haveSaid(says{ask: true})
 			}
 		},
 	})
@@ -83,19 +80,14 @@ func (h *Handler) note(change func(*orders) (more bool)) {
 	}
 }
 
-// obey carries orders out, and repeats some, until there is nothing to do. What was
-// heard comes first: repeating takes its time.
+// obey carries orders out until there are none.
 func (h *Handler) obey() {
 	for {
-		due, texts, wait := h.takeOrders()
+		due, wait := h.takeOrders()
 		for s, r := range due {
 			h.carryOut(s, r)
 		}
 		switch {
-		case len(texts) > 0:
-			if err := h.config.Bridge.Tell(h.leaving, sessionsTopic, texts...); err != nil {
-				h.config.Logger.Debug("orders about sessions were not repeated", slog.Any("error", err))
-			}
 		case len(due) > 0:
 		case wait == 0:
 			return
@@ -114,19 +106,15 @@ func (h *Handler) obey() {
 	}
 }
 
-// takeOrders returns what is to be carried out and said now, and how long it is until
-// there is more. Without anything the goroutine that asked counts as ended.
-func (h *Handler) takeOrders() (due map[subject]reach, texts []string, wait time.Duration) {
+// takeOrders returns what is to be carried out now, and how long it is until there is
+// more. Without anything the goroutine that asked counts as ended.
+func (h *Handler) takeOrders() (due map[subject]reach, wait time.Duration) {
 	o := &h.orders
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	due, wait = o.dueLocked(h.orders.now())
-	texts, next := o.textsLocked(h.orders.now())
-	if next > 0 && (wait == 0 || next < wait) {
-		wait = next
-	}
-	o.working = len(due) > 0 || len(texts) > 0 || wait > 0
-	return due, texts, wait
+	due, wait = o.dueLocked(o.now())
+	o.working = len(due) > 0 || wait > 0
+	return due, wait
 }
 
 // carryOut ends those sessions that an order is about.

@@ -49,11 +49,10 @@ func withLifeAndBridge(t *testing.T, clock *wallClock, config Config, life time.
 	expires = clock.now().Add(life) // with a reading of the other clock, as time.Now has one
 	config.Bridge, config.Logger = b, logger
 	config.Authenticate = func(*http.Request) (string, time.Time, error) { return canary.Mark, expires, nil }
-	h, err := New(config)
+	h, err := newBy(config, clock.now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.wall = clock.now
 	server := httptest.NewServer(h)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)

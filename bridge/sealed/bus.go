@@ -7,11 +7,12 @@
 //
 // What a seal does not keep anybody from: to hear what is on the bus, to keep it from
 // others, and to publish again what was published before. A change that is announced again
-// costs a fetch; an order about sessions that is heard again does nothing as long as the
-// node remembers it. The echoes with which package nsqbus asks whether a subscription is
-// heard carry no seal. Each has a random text of its connection's own, it says nothing to
-// other nodes, and the node that hears it learns only that its subscription brings
-// something.
+// costs a fetch. An order about sessions that is heard again does nothing as long as the
+// node remembers it: a node that has been started anew since remembers none, and ends the
+// sessions of that secret that it has. The echoes with which package nsqbus asks whether a
+// subscription is heard carry no seal. Each has a random text of its connection's own, it
+// says nothing to other nodes, and the node that hears it learns only that its subscription
+// brings something.
 package sealed
 
 import (
