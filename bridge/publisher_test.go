@@ -684,3 +684,65 @@ func TestTheErrorsOfLargeCallsHaveWhatWasNotAcknowledged(t *testing.T) {
 		}
 	}
 }
+
+// A broker's limit is met with few refusals, and left behind when the broker has none any
+// more, though the first message that it refused had one long id and a short one.
+func TestMessagesGrowAgain(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := &flakyBus{tooBig: 360} // which a message of the longest id has at most
+		b, _ := flaky(t, f, time.Second)
+		messages := func(what string, keys ...shared.EntityKey) int {
+			before := f.tried()
+			if err := b.Notify(t.Context(), keys...); err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+			return f.tried() - before
+		}
+		long := shared.EntityKey{Entity: items, ID: strings.Repeat("x", 255)}
+		messages("a short one and a long one", shared.EntityKey{Entity: items, ID: "0"}, long)
+		short := manyKeys(1_000, "%d")
+		if got := messages("short ones", short...); got > 30 {
+			t.Errorf("%d messages for 1,000 short keys", got)
+		}
+		const while = 11 * time.Minute // of which no beat is at the end
+		time.Sleep(while)
+		if got := messages("after a while", short...); got > 31 {
+			t.Errorf("%d messages for 1,000 short keys, want one more at most", got)
+		}
+		f.mu.Lock()
+		f.tooBig = 0
+		f.mu.Unlock()
+		for range 10 {
+			time.Sleep(while)
+			messages("the broker takes more", short...)
+		}
+		if got := messages("in the end", short...); got > 1 {
+			t.Errorf("%d messages for 1,000 short keys, want one", got)
+		}
+	})
+}
+
+// Calls whose first part is one key, for there is no room for more, keep their further keys
+// to themselves.
+func TestCallsThatGoTogetherKeepTheirKeysApart(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := &flakyBus{wait: 100 * time.Millisecond, tooBig: 360}
+		b, _ := flaky(t, f, time.Second)
+		keys := manyKeys(2, strings.Repeat("x", 254)+"%d")
+		if err := b.Notify(t.Context(), keys...); err != nil { // which are refused together
+			t.Fatal(err)
+		}
+		var calls sync.WaitGroup
+		for i := range 20 {
+			mine := manyKeys(5, fmt.Sprint(i+10, strings.Repeat("x", 252), "%d"))
+			keys = append(keys, mine...)
+			calls.Go(func() {
+				if err := b.Notify(t.Context(), mine...); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		calls.Wait()
+		f.wantOnce(t, keys)
+	})
+}
