@@ -12,6 +12,30 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
+// docs/operating.md says how large a message nsqd must take, and package bridge that several
+// ids in the least room are no larger than the longest one.
+func TestTheLargestMessageOfOneKey(t *testing.T) {
+	size := func(ids ...string) int {
+		note := notificationOf(shared.EntityType(strings.Repeat("e", shared.MaxEntityTypeBytes)), ids)
+		note.From, note.Seq = "7QWXW5XGBQYOYC7RKN7SRIYJNA", 1e18
+		body, err := note.encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(body)
+	}
+	longest := size(strings.Repeat("x", shared.MaxIDBytes))
+	if escaped := size(strings.Repeat(`"`, shared.MaxIDBytes)); longest > 405 || escaped > 660 {
+		t.Errorf("%d and %d bytes for the longest ids", longest, escaped)
+	}
+	for length := 1; length < 100; length++ {
+		ids := slices.Repeat([]string{strings.Repeat("x", length)}, 100)
+		if got := size(ids[:fitting(ids, minRoom)]...); got > longest {
+			t.Errorf("%d bytes for several ids of %d bytes, and %d for the longest one", got, length, longest)
+		}
+	}
+}
+
 // What is refused for one long id leaves room for many short ones.
 func TestTheRoomIsNotThatOfParticularIDs(t *testing.T) {
 	var r room
