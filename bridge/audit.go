@@ -193,7 +193,7 @@ func (a *auditor) check() {
 }
 
 // lineEvery is how often an auditor says at a level above debug that it has everything
-// looked at again: whoever can publish decides how often it does.
+// looked at again. A publisher decides how often that is.
 const lineEvery = 10 * time.Second
 
 // overdue settles the doubts whose grace is over. It returns how many numbers

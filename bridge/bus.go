@@ -53,7 +53,7 @@ type Surveyor interface {
 	Survey() []BrokerStats
 }
 
-// Refuser is a Bus that hands on only what was published by those whom it trusts.
+// Refuser is a Bus that hands on the messages of trusted publishers only.
 type Refuser interface {
 	Bus
 

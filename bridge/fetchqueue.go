@@ -298,14 +298,26 @@ func (q *fetchQueue) fetch(views []*view) {
 			q.entity.index.removeUnused(v)
 		}
 	}()
-	jobs := make([]fetchJob, 0, len(views))
-	for _, v := range views {
+	jobs, left := make([]fetchJob, 0, len(views)), views
+	defer func() {
+		if len(left) > 0 { // a scope function has ended its goroutine, which is this one
+			for _, v := range left {
+				v.failToBegin()
+			}
+			for _, job := range jobs {
+				q.entity.settle(job, outcome{err: "the scope function ended its goroutine"})
+			}
+		}
+	}()
+	for i, v := range views {
+		left = views[i:]
 		if job, ok := v.begin(); ok {
 			jobs = append(jobs, job)
 		} else { // all its members may have moved; what is fetched with it may take long
 			q.entity.index.removeUnused(v)
 		}
 	}
+	left = nil
 	if len(jobs) > 0 {
 		q.entity.run(jobs)
 	}

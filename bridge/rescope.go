@@ -91,6 +91,12 @@ func (v *view) ask(job fetchJob) (ours bool) {
 	if v.entity.options.Scope == nil {
 		return true
 	}
+	answered := false
+	defer func() {
+		if !answered { // the scope function has ended its goroutine
+			v.fail(job)
+		}
+	}()
 	list := memberLists.Get().(*[]member)
 	defer func() {
 		clear(*list)
@@ -110,6 +116,7 @@ func (v *view) ask(job fetchJob) (ours bool) {
 			m.sub.client.rescope(m.sub, v, last, s)
 		}
 	}
+	answered = true
 	return ours
 }
 

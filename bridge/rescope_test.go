@@ -3,6 +3,7 @@ package bridge_test
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -71,6 +72,54 @@ func (x *tenancy) foreign(user string, row []byte) bool {
 	return x.since[place] == 0 || left && until < read
 }
 
+// A scope function may end its goroutine, as t.FailNow in a test's does, wherever it is
+// called: that costs a retry.
+func TestAScopeFunctionThatEndsItsGoroutineCostsARetry(t *testing.T) {
+	for at := range 4 { // of its calls once both clients are there, of two keys that are fetched together
+		bubble(t, func(t *testing.T) {
+			var revision, calls atomic.Int64
+			var armed atomic.Bool
+			n := newNode(t, &membus.Broker{})
+			scope := func(string) string {
+				if armed.Load() && calls.Add(1) == int64(at)+1 {
+					runtime.Goexit()
+				}
+				return "all"
+			}
+			fetch := func(_ context.Context, requests []shared.Request) []shared.Result {
+				results := make([]shared.Result, len(requests))
+				for i := range requests {
+					results[i].Rows = [][]byte{fmt.Append(nil, revision.Load())}
+				}
+				return results
+			}
+			if err := n.RegisterBatch(key.Entity, fetch, bridge.EntityOptions{Workers: 1, Scope: scope}); err != nil {
+				t.Fatal(err)
+			}
+			other := shared.EntityKey{Entity: key.Entity, ID: "another"}
+			one, two := newScreen(n, "one"), newScreen(n, "two")
+			one.subscribe(t, key, withSnapshot)
+			two.subscribe(t, other, withSnapshot)
+			synctest.Wait()
+			revision.Store(1)
+			armed.Store(true)
+			n.notify(t, key, other)
+			time.Sleep(time.Minute)
+			for _, s := range []*screen{one, two} {
+				if rows := s.rows(); rows[len(rows)-1] != "1" {
+					t.Errorf("where call %d ends its goroutine a client ends with %q", at+1, rows)
+				}
+			}
+			if calls.Load() <= int64(at) {
+				t.Errorf("the scope function was called %d times: call %d never came", calls.Load(), at+1)
+			}
+			if st := n.Stats(); st.FetchesRunning != 0 {
+				t.Errorf("%d fetches seem to run for ever", st.FetchesRunning)
+			}
+		})
+	}
+}
+
 // inspector is a client that counts what it is handed and what of it is foreign.
 type inspector struct {
 	user            string
@@ -94,8 +143,8 @@ func (i *inspector) Push(_ *bridge.Slot, u *bridge.Update) {
 func (i *inspector) Drop(*bridge.Slot) bool { return false }
 
 // Users move to other tenants before, while and after their secrets are fetched with.
-// Nobody is handed a row of a tenant that is not theirs, those who stay least of all; and
-// once the change is announced, everybody has a row of the tenant that they belong to.
+// No client is handed a row of another tenant. Once the change is announced, each client has
+// a row of its user's tenant.
 func TestAScopeThatChangesGivesNobodyElsesRows(t *testing.T) {
 	const (
 		tenants, residents, movers = 12, 40, 60
@@ -201,7 +250,7 @@ func TestAScopeThatChangesGivesNobodyElsesRows(t *testing.T) {
 }
 
 // A member moves while a fetch is made with its secret, and the handler says that it may
-// not see the rows. That is nothing to those who stay.
+// not see the rows. The other members' subscriptions go on.
 func TestAScopeThatChangesDuringAFetchEndsNobodyElsesSubscription(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		who, entered, release := newTenancy(), make(chan string), make(chan bool)

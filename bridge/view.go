@@ -444,6 +444,20 @@ func (v *view) refuse(sub *subscription, u *Update) bool {
 func (v *view) fail(job fetchJob) time.Duration {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	return v.failLocked(job.cause)
+}
+
+// failToBegin is fail for a view that a worker has taken and not begun with.
+func (v *view) failToBegin() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.state == queued {
+		v.entity.queue.remove(v) // where it is again, if it was marked meanwhile
+		v.failLocked(v.owed)
+	}
+}
+
+func (v *view) failLocked(owed cause) time.Duration {
 	if len(v.members) == 0 {
 		v.forgetLocked()
 		return 0
@@ -453,7 +467,7 @@ func (v *view) fail(job fetchJob) time.Duration {
 		return 0
 	}
 	v.setDoubtLocked(v.doubt | doubtFailing)
-	v.owed |= job.cause
+	v.owed |= owed
 	e := v.errandLocked()
 	e.failures++
 	v.state = backingOff

@@ -52,8 +52,8 @@ func bouncedQueries(owner, role *pgxpool.Pool) map[string]*db.Query {
 	}
 }
 
-// In these of pgx's modes all works behind a PgBouncer that pools by transaction as it
-// does without one, whoever shares its few connections: nothing of a viewer stays there.
+// In these of pgx's modes a PgBouncer that pools by transaction makes no difference, and
+// no viewer's settings stay on its few connections.
 func TestBehindPgBouncer(t *testing.T) {
 	for _, mode := range []string{"exec", "cache_describe", "simple_protocol"} {
 		t.Run(mode, func(t *testing.T) {

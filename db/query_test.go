@@ -264,7 +264,7 @@ func TestABatchWhoseFirstColumnIsNotTheID(t *testing.T) {
 	}
 }
 
-// A row is there for who spells its id as it is announced, whoever else is asked for with it.
+// The spelling of an id that is announced has the row, also in a batch with other spellings.
 func TestABatchWithAnIDInAnotherSpelling(t *testing.T) {
 	d := pgtest.Shared(t).NewDatabase(t, `create table items (id numeric primary key); insert into items values (1.50), (2)`)
 	q := db.Batch(pgtest.Pool(t, d.URL(), 1), "select id from items where id = any($1)")

@@ -39,8 +39,12 @@ const leaveTimeout = time.Second
 const leaveSQL = `select pg_terminate_backend(pg_backend_pid())
 	where pg_is_in_recovery() or current_setting('default_transaction_read_only')::bool`
 
+// failSQL makes a transaction that takes nothing until it is rolled back.
+const failSQL = `do $$ begin raise read_only_sql_transaction using message = 'the transaction has failed, because it is read only'; end $$`
+
 // leaveReadOnlySQL is leaveReadOnly for database/sql, where a transaction cannot close its
-// connection. The transaction has failed, and takes nothing until it is rolled back.
+// connection. The transaction has failed, and takes nothing until it is rolled back: also
+// afterwards, where the server stays because it was the transaction alone that is read only.
 func leaveReadOnlySQL(ctx context.Context, tx SQLTx, err error) {
 	var database interface{ SQLState() string }
 	if !errors.As(err, &database) || database.SQLState() != "25006" {
@@ -49,6 +53,9 @@ func leaveReadOnlySQL(ctx context.Context, tx SQLTx, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
 	defer cancel()
 	if _, err := tx.ExecContext(ctx, "rollback"); err == nil {
-		_, _ = tx.ExecContext(ctx, leaveSQL) // the driver notices
+		if _, err = tx.ExecContext(ctx, leaveSQL); err == nil { // otherwise the driver has noticed
+			_, _ = tx.ExecContext(ctx, "begin")
+			_, _ = tx.ExecContext(ctx, failSQL)
+		}
 	}
 }

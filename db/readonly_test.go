@@ -139,8 +139,15 @@ func TestAConnectionIsKeptWhereOnlyTheTransactionIsReadOnly(t *testing.T) {
 	if err := db.NotifySQLTx(t.Context(), tx, itemKey("1")); err == nil {
 		t.Error("a read-only transaction writes to the outbox")
 	}
+	if _, err := tx.ExecContext(t.Context(), "insert into items values (1)"); err == nil {
+		t.Error("a transaction that has failed goes on")
+	}
 	if err := tx.Rollback(); err != nil {
 		t.Error(err)
+	}
+	var rows int
+	if err := sqlPool.QueryRowContext(t.Context(), "select count(*) from items").Scan(&rows); err != nil || rows != 0 {
+		t.Errorf("%d rows of a transaction that was rolled back, %v", rows, err)
 	}
 	if after = conn(); after != before {
 		t.Error("the connection of database/sql was closed")

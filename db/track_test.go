@@ -218,29 +218,6 @@ func TestTrackingAgainChangesNothingAndTakesNoLock(t *testing.T) {
 
 // Whatever the database's default isolation is, of many that want the same some do it
 // and the others find it done.
-// Triggers belong to a table and not to its name: a table that is built anew and put in
-// the place of another announces nothing until it is tracked.
-func TestATableThatIsSwappedIsTrackedAgain(t *testing.T) {
-	d := newOutbox(t, "create table items (id int primary key, name text)", "insert into items values (1, 'a')")
-	track(t, d, "items", "items", "id")
-	d.Exec(t, `begin;
-		create table items_new (like items including all);
-		insert into items_new select * from items;
-		alter table items rename to items_old;
-		alter table items_new rename to items;
-		commit`)
-	if got := announced(t, d, "insert into items values (2, 'b')"); got != nil {
-		t.Errorf("the new table announced %q, although it is not tracked", got)
-	}
-	track(t, d, "items", "items", "id")
-	if got := announced(t, d, "insert into items values (3, 'c')"); !slices.Equal(got, []string{"3"}) {
-		t.Errorf("the new table announced %q once it was tracked, want 3", got)
-	}
-	if got := announced(t, d, "insert into items_old values (4, 'd')"); !slices.Equal(got, []string{"4"}) {
-		t.Errorf("the old table announced %q, want 4: it is tracked still", got)
-	}
-}
-
 func TestManyNodesTrackAndUntrackAtOnce(t *testing.T) {
 	for _, level := range []string{"read committed", "repeatable read", "serializable"} {
 		d := newOutbox(t, "create table items (id int)")

@@ -59,10 +59,15 @@ func (x *tenants) row(user string, step int) tenantRow {
 	return tenantRow{x.of[user], x.step}
 }
 
-func (x *tenants) halt() {
+// halt has nobody move any more, and reports whether anybody who had moved still could.
+func (x *tenants) halt(count int) (moving bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.still = true
+	for user, tenant := range x.of {
+		moving = moving || len(x.until[user]) > 0 && tenant < count-1
+	}
+	return moving
 }
 
 // foreign reports whether a row is of a tenant that the user has not come to, or had left
@@ -79,7 +84,7 @@ func (x *tenants) foreign(user string, r tenantRow) bool {
 // tenant that is not theirs.
 func TestUsersWhoMoveToOtherTenantsGiveNobodysRowsAway(t *testing.T) {
 	const (
-		count, residents, movers = 6, 6, 30
+		count, residents, movers = 60, 1, 30 // so many tenants that users still move at the end
 		frames                   = 20_000
 	)
 	nsqd := nsqdtest.Start(t)
@@ -171,7 +176,9 @@ func TestUsersWhoMoveToOtherTenantsGiveNobodysRowsAway(t *testing.T) {
 			t.Fatalf("%d of %d frames are of tenants of others", foreign.Load(), read.Load())
 		}
 	}
-	who.halt()
+	if !who.halt(count) {
+		t.Error("nobody could move any more, long before the end perhaps")
+	}
 	nodes[0].notify(t, "100")
 	for user := range users {
 		until(t, "everybody has the row of their tenant", func() bool {

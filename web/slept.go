@@ -45,7 +45,7 @@ func (s *session) secondChance(now time.Time) (until time.Time, ask bool) {
 		}
 	case due == &s.silent && now.Sub(s.asked) < wait: // the ping was late
 		until = s.asked.Add(wait)
-	case s.progressedLocked():
+	case due == &s.silent && s.progressedLocked(): // a message has its time, whatever the line
 		until = now.Add(wait)
 	case !s.looked:
 		until, s.looked = now.Add(slack(wait)), true

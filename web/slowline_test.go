@@ -46,12 +46,14 @@ func TestALargeRowOverASlowLineArrives(t *testing.T) {
 	}
 	for name, serve := range map[string]func(http.Handler) *httptest.Server{"plain": httptest.NewServer, "TLS": httptest.NewTLSServer} {
 		for end, c := range map[string]struct {
-			bytes int
-			whole bool
+			bytes      int
+			whole      bool
+			unfinished bool // and the client says half a message
 		}{
-			"it arrives":                    {400 << 10, true},
-			"what the kernel takes at once": {100 << 10, true},
-			"the line is cut":               {400 << 10, false},
+			"it arrives":                    {400 << 10, true, false},
+			"what the kernel takes at once": {100 << 10, true, false},
+			"the line is cut":               {400 << 10, false, false},
+			"a message does not end":        {400 << 10, false, true},
 		} {
 			row := bytes.Repeat([]byte("x"), c.bytes)
 			whole := c.whole
@@ -80,22 +82,31 @@ func TestALargeRowOverASlowLineArrives(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer ws.Close()
-				c := &conn{ws, t}
-				c.subscribe("100")
+				client := &conn{ws, t}
+				client.subscribe("100")
 				s.untilSubscribed(t, 1)
 				s.notify(t, "100")
+				if c.unfinished {
+					if _, err := client.NetConn().Write([]byte{0x01, 0x81, 0, 0, 0, 0, '{'}); err != nil {
+						t.Fatal(err)
+					}
+					if _, got, err := client.ReadMessage(); err == nil {
+						t.Errorf("%d bytes arrive, and the client's message had no end all the while", len(got))
+					}
+					return
+				}
 				if !whole {
 					time.AfterFunc(5*time.Second, func() { close(cut) })
 					for err = nil; err == nil; {
-						_, _, err = c.ReadMessage()
+						_, _, err = client.ReadMessage()
 					}
 					begin := time.Now()
 					until(t, "the client is given up", func() bool { return s.bridge.Stats().Clients == 0 })
 					t.Log("given up after", time.Since(begin))
 					return
 				}
-				c.SetReadDeadline(time.Now().Add(2 * time.Minute))
-				if _, got, err := c.ReadMessage(); err != nil || len(got) != len(row) {
+				client.SetReadDeadline(time.Now().Add(2 * time.Minute))
+				if _, got, err := client.ReadMessage(); err != nil || len(got) != len(row) {
 					t.Fatalf("read %d bytes, %v", len(got), err)
 				}
 			})

@@ -82,8 +82,8 @@ func New(bus bridge.Bus, c Config) (*Bus, error) {
 	return b, nil
 }
 
-// lineEvery is how often a line says that messages are refused: whoever can publish
-// decides how many those are.
+// lineEvery is how often a line says that messages are refused. A publisher decides how
+// many those are.
 const lineEvery = time.Minute
 
 // Publish implements bridge.Bus. body is a JSON object.

@@ -15,7 +15,7 @@ import (
 //	{"entity":"items","id":"100","mac":"<64 hexadecimal digits>"}
 //
 // The digits are the HMAC-SHA256 of the body as it was, byte by byte, with a key that all
-// nodes have. So whoever opens it need not read any JSON before.
+// nodes have. No JSON need be read before the seal is checked.
 const (
 	before = `,"mac":"`
 	after  = `"}`

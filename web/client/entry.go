@@ -24,6 +24,7 @@ type entry struct {
 
 	// For when the server cannot serve it.
 	refusals int       // in a row
+	waitsIn  *session  // in whose list later it is
 	due      time.Time // to be asked for again
 }
 
@@ -110,7 +111,7 @@ func (c *Client) publishLocked(e *entry) {
 }
 
 // Subscribe asks for a key. However many do, the server is asked once; a key that
-// was denied is asked for again. A key that is malformed is Denied. Close the
+// was denied is asked for again, unless its rows are too large (ErrTooLarge). A key that is malformed is Denied. Close the
 // Subscription when it is not needed any more.
 func (c *Client) Subscribe(key shared.EntityKey) *Subscription {
 	c.mu.Lock()

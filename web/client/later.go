@@ -23,7 +23,8 @@ func (s *session) putOffLocked(e *entry) {
 			break
 		}
 	}
-	if !slices.Contains(s.later, e) {
+	if e.waitsIn != s {
+		e.waitsIn = s
 		s.later = append(s.later, e)
 	}
 	s.wakeUp()
@@ -50,6 +51,7 @@ func (s *session) askDue() {
 		if e.due.After(now) {
 			return false
 		}
+		e.waitsIn = nil
 		s.queue = append(s.queue, e)
 		return true
 	})
