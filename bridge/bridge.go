@@ -261,11 +261,12 @@ func (b *Bridge) EntityTypes() []shared.EntityType {
 // subscribed to one of the keys ends up with rows from a fetch begun after this
 // call.
 //
-// It waits for the bus no longer than ctx allows, and for each message of the keys,
-// which has some 8 KiB, no longer than Config.PublishTimeout. On an error some keys may
-// have been announced and some not: a *shared.NotAnnouncedError has those that were not.
-// This node's own clients are brought up to date either way. It is safe to call again,
-// with those keys or with all.
+// It waits for the bus no longer than ctx allows, and gives up once the bus has taken no
+// message of the entity type, the caller's or another's, for Config.PublishTimeout. A
+// message has some 8 KiB, and each has that time. On an error some keys may have been
+// announced and some not: a *shared.NotAnnouncedError has those that were not
+// acknowledged. This node's own clients are brought up to date either way. It is safe to
+// call again, with those keys or with all.
 func (b *Bridge) Notify(ctx context.Context, keys ...shared.EntityKey) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("notifying of changes: %w", err)
@@ -276,7 +277,7 @@ func (b *Bridge) Notify(ctx context.Context, keys ...shared.EntityKey) error {
 // notify announces keys of entity types, or texts of topics.
 func (b *Bridge) notify(ctx context.Context, keys []shared.EntityKey, topics bool) error {
 	changes, errs := b.changesOf(keys, topics)
-	announceAll(ctx, changes, b.config.PublishTimeout)
+	announceAll(ctx, changes)
 	var left []shared.EntityKey
 	for _, c := range changes {
 		if c.err == nil {

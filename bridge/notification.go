@@ -32,13 +32,6 @@ type notification struct {
 
 func (n notification) isBeat() bool { return n.ID == "" && len(n.IDs) == 0 }
 
-// newNotification takes as many of the ids as one message has room for and
-// returns the rest.
-func newNotification(entity shared.EntityType, ids []string) (note notification, rest []string) {
-	n := fitting(ids, maxNotificationBytes)
-	return notificationOf(entity, ids[:n]), ids[n:]
-}
-
 func notificationOf(entity shared.EntityType, ids []string) notification {
 	if len(ids) == 1 {
 		return notification{Entity: entity, ID: ids[0]}

@@ -73,9 +73,9 @@ func FuzzNotificationRoundTrip(f *testing.F) {
 		ids := slices.Repeat([]string{id}, n)
 		var got []string
 		for rest := ids; len(rest) > 0; {
-			var out notification
-			out, rest = newNotification("items", rest)
-			body, err := out.encode()
+			n := new(room).fit(rest)
+			body, err := notificationOf("items", rest[:n]).encode()
+			rest = rest[n:]
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,18 +26,20 @@ type publisher struct {
 	mu      sync.Mutex
 	waiting *batch   // what the next message takes; nil when nothing waits
 	left    []string // what calls that were given up have left, for a worker to announce in between
-	room    int      // of a message's ids; zero for maxNotificationBytes
-	busy    bool     // a call or a worker is publishing
-	seq     uint64   // number of the last message given to the bus
+	room    room
+	took    time.Time // when the bus last took a message, or said that it is too large
+	busy    bool      // a call or a worker is publishing
+	seq     uint64    // number of the last message given to the bus
 	closed  bool
 }
 
 // batch is the keys that wait to be announced together, and who waits for them.
 type batch struct {
 	ids   []string
-	has   map[string]struct{} // the ids, once there are several
-	again notification        // begun by a call that was given up; without a number for none
-	done  chan struct{}       // closed when err is the outcome
+	has   map[string]int // the place of each id, once there are several
+	went  int            // how many of the ids were acknowledged, the first ones
+	again notification   // begun by a call that was given up; without a number for none
+	done  chan struct{}  // closed when err is the outcome
 	err   error
 }
 
@@ -51,7 +54,7 @@ type change struct {
 
 // announceAll publishes changes, in as many parts as there are messages: each has its
 // own time, and between two parts others of the type have their turn.
-func announceAll(ctx context.Context, changes []change, timeout time.Duration) {
+func announceAll(ctx context.Context, changes []change) {
 	for i := range changes {
 		changes[i].ids = unique(changes[i].ids)
 	}
@@ -62,7 +65,7 @@ func announceAll(ctx context.Context, changes []change, timeout time.Duration) {
 			c := &changes[i]
 			c.part = 0
 			if c.err == nil && len(c.ids) > 0 {
-				c.part = fitting(c.ids, c.entity.publish.roomy())
+				c.part = c.entity.publish.fit(c.ids)
 				last = c
 				left++
 			}
@@ -70,8 +73,8 @@ func announceAll(ctx context.Context, changes []change, timeout time.Duration) {
 		if left == 0 {
 			return
 		}
-		if left > 1 || !last.alone(ctx, timeout) {
-			together(ctx, changes, timeout)
+		if left > 1 || !last.alone(ctx) {
+			together(ctx, changes)
 		}
 	}
 }
@@ -87,29 +90,26 @@ func unique(ids []string) []string {
 }
 
 // alone publishes the change's part from here, in messages of its own, no longer than
-// ctx and the time allow. It returns false, having done nothing, where others of the
+// ctx and their time allow. It returns false, having done nothing, where others of the
 // type are being published, or where the bus might keep the caller for longer.
-func (c *change) alone(ctx context.Context, timeout time.Duration) bool {
+func (c *change) alone(ctx context.Context) bool {
 	p := c.entity.publish
 	if p.bridge.boundless || !p.begin() {
 		return false
 	}
 	defer p.end() //nolint:contextcheck // what others announce has its own time
-	bounded := deadline.After(ctx, timeout)
-	defer bounded.Cancel()
-	left, err := p.send(bounded, c.ids[:c.part]) //nolint:contextcheck // bounded ends with ctx
-	if err != nil && bounded.Err() != nil {
-		err = fmt.Errorf("%w: %w", shared.ErrUnavailable, err)
-	}
-	c.came(ctx, err, left)
+	part, went := c.ids[:c.part], 0
+	begun, n, err := p.send(ctx, part, &went)
+	c.came(ctx, err, remainder{begun: begun, ids: part[went:], kept: n})
 	return true
 }
 
 // together publishes the parts of changes with what others announce, and returns when the
-// messages that carry them were acknowledged or have failed, or when ctx or the time
-// is up.
-func together(ctx context.Context, changes []change, timeout time.Duration) {
-	timer := time.NewTimer(timeout) // a context of its own would cost more than all the rest
+// messages that carry them were acknowledged or have failed, or when ctx is up, or the
+// bus has taken none for as long as one has.
+func together(ctx context.Context, changes []change) {
+	begin := time.Now()
+	timer := time.NewTimer(0) // a context of its own would cost more than all the rest
 	defer timer.Stop()
 	for i := range changes {
 		c := &changes[i]
@@ -122,17 +122,72 @@ func together(ctx context.Context, changes []change, timeout time.Duration) {
 		if c.part == 0 {
 			continue
 		}
-		var left remainder
-		err := c.err
+		left, err := c.ids[:c.part], c.err
 		if err == nil {
-			err = c.batch.wait(ctx, timer)
+			left, err = c.await(ctx, timer, begin)
 		}
-		if err != nil {
-			left.count = c.part // or fewer: the message may get through
-			left.kept = c.part
-		}
-		c.came(ctx, err, left)
+		c.came(ctx, err, remainder{ids: left, kept: len(left)})
 	}
+}
+
+// await returns what of the change's part was not acknowledged when its batch was done
+// or the wait was up, and why. Each message that goes, whosever it is, begins the wait anew:
+// on a bus that works, a call may have many of them before its own.
+func (c *change) await(ctx context.Context, timer *time.Timer, begin time.Time) (left []string, err error) {
+	p := c.entity.publish
+	for rest := p.patience(begin); err == nil; {
+		timer.Reset(rest)
+		select {
+		case <-c.batch.done:
+			if c.batch.err == nil {
+				return nil, nil
+			}
+			err = c.batch.err
+		case <-ctx.Done():
+			err = fmt.Errorf("%w: %w", shared.ErrUnavailable, ctx.Err())
+		case <-timer.C:
+			if rest = p.patience(begin); rest <= 0 {
+				err = fmt.Errorf("%w: %w", shared.ErrUnavailable, context.DeadlineExceeded)
+			}
+		}
+	}
+	if left = p.leftOf(c.batch, c.ids[:c.part]); len(left) == 0 {
+		return nil, nil // only what others announce has failed
+	}
+	return left, err
+}
+
+// patience returns how much longer a call that waits since begin does so.
+func (p *publisher) patience(begin time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.took.After(begin) {
+		begin = p.took
+	}
+	return time.Until(begin.Add(p.bridge.config.PublishTimeout))
+}
+
+// leftOf returns those of the ids in the batch that were not acknowledged.
+func (p *publisher) leftOf(b *batch, ids []string) (left []string) {
+	p.mu.Lock()
+	went := b.went
+	p.mu.Unlock()
+	if went == 0 {
+		return ids
+	}
+	for _, id := range ids {
+		if b.has[id] >= went { // which nobody changes any more, as some of it went
+			left = append(left, id)
+		}
+	}
+	return left
+}
+
+// remainder is what is left of a change's part that failed.
+type remainder struct {
+	begun notification // the message that failed, where the call has published it
+	ids   []string     // those that were not acknowledged
+	kept  int          // and of those, the first that are announced by somebody
 }
 
 // came takes what came of the change's part. Where it failed, what is left of the change
@@ -140,25 +195,14 @@ func together(ctx context.Context, changes []change, timeout time.Duration) {
 func (c *change) came(ctx context.Context, err error, left remainder) {
 	p := c.entity.publish
 	rest := c.ids[c.part:]
-	c.ids = c.ids[c.part-left.count:] // the last of the part failed
 	if c.err = err; err == nil {
+		c.ids = rest
 		return
 	}
+	c.ids = slices.Concat(left.ids, rest)
 	p.changedHere(rest)
 	if ctx.Err() != nil {
 		p.leave(left.begun, c.ids[left.kept:])
-	}
-}
-
-func (b *batch) wait(ctx context.Context, timer *time.Timer) error {
-	select {
-	case <-b.done:
-		return b.err
-	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", shared.ErrUnavailable, ctx.Err())
-	case <-timer.C:
-		timer.Reset(0) // for what else is waited for
-		return fmt.Errorf("%w: %w", shared.ErrUnavailable, context.DeadlineExceeded)
 	}
 }
 
@@ -246,13 +290,13 @@ func (p *publisher) close() {
 
 func (b *batch) add(ids []string) {
 	if len(b.ids) == 0 && len(ids) == 1 {
-		b.ids = ids
+		b.ids = slices.Clip(ids) // what follows is the caller's
 		return
 	}
 	if b.has == nil && len(b.ids)+len(ids) > 1 {
-		b.has = make(map[string]struct{}, len(b.ids)+len(ids))
-		for _, id := range b.ids {
-			b.has[id] = struct{}{}
+		b.has = make(map[string]int, len(b.ids)+len(ids))
+		for i, id := range b.ids {
+			b.has[id] = i
 		}
 	}
 	for _, id := range ids {
@@ -260,7 +304,7 @@ func (b *batch) add(ids []string) {
 			if _, double := b.has[id]; double {
 				continue
 			}
-			b.has[id] = struct{}{}
+			b.has[id] = len(b.ids)
 		}
 		b.ids = append(b.ids, id)
 	}
@@ -275,7 +319,7 @@ func (p *publisher) next() (b *batch, left []string) {
 		p.left = nil
 	}
 	b, p.waiting = p.waiting, nil
-	n := fitting(p.left, p.roomyLocked())
+	n := p.room.fit(p.left)
 	left, p.left = p.left[:n], p.left[n:]
 	p.busy = b != nil || n > 0
 	return b, left
@@ -286,13 +330,13 @@ func (p *publisher) work() {
 		b, left := p.next()
 		switch {
 		case b != nil:
-			b.err = p.sendInTime(b)
+			b.err = p.sendBatch(b)
 			close(b.done)
 			runtime.Gosched() // those who were told and go on at once are in the next message, not in the one after it
 		case len(left) == 0:
 			return
 		}
-		if len(left) > 0 && p.sendInTime(&batch{ids: left}) != nil {
+		if len(left) > 0 && p.sendBatch(&batch{ids: left}) != nil {
 			p.giveUpLeft()
 		}
 	}
@@ -305,44 +349,56 @@ func (p *publisher) giveUpLeft() {
 	p.left = nil
 }
 
-func (p *publisher) sendInTime(b *batch) error {
-	ctx := deadline.After(p.bridge.ctx, p.bridge.config.PublishTimeout)
-	defer ctx.Cancel()
+func (p *publisher) sendBatch(b *batch) error {
 	if b.again.Seq > 0 {
-		_ = p.transmit(ctx, b.again) // whom it was for was told of a failure already
+		p.sendAgain(b.again)
 	}
-	_, err := p.send(ctx, b.ids)
+	_, _, err := p.send(p.bridge.ctx, b.ids, &b.went)
 	return err
 }
 
-// remainder is what was not acknowledged when send failed.
-type remainder struct {
-	begun notification // the message that failed
-	count int          // of the last ids, those that were not acknowledged
-	kept  int          // and of those, the first that are announced by somebody
-}
-
-// send publishes the ids in as few messages as their size allows.
-func (p *publisher) send(ctx context.Context, ids []string) (left remainder, err error) {
-	for rest := ids; len(rest) > 0; {
-		note, n, err := p.sendFirst(ctx, rest)
-		if err != nil {
-			p.changedHere(ids)
-			return remainder{begun: note, count: len(rest), kept: n}, err
-		}
-		rest = rest[n:]
+// sendAgain publishes what a call that was given up has begun. When it fails, whom it was
+// for was told of a failure already.
+func (p *publisher) sendAgain(begun notification) {
+	var ids []string
+	begun.each(func(k shared.EntityKey) { ids = append(ids, k.ID) })
+	if _, n, err := p.sendHalved(p.bridge.ctx, begun, ids); err == nil && n < len(ids) {
+		p.mu.Lock()
+		p.left = slices.Concat(ids[n:], p.left)
+		p.mu.Unlock()
 	}
-	return remainder{}, nil
 }
 
-// sendFirst publishes as many of the ids as go into one message. Where that is too large
-// for the broker, it is halved, with the number that nobody has heard.
+// send publishes the ids in as few messages as their size allows, and says in went how
+// many were acknowledged. When it fails it returns the message that did, and how many of
+// the ids were in it.
+func (p *publisher) send(ctx context.Context, ids []string, went *int) (begun notification, n int, err error) {
+	for rest := ids; len(rest) > 0; rest = rest[n:] {
+		if begun, n, err = p.sendFirst(ctx, rest); err != nil {
+			p.changedHere(rest)
+			return begun, n, err
+		}
+		p.mu.Lock()
+		*went += n
+		p.mu.Unlock()
+	}
+	return notification{}, 0, nil
+}
+
+// sendFirst publishes as many of the ids as go into one message.
 func (p *publisher) sendFirst(ctx context.Context, ids []string) (note notification, n int, err error) {
-	n = fitting(ids, p.roomy())
-	note = p.number(notificationOf(p.name, ids[:n]))
-	for err = p.transmit(ctx, note); n > 1 && errors.Is(err, ErrTooLarge); err = p.transmit(ctx, note) {
+	ids = ids[:p.fit(ids)]
+	return p.sendHalved(ctx, p.number(notificationOf(p.name, ids)), ids)
+}
+
+// sendHalved publishes a message, of these ids. Where it is too large for the broker, it is
+// halved, with the number that nobody has heard.
+func (p *publisher) sendHalved(ctx context.Context, note notification, ids []string) (notification, int, error) {
+	n := len(ids)
+	err := p.inTime(ctx, note)
+	for ; n > 1 && errors.Is(err, ErrTooLarge); err = p.inTime(ctx, note) {
+		p.narrow(sizeOf(ids[:n]))
 		n /= 2
-		p.shrink(sizeOf(ids[:n]))
 		smaller := notificationOf(p.name, ids[:n])
 		smaller.Seq, smaller.From = note.Seq, note.From
 		note = smaller
@@ -350,26 +406,34 @@ func (p *publisher) sendFirst(ctx context.Context, ids []string) (note notificat
 	return note, n, err
 }
 
-// roomy returns how much room the ids of one message have.
-func (p *publisher) roomy() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.roomyLocked()
-}
-
-func (p *publisher) roomyLocked() int {
-	if p.room == 0 {
-		return maxNotificationBytes
+// inTime publishes one message, which has Config.PublishTimeout for itself.
+func (p *publisher) inTime(ctx context.Context, note notification) error {
+	bounded := deadline.After(ctx, p.bridge.config.PublishTimeout)
+	defer bounded.Cancel()
+	err := p.transmit(bounded, note)
+	switch {
+	case err == nil || errors.Is(err, ErrTooLarge): // a bus that answers is waited for
+		p.mu.Lock()
+		p.took = time.Now()
+		p.mu.Unlock()
+	case bounded.Err() != nil:
+		err = fmt.Errorf("%w: %w", shared.ErrUnavailable, err)
 	}
-	return p.room
+	return err
 }
 
-// shrink has further messages be no larger: a broker that refuses one for its size hangs
-// up as well.
-func (p *publisher) shrink(room int) {
+// fit returns how many of the ids go into one message: one at least.
+func (p *publisher) fit(ids []string) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.room = min(room, p.roomyLocked())
+	return p.room.fit(ids)
+}
+
+// narrow has further messages be smaller than one of that size, which was refused.
+func (p *publisher) narrow(refused int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.room.narrow(refused)
 }
 
 // changedHere has this node's own clients look again: they need no bus.

@@ -370,6 +370,8 @@ type flakyBus struct {
 	count   int
 	took    map[string]int
 	wait    time.Duration
+
+	stuckAfter int // so many messages it acknowledges none; zero for never
 }
 
 func (f *flakyBus) Publish(ctx context.Context, entity shared.EntityType, body []byte) error {
@@ -387,6 +389,11 @@ func (f *flakyBus) Publish(ctx context.Context, entity shared.EntityType, body [
 	}
 	f.mu.Lock()
 	f.count++
+	if f.stuckAfter > 0 && f.count > f.stuckAfter {
+		f.mu.Unlock()
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	switch {
 	case f.count == f.refuses:
 		f.mu.Unlock()
@@ -409,6 +416,17 @@ func (f *flakyBus) tried() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.count
+}
+
+func (f *flakyBus) notTaken(keys []shared.EntityKey) (left []shared.EntityKey) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, k := range keys {
+		if f.took[k.ID] == 0 {
+			left = append(left, k)
+		}
+	}
+	return left
 }
 
 func (f *flakyBus) wantOnce(t *testing.T, keys []shared.EntityKey) {
@@ -575,4 +593,156 @@ func TestWhatIsLeftKeepsNobodyWaiting(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Config.PublishTimeout is for a message of several calls, too, and a call waits as long as
+// messages go, whosever they are: those of its batch, of the one before it, and of what was
+// given up.
+func TestLargeCallsGoTogetherOnASlowBus(t *testing.T) {
+	for _, tooBig := range []int{0, 1000} {
+		bubble(t, func(t *testing.T) {
+			f := &flakyBus{wait: 300 * time.Millisecond, tooBig: tooBig}
+			b, other := flaky(t, f, time.Second)
+			hurried := manyKeys(1_000, "hurried "+strings.Repeat("x", 240)+"%d")
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			if err := b.Notify(ctx, hurried...); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("the hurried call returned %v", err)
+			}
+			keys := hurried
+			var calls sync.WaitGroup
+			for i := range 5 {
+				mine := manyKeys(1_000, fmt.Sprint(i, strings.Repeat("x", 240), "%d"))
+				keys = append(keys, mine...)
+				calls.Go(func() {
+					if err := b.Notify(t.Context(), mine...); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			calls.Wait()
+			time.Sleep(time.Hour) // what was given up has gone
+			f.wantOnce(t, keys)
+			if got := other.Stats(); got.Notified != uint64(len(keys)) || got.Lost != 0 {
+				t.Errorf("another node has heard %d keys, and missed %d messages", got.Notified, got.Lost)
+			}
+		})
+	}
+}
+
+// Where the bus takes no message any more, or refuses one, the error of each call has
+// exactly the keys that were not acknowledged, though the message that failed had those of
+// others as well, and keys that several have.
+func TestTheErrorsOfLargeCallsHaveWhatWasNotAcknowledged(t *testing.T) {
+	for after := range 12 { // messages
+		for _, stuck := range []bool{true, false} {
+			bubble(t, func(t *testing.T) {
+				f := &flakyBus{wait: 300 * time.Millisecond}
+				if stuck {
+					f.stuckAfter = after + 1
+				} else {
+					f.refuses = after + 1
+				}
+				b, _ := flaky(t, f, time.Second)
+				common := manyKeys(3, "common %d") // which each call announces for itself
+				isCommon := func(k shared.EntityKey) bool { return slices.Contains(common, k) }
+				var calls sync.WaitGroup
+				var mu sync.Mutex
+				var again []shared.EntityKey
+				all := slices.Clone(common)
+				for i := range 3 {
+					mine := manyKeys(100, fmt.Sprint(i, strings.Repeat("x", 240), "%d"))
+					all = append(all, mine...)
+					calls.Go(func() {
+						err := b.Notify(t.Context(), slices.Insert(slices.Clone(mine), 10, common...)...)
+						left := new(shared.NotAnnouncedError)
+						if err != nil && (!errors.As(err, &left) || !errors.Is(err, shared.ErrUnavailable)) {
+							t.Errorf("Notify returned %v", err)
+						}
+						own := slices.DeleteFunc(left.Keys, isCommon)
+						if want := f.notTaken(mine); stuck && !slices.Equal(own, want) {
+							t.Errorf("%d keys are left, want %d", len(own), len(want))
+						}
+						mu.Lock()
+						defer mu.Unlock()
+						again = append(again, own...)
+					})
+				}
+				calls.Wait()
+				time.Sleep(time.Hour) // no message is under way
+				f.mu.Lock()
+				f.stuckAfter, f.refuses = 0, 0
+				for _, k := range common {
+					f.took[k.ID] = 1 // by however many calls it was announced
+				}
+				f.mu.Unlock()
+				if err := b.Notify(t.Context(), again...); err != nil {
+					t.Error(err)
+				}
+				f.wantOnce(t, all)
+			})
+		}
+	}
+}
+
+// A broker's limit is met with few refusals, and left behind when the broker has none any
+// more, though the first message that it refused had one long id and a short one.
+func TestMessagesGrowAgain(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := &flakyBus{tooBig: 360} // which a message of the longest id has at most
+		b, _ := flaky(t, f, time.Second)
+		messages := func(what string, keys ...shared.EntityKey) int {
+			before := f.tried()
+			if err := b.Notify(t.Context(), keys...); err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+			return f.tried() - before
+		}
+		long := shared.EntityKey{Entity: items, ID: strings.Repeat("x", 255)}
+		messages("a short one and a long one", shared.EntityKey{Entity: items, ID: "0"}, long)
+		short := manyKeys(1_000, "%d")
+		if got := messages("short ones", short...); got > 30 {
+			t.Errorf("%d messages for 1,000 short keys", got)
+		}
+		const while = 11 * time.Minute // of which no beat is at the end
+		time.Sleep(while)
+		if got := messages("after a while", short...); got > 31 {
+			t.Errorf("%d messages for 1,000 short keys, want one more at most", got)
+		}
+		f.mu.Lock()
+		f.tooBig = 0
+		f.mu.Unlock()
+		for range 10 {
+			time.Sleep(while)
+			messages("the broker takes more", short...)
+		}
+		if got := messages("in the end", short...); got > 1 {
+			t.Errorf("%d messages for 1,000 short keys, want one", got)
+		}
+	})
+}
+
+// Calls whose first part is one key, for there is no room for more, keep their further keys
+// to themselves.
+func TestCallsThatGoTogetherKeepTheirKeysApart(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := &flakyBus{wait: 100 * time.Millisecond, tooBig: 360}
+		b, _ := flaky(t, f, time.Second)
+		keys := manyKeys(2, strings.Repeat("x", 254)+"%d")
+		if err := b.Notify(t.Context(), keys...); err != nil { // which are refused together
+			t.Fatal(err)
+		}
+		var calls sync.WaitGroup
+		for i := range 20 {
+			mine := manyKeys(5, fmt.Sprint(i+10, strings.Repeat("x", 252), "%d"))
+			keys = append(keys, mine...)
+			calls.Go(func() {
+				if err := b.Notify(t.Context(), mine...); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		calls.Wait()
+		f.wantOnce(t, keys)
+	})
 }

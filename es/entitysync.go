@@ -75,8 +75,9 @@ func (s *EntitySync) serve(c Config) (err error) {
 // Notify announces that the rows of keys changed. Call it after the write is
 // committed, on any node. When it returns nil, every client of every node that
 // stays subscribed to one of the keys ends up with rows fetched after this call.
-// It waits for the bus no longer than ctx allows, and for each message of the keys no
-// longer than Config.PublishTimeout. After an error it is safe to call again, with all
+// It waits for the bus no longer than ctx allows, and gives up once the bus has taken no
+// message of the entity type for Config.PublishTimeout: very many keys are several
+// messages, each of which has that time. After an error it is safe to call again, with all
 // keys or with those that a *shared.NotAnnouncedError has.
 func (s *EntitySync) Notify(ctx context.Context, keys ...shared.EntityKey) error {
 	return s.Bridge.Notify(ctx, keys...)

@@ -39,8 +39,8 @@ var (
 // NotAnnouncedError is the error of a call of Notify that has not announced all of its
 // keys. It says what Err says.
 type NotAnnouncedError struct {
-	// Keys are those that no broker has acknowledged. Call Notify again with them: the
-	// others were announced.
+	// Keys are those that no broker had acknowledged to the call when it returned. Call
+	// Notify again with them: the others were announced.
 	Keys []EntityKey
 
 	// Err is what went wrong.

@@ -136,6 +136,7 @@ func TestAForgerDoesNothingWhereNodesHaveAKey(t *testing.T) {
 				text(closing(web.CloseRevoked, mark+"me", "one"), ""), text(closing(web.CloseDisconnected, mark+"me", "two"), "x"), text("again", ""),
 				signed("a key that is none of theirs", string(text(closing(web.CloseRevoked, mark+"me", "three"), ""))),
 			}
+			f.publish("nobodys", []byte(`{"entity":"nobodys","id":"666"}`), signed("a key that is none of theirs", `{"entity":"nobodys","id":"666"}`)) // is not counted
 			f.publish(items, keys...)
 			f.publish(sessions, orders...)
 			for i, n := range nodes {
@@ -157,6 +158,11 @@ func TestAForgerDoesNothingWhereNodesHaveAKey(t *testing.T) {
 				f.publish(items, signed(key, plain))
 				for _, c := range clients {
 					c.readNothingUntil(rev, "666")
+				}
+			}
+			for i, n := range nodes {
+				if got := n.Bridge.Stats().Refused; got != uint64(len(keys)+len(orders)) {
+					t.Errorf("node %d has refused %d messages in the end, want %d", i, got, len(keys)+len(orders))
 				}
 			}
 			if err := nodes[1].Revoke(t.Context(), mark+"me"); err != nil {

@@ -54,7 +54,7 @@ func TestVeryManyKeysInOneCall(t *testing.T) {
 			err := <-done
 			if left := new(shared.NotAnnouncedError); test.fails && errors.As(err, &left) {
 				acknowledged -= len(left.Keys)
-				if acknowledged < len(test.keys)/10 {
+				if acknowledged < len(test.keys)/20 { // what was heard last may not have been acknowledged
 					t.Errorf("%d keys were acknowledged", acknowledged)
 				}
 				nsqd.Start(t)

@@ -1,9 +1,11 @@
 // Package sealed has nodes believe of what comes over a bus only what was published with
 // a key that they share, whatever bus it is.
 //
-// Each body carries an HMAC-SHA256, which is checked before anything in the body is read:
-// keys that have changed, beats, and orders about sessions alike. What has none, or a wrong
-// one, is counted and does nothing.
+// Each body carries an HMAC-SHA256, which is checked before this package, or the Bridge,
+// reads anything in the body: keys that have changed, beats, and orders about sessions alike.
+// What has none, or a wrong one, is counted and does nothing. A bus below may read of a body
+// whom it is for, as package nsqbus does on a shared topic; what is for nobody here is not
+// counted.
 //
 // What a seal does not keep anybody from: to hear what is on the bus, to keep it from
 // others, and to publish again what was published before. A change that is announced again

@@ -1,0 +1,53 @@
+package bridge
+
+import (
+	"time"
+
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// room is how much the ids of one message may take. A broker that refuses a message for
+// its size hangs up as well, so that further ones are smaller at once. The zero value is
+// for a broker that has refused none.
+type room struct {
+	size    int       // zero for maxNotificationBytes
+	refused time.Time // when a message was last refused, or a larger one tried
+}
+
+// minRoom is what every broker has that takes the longest id: a message of several ids in
+// so much room is no larger than that id's. What is refused for one long id says nothing
+// of short ones.
+const minRoom = shared.MaxIDBytes - len(`"ids":[]`)
+
+// roomAgain is how long no larger message is tried after one was refused, whatever the
+// broker may take meanwhile. A trial costs a connection.
+const roomAgain = 10 * time.Minute
+
+// fit returns how many of the ids go into one message: one at least. At times that is
+// more than was refused once.
+func (r *room) fit(ids []string) int {
+	if r.size == 0 {
+		return fitting(ids, maxNotificationBytes)
+	}
+	n := fitting(ids, r.size)
+	if n < len(ids) && time.Since(r.refused) >= roomAgain {
+		r.refused = time.Now()
+		if r.size *= 2; r.size >= maxNotificationBytes {
+			r.size = 0
+		}
+		return r.fit(ids)
+	}
+	return n
+}
+
+// narrow takes the size of several ids that were refused.
+func (r *room) narrow(refused int) {
+	size := refused / 2
+	if refused > minRoom+len(`"",`) {
+		size = max(size, minRoom)
+	}
+	if r.size == 0 || size < r.size {
+		r.size = size
+	}
+	r.refused = time.Now()
+}
