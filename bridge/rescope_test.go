@@ -120,6 +120,41 @@ func TestAScopeFunctionThatEndsItsGoroutineCostsARetry(t *testing.T) {
 	}
 }
 
+// A user moves to another tenant and back during the fetch, so that the end of the fetch
+// shows nothing of it. No fetch for the first tenant is made with the user's secret then,
+// because the secret is asked about when the fetch begins.
+func TestAFetchIsNotBegunWithASecretWhoseScopeHasChanged(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		who := newTenancy()
+		who.move(mark+"mover", "one")
+		who.move(mark+"resident", "one")
+		var moved atomic.Bool
+		n := newNode(t, &membus.Broker{})
+		n.register(t, func(_ context.Context, _ shared.EntityKey, user string) ([][]byte, error) {
+			row := []byte(who.scope(user))
+			if user == mark+"mover" && moved.Swap(false) {
+				who.move(user, "one")
+			}
+			return [][]byte{row}, nil
+		}, bridge.EntityOptions{Scope: who.scope})
+		mover, resident := newScreen(n, "mover"), newScreen(n, "resident") // the first member is fetched with
+		mover.subscribe(t, key, withSnapshot)
+		synctest.Wait()
+		resident.subscribe(t, key, withSnapshot)
+		synctest.Wait()
+		who.move(mark+"mover", "two")
+		moved.Store(true)
+		n.notify(t, key)
+		time.Sleep(time.Minute)
+		if moved.Load() {
+			t.Error("nothing was fetched for who moved")
+		}
+		if rows := resident.rows(); slices.Contains(rows, "two") {
+			t.Errorf("who stayed was handed %q", rows)
+		}
+	})
+}
+
 // inspector is a client that counts what it is handed and what of it is foreign.
 type inspector struct {
 	user            string

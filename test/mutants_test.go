@@ -21,7 +21,7 @@ var mutants = map[string][]edit{
 	},
 	"pushed without the generation check: to who was a member when the fetch began": {
 		{"fetch.go", "	secret shared.Secret\n}", "	secret shared.Secret\n	members []*subscription\n}"},
-		{"view.go", "secret: v.members[0].secret}", "secret: v.members[0].secret, members: append([]*subscription(nil), v.members...)}"},
+		{"view.go", "cause: v.owed, secret: secret}", "cause: v.owed, secret: secret, members: append([]*subscription(nil), v.members...)}"},
 		{"view.go", "	for _, sub := range v.members {\n		due, ok := v.due(", "	for _, sub := range job.members {\n		due, ok := v.due("},
 	},
 	"indexed after the fetch: a member is not marked for before its snapshot": {
@@ -56,9 +56,6 @@ var mutants = map[string][]edit{
 	},
 	"a broker out of a node's reach: beats go to one broker alone": {
 		{"publisher.go", "(p.texts || note.isBeat())", "p.texts"},
-	},
-	"a scope that has changed: that of a fetch's secret is not asked when the fetch begins": {
-		{"rescope.go", "		if same {\n			return secret\n", "		if same || true {\n			return secret\n"},
 	},
 	"a scope that has changed: that of a fetch's secret is not asked when the result is there": {
 		{"rescope.go", "	ours = same\n", "	ours = true\n"},
