@@ -30,7 +30,7 @@ import (
 // scope changes, and clients that subscribe, leave, change their secret and read
 // late, in random order on a clock of its own. What each client is handed must be for
 // it, and never older than what it read before; and in the end everybody has the newest
-// of everything they watch, and the nodes have let go of everything.
+// of everything they watch, and the nodes hold nothing any more.
 //
 // One schedule takes about a millisecond; -rapid.checks=50000 makes each half of
 // the test that many.

@@ -332,7 +332,7 @@ func (p *publisher) work() {
 		case b != nil:
 			b.err = p.sendBatch(b)
 			close(b.done)
-			runtime.Gosched() // those who were told and go on at once are in the next message, not in the one after it
+			runtime.Gosched() // callers that go on at once are in the next message, not in the one after it
 		case len(left) == 0:
 			return
 		}
@@ -342,7 +342,7 @@ func (p *publisher) work() {
 	}
 }
 
-// giveUpLeft lets go of what nobody waits for.
+// giveUpLeft drops the messages that no call waits for.
 func (p *publisher) giveUpLeft() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -357,8 +357,8 @@ func (p *publisher) sendBatch(b *batch) error {
 	return err
 }
 
-// sendAgain publishes what a call that was given up has begun. When it fails, whom it was
-// for was told of a failure already.
+// sendAgain publishes what a call that was given up has begun. A failure needs no telling,
+// because the call has returned an error already.
 func (p *publisher) sendAgain(begun notification) {
 	var ids []string
 	begun.each(func(k shared.EntityKey) { ids = append(ids, k.ID) })

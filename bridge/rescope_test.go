@@ -191,7 +191,7 @@ func TestAScopeThatChangesGivesNobodyElsesRows(t *testing.T) {
 	tenant := func(i int) string { return fmt.Sprint("tenant", i) }
 	var over atomic.Bool
 	var moving sync.Mutex
-	next := map[string]int{} // of those who move: the tenant after theirs
+	next := map[string]int{} // the tenant that each mover goes to next
 	for m := range movers {
 		next[fmt.Sprint(mark, "mover ", m)] = 1
 	}

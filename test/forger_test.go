@@ -98,8 +98,8 @@ const (
 	laterKey   = "a9b8c7d6e5f40312233445566778899f"
 )
 
-// Where nodes have a key, whoever has none can neither announce, nor end sessions, nor
-// have nodes look at everything, while the key is being changed as well.
+// Where nodes have a key, a publisher without it can neither announce, nor end sessions, nor
+// have nodes look at everything. The same holds while the key is being changed.
 func TestAForgerDoesNothingWhereNodesHaveAKey(t *testing.T) {
 	for name, topic := range map[string]string{"a topic each": "", "a shared topic": "changes"} {
 		t.Run(name, func(t *testing.T) {
@@ -249,7 +249,7 @@ func heapNow() int64 {
 	return int64(m.HeapAlloc) //nolint:gosec // not so much
 }
 
-// Without a key whoever can publish gives orders, which docs/security.md says. What they
+// Without a key every publisher can give orders, which docs/security.md says. What orders
 // cost is bounded: in memory, in lines of the log, and for clients, who are not kept out.
 func TestWhatAForgerCanDoWithoutAKeyIsBounded(t *testing.T) {
 	nsqd := nsqdtest.Start(t)

@@ -3,9 +3,9 @@
 //
 // Each body carries an HMAC-SHA256, which is checked before this package, or the Bridge,
 // reads anything in the body: keys that have changed, beats, and orders about sessions alike.
-// What has none, or a wrong one, is counted and does nothing. A bus below may read of a body
-// whom it is for, as package nsqbus does on a shared topic; what is for nobody here is not
-// counted.
+// A body without an HMAC, or with a wrong one, is counted and does nothing. A bus below may
+// read a body's entity type first, as package nsqbus does on a shared topic. A body of an
+// entity type that is not subscribed to is not counted.
 //
 // What a seal does not keep anybody from: to hear what is on the bus, to keep it from
 // others, and to publish again what was published before. A change that is announced again

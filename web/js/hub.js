@@ -477,7 +477,7 @@ export class Hub {
   }
 
   // Says something of a key to who watches it: now, or after the answer that a tab is
-  // waiting for. Whom the node has yet to answer it is not for.
+  // waiting for. A tab whose subscription the node has not answered yet is not told.
   /** @param {Key} key @param {string} text @param {(watcher: Watcher) => boolean} [whom] @returns {Tab[]} who was told, or will be */
   #tell(key, text, whom = () => true) {
     const told = [...key.watchers].filter(([, watcher]) => !this.#requests.has(watcher.by) && whom(watcher));
