@@ -75,7 +75,7 @@ func TestARowThatABatchHandlerFailsForIsNoMatterOfTheOthers(t *testing.T) {
 					t.Errorf("%d updates at once, want those of the 299 that are good", got)
 				}
 				if calls := handler.calls(); len(calls) > 19 || calls[0] != 300 {
-					t.Errorf("batches of %v, want one of 300 and twice the halves of it", calls)
+					t.Errorf("batches of %v, want one of 300 and a few parts of it", calls)
 				}
 			})
 		})

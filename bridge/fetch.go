@@ -16,7 +16,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/entity-sync/entity-sync/internal/deadline"
-	"github.com/entity-sync/entity-sync/internal/halve"
+	"github.com/entity-sync/entity-sync/internal/isolate"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -101,7 +101,7 @@ func (e *entity) call(jobs []fetchJob) (outcomes []outcome) {
 	for i := range all {
 		all[i] = i
 	}
-	halve.Apart(ctx, all, func(part []int) bool {
+	isolate.Each(ctx, all, func(part []int) bool {
 		first, end := part[0], part[len(part)-1]+1
 		copy(outcomes[first:end], e.callOnce(ctx, jobs[first:end]))
 		return !failedAlike(outcomes[first:end])

@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/entity-sync/entity-sync/internal/halve"
+	"github.com/entity-sync/entity-sync/internal/isolate"
 )
 
 // readBatch runs the statement for the ids of one viewer's requests.
@@ -71,7 +71,7 @@ func (f *fetch) readTogether(ctx context.Context, v viewer) map[string]*found {
 	if !f.plan[0].plain { // it was another type when the statement was checked at first
 		return f.readApart(ctx, v)
 	}
-	halve.Apart(ctx, ids, func(part []string) bool { return f.readPart(ctx, v, part, all) == nil })
+	isolate.Each(ctx, ids, func(part []string) bool { return f.readPart(ctx, v, part, all) == nil })
 	return all
 }
 

@@ -1,4 +1,4 @@
-package halve_test
+package isolate_test
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/entity-sync/entity-sync/internal/halve"
+	"github.com/entity-sync/entity-sync/internal/isolate"
 )
 
 func numbers(n int) (s []int) {
@@ -26,7 +26,7 @@ func TestEachItemIsToldApart(t *testing.T) {
 		items := numbers(rapid.IntRange(2, 200).Draw(rt, "items"))
 		bad := rapid.SliceOfDistinct(rapid.SampledFrom(items), rapid.ID[int]).Draw(rt, "bad")
 		settled, worked, calls := make(map[int]bool), false, 0
-		halve.Apart(t.Context(), items, func(part []int) bool {
+		isolate.Each(t.Context(), items, func(part []int) bool {
 			calls++
 			fails := slices.ContainsFunc(part, func(i int) bool { return slices.Contains(bad, i) })
 			worked = worked || !fails
@@ -52,6 +52,25 @@ func TestEachItemIsToldApart(t *testing.T) {
 	})
 }
 
+// A part that fails counts half: it does as soon as the item that fails has its turn.
+func TestOneThatFailsCostsTheOthersLittle(t *testing.T) {
+	const n = 1024
+	for bad := range n {
+		var tried float64
+		isolate.Each(t.Context(), numbers(n), func(part []int) bool {
+			if slices.Contains(part, bad) {
+				tried += float64(len(part)) / 2
+				return false
+			}
+			tried += float64(len(part))
+			return true
+		})
+		if tried > 1.2*n {
+			t.Fatalf("where %d fails, the items were tried %.2f times", bad, tried/n)
+		}
+	}
+}
+
 // Many that fail keep no others from being told apart, whether they are beside one
 // another or evenly spread.
 func TestManyThatFailAreNoOutage(t *testing.T) {
@@ -61,7 +80,7 @@ func TestManyThatFailAreNoOutage(t *testing.T) {
 		"every other":    func(i int) bool { return i%2 == 0 },
 	} {
 		good := 0
-		halve.Apart(t.Context(), numbers(1000), func(part []int) bool {
+		isolate.Each(t.Context(), numbers(1000), func(part []int) bool {
 			if slices.ContainsFunc(part, isBad) {
 				return false
 			}
@@ -85,7 +104,7 @@ func TestHalfOfTheTimeIsLeft(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		start, calls := time.Now(), 0
-		halve.Apart(ctx, numbers(1000), func(part []int) bool {
+		isolate.Each(ctx, numbers(1000), func(part []int) bool {
 			calls++
 			time.Sleep(time.Second)
 			return part[0] > 0
