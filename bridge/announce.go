@@ -4,16 +4,9 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/shared"
 )
-
-// Preparer is a Bus that has something to do, or to check, before it can publish of an
-// entity type that this node does not subscribe to.
-type Preparer interface {
-	// Prepare does so. It does not wait for a broker, and returns an error only where
-	// no broker could ever accept what is published.
-	Prepare(entity shared.EntityType) error
-}
 
 // Announce makes an entity type known to Notify and to nothing else: this node does not
 // subscribe to the type on the bus, has no fetch handler for it, and refuses a client's
@@ -34,7 +27,7 @@ func (b *Bridge) announce(name shared.EntityType) error {
 	if err := validate(name); err != nil {
 		return err
 	}
-	if bus, ok := b.bus.(Preparer); ok {
+	if bus, ok := b.bus.(bus.Preparer); ok {
 		if err := bus.Prepare(name); err != nil {
 			return err
 		}

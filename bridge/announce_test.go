@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -163,9 +164,9 @@ func TestAnAnnouncedTypeMayBeRegistered(t *testing.T) {
 }
 
 // refusingBus takes no subscription.
-type refusingBus struct{ bridge.Bus }
+type refusingBus struct{ bus.Bus }
 
-func (refusingBus) Subscribe(shared.EntityType, bridge.Listener) error { return shared.ErrBadEntity }
+func (refusingBus) Subscribe(shared.EntityType, bus.Listener) error { return shared.ErrBadEntity }
 
 // A registration that fails leaves the type announced, as it was.
 func TestAFailedRegistrationLeavesTheTypeAnnounced(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -205,12 +206,12 @@ func heap() uint64 {
 }
 
 // eaves is a bus that publishes to nobody; what it would carry is given to listener.
-type eaves struct{ listener bridge.Listener }
+type eaves struct{ listener bus.Listener }
 
 func (*eaves) Publish(context.Context, shared.EntityType, []byte) error { return nil }
 func (*eaves) Close(context.Context) error                              { return nil }
 
-func (e *eaves) Subscribe(_ shared.EntityType, l bridge.Listener) error {
+func (e *eaves) Subscribe(_ shared.EntityType, l bus.Listener) error {
 	e.listener = l
 	l.Live()
 	return nil
@@ -223,7 +224,7 @@ func newEaves(tb testing.TB) (*bridge.Bridge, *eaves) {
 }
 
 // newQuiet returns a Bridge without a harness, which would allocate, too.
-func newQuiet(tb testing.TB, bus bridge.Bus) *bridge.Bridge {
+func newQuiet(tb testing.TB, bus bus.Bus) *bridge.Bridge {
 	tb.Helper()
 	b, err := bridge.New(bridge.Config{Bus: bus, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/internal/crew"
 	"github.com/entity-sync/entity-sync/internal/wait"
 	"github.com/entity-sync/entity-sync/shared"
@@ -20,7 +21,7 @@ import (
 type Config struct {
 	// Bus carries notifications between nodes. Required. The Bridge owns it
 	// from then on and closes it.
-	Bus Bus
+	Bus bus.Bus
 
 	// Fetch reads the rows of the entity types that RegisterEntityForSync adds.
 	// Those added by Register bring a handler of their own.
@@ -90,8 +91,8 @@ func (c Config) validate() error {
 
 // Bridge is the engine of one node. Its methods may be called from any goroutine.
 type Bridge struct {
-	bus       Bus
-	boundless bool // the bus may take longer than its context allows
+	bus       bus.Bus
+	blocking  bool // the bus may take longer than its context allows
 	config    Config
 	fetch     shared.Fetcher // may be nil
 	log       *slog.Logger
@@ -120,10 +121,10 @@ func New(c Config) (*Bridge, error) {
 	}
 	c = c.withDefaults()
 	ctx, cancel := context.WithCancel(context.Background())
-	_, functions := c.Bus.(*functionBus)
+	_, blocking := c.Bus.(bus.Blocking)
 	return &Bridge{
 		bus:       c.Bus,
-		boundless: functions,
+		blocking:  blocking,
 		config:    c,
 		fetch:     c.Fetch,
 		log:       c.Logger,

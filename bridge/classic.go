@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"sync"
 
+	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/internal/conflate"
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -60,8 +61,8 @@ type functionBus struct {
 }
 
 var (
-	_ Bus      = (*functionBus)(nil)
-	_ Preparer = (*functionBus)(nil)
+	_ bus.Blocking = (*functionBus)(nil)
+	_ bus.Preparer = (*functionBus)(nil)
 )
 
 func (f *functionBus) Publish(_ context.Context, entity shared.EntityType, body []byte) (err error) {
@@ -93,7 +94,7 @@ func (f *functionBus) Prepare(entity shared.EntityType) (err error) {
 	return nil
 }
 
-func (f *functionBus) Subscribe(entity shared.EntityType, l Listener) (err error) {
+func (f *functionBus) Subscribe(entity shared.EntityType, l bus.Listener) (err error) {
 	if err := f.Prepare(entity); err != nil {
 		return err
 	}
@@ -108,6 +109,9 @@ func (f *functionBus) Subscribe(entity shared.EntityType, l Listener) (err error
 	l.Live()
 	return nil
 }
+
+// Blocks implements bus.Blocking: the functions know no contexts.
+func (f *functionBus) Blocks() {}
 
 // Close does nothing: the queue is the application's.
 func (f *functionBus) Close(context.Context) error { return nil }

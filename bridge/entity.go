@@ -176,7 +176,7 @@ func (e *entity) scopeOf(secret shared.Secret) (s scope) {
 	return scope{shared: true, value: shared.NewSecret(e.options.Scope(secret.Reveal()))}
 }
 
-// Message implements Listener: it marks the views of the keys announced.
+// Message implements bus.Listener: it marks the views of the keys announced.
 func (e *entity) Message(body []byte) {
 	b := e.bridge
 	note, err := decodeNotification(e.name, body)
@@ -218,7 +218,7 @@ func (e *entity) lookAgain(number uint64) int {
 	return e.index.markAll(causeMissed, number)
 }
 
-// Live implements Listener: whatever was announced before may have been missed,
+// Live implements bus.Listener: whatever was announced before may have been missed,
 // so everything watched is looked at again.
 func (e *entity) Live() {
 	b := e.bridge
@@ -234,7 +234,7 @@ func (e *entity) Live() {
 	}
 }
 
-// Lost implements Listener. It is said of the first entity type: the others nearly
+// Lost implements bus.Listener. It is said of the first entity type: the others nearly
 // always follow.
 func (e *entity) Lost(err error) {
 	e.live.Store(false)

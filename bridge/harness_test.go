@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
@@ -257,7 +258,7 @@ func row(text string) func() ([][]byte, error) {
 // faultyBus is a bus that loses, doubles and delays messages on their way to
 // this node, as fate says.
 type faultyBus struct {
-	bridge.Bus
+	bus.Bus
 	mu   sync.Mutex
 	fate func(body []byte) fate // nil for the best of fates
 	dead bool                   // nothing comes or goes any more
@@ -295,21 +296,21 @@ func (f *faultyBus) Publish(ctx context.Context, entity shared.EntityType, body 
 	return f.Bus.Publish(ctx, entity, body)
 }
 
-// Spread implements bridge.Spreader.
+// Spread implements bus.Spreader.
 func (f *faultyBus) Spread(ctx context.Context, entity shared.EntityType, body []byte) error {
-	spreader, ok := f.Bus.(bridge.Spreader)
+	spreader, ok := f.Bus.(bus.Spreader)
 	if !ok || f.isDead() {
 		return f.Publish(ctx, entity, body)
 	}
 	return spreader.Spread(ctx, entity, body)
 }
 
-func (f *faultyBus) Subscribe(entity shared.EntityType, l bridge.Listener) error {
+func (f *faultyBus) Subscribe(entity shared.EntityType, l bus.Listener) error {
 	return f.Bus.Subscribe(entity, faultyListener{l, f})
 }
 
 type faultyListener struct {
-	bridge.Listener
+	bus.Listener
 	bus *faultyBus
 }
 

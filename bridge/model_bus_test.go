@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/internal/echo"
 	"github.com/entity-sync/entity-sync/shared"
@@ -112,11 +112,11 @@ type pairBus struct {
 	work   sync.WaitGroup
 
 	mu       sync.Mutex
-	listener bridge.Listener
+	listener bus.Listener
 	reach    echo.Reach[int]
 }
 
-var _ bridge.Spreader = (*pairBus)(nil)
+var _ bus.Spreader = (*pairBus)(nil)
 
 // wire is a node's connection to one broker.
 type wire struct {
@@ -151,7 +151,7 @@ func (w *wire) publish(ctx context.Context, body []byte) error {
 	return w.node.Publish(ctx, items, body)
 }
 
-// Publish implements bridge.Bus.
+// Publish implements bus.Bus.
 func (b *pairBus) Publish(ctx context.Context, _ shared.EntityType, body []byte) error {
 	_, err := b.publish(ctx, body)
 	return err
@@ -172,7 +172,7 @@ func (b *pairBus) publish(ctx context.Context, body []byte) (i int, err error) {
 	return i, err
 }
 
-// Spread implements bridge.Spreader.
+// Spread implements bus.Spreader.
 func (b *pairBus) Spread(ctx context.Context, _ shared.EntityType, body []byte) error {
 	i, err := b.publish(ctx, body)
 	if err == nil {
@@ -181,8 +181,8 @@ func (b *pairBus) Spread(ctx context.Context, _ shared.EntityType, body []byte) 
 	return err
 }
 
-// Subscribe implements bridge.Bus.
-func (b *pairBus) Subscribe(entity shared.EntityType, l bridge.Listener) error {
+// Subscribe implements bus.Bus.
+func (b *pairBus) Subscribe(entity shared.EntityType, l bus.Listener) error {
 	b.listener = l
 	for _, w := range b.wires {
 		if err := w.node.Subscribe(entity, w); err != nil {
@@ -192,7 +192,7 @@ func (b *pairBus) Subscribe(entity shared.EntityType, l bridge.Listener) error {
 	return nil
 }
 
-// Close implements bridge.Bus.
+// Close implements bus.Bus.
 func (b *pairBus) Close(ctx context.Context) error {
 	b.cancel()
 	b.pair.mu.Lock()
@@ -214,7 +214,7 @@ func (b *pairBus) become(i int, now echo.State, err error) {
 	}
 }
 
-// Message implements bridge.Listener.
+// Message implements bus.Listener.
 func (w *wire) Message(body []byte) {
 	body = append([]byte(nil), body...)
 	if !w.bus.pair.keep(w.number, func() { w.deliver(body) }) {
@@ -234,13 +234,13 @@ func (w *wire) deliver(body []byte) {
 	}
 }
 
-// Live implements bridge.Listener.
+// Live implements bus.Listener.
 func (w *wire) Live() {
 	w.set(func() { w.up = true })
 	w.connect()
 }
 
-// Lost implements bridge.Listener.
+// Lost implements bus.Listener.
 func (w *wire) Lost(err error) {
 	w.set(func() { w.up = false })
 	w.disconnect(err)

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/internal/deadline"
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -94,7 +95,7 @@ func unique(ids []string) []string {
 // type are being published, or where the bus might keep the caller for longer.
 func (c *change) alone(ctx context.Context) bool {
 	p := c.entity.publish
-	if p.bridge.boundless || !p.begin() {
+	if p.bridge.blocking || !p.begin() {
 		return false
 	}
 	defer p.end() //nolint:contextcheck // what others announce has its own time
@@ -396,7 +397,7 @@ func (p *publisher) sendFirst(ctx context.Context, ids []string) (note notificat
 func (p *publisher) sendHalved(ctx context.Context, note notification, ids []string) (notification, int, error) {
 	n := len(ids)
 	err := p.inTime(ctx, note)
-	for ; n > 1 && errors.Is(err, ErrTooLarge); err = p.inTime(ctx, note) {
+	for ; n > 1 && errors.Is(err, bus.ErrTooLarge); err = p.inTime(ctx, note) {
 		p.narrow(sizeOf(ids[:n]))
 		n /= 2
 		smaller := notificationOf(p.name, ids[:n])
@@ -412,7 +413,7 @@ func (p *publisher) inTime(ctx context.Context, note notification) error {
 	defer bounded.Cancel()
 	err := p.transmit(bounded, note)
 	switch {
-	case err == nil || errors.Is(err, ErrTooLarge): // a bus that answers is waited for
+	case err == nil || errors.Is(err, bus.ErrTooLarge): // a bus that answers is waited for
 		p.mu.Lock()
 		p.took = time.Now()
 		p.mu.Unlock()
@@ -463,8 +464,8 @@ func (p *publisher) transmit(ctx context.Context, note notification) error {
 	if err != nil {
 		return fmt.Errorf("encoding a notification: %w", err)
 	}
-	if bus, ok := p.bridge.bus.(Spreader); ok && (p.texts || note.isBeat()) {
-		return bus.Spread(ctx, p.name, body)
+	if spreader, ok := p.bridge.bus.(bus.Spreader); ok && (p.texts || note.isBeat()) {
+		return spreader.Spread(ctx, p.name, body)
 	}
 	return p.bridge.bus.Publish(ctx, p.name, body)
 }

@@ -14,13 +14,14 @@ import (
 	"time"
 
 	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
 // slowBus takes a second to acknowledge, and keeps what it was given.
 type slowBus struct {
-	bridge.Bus
+	bus.Bus
 	mu     sync.Mutex
 	bodies []string
 	err    error
@@ -236,7 +237,7 @@ func TestAKeyNamedTwiceInACallIsAnnouncedOnce(t *testing.T) {
 
 // endingBus ends the goroutine of who publishes first.
 type endingBus struct {
-	bridge.Bus
+	bus.Bus
 	first sync.Once
 }
 
@@ -265,7 +266,7 @@ func TestABusThatEndsTheCallersGoroutineEndsNothingElse(t *testing.T) {
 }
 
 // stuckBus acknowledges nothing.
-type stuckBus struct{ bridge.Bus }
+type stuckBus struct{ bus.Bus }
 
 func (stuckBus) Publish(ctx context.Context, _ shared.EntityType, _ []byte) error {
 	<-ctx.Done()
@@ -363,7 +364,7 @@ func TestCloseEndsThoughNotificationsGoOn(t *testing.T) {
 
 // flakyBus refuses one message, after it has taken some, and keeps the keys of the others.
 type flakyBus struct {
-	bridge.Bus
+	bus.Bus
 	mu      sync.Mutex
 	refuses int // the message, counted from 1
 	tooBig  int // a message of more bytes is too large for it; zero for none
@@ -400,7 +401,7 @@ func (f *flakyBus) Publish(ctx context.Context, entity shared.EntityType, body [
 		return shared.ErrUnavailable
 	case f.tooBig > 0 && len(body) > f.tooBig:
 		f.mu.Unlock()
-		return fmt.Errorf("a broker says: %w", bridge.ErrTooLarge)
+		return fmt.Errorf("a broker says: %w", bus.ErrTooLarge)
 	}
 	if note.ID != "" {
 		note.IDs = []string{note.ID}
@@ -550,7 +551,7 @@ func TestAMessageThatIsTooLargeIsHalved(t *testing.T) {
 		f.mu.Lock()
 		f.tooBig = 200
 		f.mu.Unlock()
-		if err := b.Notify(t.Context(), long); !errors.Is(err, bridge.ErrTooLarge) {
+		if err := b.Notify(t.Context(), long); !errors.Is(err, bus.ErrTooLarge) {
 			t.Errorf("Notify of a key that no message has room for returned %v", err)
 		}
 		if err := b.Notify(t.Context(), keys[0]); err != nil {

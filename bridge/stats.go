@@ -3,6 +3,7 @@ package bridge
 import (
 	"sync/atomic"
 
+	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -43,15 +44,7 @@ type Stats struct {
 	Retried        uint64 // fetches tried again after they had failed or lagged, since the start
 
 	Entities map[shared.EntityType]EntityStats
-	Brokers  []BrokerStats // in no order; none where the bus does not know
-}
-
-// BrokerStats is what one of a bus's brokers is to a node.
-type BrokerStats struct {
-	Addr   string
-	Live   int // topics that are subscribed there, and heard
-	Silent int // topics of which it acknowledges messages and does not hand them on
-	Gone   int // topics that are not subscribed there, because it cannot be reached or refuses
+	Brokers  []bus.BrokerStats // in no order; none where the bus does not know
 }
 
 // EntityStats is the figures of one entity type.
@@ -95,11 +88,11 @@ func (b *Bridge) Stats() Stats {
 		Retried:       c.retried.Load(),
 		Entities:      make(map[shared.EntityType]EntityStats),
 	}
-	if bus, ok := b.bus.(Surveyor); ok {
-		s.Brokers = bus.Survey()
+	if surveyor, ok := b.bus.(bus.Surveyor); ok {
+		s.Brokers = surveyor.Survey()
 	}
-	if bus, ok := b.bus.(Refuser); ok {
-		s.Refused = bus.Refused()
+	if refuser, ok := b.bus.(bus.Refuser); ok {
+		s.Refused = refuser.Refused()
 	}
 	for _, ent := range b.registered() {
 		if !ent.hasViews() {

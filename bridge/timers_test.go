@@ -10,6 +10,7 @@ import (
 	"weak"
 
 	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
@@ -29,13 +30,13 @@ type mortal struct {
 
 // talkative is a bus on which something happens while it is being left.
 type talkative struct {
-	bridge.Bus
-	listener bridge.Listener
+	bus.Bus
+	listener bus.Listener
 	closing  func() // called before Close
 	beating  func() // called before Publish
 }
 
-func (b *talkative) Subscribe(entity shared.EntityType, l bridge.Listener) error {
+func (b *talkative) Subscribe(entity shared.EntityType, l bus.Listener) error {
 	b.listener = l
 	return b.Bus.Subscribe(entity, l)
 }

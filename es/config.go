@@ -13,6 +13,7 @@ import (
 	"github.com/gorilla/mux"
 
 	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/bridge/nsqbus"
 	"github.com/entity-sync/entity-sync/bridge/sealed"
@@ -59,7 +60,7 @@ type Config struct {
 
 	// Bus carries notifications in place of NSQ. NSQAddr, NSQLookupAddr and
 	// QueuePrefix must then be empty.
-	Bus bridge.Bus
+	Bus bus.Bus
 
 	// Outbox, if given, has this node announce what db.NotifyTx and db.Track write to
 	// the outbox of a database, for the entity types that it registers. A node
@@ -204,7 +205,7 @@ func (c Config) validate() error {
 	return nil
 }
 
-func (c Config) bus() (bridge.Bus, error) {
+func (c Config) bus() (bus.Bus, error) {
 	bus, err := c.plainBus()
 	if err != nil || c.BusKey == "" {
 		return bus, err
@@ -224,7 +225,7 @@ func (c Config) bus() (bridge.Bus, error) {
 }
 
 // plainBus is a bus whose messages anybody may have published.
-func (c Config) plainBus() (bridge.Bus, error) {
+func (c Config) plainBus() (bus.Bus, error) {
 	switch {
 	case c.Bus != nil:
 		return c.Bus, nil
@@ -264,7 +265,7 @@ func splitAddrs(list string) []string {
 	return addrs
 }
 
-func (c Config) bridge(bus bridge.Bus, fetch shared.Fetcher) bridge.Config {
+func (c Config) bridge(bus bus.Bus, fetch shared.Fetcher) bridge.Config {
 	return bridge.Config{Bus: bus, Fetch: fetch, PublishTimeout: c.PublishTimeout, MaxFetches: c.MaxFetches, Logger: c.Logger}
 }
 

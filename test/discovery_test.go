@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/bridge/nsqbus"
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/canary"
@@ -221,7 +221,7 @@ type member struct {
 	losing int
 }
 
-var _ bridge.Listener = (*member)(nil)
+var _ bus.Listener = (*member)(nil)
 
 func joinBus(t *testing.T, lookupd *nsqdtest.Daemon, interval time.Duration) *member {
 	t.Helper()

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
@@ -107,7 +107,7 @@ func TestAnNSQDThatTakesSmallMessagesAlone(t *testing.T) {
 		one.Stop(t)
 		until(t, "the nodes have noticed", func() bool { return goneFrom(here) == one.Addr && goneFrom(there) == one.Addr })
 	}
-	if err := here.Notify(t.Context(), item(strings.Repeat("x", 255))); !errors.Is(err, bridge.ErrTooLarge) {
+	if err := here.Notify(t.Context(), item(strings.Repeat("x", 255))); !errors.Is(err, bus.ErrTooLarge) {
 		t.Errorf("Notify of a key that nsqd has no room for returned %v", err)
 	}
 	if s := there.Bridge.Stats(); s.BadMessages > 0 {

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/bridge/bustest"
 	"github.com/entity-sync/entity-sync/bridge/nsqbus"
 	"github.com/entity-sync/entity-sync/bridge/sealed"
@@ -55,7 +55,7 @@ func TestNSQConformanceWithAKey(t *testing.T) {
 		nsqd := nsqdtest.Start(t)
 		h := harness(nsqd, nsqbus.Config{Addrs: []string{nsqd.Addr}, SharedTopic: "changes"})
 		plain := h.NewBus
-		h.NewBus = func(t *testing.T) bridge.Bus {
+		h.NewBus = func(t *testing.T) bus.Bus {
 			b, err := sealed.New(plain(t), sealed.Config{Keys: [][]byte{[]byte(laterKey)}, Logger: canary.Logger(canary.Output(t))})
 			if err != nil {
 				t.Fatal(err)
@@ -74,7 +74,7 @@ func harness(nsqd *nsqdtest.Daemon, c nsqbus.Config) bustest.Harness {
 	c.Prefix = "conformance."
 	return bustest.Harness{
 		Surveyed: true,
-		NewBus: func(t *testing.T) bridge.Bus {
+		NewBus: func(t *testing.T) bus.Bus {
 			c.Logger = canary.Logger(canary.Output(t))
 			b, err := nsqbus.New(c)
 			if err != nil {

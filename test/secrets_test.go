@@ -9,7 +9,7 @@ import (
 
 	"github.com/nsqio/go-nsq"
 
-	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/bridge/nsqbus"
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/canary"
@@ -35,7 +35,7 @@ func (l *tap) Message(body []byte) {
 func (l *tap) Live()      {}
 func (l *tap) Lost(error) {}
 
-var _ bridge.Listener = (*tap)(nil)
+var _ bus.Listener = (*tap)(nil)
 
 // Everything that one node tells another: changes, beats, and orders about the
 // sessions that go by a secret.

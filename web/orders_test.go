@@ -16,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
@@ -29,12 +30,12 @@ type clocked struct {
 	clock   wallClock
 }
 
-func startClocked(t *testing.T, bus bridge.Bus) *clocked {
+func startClocked(t *testing.T, bus bus.Bus) *clocked {
 	t.Helper()
 	return startClockedWith(t, bus, Config{})
 }
 
-func startClockedWith(t *testing.T, bus bridge.Bus, config Config) *clocked {
+func startClockedWith(t *testing.T, bus bus.Bus, config Config) *clocked {
 	t.Helper()
 	n := new(clocked)
 	logger := canary.Logger(canary.Output(t))
@@ -154,18 +155,18 @@ func TestOrdersGoByNoClocks(t *testing.T) {
 
 // deafBus is a bus on which nothing is heard for a while.
 type deafBus struct {
-	bridge.Bus
+	bus.Bus
 	deaf      chan bool // has a value while it is deaf
-	listeners []bridge.Listener
+	listeners []bus.Listener
 }
 
-func (b *deafBus) Subscribe(entity shared.EntityType, l bridge.Listener) error {
+func (b *deafBus) Subscribe(entity shared.EntityType, l bus.Listener) error {
 	b.listeners = append(b.listeners, l)
 	return b.Bus.Subscribe(entity, deafListener{l, b.deaf})
 }
 
 type deafListener struct {
-	bridge.Listener
+	bus.Listener
 	deaf chan bool
 }
 

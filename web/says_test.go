@@ -14,6 +14,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
@@ -21,7 +22,7 @@ import (
 
 // stuckBus acknowledges nothing of several orders in one message until it is let go.
 type stuckBus struct {
-	bridge.Bus
+	bus.Bus
 	stuck chan struct{} // is told of each such message
 	letGo chan struct{}
 }
@@ -129,7 +130,7 @@ func TestWhoIsBeingLetInWhileAnOrderIsMissedIsSentAway(t *testing.T) {
 // sickBus refuses the next messages that have a text in them. It loses beats, from which a
 // node would notice.
 type sickBus struct {
-	bridge.Bus
+	bus.Bus
 	text   string
 	tries  chan time.Time
 	refuse atomic.Int64

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
@@ -55,7 +56,7 @@ func startOn(t testing.TB, broker *membus.Broker, c web.Config, fetch shared.Fet
 	return s
 }
 
-func startWith(t testing.TB, bus bridge.Bus, c web.Config, fetch shared.Fetcher) *server {
+func startWith(t testing.TB, bus bus.Bus, c web.Config, fetch shared.Fetcher) *server {
 	t.Helper()
 	s := &server{log: &logBuffer{}}
 	logger := canary.Logger(s.log, canary.Output(t))
@@ -587,14 +588,14 @@ func containsCanary(s string) bool { return strings.Contains(s, mark) }
 
 // muffled is a bus that does not hear while it is told so.
 type muffled struct {
-	bridge.Bus
+	bus.Bus
 	mu        sync.Mutex
 	deaf      bool
-	listeners []bridge.Listener
+	listeners []bus.Listener
 }
 
 type muffledListener struct {
-	bridge.Listener
+	bus.Listener
 	bus *muffled
 }
 
@@ -604,13 +605,13 @@ func (m *muffled) set(deaf bool) {
 	m.deaf = deaf
 }
 
-func (m *muffled) all() []bridge.Listener {
+func (m *muffled) all() []bus.Listener {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return append([]bridge.Listener(nil), m.listeners...)
+	return append([]bus.Listener(nil), m.listeners...)
 }
 
-func (m *muffled) Subscribe(entity shared.EntityType, l bridge.Listener) error {
+func (m *muffled) Subscribe(entity shared.EntityType, l bus.Listener) error {
 	m.mu.Lock()
 	m.listeners = append(m.listeners, l)
 	m.mu.Unlock()

@@ -1,4 +1,4 @@
-// Package bustest holds the tests that every bridge.Bus passes, whatever carries
+// Package bustest holds the tests that every bus.Bus passes, whatever carries
 // its messages. A Bus of your own is tested with a Harness and Run.
 package bustest
 
@@ -10,14 +10,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
 // Harness is a broker of its own for one test.
 type Harness struct {
 	// NewBus joins another node to the broker.
-	NewBus func(t *testing.T) bridge.Bus
+	NewBus func(t *testing.T) bus.Bus
 
 	// Stop and Start make the broker unreachable and bring it back at the same
 	// place. Start may be called on a broker that was never started.
@@ -28,7 +28,7 @@ type Harness struct {
 	// hold any bytes. Nil means that the text is the body.
 	Body func(entity shared.EntityType, text string) []byte
 
-	// Surveyed says that the bus is a bridge.Spreader and a bridge.Surveyor, which knows
+	// Surveyed says that the bus is a bus.Spreader and a bus.Surveyor, which knows
 	// its one broker.
 	Surveyed bool
 }
@@ -71,7 +71,7 @@ func Run(t *testing.T, newHarness func(t *testing.T) Harness) {
 
 // node is one Bus and what its listener heard.
 type node struct {
-	bridge.Bus
+	bus.Bus
 	*listener
 	harness Harness
 }
@@ -123,7 +123,7 @@ type listener struct {
 	change chan struct{} // closed and replaced at every event
 }
 
-var _ bridge.Listener = (*listener)(nil)
+var _ bus.Listener = (*listener)(nil)
 
 func newListener() *listener {
 	return &listener{bodies: map[string]int{}, change: make(chan struct{})}
@@ -349,9 +349,9 @@ func spread(t *testing.T, h Harness) {
 		t.Skip("this bus knows nothing of brokers")
 	}
 	nodes := []node{join(t, h, entity), join(t, h, entity)}
-	from, ok := nodes[0].Bus.(bridge.Spreader)
+	from, ok := nodes[0].Bus.(bus.Spreader)
 	if !ok {
-		t.Fatal("it is no bridge.Spreader")
+		t.Fatal("it is no bus.Spreader")
 	}
 	for _, n := range nodes {
 		n.untilLive(t, 1)
@@ -380,12 +380,12 @@ func survey(t *testing.T, h Harness) {
 		t.Skip("this bus knows nothing of brokers")
 	}
 	n := join(t, h, entity)
-	asks, ok := n.Bus.(bridge.Surveyor)
+	asks, ok := n.Bus.(bus.Surveyor)
 	if !ok {
-		t.Fatal("it is no bridge.Surveyor")
+		t.Fatal("it is no bus.Surveyor")
 	}
 	// A bus may say Live a moment before or after its survey does.
-	until := func(what string, holds func(bridge.BrokerStats) bool) {
+	until := func(what string, holds func(bus.BrokerStats) bool) {
 		t.Helper()
 		for end := time.Now().Add(Patience); ; time.Sleep(5 * time.Millisecond) {
 			brokers := asks.Survey()
@@ -397,8 +397,8 @@ func survey(t *testing.T, h Harness) {
 			}
 		}
 	}
-	heard := func(b bridge.BrokerStats) bool { return b.Live == 1 && b.Gone == 0 && b.Silent == 0 }
-	gone := func(b bridge.BrokerStats) bool { return b.Live == 0 && b.Gone == 1 && b.Silent == 0 }
+	heard := func(b bus.BrokerStats) bool { return b.Live == 1 && b.Gone == 0 && b.Silent == 0 }
+	gone := func(b bus.BrokerStats) bool { return b.Live == 0 && b.Gone == 1 && b.Silent == 0 }
 	until("the broker is heard", heard)
 	h.Stop(t)
 	until("the broker is gone", gone)

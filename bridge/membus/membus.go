@@ -1,4 +1,4 @@
-// Package membus is a bridge.Bus within one process: for a service that runs as
+// Package membus is a bus.Bus within one process: for a service that runs as
 // a single node, and for tests.
 package membus
 
@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/internal/wait"
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -24,18 +24,18 @@ type Broker struct {
 // broker before it returns, in the caller's goroutine.
 type Node struct {
 	broker    *Broker
-	listeners map[shared.EntityType][]bridge.Listener // guarded by broker.mu
+	listeners map[shared.EntityType][]bus.Listener // guarded by broker.mu
 	// calls counts the calls of this node's listeners under way, for Close to wait.
 	calls sync.WaitGroup
 }
 
-var _ bridge.Bus = (*Node)(nil)
+var _ bus.Bus = (*Node)(nil)
 
 var errDown = errors.New("the broker is down")
 
 // NewNode joins a new node to the broker.
 func (b *Broker) NewNode() *Node {
-	n := &Node{broker: b, listeners: make(map[shared.EntityType][]bridge.Listener)}
+	n := &Node{broker: b, listeners: make(map[shared.EntityType][]bus.Listener)}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.nodes == nil {
@@ -48,9 +48,9 @@ func (b *Broker) NewNode() *Node {
 // SetDown makes the broker refuse to publish, as one that cannot be reached, or
 // ends that. The nodes are told.
 func (b *Broker) SetDown(down bool) {
-	tell := bridge.Listener.Live
+	tell := bus.Listener.Live
 	if down {
-		tell = func(l bridge.Listener) { l.Lost(errDown) }
+		tell = func(l bus.Listener) { l.Lost(errDown) }
 	}
 	b.mu.Lock()
 	if b.down == down {
@@ -58,7 +58,7 @@ func (b *Broker) SetDown(down bool) {
 		return
 	}
 	b.down = down
-	called := b.collect(func(n *Node) (ls []bridge.Listener) {
+	called := b.collect(func(n *Node) (ls []bus.Listener) {
 		for _, l := range n.listeners {
 			ls = append(ls, l...)
 		}
@@ -68,7 +68,7 @@ func (b *Broker) SetDown(down bool) {
 	called.each(tell)
 }
 
-// Publish implements bridge.Bus.
+// Publish implements bus.Bus.
 func (n *Node) Publish(ctx context.Context, entity shared.EntityType, body []byte) error {
 	if err := entity.Validate(); err != nil {
 		return fmt.Errorf("membus: %w", err)
@@ -86,14 +86,14 @@ func (n *Node) Publish(ctx context.Context, entity shared.EntityType, body []byt
 		b.mu.Unlock()
 		return fmt.Errorf("membus: %w: %w", shared.ErrUnavailable, errDown)
 	}
-	called := b.collect(func(n *Node) []bridge.Listener { return n.listeners[entity] })
+	called := b.collect(func(n *Node) []bus.Listener { return n.listeners[entity] })
 	b.mu.Unlock()
-	called.each(func(l bridge.Listener) { l.Message(body) })
+	called.each(func(l bus.Listener) { l.Message(body) })
 	return nil
 }
 
-// Subscribe implements bridge.Bus.
-func (n *Node) Subscribe(entity shared.EntityType, l bridge.Listener) error {
+// Subscribe implements bus.Bus.
+func (n *Node) Subscribe(entity shared.EntityType, l bus.Listener) error {
 	if err := entity.Validate(); err != nil {
 		return fmt.Errorf("membus: %w", err)
 	}
@@ -114,7 +114,7 @@ func (n *Node) Subscribe(entity shared.EntityType, l bridge.Listener) error {
 	return nil
 }
 
-// Close implements bridge.Bus.
+// Close implements bus.Bus.
 func (n *Node) Close(ctx context.Context) error {
 	b := n.broker
 	b.mu.Lock()
@@ -131,12 +131,12 @@ type calls []call
 
 type call struct {
 	node     *Node
-	listener bridge.Listener
+	listener bus.Listener
 }
 
 // collect lists the listeners that of picks from each node, and holds each node
 // open until they were called. The caller holds b.mu.
-func (b *Broker) collect(of func(*Node) []bridge.Listener) (cs calls) {
+func (b *Broker) collect(of func(*Node) []bus.Listener) (cs calls) {
 	for n := range b.nodes {
 		for _, l := range of(n) {
 			n.calls.Add(1)
@@ -146,13 +146,13 @@ func (b *Broker) collect(of func(*Node) []bridge.Listener) (cs calls) {
 	return cs
 }
 
-func (cs calls) each(f func(bridge.Listener)) {
+func (cs calls) each(f func(bus.Listener)) {
 	for _, c := range cs {
 		c.with(f)
 	}
 }
 
-func (c call) with(f func(bridge.Listener)) {
+func (c call) with(f func(bus.Listener)) {
 	defer c.node.calls.Done() // also where a listener panics
 	f(c.listener)
 }

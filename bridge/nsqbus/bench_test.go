@@ -10,7 +10,7 @@ import (
 
 	"github.com/nsqio/go-nsq"
 
-	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/internal/echo"
 )
 
@@ -35,7 +35,7 @@ var ear = echo.New("node", "items", nil)
 // hearAll hears what was sent, until it ends.
 func hearAll(tb testing.TB, sent []byte) {
 	s := newSubscription(&Bus{}, "items")
-	s.add("items", bridge.Listener(idle{}))
+	s.add("items", bus.Listener(idle{}))
 	cn := &conn{r: bufio.NewReader(bytes.NewReader(sent)), w: bufio.NewWriter(io.Discard)}
 	if err := s.hear(cn, ear); !errors.Is(err, io.EOF) {
 		tb.Fatal(err)

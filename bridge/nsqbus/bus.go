@@ -1,4 +1,4 @@
-// Package nsqbus is NSQ behind bridge.Bus.
+// Package nsqbus is NSQ behind bus.Bus.
 //
 // Each entity type is a topic, each node an ephemeral channel of its own on it,
 // on every nsqd, so that every node hears everything and nothing is kept for a
@@ -24,7 +24,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/internal/wait"
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -48,10 +48,10 @@ type Bus struct {
 }
 
 var (
-	_ bridge.Bus      = (*Bus)(nil)
-	_ bridge.Preparer = (*Bus)(nil)
-	_ bridge.Spreader = (*Bus)(nil)
-	_ bridge.Surveyor = (*Bus)(nil)
+	_ bus.Bus      = (*Bus)(nil)
+	_ bus.Preparer = (*Bus)(nil)
+	_ bus.Spreader = (*Bus)(nil)
+	_ bus.Surveyor = (*Bus)(nil)
 )
 
 // New returns a bus, which connects when it is first used. Its errors are those
@@ -72,7 +72,7 @@ func New(c Config) (*Bus, error) {
 	return b, nil
 }
 
-// Prepare implements bridge.Preparer.
+// Prepare implements bus.Preparer.
 func (b *Bus) Prepare(entity shared.EntityType) error {
 	if _, err := b.config.topic(entity); err != nil {
 		return fmt.Errorf("nsqbus: %w", err)
@@ -80,8 +80,8 @@ func (b *Bus) Prepare(entity shared.EntityType) error {
 	return nil
 }
 
-// Subscribe implements bridge.Bus.
-func (b *Bus) Subscribe(entity shared.EntityType, l bridge.Listener) error {
+// Subscribe implements bus.Bus.
+func (b *Bus) Subscribe(entity shared.EntityType, l bus.Listener) error {
 	topic, err := b.config.topic(entity)
 	if err != nil {
 		return fmt.Errorf("nsqbus: %w", err)
@@ -119,7 +119,7 @@ const (
 	publishGrace = 500 * time.Millisecond
 )
 
-// Publish implements bridge.Bus: it tries every nsqd until one acknowledges,
+// Publish implements bus.Bus: it tries every nsqd until one acknowledges,
 // first the one that did last time.
 //
 // On a shared topic body must be JSON that names entity in its field "entity".
@@ -189,7 +189,7 @@ func share(ctx context.Context, n int) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, time.Until(end)/time.Duration(min(n, maxShares)))
 }
 
-// Close implements bridge.Bus.
+// Close implements bus.Bus.
 func (b *Bus) Close(ctx context.Context) error {
 	b.mu.Lock()
 	b.closed = true

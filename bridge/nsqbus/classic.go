@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -77,7 +77,7 @@ func Shutdown(ctx context.Context) error {
 // that messages may have been missed.
 type functionListener shared.ByteHandler
 
-var _ bridge.Listener = functionListener(nil)
+var _ bus.Listener = functionListener(nil)
 
 func (f functionListener) Message(body []byte) { f(bytes.Clone(body)) } // which it may keep
 func (f functionListener) Live()               { f(nil) }

@@ -16,7 +16,7 @@ import (
 
 	"github.com/nsqio/go-nsq"
 
-	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/bus"
 )
 
 // maxFrame bounds what a peer can make a node allocate. nsqd's own default for
@@ -270,7 +270,7 @@ func (e nsqError) permanent() bool {
 
 // Is has a message that is refused for its size be known as such.
 func (e nsqError) Is(target error) bool {
-	return target == bridge.ErrTooLarge && strings.HasPrefix(string(e), "E_BAD_MESSAGE PUB message too big") //nolint:errorlint // that is what Is is for
+	return target == bus.ErrTooLarge && strings.HasPrefix(string(e), "E_BAD_MESSAGE PUB message too big") //nolint:errorlint // that is what Is is for
 }
 
 func isPermanent(err error) bool {

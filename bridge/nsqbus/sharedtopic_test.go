@@ -8,7 +8,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/bridge/nsqbus"
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -20,7 +20,7 @@ type hearing struct {
 	lives  int
 }
 
-var _ bridge.Listener = (*hearing)(nil)
+var _ bus.Listener = (*hearing)(nil)
 
 func (h *hearing) Message(body []byte) {
 	h.mu.Lock()
@@ -151,7 +151,7 @@ func TestListenersOfOneEntityTypeHearEverythingEach(t *testing.T) {
 	}
 }
 
-func subscribe(t *testing.T, b *nsqbus.Bus, entity shared.EntityType, l bridge.Listener) {
+func subscribe(t *testing.T, b *nsqbus.Bus, entity shared.EntityType, l bus.Listener) {
 	t.Helper()
 	if err := b.Subscribe(entity, l); err != nil {
 		t.Fatal(err)

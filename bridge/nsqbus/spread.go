@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/internal/echo"
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -14,7 +14,7 @@ import (
 // spread: long enough to connect.
 const spreadTimeout = time.Second
 
-// Spread implements bridge.Spreader. Nothing is published on an nsqd that Publish
+// Spread implements bus.Spreader. Nothing is published on an nsqd that Publish
 // would not try.
 func (b *Bus) Spread(ctx context.Context, entity shared.EntityType, body []byte) error {
 	topic, err := b.config.topicFor(entity, body)
@@ -54,13 +54,13 @@ func (b *Bus) copyTo(br *broker, topic string, body []byte) {
 	})
 }
 
-// Survey implements bridge.Surveyor.
-func (b *Bus) Survey() []bridge.BrokerStats {
+// Survey implements bus.Surveyor.
+func (b *Bus) Survey() []bus.BrokerStats {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	all := make([]bridge.BrokerStats, 0, len(b.cluster.brokers))
+	all := make([]bus.BrokerStats, 0, len(b.cluster.brokers))
 	for _, br := range b.cluster.brokers {
-		s := bridge.BrokerStats{Addr: br.addr}
+		s := bus.BrokerStats{Addr: br.addr}
 		for _, sub := range b.subscriptions {
 			switch br.states[sub] {
 			case echo.Live:

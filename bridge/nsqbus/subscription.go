@@ -13,7 +13,7 @@ import (
 
 	"github.com/nsqio/go-nsq"
 
-	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/internal/backoff"
 	"github.com/entity-sync/entity-sync/internal/echo"
 	"github.com/entity-sync/entity-sync/internal/sparing"
@@ -42,7 +42,7 @@ type subscription struct {
 }
 
 // listeners are those of one topic: of one entity type, or of all.
-type listeners map[shared.EntityType][]bridge.Listener
+type listeners map[shared.EntityType][]bus.Listener
 
 func newSubscription(b *Bus, topic string) *subscription {
 	s := &subscription{bus: b, topic: topic}
@@ -52,7 +52,7 @@ func newSubscription(b *Bus, topic string) *subscription {
 
 // add makes l hear entity too. Where the topic is subscribed already, this is
 // the moment from which on l hears everything.
-func (s *subscription) add(entity shared.EntityType, l bridge.Listener) {
+func (s *subscription) add(entity shared.EntityType, l bus.Listener) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	more := maps.Clone(*s.listeners.Load())
@@ -63,7 +63,7 @@ func (s *subscription) add(entity shared.EntityType, l bridge.Listener) {
 	}
 }
 
-func (s *subscription) each(tell func(bridge.Listener)) {
+func (s *subscription) each(tell func(bus.Listener)) {
 	for _, ls := range *s.listeners.Load() {
 		for _, l := range ls {
 			tell(l)
@@ -200,10 +200,10 @@ func (s *subscription) become(br *broker, now echo.State, err error) {
 	live, lost := s.reach.Set(br, now)
 	switch {
 	case live:
-		s.each(bridge.Listener.Live)
+		s.each(bus.Listener.Live)
 	case lost && s.bus.ctx.Err() == nil:
 		// An nsqd that is let go is a loss too, if it was the last; Close is not.
-		s.each(func(l bridge.Listener) { l.Lost(err) })
+		s.each(func(l bus.Listener) { l.Lost(err) })
 	}
 }
 
@@ -253,7 +253,7 @@ func (s *subscription) hear(cn *conn, ear *echo.Ear) error {
 // message gives a body to those it is for.
 func (s *subscription) message(body []byte) {
 	if s.bus.config.SharedTopic == "" { // the topic says what it is for
-		s.each(func(l bridge.Listener) { l.Message(body) })
+		s.each(func(l bus.Listener) { l.Message(body) })
 		return
 	}
 	entity, err := entityOf(body)

@@ -26,7 +26,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/internal/sparing"
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -48,7 +48,7 @@ type Config struct {
 
 // Bus seals what is published on another bus, and opens what is heard.
 type Bus struct {
-	bus     bridge.Bus
+	bus     bus.Bus
 	keys    []*key
 	log     *slog.Logger
 	refused atomic.Uint64
@@ -56,14 +56,14 @@ type Bus struct {
 }
 
 var (
-	_ bridge.Preparer = (*Bus)(nil)
-	_ bridge.Spreader = (*Bus)(nil)
-	_ bridge.Surveyor = (*Bus)(nil)
-	_ bridge.Refuser  = (*Bus)(nil)
+	_ bus.Preparer = (*Bus)(nil)
+	_ bus.Spreader = (*Bus)(nil)
+	_ bus.Surveyor = (*Bus)(nil)
+	_ bus.Refuser  = (*Bus)(nil)
 )
 
 // New returns a bus on bus, which it owns from then on and closes.
-func New(bus bridge.Bus, c Config) (*Bus, error) {
+func New(bus bus.Bus, c Config) (*Bus, error) {
 	if bus == nil {
 		return nil, errors.New("sealed: the bus is nil")
 	}
@@ -87,7 +87,7 @@ func New(bus bridge.Bus, c Config) (*Bus, error) {
 // many those are.
 const lineEvery = time.Minute
 
-// Publish implements bridge.Bus. body is a JSON object.
+// Publish implements bus.Bus. body is a JSON object.
 func (b *Bus) Publish(ctx context.Context, entity shared.EntityType, body []byte) error {
 	body, err := b.keys[0].seal(body)
 	if err != nil {
@@ -96,9 +96,9 @@ func (b *Bus) Publish(ctx context.Context, entity shared.EntityType, body []byte
 	return b.bus.Publish(ctx, entity, body)
 }
 
-// Spread implements bridge.Spreader, where the bus below does.
+// Spread implements bus.Spreader, where the bus below does.
 func (b *Bus) Spread(ctx context.Context, entity shared.EntityType, body []byte) error {
-	below, ok := b.bus.(bridge.Spreader)
+	below, ok := b.bus.(bus.Spreader)
 	if !ok {
 		return b.Publish(ctx, entity, body)
 	}
@@ -109,41 +109,41 @@ func (b *Bus) Spread(ctx context.Context, entity shared.EntityType, body []byte)
 	return below.Spread(ctx, entity, body)
 }
 
-// Subscribe implements bridge.Bus.
-func (b *Bus) Subscribe(entity shared.EntityType, l bridge.Listener) error {
+// Subscribe implements bus.Bus.
+func (b *Bus) Subscribe(entity shared.EntityType, l bus.Listener) error {
 	return b.bus.Subscribe(entity, &listener{Listener: l, bus: b, entity: entity})
 }
 
-// Prepare implements bridge.Preparer, where the bus below does.
+// Prepare implements bus.Preparer, where the bus below does.
 func (b *Bus) Prepare(entity shared.EntityType) error {
-	if below, ok := b.bus.(bridge.Preparer); ok {
+	if below, ok := b.bus.(bus.Preparer); ok {
 		return below.Prepare(entity)
 	}
 	return nil
 }
 
-// Survey implements bridge.Surveyor, where the bus below does.
-func (b *Bus) Survey() []bridge.BrokerStats {
-	if below, ok := b.bus.(bridge.Surveyor); ok {
+// Survey implements bus.Surveyor, where the bus below does.
+func (b *Bus) Survey() []bus.BrokerStats {
+	if below, ok := b.bus.(bus.Surveyor); ok {
 		return below.Survey()
 	}
 	return nil
 }
 
-// Refused implements bridge.Refuser.
+// Refused implements bus.Refuser.
 func (b *Bus) Refused() uint64 { return b.refused.Load() }
 
-// Close implements bridge.Bus.
+// Close implements bus.Bus.
 func (b *Bus) Close(ctx context.Context) error { return b.bus.Close(ctx) }
 
 // listener hears what was sealed with a key.
 type listener struct {
-	bridge.Listener
+	bus.Listener
 	bus    *Bus
 	entity shared.EntityType
 }
 
-// Message implements bridge.Listener.
+// Message implements bus.Listener.
 func (l *listener) Message(sealed []byte) {
 	body, err := open(sealed, l.bus.keys)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/bridge/bustest"
 	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/internal/canary"
@@ -33,7 +33,7 @@ func TestConformance(t *testing.T) {
 	bustest.Run(t, func(*testing.T) bustest.Harness {
 		var broker membus.Broker
 		return bustest.Harness{
-			NewBus: func(t *testing.T) bridge.Bus { return on(t, broker.NewNode(), first) },
+			NewBus: func(t *testing.T) bus.Bus { return on(t, broker.NewNode(), first) },
 			Stop:   func(*testing.T) { broker.SetDown(true) },
 			Start:  func(*testing.T) { broker.SetDown(false) },
 			Body: func(_ shared.EntityType, text string) []byte {
@@ -47,7 +47,7 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-func on(t testing.TB, bus bridge.Bus, keys ...[]byte) *Bus {
+func on(t testing.TB, bus bus.Bus, keys ...[]byte) *Bus {
 	t.Helper()
 	b, err := New(bus, Config{Keys: keys, Logger: canary.Logger(canary.Output(t))})
 	if err != nil {

@@ -5,28 +5,28 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
 // Tap returns a bus that writes what is published on it to w as well.
-func Tap(w io.Writer, b bridge.Bus) bridge.Bus {
+func Tap(w io.Writer, b bus.Bus) bus.Bus {
 	if w == io.Discard { // a benchmark is not to measure this
 		return b
 	}
 	t := tapped{b, w}
-	if spreader, ok := b.(bridge.Spreader); ok {
+	if spreader, ok := b.(bus.Spreader); ok {
 		return tappedSpreader{t, spreader}
 	}
 	return t
 }
 
 type tapped struct {
-	bridge.Bus
+	bus.Bus
 	w io.Writer
 }
 
-// Publish implements bridge.Bus.
+// Publish implements bus.Bus.
 func (b tapped) Publish(ctx context.Context, entity shared.EntityType, body []byte) error {
 	_, _ = fmt.Fprintf(b.w, "published on %s: %s\n", entity, body)
 	return b.Bus.Publish(ctx, entity, body)
@@ -35,10 +35,10 @@ func (b tapped) Publish(ctx context.Context, entity shared.EntityType, body []by
 // tappedSpreader is tapped for a bus of several brokers.
 type tappedSpreader struct {
 	tapped
-	spreader bridge.Spreader
+	spreader bus.Spreader
 }
 
-// Spread implements bridge.Spreader.
+// Spread implements bus.Spreader.
 func (b tappedSpreader) Spread(ctx context.Context, entity shared.EntityType, body []byte) error {
 	_, _ = fmt.Fprintf(b.w, "published on %s, by every broker: %s\n", entity, body)
 	return b.spreader.Spread(ctx, entity, body)

@@ -1,4 +1,6 @@
-package bridge
+// Package bus is the contract between the engine and what carries its messages from
+// node to node.
+package bus
 
 import (
 	"context"
@@ -11,7 +13,7 @@ import (
 // them: the engine only ever takes one to mean "look again". What it must not
 // do is lose them silently, see Listener.
 //
-// Package bustest holds the tests that every Bus passes.
+// Package bustest, beside this one, holds the tests that every Bus passes.
 type Bus interface {
 	// Publish hands body to every node that subscribed to entity, this one
 	// included. It returns nil once a broker has acknowledged it, and an error
@@ -45,12 +47,39 @@ type Spreader interface {
 	Spread(ctx context.Context, entity shared.EntityType, body []byte) error
 }
 
+// Preparer is a Bus that has something to do, or to check, before it can publish of an
+// entity type that this node does not subscribe to.
+type Preparer interface {
+	Bus
+
+	// Prepare does so. It does not wait for a broker, and returns an error only where
+	// no broker could ever accept what is published.
+	Prepare(entity shared.EntityType) error
+}
+
+// Blocking is a Bus whose Publish may take longer than its context allows, because what
+// is below it knows no contexts. Callers publish through it from goroutines of their own.
+type Blocking interface {
+	Bus
+
+	// Blocks does nothing.
+	Blocks()
+}
+
 // Surveyor is a Bus that knows which of its brokers it hears.
 type Surveyor interface {
 	Bus
 
 	// Survey returns what each broker is to this node now.
 	Survey() []BrokerStats
+}
+
+// BrokerStats is what one of a bus's brokers is to a node.
+type BrokerStats struct {
+	Addr   string
+	Live   int // topics that are subscribed there, and heard
+	Silent int // topics of which it acknowledges messages and does not hand them on
+	Gone   int // topics that are not subscribed there, because it cannot be reached or refuses
 }
 
 // Refuser is a Bus that hands on the messages of trusted publishers only.
