@@ -395,7 +395,7 @@ func TestARepairsPlaceIsNotLostWithItsWorker(t *testing.T) {
 func TestTopicsTakeNoPlaces(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		n, m := newNodeWith(t, &membus.Broker{}, bridge.Config{MaxFetches: 2}), &meter{}
-		if err := n.RegisterTopic("topic", bridge.Topic{Hear: func(string) {}, Missed: func() {}}); err != nil {
+		if err := n.RegisterTopic("topic", bridge.Topic{Message: func(string) {}, Gap: func() {}}); err != nil {
 			t.Fatal(err)
 		}
 		n.register(t, m.fetch, bridge.EntityOptions{})

@@ -1,10 +1,10 @@
 package bridge
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
-	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -27,22 +27,19 @@ func (b *Bridge) announce(name shared.EntityType) error {
 	if err := validate(name); err != nil {
 		return err
 	}
-	if bus, ok := b.bus.(bus.Preparer); ok {
-		if err := bus.Prepare(name); err != nil {
-			return err
-		}
+	if err := b.feeds.Topic(name).Prepare(); err != nil {
+		return err
 	}
 	err := b.add(&entity{bridge: b, name: name, fetch: nothing, options: EntityOptions{}.withDefaults(), announced: true})
-	if known, _ := b.entity(name); known != nil && known.listeners() == nil && errors.Is(err, shared.ErrDuplicateEntity) {
+	if known, _ := b.entity(name); known != nil && errors.Is(err, shared.ErrDuplicateEntity) {
 		return nil // Notify knows it already
 	}
 	return err
 }
 
+// nothing is the fetch handler of what is only announced: no client can subscribe to it.
+func nothing(context.Context, []shared.Request) []shared.Result { return nil }
+
 // replaces reports whether e may be registered in the place of old: an entity type that
 // was only announced until now.
-func (e *entity) replaces(old *entity) bool { return old.announced && e.hasViews() }
-
-// hasViews reports whether clients can subscribe to e here: it is neither a topic nor
-// only announced.
-func (e *entity) hasViews() bool { return !e.announced && e.listeners() == nil }
+func (e *entity) replaces(old *entity) bool { return old.announced && !e.announced }

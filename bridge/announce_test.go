@@ -191,7 +191,7 @@ func TestBadNamesAreNotAnnounced(t *testing.T) {
 			t.Errorf("announcing %q returned %v, want ErrBadEntity", name, err)
 		}
 	}
-	if err := n.RegisterTopic("talk", bridge.Topic{Hear: func(string) {}, Missed: func() {}}); err != nil {
+	if err := n.RegisterTopic("talk", bridge.Topic{Message: func(string) {}, Gap: func() {}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := n.Announce("talk"); !errors.Is(err, shared.ErrDuplicateEntity) {

@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,7 +12,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/internal/crew"
-	"github.com/entity-sync/entity-sync/internal/wait"
+	"github.com/entity-sync/entity-sync/internal/feed"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -91,15 +90,12 @@ func (c Config) validate() error {
 
 // Bridge is the engine of one node. Its methods may be called from any goroutine.
 type Bridge struct {
-	bus       bus.Bus
-	blocking  bool // the bus may take longer than its context allows
+	feeds     *feed.Node
 	config    Config
 	fetch     shared.Fetcher // may be nil
 	log       *slog.Logger
 	admission admission
 	counts    counts
-	beating   sync.Once    // guards the start of the node's beats
-	name      string       // of this node on the bus, different at every start
 	lost      atomic.Int64 // entity types that have lost the bus
 
 	// ctx ends when the Bridge closes, and with it every fetch.
@@ -108,10 +104,9 @@ type Bridge struct {
 
 	mu       sync.RWMutex // guards what follows; see doc.go for its place
 	entities map[shared.EntityType]*entity
+	topics   map[shared.EntityType]*topic
 	closed   bool
 	crew     crew.Crew // workers, and clients' pumps
-
-	announcing sync.WaitGroup // those that publish: some of them, and callers of Notify
 }
 
 // New returns a Bridge on the given bus.
@@ -121,19 +116,21 @@ func New(c Config) (*Bridge, error) {
 	}
 	c = c.withDefaults()
 	ctx, cancel := context.WithCancel(context.Background())
-	_, blocking := c.Bus.(bus.Blocking)
-	return &Bridge{
-		bus:       c.Bus,
-		blocking:  blocking,
+	b := &Bridge{
 		config:    c,
 		fetch:     c.Fetch,
 		log:       c.Logger,
 		admission: admission{limit: c.MaxFetches},
-		name:      rand.Text(),
 		ctx:       ctx,
 		cancel:    cancel,
 		entities:  make(map[shared.EntityType]*entity),
-	}, nil
+		topics:    make(map[shared.EntityType]*topic),
+	}
+	b.feeds = feed.NewNode(feed.Config{
+		Bus: c.Bus, PublishTimeout: c.PublishTimeout, BeatInterval: c.BeatInterval, Grace: c.Grace,
+		Position: b.counts.sequence.Load, Logger: c.Logger,
+	})
+	return b, nil
 }
 
 // Register says how the rows of an entity type are fetched, and starts
@@ -155,7 +152,7 @@ func (b *Bridge) RegisterBatch(name shared.EntityType, fetch shared.BatchFetcher
 	if err != nil {
 		return fmt.Errorf("bridge: registering %.80q: %w", string(name), err)
 	}
-	if err := b.bus.Subscribe(name, ent); err != nil {
+	if err := ent.feed.Listen(ent); err != nil {
 		b.remove(ent)
 		return fmt.Errorf("bridge: registering %q: %w", name, err)
 	}
@@ -185,23 +182,22 @@ func (b *Bridge) add(ent *entity) error {
 	if b.closed {
 		return shared.ErrClosed
 	}
+	if b.topics[ent.name] != nil {
+		return shared.ErrDuplicateEntity
+	}
 	if ent.before = b.entities[ent.name]; ent.before != nil && !ent.replaces(ent.before) {
 		return shared.ErrDuplicateEntity
 	}
 	ent.index.init(ent)
-	ent.queue.entity, ent.audit.entity, ent.audit.lines.Every = ent, ent, lineEvery
-	if ent.before != nil {
-		ent.publish = ent.before.publish // which goes on counting
-	} else {
-		ent.publish = &publisher{bridge: b, name: ent.name, texts: ent.listeners() != nil}
-	}
+	ent.feed = b.feeds.Topic(ent.name)
+	ent.queue.entity, ent.gapLines.Every = ent, gapLinesEvery
 	ent.queue.admission = &b.admission
 	if limit := ent.options.Limit; limit != nil {
 		ent.queue.admission = &limit.admission
 	}
 	ent.queue.repairs = newLimiter(ent.options.ResyncRate)
 	b.entities[ent.name] = ent
-	if ent.hasViews() {
+	if !ent.announced {
 		ent.queue.admission.add(&ent.queue)
 	}
 	return nil
@@ -231,7 +227,7 @@ func (b *Bridge) entity(name shared.EntityType) (*entity, error) {
 // Registered reports whether clients can subscribe to the entity type on this node.
 func (b *Bridge) Registered(name shared.EntityType) bool {
 	ent, err := b.entity(name)
-	return err == nil && ent.hasViews()
+	return err == nil && !ent.announced
 }
 
 func (b *Bridge) registered() []*entity {
@@ -250,9 +246,7 @@ func (b *Bridge) EntityTypes() []shared.EntityType {
 	ents := b.registered()
 	names := make([]shared.EntityType, 0, len(ents))
 	for _, ent := range ents {
-		if ent.listeners() == nil { // topics are none
-			names = append(names, ent.name)
-		}
+		names = append(names, ent.name)
 	}
 	return names
 }
@@ -272,21 +266,17 @@ func (b *Bridge) Notify(ctx context.Context, keys ...shared.EntityKey) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("notifying of changes: %w", err)
 	}
-	return b.notify(ctx, keys, false)
-}
-
-// notify announces keys of entity types, or texts of topics.
-func (b *Bridge) notify(ctx context.Context, keys []shared.EntityKey, topics bool) error {
-	changes, errs := b.changesOf(keys, topics)
-	announceAll(ctx, changes)
+	publications, errs := b.publicationsOf(keys)
+	feed.Publish(ctx, publications)
 	var left []shared.EntityKey
-	for _, c := range changes {
-		if c.err == nil {
+	for _, p := range publications {
+		if p.Err == nil {
 			continue
 		}
-		errs = append(errs, fmt.Errorf("notifying of a change of %q: %w", c.entity.name, c.err))
-		for _, id := range c.ids {
-			left = append(left, shared.EntityKey{Entity: c.entity.name, ID: id})
+		name := p.Feed.Topic()
+		errs = append(errs, fmt.Errorf("notifying of a change of %q: %w", name, p.Err))
+		for _, id := range p.IDs {
+			left = append(left, shared.EntityKey{Entity: name, ID: id})
 		}
 	}
 	if len(left) > 0 {
@@ -295,97 +285,58 @@ func (b *Bridge) notify(ctx context.Context, keys []shared.EntityKey, topics boo
 	return errors.Join(errs...)
 }
 
-// changesOf sorts keys by their entity types. The errors are of those of which a
+// publicationsOf sorts keys by their entity types. The errors are of those of which a
 // notification could reach nobody.
-func (b *Bridge) changesOf(keys []shared.EntityKey, topics bool) (changes []change, errs []error) {
+func (b *Bridge) publicationsOf(keys []shared.EntityKey) (publications []feed.Publication, errs []error) {
 	for n, key := range keys {
+		i := slices.IndexFunc(publications, func(p feed.Publication) bool { return p.Feed.Topic() == key.Entity })
+		var ent *entity
 		var err error
-		i := slices.IndexFunc(changes, func(c change) bool { return c.entity.name == key.Entity })
-		if i >= 0 {
+		if i < 0 {
+			ent, err = b.entity(key.Entity)
+		}
+		if err == nil {
 			err = key.Validate()
-		} else {
-			var ent *entity
-			if ent, err = b.announced(key, topics); err == nil {
-				i = len(changes)
-				changes = append(changes, change{entity: ent, ids: make([]string, 0, len(keys)-n)})
-			}
+		}
+		if err == nil && i < 0 {
+			i = len(publications)
+			publications = append(publications, feed.Publication{Feed: ent.feed, IDs: make([]string, 0, len(keys)-n)})
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("notifying of a change of %.80q: %w", string(key.Entity), err))
 			continue
 		}
-		changes[i].ids = append(changes[i].ids, key.ID)
+		publications[i].IDs = append(publications[i].IDs, key.ID)
 	}
-	return changes, errs
-}
-
-// announced returns the entity type of a key, or the topic of a text, or why a
-// notification of it could reach nobody. A topic is no entity type: applications take
-// names of those from requests at times.
-func (b *Bridge) announced(key shared.EntityKey, topics bool) (*entity, error) {
-	ent, err := b.entity(key.Entity)
-	switch {
-	case err != nil:
-		return nil, err
-	case topics != (ent.listeners() != nil):
-		return nil, shared.ErrUnknownEntity
-	}
-	return ent, key.Validate()
+	return publications, errs
 }
 
 // startWorker runs work in a goroutine that Close waits for. It returns false
 // when the Bridge is closed.
-func (b *Bridge) startWorker(work func()) bool { return b.start(nil, work) }
-
-// start is startWorker for one that owner waits for as well.
-func (b *Bridge) start(owner *sync.WaitGroup, work func()) bool {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	switch {
-	case b.closed:
-		return false
-	case owner == nil:
-		b.crew.Go(work)
-	default:
-		owner.Add(1)
-		b.crew.Go(func() {
-			defer owner.Done()
-			work()
-		})
-	}
-	return true
-}
-
-// startAnnouncing has Close wait until announcing.Done is called. It returns false
-// when the Bridge is closed.
-func (b *Bridge) startAnnouncing() bool {
+func (b *Bridge) startWorker(work func()) bool {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	if b.closed {
 		return false
 	}
-	b.announcing.Add(1)
+	b.crew.Go(work)
 	return true
 }
 
-// Close waits for notifications under way, leaves the bus, ends the context of
-// every fetch, and waits for the handlers, all no longer than ctx allows. Close
+// Close waits for notifications under way, ends the context of every fetch, leaves the
+// bus, and waits for the handlers, all no longer than ctx allows. Close
 // the clients first. It may be called again, also at the same time.
 func (b *Bridge) Close(ctx context.Context) error {
 	b.mu.Lock()
 	b.closed = true
 	b.mu.Unlock()
 	for _, ent := range b.registered() {
-		ent.audit.close()
 		ent.queue.close()
 		ent.overdue.close()
-		ent.publish.close()
 	}
-	err := wait.For(ctx, &b.announcing)
-	b.lastBeat(ctx)
+	err := b.feeds.StopPublishing(ctx)
 	b.cancel()
-	err = errors.Join(err, b.bus.Close(ctx), b.crew.Close(ctx))
-	if err != nil {
+	if err = errors.Join(err, b.feeds.Close(ctx), b.crew.Close(ctx)); err != nil {
 		return fmt.Errorf("bridge: waiting for what is under way: %w", err)
 	}
 	return nil

@@ -96,7 +96,7 @@ func (c *Client) Subscribe(key shared.EntityKey, o SubscribeOptions) error {
 	if err != nil {
 		return err
 	}
-	if !ent.hasViews() {
+	if ent.announced {
 		return shared.ErrUnknownEntity
 	}
 	for {

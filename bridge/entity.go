@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/entity-sync/entity-sync/internal/backoff"
+	"github.com/entity-sync/entity-sync/internal/feed"
+	"github.com/entity-sync/entity-sync/internal/sparing"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -132,20 +134,18 @@ func (o EntityOptions) validate() error {
 }
 
 // entity is one registered entity type: its fetch handler, its queue of views
-// to fetch, and the bus's Listener for it.
+// to fetch, and the feed's Listener for it.
 type entity struct {
 	bridge    *Bridge
 	name      shared.EntityType
 	fetch     shared.BatchFetcher
 	options   EntityOptions
 	index     index
-	topics    atomic.Pointer[[]Topic] // who listens, where it has no views but texts; replaced, never changed
 	queue     fetchQueue
 	backlog   backlog
 	overdue   overdue
-	publish   *publisher
-	audit     auditor
-	live      atomic.Bool   // subscribed on the bus
+	feed      *feed.Feed
+	gapLines  sparing.Period
 	lost      atomic.Bool   // was live, and is not any more
 	running   atomic.Int64  // fetches under way
 	failures  atomic.Uint64 // fetches failed in a row
@@ -176,76 +176,68 @@ func (e *entity) scopeOf(secret shared.Secret) (s scope) {
 	return scope{shared: true, value: shared.NewSecret(e.options.Scope(secret.Reveal()))}
 }
 
-// Message implements bus.Listener: it marks the views of the keys announced.
-func (e *entity) Message(body []byte) {
+// Changed implements feed.Listener: it marks the views of a key.
+func (e *entity) Changed(c feed.Change) {
+	e.bridge.counts.notified.Add(1)
+	e.index.mark(c.ID, causeNotified)
+}
+
+// Gap implements feed.Listener: what is watched may have changed unheard.
+func (e *entity) Gap(g feed.Gap) {
+	switch g.Reason {
+	case feed.Connected:
+		e.connected(g)
+	case feed.Disconnected:
+		e.disconnected(g)
+	case feed.Missing, feed.Midway:
+		e.missed(g)
+	}
+}
+
+// connected looks at everything watched again, as whatever was announced before may have
+// been missed.
+func (e *entity) connected(g feed.Gap) {
 	b := e.bridge
-	note, err := decodeNotification(e.name, body)
-	if err != nil {
-		// Logged the 1st, 2nd, 4th, 8th … time: whoever publishes rubbish must
-		// not be able to fill the disk.
-		if n := b.counts.badMessages.Add(1); n&(n-1) == 0 {
-			b.log.Warn("ignoring a bus message", slog.String("entity", string(e.name)),
-				slog.Int("bytes", len(body)), slog.Uint64("so_far", n), slog.Any("error", err))
-		}
-		return
-	}
-	note.each(func(key shared.EntityKey) {
-		b.counts.notified.Add(1)
-		e.changed(key)
-	})
-	if note.From != "" && note.Seq != 0 {
-		e.audit.hear(note)
-	}
-}
-
-// changed acts on the announcement of a key.
-func (e *entity) changed(key shared.EntityKey) {
-	listeners := e.listeners()
-	for _, t := range listeners {
-		t.Hear(key.ID)
-	}
-	if listeners == nil {
-		e.index.mark(key.ID, causeNotified)
-	}
-}
-
-// lookAgain marks what was fetched no later than the fetch of the given number,
-// because announcements may have been missed. It returns how many views that are.
-func (e *entity) lookAgain(number uint64) int {
-	for _, t := range e.listeners() {
-		t.Missed()
-	}
-	return e.index.markAll(causeMissed, number)
-}
-
-// Live implements bus.Listener: whatever was announced before may have been missed,
-// so everything watched is looked at again.
-func (e *entity) Live() {
-	b := e.bridge
-	number := b.counts.sequence.Load() // what is watched from now on has missed nothing
-	e.live.Store(true)
-	n := e.lookAgain(number)
-	if e.listeners() == nil {
-		b.counts.resyncsJoined.Add(1)
-		b.log.Info("subscribed on the bus", slog.String("entity", string(e.name)), slog.Int("views", n))
-	}
+	n := e.index.markAll(causeMissed, g.Position)
+	b.counts.resyncsJoined.Add(1)
+	b.log.Info("subscribed on the bus", slog.String("entity", string(e.name)), slog.Int("views", n))
 	if e.lost.Swap(false) && b.lost.Add(-1) == 0 {
 		b.log.Warn("the bus is back") // as loud as the loss
 	}
 }
 
-// Lost implements bus.Listener. It is said of the first entity type: the others nearly
-// always follow.
-func (e *entity) Lost(err error) {
-	e.live.Store(false)
+// disconnected puts everything watched in doubt. It is said of the first entity type: the
+// others nearly always follow.
+func (e *entity) disconnected(g feed.Gap) {
 	e.index.doubtAll(doubtBus)
-	if e.listeners() != nil {
-		return
-	}
 	level := slog.LevelDebug
 	if !e.lost.Swap(true) && e.bridge.lost.Add(1) == 1 {
 		level = slog.LevelWarn
 	}
 	e.bridge.log.Log(e.bridge.ctx, level, "lost the bus; clients are brought up to date when it is back",
-		slog.String("entity", string(e.name)), slog.Any("error", err))
+		slog.String("entity", string(e.name)), slog.Any("error", g.Err))
 }
+
+// missed looks again at what was fetched before a loss was noticed: what it hides was
+// announced earlier.
+func (e *entity) missed(g feed.Gap) {
+	b := e.bridge
+	level, what := slog.LevelInfo, "a node has begun to announce; looking once at everything watched"
+	if g.Reason == feed.Missing {
+		level, what = slog.LevelWarn, "notifications were missed; looking at everything watched again"
+		b.counts.resyncsLost.Add(1)
+	} else {
+		b.counts.resyncsStranger.Add(1)
+	}
+	n := e.index.markAll(causeMissed, g.Position)
+	times, say := e.gapLines.Again(time.Now())
+	if !say {
+		level = slog.LevelDebug
+	}
+	b.log.Log(b.ctx, level, what, slog.String("entity", string(e.name)), slog.Uint64("lost", g.Missing),
+		slog.Int("new_publishers", g.Joined), slog.Int("views", n), slog.Uint64("times_since_the_last_line", times))
+}
+
+// gapLinesEvery is how often an entity type says at a level above debug that everything is
+// looked at again. A publisher decides how often that is.
+const gapLinesEvery = 10 * time.Second

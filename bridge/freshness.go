@@ -106,7 +106,7 @@ func (v *view) setDoubtLocked(d doubt) {
 func (v *view) suspect(d doubt) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if d == doubtBus && v.entity.live.Load() {
+	if d == doubtBus && v.entity.feed.Live() {
 		return // it is back already
 	}
 	v.setDoubtLocked(v.doubt | d)

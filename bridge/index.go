@@ -131,7 +131,7 @@ func (x *index) joinLocked(sh *shard, sub *subscription, id string, s scope, fro
 	v := k.find(s)
 	if v == nil {
 		v = &view{id: id, secret: s.value, shared: s.shared, entity: x.entity, forAll: counts.sequence.Add(1)}
-		if !x.entity.live.Load() {
+		if !x.entity.feed.Live() {
 			v.doubt = doubtBus
 		}
 		counts.views.Add(1)

@@ -12,8 +12,7 @@ type counts struct {
 	clients, stale, subscriptions, keys, views  atomic.Int64
 	clientsEver                                 atomic.Uint64
 	sequence                                    atomic.Uint64 // numbers fetches and views, in the order in which they begin
-	notified, coalesced, badMessages            atomic.Uint64
-	lost                                        atomic.Uint64
+	notified, coalesced                         atomic.Uint64
 	resyncsJoined, resyncsLost, resyncsStranger atomic.Uint64
 	refreshed                                   atomic.Uint64
 	fetches, failed, retried, lagged            atomic.Uint64
@@ -28,7 +27,7 @@ type Stats struct {
 	Keys          int // distinct keys watched now
 	Views         int // distinct pairs of key and scope now
 
-	Notified    uint64 // keys heard as changed on the bus, since the start
+	Notified    uint64 // keys announced as changed, here or on another node, since the start
 	Coalesced   uint64 // marks of a view that cost no fetch, as one was owed to it already, since the start
 	BadMessages uint64 // bus messages that could not be read, since the start
 	Refused     uint64 // bus messages that were published without a key of this node's, since the start; see package sealed
@@ -65,7 +64,7 @@ type Resyncs struct {
 
 // Stats returns the figures as they are now.
 func (b *Bridge) Stats() Stats {
-	c := &b.counts
+	c, bus := &b.counts, b.feeds.Stats()
 	s := Stats{
 		Clients:       int(c.clients.Load()),
 		Stale:         int(c.stale.Load()),
@@ -74,8 +73,8 @@ func (b *Bridge) Stats() Stats {
 		Views:         int(c.views.Load()),
 		Notified:      c.notified.Load(),
 		Coalesced:     c.coalesced.Load(),
-		BadMessages:   c.badMessages.Load(),
-		Lost:          c.lost.Load(),
+		BadMessages:   bus.BadMessages,
+		Lost:          bus.Lost,
 		Resyncs: Resyncs{
 			Joined:   c.resyncsJoined.Load(),
 			Lost:     c.resyncsLost.Load(),
@@ -86,16 +85,12 @@ func (b *Bridge) Stats() Stats {
 		FetchesFailed: c.failed.Load(),
 		FetchesLagged: c.lagged.Load(),
 		Retried:       c.retried.Load(),
+		Refused:       bus.Refused,
+		Brokers:       bus.Brokers,
 		Entities:      make(map[shared.EntityType]EntityStats),
 	}
-	if surveyor, ok := b.bus.(bus.Surveyor); ok {
-		s.Brokers = surveyor.Survey()
-	}
-	if refuser, ok := b.bus.(bus.Refuser); ok {
-		s.Refused = refuser.Refused()
-	}
 	for _, ent := range b.registered() {
-		if !ent.hasViews() {
+		if ent.announced {
 			continue
 		}
 		e := ent.stats()
@@ -108,7 +103,7 @@ func (b *Bridge) Stats() Stats {
 
 func (e *entity) stats() EntityStats {
 	return EntityStats{
-		Live:           e.live.Load(),
+		Live:           e.feed.Live(),
 		FetchesQueued:  e.queue.length(),
 		FetchesRunning: int(e.running.Load()),
 		Failing:        e.failures.Load(),
@@ -120,7 +115,7 @@ func (e *entity) stats() EntityStats {
 // heard here.
 func (b *Bridge) Ready() bool {
 	for _, ent := range b.registered() {
-		if !ent.live.Load() && ent.hasViews() {
+		if !ent.announced && !ent.feed.Live() {
 			return false
 		}
 	}

@@ -2,85 +2,123 @@ package bridge
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 
+	"github.com/entity-sync/entity-sync/internal/feed"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// Topic is what nodes tell each other besides changes: texts, carried and audited
-// as the ids of keys are. Its functions return at once: with a bus within the process
-// whoever tells waits for them.
+// Topic takes what nodes publish for each other besides changes. Its functions return at
+// once: who publishes waits for those of the same node.
 type Topic struct {
-	// Hear takes each text, at times one twice, those of this node among them.
-	Hear func(text string)
+	// Message takes each text, at times one twice, those of this node among them.
+	Message func(text string)
 
-	// Missed says that texts may have been missed, as at first.
-	Missed func()
+	// Gap says that texts may have been missed, as at first.
+	Gap func()
+}
+
+// topic is the feed's Listener of all that are registered for one topic.
+type topic struct {
+	feed   *feed.Feed
+	topics atomic.Pointer[[]Topic] // replaced, never changed
+}
+
+// Changed implements feed.Listener.
+func (t *topic) Changed(c feed.Change) {
+	for _, to := range *t.topics.Load() {
+		to.Message(c.ID)
+	}
+}
+
+// Gap implements feed.Listener.
+func (t *topic) Gap(g feed.Gap) {
+	if g.Reason == feed.Disconnected {
+		return // what is missed is said when it is known
+	}
+	for _, to := range *t.topics.Load() {
+		to.Gap()
+	}
 }
 
 // RegisterTopic starts listening to a topic, whose name is as an entity type's.
 // Several may listen to one. Its errors are those of Register. Clients cannot
 // subscribe to it, and Ready does not wait for it.
 func (b *Bridge) RegisterTopic(name shared.EntityType, t Topic) error {
-	ent := &entity{bridge: b, name: name, fetch: nothing, options: EntityOptions{}.withDefaults()}
-	ent.topics.Store(&[]Topic{t})
-	if err := name.Validate(); err != nil {
+	if err := b.registerTopic(name, t); err != nil {
 		return fmt.Errorf("bridge: registering the topic %.80q: %w", string(name), err)
 	}
-	err := b.add(ent)
-	if errors.Is(err, shared.ErrDuplicateEntity) {
-		err = b.addListener(name, t)
-	} else if err == nil {
-		if err = b.bus.Subscribe(name, ent); err != nil {
-			b.remove(ent)
-		}
+	return nil
+}
+
+func (b *Bridge) registerTopic(name shared.EntityType, t Topic) error {
+	if err := name.Validate(); err != nil {
+		return err
 	}
-	if err != nil {
-		return fmt.Errorf("bridge: registering the topic %q: %w", name, err)
+	known, err := b.addTopic(name, t)
+	if known == nil {
+		return err
+	}
+	if err := known.feed.Listen(known); err != nil {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		delete(b.topics, name)
+		return err
 	}
 	return nil
 }
 
-// addListener adds one to a topic that is there already.
-func (b *Bridge) addListener(name shared.EntityType, t Topic) error {
+// addTopic returns the topic where it is a new one.
+func (b *Bridge) addTopic(name shared.EntityType, t Topic) (*topic, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	ent := b.entities[name]
-	if ent == nil || ent.listeners() == nil {
-		return shared.ErrDuplicateEntity
+	switch {
+	case b.closed:
+		return nil, shared.ErrClosed
+	case b.entities[name] != nil:
+		return nil, shared.ErrDuplicateEntity
 	}
-	more := append(slices.Clip(ent.listeners()), t)
-	ent.topics.Store(&more)
-	return nil
+	if known := b.topics[name]; known != nil {
+		more := append(slices.Clip(*known.topics.Load()), t)
+		known.topics.Store(&more)
+		return nil, nil
+	}
+	added := &topic{feed: b.feeds.SpreadTopic(name)}
+	added.topics.Store(&[]Topic{t})
+	b.topics[name] = added
+	return added, nil
 }
 
-// listeners returns who listens to the topic; none where the entity is an entity
-// type, with views.
-func (e *entity) listeners() []Topic {
-	if topics := e.topics.Load(); topics != nil {
-		return *topics
-	}
-	return nil
-}
-
-// nothing is the fetch handler of topics, and of what is only announced: no client can
-// subscribe to either.
-func nothing(context.Context, []shared.Request) []shared.Result { return nil }
-
-// Tell publishes texts on a topic that was registered, as Notify does keys: when
+// Publish publishes texts on a topic that was registered, as Notify does keys: when
 // it returns nil, every node hears the texts, or that it may have missed some.
-func (b *Bridge) Tell(ctx context.Context, topic shared.EntityType, texts ...string) error {
+func (b *Bridge) Publish(ctx context.Context, name shared.EntityType, texts ...string) error {
+	if err := b.publish(ctx, name, texts); err != nil {
+		return fmt.Errorf("publishing on %.80q: %w", string(name), err)
+	}
+	return nil
+}
+
+func (b *Bridge) publish(ctx context.Context, name shared.EntityType, texts []string) error {
 	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("telling: %w", err)
+		return err
 	}
-	keys := make([]shared.EntityKey, len(texts))
-	for i, text := range texts {
-		keys[i] = shared.EntityKey{Entity: topic, ID: text}
+	b.mu.RLock()
+	t := b.topics[name]
+	b.mu.RUnlock()
+	if t == nil {
+		return shared.ErrUnknownEntity
 	}
-	return b.notify(ctx, keys, true)
+	for _, text := range texts {
+		if err := (shared.EntityKey{Entity: name, ID: text}).Validate(); err != nil {
+			return err
+		}
+	}
+	p := []feed.Publication{{Feed: t.feed, IDs: texts}}
+	feed.Publish(ctx, p)
+	return p[0].Err
 }
 
 // ownPrefix is what the names of the system's own topics begin with. They are for no

@@ -151,7 +151,7 @@ func (v *view) markOlder(c cause, number uint64) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	doubt := v.doubt
-	if v.entity.live.Load() {
+	if v.entity.feed.Live() {
 		doubt &^= doubtBus
 	}
 	if v.forAll > number {

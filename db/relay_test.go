@@ -183,7 +183,7 @@ func TestUnknownEntityTypesAreLeftAlone(t *testing.T) {
 	}
 	defer b.Close(context.Background())
 	r := startRelay(t, db.Outbox{Pool: pool, BatchSize: 10}, b)
-	if err := b.RegisterTopic("topic", bridge.Topic{Hear: func(string) {}, Missed: func() {}}); err != nil {
+	if err := b.RegisterTopic("topic", bridge.Topic{Message: func(string) {}, Gap: func() {}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.RegisterEntityForSync("items"); err != nil {

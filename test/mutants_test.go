@@ -29,11 +29,13 @@ var mutants = map[string][]edit{
 		{"view.go", "	v.markLocked(c, v.payerLocked())\n}\n\n// markOlder", "	if len(v.members) > 0 && v.members[0].fetch == 0 && v.state == fetching {\n		return\n	}\n	v.markLocked(c, v.payerLocked())\n}\n\n// markOlder"},
 	},
 	"the resync is dropped: after the bus was lost nothing is looked at again": {
-		{"entity.go", "n := e.lookAgain(number)", "n := 0 * int(number)"},
+		{"entity.go", "n := e.index.markAll(causeMissed, g.Position)\n	b.counts.resyncsJoined", "n := 0\n	b.counts.resyncsJoined"},
 	},
 	"the resync is dropped: after a number was missed nothing is looked at again": {
-		{"audit.go", "a.entity.lookAgain(fetch)", "0"},
-		{"audit.go", "lost, strangers, fetch :=", "lost, strangers, _ :="},
+		{"entity.go", "n := e.index.markAll(causeMissed, g.Position)\n	times", "n := 0\n	times"},
+	},
+	"a node's own clients are left to the bus": {
+		{"../internal/feed/publish.go", "		p.Feed.changedHere(p.IDs)\n", ""},
 	},
 	"delivered out of order: two fetches of a view at once": {
 		{"view.go", "	case idle, queued:\n		v.queueLocked(client)", "	case idle, queued, fetching:\n		v.queueLocked(client)"},
@@ -56,7 +58,7 @@ var mutants = map[string][]edit{
 		{"../internal/echo/reach.go", "len(r.states) > r.silent && r.silent == 0", "len(r.states) > r.silent"},
 	},
 	"a broker out of a node's reach: beats go to one broker alone": {
-		{"publisher.go", "(p.texts || note.isBeat())", "p.texts"},
+		{"../internal/feed/send.go", "(p.feed.spread || m.isBeat())", "p.feed.spread"},
 	},
 	"a scope that has changed: that of a fetch's secret is not asked when the result is there": {
 		{"rescope.go", "	ours = same\n", "	ours = true\n"},

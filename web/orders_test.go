@@ -129,7 +129,7 @@ func TestOrdersGoByNoClocks(t *testing.T) {
 			same := nodes[0].handler.orders.given[0].order
 			nodes[0].handler.orders.mu.Unlock()
 			for _, text := range []string{again, same.text(), again} {
-				if err := nodes[1].bridge.Tell(t.Context(), sessionsTopic, text); err != nil {
+				if err := nodes[1].bridge.Publish(t.Context(), sessionsTopic, text); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -279,7 +279,7 @@ func TestRepeatingIsBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 3000 {
-			if err := b.Tell(t.Context(), sessionsTopic, again); err != nil {
+			if err := b.Publish(t.Context(), sessionsTopic, again); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(time.Millisecond)

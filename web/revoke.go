@@ -25,7 +25,7 @@ const sessionsTopic shared.EntityType = "es.sessions"
 func (h *Handler) listenToOrders(b *bridge.Bridge) {
 	h.orders.news = make(chan struct{}, 1)
 	h.orders.disabled = b.RegisterTopic(sessionsTopic, bridge.Topic{
-		Hear: func(text string) {
+		Message: func(text string) {
 			if text == again {
 				h.haveSaid(says{repeat: true})
 				return
@@ -34,7 +34,7 @@ func (h *Handler) listenToOrders(b *bridge.Bridge) {
 				h.note(func(o *orders) bool { return o.hearLocked(order, h.orders.now()) })
 			}
 		},
-		Missed: func() {
+		Gap: func() {
 			if h.anybody() {
 				h.haveSaid(says{ask: true})
 			}
@@ -174,7 +174,7 @@ func (h *Handler) order(ctx context.Context, code int, secret string) error {
 		all.giveLocked(o, now)
 		return all.hearLocked(o, now)
 	})
-	if err := h.config.Bridge.Tell(ctx, sessionsTopic, o.text()); err != nil {
+	if err := h.config.Bridge.Publish(ctx, sessionsTopic, o.text()); err != nil {
 		return fmt.Errorf("web: ending sessions on other nodes: %w", err)
 	}
 	return nil

@@ -97,7 +97,7 @@ func TestRubbishOnTheSessionsTopicIsIgnored(t *testing.T) {
 	c.send(`{"action":"secret","body":"` + mark + `me"}`)
 	c.wantFrame("ack")
 	for _, id := range []string{"x", "close", "close 4503 x", "close 4503 x y", "close 1 x 1", "close 4503 x 1 2", "again"} {
-		if err := s.bridge.Tell(t.Context(), "es.sessions", id); err != nil {
+		if err := s.bridge.Publish(t.Context(), "es.sessions", id); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -119,20 +119,20 @@ func TestAMissedTextIsNoticed(t *testing.T) {
 			t.Fatal(err)
 		}
 		var heard, missed atomic.Int64
-		topic := bridge.Topic{Hear: func(string) { heard.Add(1) }, Missed: func() { missed.Add(1) }}
+		topic := bridge.Topic{Message: func(string) { heard.Add(1) }, Gap: func() { missed.Add(1) }}
 		for range 2 { // both of two listeners
 			if err := to.RegisterTopic("topic", topic); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := from.RegisterTopic("topic", bridge.Topic{Hear: func(string) {}, Missed: func() {}}); err != nil {
+		if err := from.RegisterTopic("topic", bridge.Topic{Message: func(string) {}, Gap: func() {}}); err != nil {
 			t.Fatal(err)
 		}
 		if err := to.Register("topic", echo, bridge.EntityOptions{}); err == nil {
 			t.Error("a topic is registered as an entity type as well")
 		}
 		tell := func() {
-			if err := from.Tell(t.Context(), "topic", "text"); err != nil {
+			if err := from.Publish(t.Context(), "topic", "text"); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -216,7 +216,7 @@ func TestTheEmptySecretIsNobodysToRevoke(t *testing.T) {
 	}
 	sum := sha256.Sum256([]byte("entity-sync session\x00"))
 	order := func(digest string) {
-		if err := here.bridge.Tell(t.Context(), "es.sessions", fmt.Sprintf("close 4410 %s %d", digest, time.Now().Add(time.Hour).UnixNano())); err != nil {
+		if err := here.bridge.Publish(t.Context(), "es.sessions", fmt.Sprintf("close 4410 %s %d", digest, time.Now().Add(time.Hour).UnixNano())); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -246,7 +246,7 @@ func TestNotifyGivesNoOrders(t *testing.T) {
 	if err := s.bridge.Notify(t.Context(), key, shared.EntityKey{Entity: items, ID: "1"}); !errors.Is(err, shared.ErrUnknownEntity) {
 		t.Errorf("Notify returned %v", err)
 	}
-	if err := s.bridge.Tell(t.Context(), items, "1"); !errors.Is(err, shared.ErrUnknownEntity) {
+	if err := s.bridge.Publish(t.Context(), items, "1"); !errors.Is(err, shared.ErrUnknownEntity) {
 		t.Errorf("Tell of an entity type returned %v", err)
 	}
 	// A process without sessions knows nothing of the topic, and must not announce on it.

@@ -63,7 +63,7 @@ func (h *Handler) say() {
 		what, texts, wait := h.takeTexts()
 		switch {
 		case len(texts) > 0:
-			if err := h.config.Bridge.Tell(h.leaving, sessionsTopic, texts...); err != nil {
+			if err := h.config.Bridge.Publish(h.leaving, sessionsTopic, texts...); err != nil {
 				h.config.Logger.Debug("orders about sessions were not repeated", slog.Any("error", err))
 				if !errors.Is(err, shared.ErrClosed) {
 					h.haveSaid(what)

@@ -56,7 +56,7 @@ func TestOrdersAreCarriedOutWhileOthersAreRepeated(t *testing.T) {
 		}
 	}
 	mine, moved, theirs := here.join(t, canary.Mark+"mine"), here.join(t, canary.Mark+"moved"), here.join(t, canary.Mark+"theirs")
-	if err := there.bridge.Tell(t.Context(), sessionsTopic, again); err != nil {
+	if err := there.bridge.Publish(t.Context(), sessionsTopic, again); err != nil {
 		t.Fatal(err)
 	}
 	<-bus.stuck

@@ -16,3 +16,6 @@ func (c *Counter) Again() (n uint64, say bool) {
 
 // Says reports whether the n-th time is one that is said.
 func Says(n uint64) bool { return n&(n-1) == 0 }
+
+// Count returns how many there were.
+func (c *Counter) Count() uint64 { return c.n.Load() }

@@ -14,22 +14,22 @@ import (
 // fuzzed is what reads something that others have written, by the fuzz target that
 // tries it.
 var fuzzed = map[string]string{
-	"FuzzFrames":                "frames of a connection, on both wires",
-	"FuzzV2Message":             "messages of a client, on the v2 wire",
-	"FuzzClassicMessage":        "messages of a client, on the classic wire",
-	"FuzzRead":                  "objects and lists, by the letter, against encoding/json",
-	"FuzzValidate":              "keys",
-	"FuzzParseVersion":          "versions that a client comes back with",
-	"FuzzDecodeNotification":    "messages on the bus",
-	"FuzzDecodePlain":           "messages on the bus as nodes write them, against encoding/json",
-	"FuzzEncodePlain":           "keys as nodes write them on the bus, against encoding/json",
-	"FuzzNotificationRoundTrip": "messages on the bus, there and back",
-	"FuzzUnseal":                "messages that carry an HMAC, there and back",
-	"FuzzEntityOf":              "messages on a shared topic",
-	"FuzzParseOrder":            "orders about sessions, there and back",
-	"FuzzTopic":                 "names of topics, there and back",
-	"FuzzParseNodes":            "answers of nsqlookupd",
-	"FuzzDecode":                "frames of a server, which the Go client reads",
+	"FuzzFrames":           "frames of a connection, on both wires",
+	"FuzzV2Message":        "messages of a client, on the v2 wire",
+	"FuzzClassicMessage":   "messages of a client, on the classic wire",
+	"FuzzRead":             "objects and lists, by the letter, against encoding/json",
+	"FuzzValidate":         "keys",
+	"FuzzParseVersion":     "versions that a client comes back with",
+	"FuzzDecodeMessage":    "messages on the bus",
+	"FuzzDecodeFast":       "messages on the bus as nodes write them, against encoding/json",
+	"FuzzEncodeFast":       "keys as nodes write them on the bus, against encoding/json",
+	"FuzzMessageRoundTrip": "messages on the bus, there and back",
+	"FuzzUnseal":           "messages that carry an HMAC, there and back",
+	"FuzzEntityOf":         "messages on a shared topic",
+	"FuzzParseOrder":       "orders about sessions, there and back",
+	"FuzzTopic":            "names of topics, there and back",
+	"FuzzParseNodes":       "answers of nsqlookupd",
+	"FuzzDecode":           "frames of a server, which the Go client reads",
 }
 
 // Every parser has a fuzz target, make test runs them all, and the document names

@@ -747,3 +747,37 @@ func TestCallsThatGoTogetherKeepTheirKeysApart(t *testing.T) {
 		f.wantOnce(t, keys)
 	})
 }
+
+// A node's own clients wait for no broker, and what comes back from it costs nothing.
+func TestANodesOwnClientsWaitForNoBroker(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var broker membus.Broker
+		db := &table{}
+		n := newNodeWith(t, &broker, bridge.Config{Bus: &slowBus{Bus: broker.NewNode()}, PublishTimeout: time.Minute})
+		other := newNode(t, &broker)
+		for _, n := range []*node{n, other} {
+			n.register(t, db.fetch, bridge.EntityOptions{})
+		}
+		here, there := newScreen(n, ""), newScreen(other, "")
+		here.subscribe(t, key, bridge.SubscribeOptions{})
+		there.subscribe(t, key, bridge.SubscribeOptions{})
+		synctest.Wait()
+		db.write(key)
+		done := make(chan error)
+		go func() { done <- n.Notify(t.Context(), key) }()
+		synctest.Wait()
+		if got, elsewhere := len(here.rows()), len(there.rows()); got != 1 || elsewhere != 0 {
+			t.Errorf("%d rows here and %d there while the broker has not acknowledged, want 1 and 0", got, elsewhere)
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if got, elsewhere := len(here.rows()), len(there.rows()); got != 1 || elsewhere != 1 {
+			t.Errorf("%d rows here and %d there in the end, want 1 and 1", got, elsewhere)
+		}
+		if got := db.count(); got != 2 {
+			t.Errorf("%d fetches of one change on two nodes", got)
+		}
+	})
+}

@@ -1,4 +1,4 @@
-package bridge
+package feed
 
 import (
 	"time"
@@ -10,7 +10,7 @@ import (
 // its size hangs up as well, so that further ones are smaller at once. The zero value is
 // for a broker that has refused none.
 type room struct {
-	size    int       // zero for maxNotificationBytes
+	size    int       // zero for maxMessageBytes
 	refused time.Time // when a message was last refused, or a larger one tried
 }
 
@@ -27,12 +27,12 @@ const roomAgain = 10 * time.Minute
 // more than was refused once.
 func (r *room) fit(ids []string) int {
 	if r.size == 0 {
-		return fitting(ids, maxNotificationBytes)
+		return fitting(ids, maxMessageBytes)
 	}
 	n := fitting(ids, r.size)
 	if n < len(ids) && time.Since(r.refused) >= roomAgain {
 		r.refused = time.Now()
-		if r.size *= 2; r.size >= maxNotificationBytes {
+		if r.size *= 2; r.size >= maxMessageBytes {
 			r.size = 0
 		}
 		return r.fit(ids)

@@ -1,4 +1,4 @@
-package bridge
+package feed
 
 import (
 	"slices"
@@ -12,12 +12,12 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// docs/operating.md says how large a message nsqd must take, and package bridge that several
+// docs/operating.md says how large a message nsqd must take, and package feed that several
 // ids in the least room are no larger than the longest one.
 func TestTheLargestMessageOfOneKey(t *testing.T) {
 	size := func(ids ...string) int {
-		note := notificationOf(shared.EntityType(strings.Repeat("e", shared.MaxEntityTypeBytes)), ids)
-		note.From, note.Seq = "7QWXW5XGBQYOYC7RKN7SRIYJNA", 1e18
+		note := messageOf(shared.EntityType(strings.Repeat("e", shared.MaxEntityTypeBytes)), ids)
+		note.From, note.Seq, note.At = "7QWXW5XGBQYOYC7RKN7SRIYJNA", 1e18, 1e13-1
 		body, err := note.encode()
 		if err != nil {
 			t.Fatal(err)
@@ -25,7 +25,7 @@ func TestTheLargestMessageOfOneKey(t *testing.T) {
 		return len(body)
 	}
 	longest := size(strings.Repeat("x", shared.MaxIDBytes))
-	if escaped := size(strings.Repeat(`"`, shared.MaxIDBytes)); longest > 405 || escaped > 660 {
+	if escaped := size(strings.Repeat(`"`, shared.MaxIDBytes)); longest > 425 || escaped > 680 {
 		t.Errorf("%d and %d bytes for the longest ids", longest, escaped)
 	}
 	for length := 1; length < 100; length++ {
@@ -82,7 +82,7 @@ func TestALargerMessageIsTriedAtTimes(t *testing.T) {
 // are no larger than that, and a message that follows is not refused.
 func TestTheRoomSuitsTheBroker(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		limit := rapid.IntRange(shared.MaxIDBytes+len(`"",`), maxNotificationBytes).Draw(t, "limit")
+		limit := rapid.IntRange(shared.MaxIDBytes+len(`"",`), maxMessageBytes).Draw(t, "limit")
 		var r room
 		for _, length := range rapid.SliceOfN(rapid.IntRange(1, shared.MaxIDBytes), 1, 200).Draw(t, "lengths") {
 			ids := slices.Repeat([]string{strings.Repeat("x", length)}, 3000)

@@ -1,0 +1,63 @@
+package feed
+
+import (
+	"context"
+	"log/slog"
+	"time"
+)
+
+// startBeating starts the node's beats with its first message.
+func (n *Node) startBeating() {
+	n.beating.Do(func() { n.start(n.beat) })
+}
+
+// beat says at intervals what number each topic's messages have come to, so that others
+// notice when the last one was lost.
+func (n *Node) beat() {
+	ticker := time.NewTicker(n.config.BeatInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			n.beatOnce(n.ctx)
+		case <-n.ctx.Done():
+			return
+		}
+	}
+}
+
+// lastBeat says the last numbers before the node leaves, to a bus that is there.
+func (n *Node) lastBeat(ctx context.Context) {
+	for _, f := range n.all() {
+		if f.listener.Load() != nil && !f.Live() {
+			return
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, n.config.PublishTimeout)
+	defer cancel()
+	n.beatOnce(ctx)
+}
+
+func (n *Node) beatOnce(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, n.config.BeatInterval)
+	defer cancel()
+	for _, f := range n.all() {
+		if err := f.publish.beat(ctx); err != nil {
+			n.config.Logger.Debug("a beat was not published", slog.String("entity", string(f.topic)), slog.Any("error", err))
+		}
+	}
+}
+
+// beat publishes the number of the last message, if there was one.
+func (p *publisher) beat(ctx context.Context) error {
+	n := p.feed.node
+	p.mu.Lock()
+	m := message{Entity: p.feed.topic, From: n.name, Seq: p.seq}
+	p.mu.Unlock()
+	if m.Seq == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, n.config.PublishTimeout)
+	defer cancel()
+	return p.transmit(ctx, m)
+}

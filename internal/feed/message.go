@@ -1,0 +1,168 @@
+package feed
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/entity-sync/entity-sync/internal/exactjson"
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// maxMessageBytes keeps one bus message far below the smallest
+// --max-msg-size that anybody sets on an nsqd, however many keys changed.
+const maxMessageBytes = 8 << 10
+
+// message is what travels on the bus: the keys of one entity type that changed, never
+// their rows, or the texts of another topic. With one key it is {"entity","id"}, which any
+// program may publish; with several, {"entity","ids":[…]}.
+//
+// Nodes add who they are and the number of the message, counted from 1 for each topic, so
+// that others notice when one is lost. A message with a number and no id is a beat: it says
+// what number its sender has come to. Members of other names are for nodes of another
+// version.
+type message struct {
+	Entity shared.EntityType `json:"entity"`
+	ID     string            `json:"id,omitempty"`
+	IDs    []string          `json:"ids,omitempty"`
+	From   string            `json:"from,omitempty"`
+	Seq    uint64            `json:"seq,omitempty"`
+	At     int64             `json:"at,omitempty"`    // when it was published, in milliseconds since 1970
+	Trace  string            `json:"trace,omitempty"` // W3C traceparent of what it was published in
+}
+
+func (m message) isBeat() bool { return m.ID == "" && len(m.IDs) == 0 }
+
+func messageOf(topic shared.EntityType, ids []string) message {
+	if len(ids) == 1 {
+		return message{Entity: topic, ID: ids[0]}
+	}
+	return message{Entity: topic, IDs: ids}
+}
+
+// fitting returns how many of the ids go together into so much room: one at least.
+func fitting(ids []string, room int) (n int) {
+	for size := 0; n < len(ids) && (n == 0 || size+len(ids[n]) < room); n++ {
+		size += len(ids[n]) + len(`"",`)
+	}
+	return n
+}
+
+// sizeOf returns the room that ids take together.
+func sizeOf(ids []string) (size int) {
+	for _, id := range ids {
+		size += len(id) + len(`"",`)
+	}
+	return size
+}
+
+func (m message) encode() ([]byte, error) {
+	if body, plain := encodeFast(m); plain {
+		return body, nil
+	}
+	return m.encodeSlow()
+}
+
+// encodeSlow leaves '<', '>' and '&' as they are, which no bus cares about: escaped
+// they would take six bytes each.
+func (m message) encodeSlow() ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(m); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// What a stranger can make a node remember of it is bounded. A traceparent has 55 bytes.
+const (
+	maxFromBytes  = 64
+	maxTraceBytes = 64
+)
+
+var errNotAMessage = errors.New("want an object with an entity and an id, or ids, or a number and its sender")
+
+// decodeMessage reads a body from a topic. Anybody may publish to a topic, so nothing in
+// the body is trusted: what is said to be of another topic is refused.
+func decodeMessage(topic shared.EntityType, body []byte) (message, error) {
+	m, fast := decodeFast(string(body))
+	if !fast {
+		var err error
+		if m, err = decodeSlow(body); err != nil {
+			return m, fmt.Errorf("decoding a notification: %w", err)
+		}
+	}
+	if m.Entity == "" || m.isBeat() && (m.From == "" || m.Seq == 0) || len(m.From) > maxFromBytes {
+		return m, errNotAMessage
+	}
+	if m.Entity != topic {
+		return m, fmt.Errorf("the topic of %q carried a notification of %q", topic, m.Entity)
+	}
+	if len(m.Trace) > maxTraceBytes {
+		m.Trace = ""
+	}
+	return m, nil
+}
+
+// The first five decide what is done.
+var messageNames = []string{"entity", "id", "ids", "from", "seq", "at", "trace"}
+
+// decodeSlow reads a body by the letter: one that others may read in another way is no
+// message, and neither is one of an id that cannot be told from other ids. What is only
+// for information may be anything.
+func decodeSlow(body []byte) (m message, err error) {
+	if !json.Valid(body) || !exactjson.IsObject(body) {
+		return m, errNotAMessage
+	}
+	var in [7]exactjson.Member
+	exactjson.Read(body, messageNames, in[:])
+	for i := range in[:5] {
+		if in[i].Ambiguous {
+			return m, fmt.Errorf("%q is there twice, or in another case", messageNames[i])
+		}
+	}
+	entity, err1 := exactjson.String(in[0].Value)
+	id, err2 := exactjson.String(in[1].Value)
+	ids, err3 := decodeIDs(&in[2])
+	from, err4 := exactjson.String(in[3].Value)
+	m = message{Entity: shared.EntityType(entity), ID: id, IDs: ids, From: from}
+	var err5 error
+	if in[4].Has() {
+		m.Seq, err5 = strconv.ParseUint(string(in[4].Value), 10, 64)
+	}
+	m.At, _ = strconv.ParseInt(string(in[5].Value), 10, 64)
+	m.Trace, _ = exactjson.String(in[6].Value)
+	return m, errors.Join(err1, err2, err3, err4, err5)
+}
+
+func decodeIDs(m *exactjson.Member) (ids []string, err error) {
+	if !m.Has() {
+		return nil, nil
+	}
+	if !exactjson.IsList(m.Value) {
+		return nil, errNotAMessage
+	}
+	for element := range exactjson.Elements(m.Value) {
+		id, err := exactjson.String(element)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
+}
+
+// each yields every id of the message.
+func (m message) each(yield func(id string) bool) {
+	if m.ID != "" && !yield(m.ID) {
+		return
+	}
+	for _, id := range m.IDs {
+		if !yield(id) {
+			return
+		}
+	}
+}

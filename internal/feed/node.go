@@ -1,0 +1,175 @@
+package feed
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/entity-sync/entity-sync/bridge/bus"
+	"github.com/entity-sync/entity-sync/internal/crew"
+	"github.com/entity-sync/entity-sync/internal/sparing"
+	"github.com/entity-sync/entity-sync/internal/wait"
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// Config is what a Node is made of. All of it is required.
+type Config struct {
+	Bus bus.Bus // which the Node closes
+
+	// PublishTimeout bounds how long a call waits for the bus to take a message.
+	PublishTimeout time.Duration
+
+	// BeatInterval is how often the node says what number it has come to.
+	BeatInterval time.Duration
+
+	// Grace is how long a message may be overtaken by later ones before it counts as lost.
+	Grace time.Duration
+
+	// Position returns how far the node's own work has come: a number that does not go
+	// back. See Gap.
+	Position func() uint64
+
+	Logger *slog.Logger
+}
+
+// Node is one process's place on the bus. Its methods may be called from any goroutine.
+type Node struct {
+	config      Config
+	blocking    bool   // the bus may take longer than its context allows
+	name        string // on the bus, different at every start
+	lost        atomic.Uint64
+	beating     sync.Once // guards the start of the node's beats
+	badMessages sparing.Counter
+
+	// ctx ends when the Node has closed.
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	mu     sync.RWMutex // taken after a publisher's
+	feeds  map[shared.EntityType]*Feed
+	closed bool
+	crew   crew.Crew
+
+	publishing sync.WaitGroup // those that publish: some of the crew, and callers of Publish
+}
+
+// NewNode returns a Node with no Feed yet.
+func NewNode(c Config) *Node {
+	ctx, cancel := context.WithCancel(context.Background())
+	_, blocking := c.Bus.(bus.Blocking)
+	return &Node{
+		config: c, blocking: blocking, name: rand.Text(),
+		ctx: ctx, cancel: cancel, feeds: make(map[shared.EntityType]*Feed),
+	}
+}
+
+// Topic returns the Feed of a topic, which is made when it is first asked for.
+func (n *Node) Topic(name shared.EntityType) *Feed { return n.topic(name, false) }
+
+// SpreadTopic is Topic for one of which no message may be late: each goes to every broker.
+func (n *Node) SpreadTopic(name shared.EntityType) *Feed { return n.topic(name, true) }
+
+func (n *Node) topic(name shared.EntityType, spread bool) *Feed {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	f := n.feeds[name]
+	if f == nil {
+		f = &Feed{node: n, topic: name, spread: spread}
+		f.publish.feed, f.gaps.feed = f, f
+		n.feeds[name] = f
+	}
+	return f
+}
+
+func (n *Node) all() []*Feed {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return slices.Collect(maps.Values(n.feeds))
+}
+
+// Stats is a Node's figures since its start.
+type Stats struct {
+	BadMessages uint64            // that could not be read
+	Lost        uint64            // that did not arrive
+	Refused     uint64            // that were published without a key of this node's
+	Brokers     []bus.BrokerStats // as they are now; none where the bus does not know
+}
+
+// Stats returns the figures as they are now.
+func (n *Node) Stats() Stats {
+	s := Stats{BadMessages: n.badMessages.Count(), Lost: n.lost.Load()}
+	if surveyor, ok := n.config.Bus.(bus.Surveyor); ok {
+		s.Brokers = surveyor.Survey()
+	}
+	if refuser, ok := n.config.Bus.(bus.Refuser); ok {
+		s.Refused = refuser.Refused()
+	}
+	return s
+}
+
+// start runs work in a goroutine that Close waits for. It returns false when the Node is
+// closed.
+func (n *Node) start(work func()) bool {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	if n.closed {
+		return false
+	}
+	n.crew.Go(work)
+	return true
+}
+
+// startPublishing is start for work that publishes, which Close lets come to its end.
+func (n *Node) startPublishing(work func()) bool {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	if n.closed {
+		return false
+	}
+	n.publishing.Add(1)
+	n.crew.Go(func() {
+		defer n.publishing.Done()
+		work()
+	})
+	return true
+}
+
+// joinPublishing has Close wait until publishing.Done is called. It returns false when
+// the Node is closed.
+func (n *Node) joinPublishing() bool {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	if n.closed {
+		return false
+	}
+	n.publishing.Add(1)
+	return true
+}
+
+// StopPublishing refuses what is still to be published, waits for what is being published,
+// no longer than ctx allows, and says the last numbers. The Node goes on hearing.
+func (n *Node) StopPublishing(ctx context.Context) error {
+	n.mu.Lock()
+	n.closed = true
+	n.mu.Unlock()
+	for _, f := range n.all() {
+		f.gaps.close()
+		f.publish.close()
+	}
+	err := wait.For(ctx, &n.publishing)
+	n.lastBeat(ctx)
+	return err
+}
+
+// Close leaves the bus and waits for the Node's goroutines, no longer than ctx allows.
+// StopPublishing comes before it. It may be called again, also at the same time.
+func (n *Node) Close(ctx context.Context) error {
+	n.cancel()
+	return errors.Join(n.config.Bus.Close(ctx), n.crew.Close(ctx))
+}
