@@ -19,6 +19,7 @@ import (
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
 	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // page is a v2 client.
@@ -31,7 +32,7 @@ func newPage(t *testing.T, s http.Handler) *page {
 	t.Helper()
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
-	dialer := websocket.Dialer{Subprotocols: []string{"entity-sync.v2"}}
+	dialer := websocket.Dialer{Subprotocols: []string{wire.SubprotocolV2}}
 	ws, _, err := dialer.Dial("ws"+strings.TrimPrefix(server.URL, "http"), nil)
 	if err != nil {
 		t.Fatal(err)

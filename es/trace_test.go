@@ -19,7 +19,7 @@ import (
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
-	"github.com/entity-sync/entity-sync/web"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // A key's id, and a word of its rows, as they are in no line of the debug level.
@@ -173,7 +173,7 @@ func (n *traced) follow(t *testing.T) {
 // At the debug level each step has a line, on both wires, and none has an id, a secret
 // or a row in it. The one line with an id is the one of a fetch that failed.
 func TestEachStepIsLoggedAndNothingElse(t *testing.T) {
-	for wire, subprotocols := range map[string][]string{web.SubprotocolV2: {web.SubprotocolV2}, "classic": nil} {
+	for wire, subprotocols := range map[string][]string{wire.SubprotocolV2: {wire.SubprotocolV2}, "classic": nil} {
 		t.Run(wire, func(t *testing.T) {
 			n := startTraced(t, subprotocols...)
 			n.follow(t)
@@ -204,7 +204,7 @@ func TestEachStepIsLoggedAndNothingElse(t *testing.T) {
 
 // Of a client's refused messages ten are warnings; at the debug level there are all.
 func TestEachRefusalIsLogged(t *testing.T) {
-	n := startTraced(t, web.SubprotocolV2)
+	n := startTraced(t, wire.SubprotocolV2)
 	const refused = 25
 	for range refused {
 		n.say(t, `{"action":"`+tracedID+`"}`)
@@ -239,7 +239,7 @@ func TestTheEndsOfSubscriptionsAndSessionsAreLogged(t *testing.T) {
 	if err := es.Register(s, "items", func(context.Context, shared.EntityKey, string) (string, error) { return tracedRow, nil }); err != nil {
 		t.Fatal(err)
 	}
-	dialer := websocket.Dialer{Subprotocols: []string{web.SubprotocolV2}}
+	dialer := websocket.Dialer{Subprotocols: []string{wire.SubprotocolV2}}
 	if n.ws, _, err = dialer.Dial("ws"+strings.TrimPrefix(n.server.URL, "http"), nil); err != nil {
 		t.Fatal(err)
 	}
@@ -278,7 +278,7 @@ func TestTheLogThatThePageShows(t *testing.T) {
 	if !found || !closed {
 		t.Fatal("the page shows no log")
 	}
-	n := startTraced(t, web.SubprotocolV2)
+	n := startTraced(t, wire.SubprotocolV2)
 	n.follow(t)
 	written := map[string]bool{}
 	for line := range strings.Lines(n.log.String()) {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 	"github.com/entity-sync/entity-sync/web"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // stepped is what the overlay adds to package time.
@@ -115,7 +116,7 @@ func (n clockNode) set(ahead time.Duration) {
 
 func (n clockNode) join(secret string) *conn {
 	n.t.Helper()
-	ws, _, err := websocket.DefaultDialer.Dial("ws://"+n.addr+web.DefaultPath, http.Header{"Sec-WebSocket-Protocol": {web.SubprotocolV2}})
+	ws, _, err := websocket.DefaultDialer.Dial("ws://"+n.addr+web.DefaultPath, http.Header{"Sec-WebSocket-Protocol": {wire.SubprotocolV2}})
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -176,15 +177,15 @@ func TestOrdersWhateverTheClocksSay(t *testing.T) {
 			one, two := here.join(mark+"moved"), there.join(mark+"moved")
 			told := time.Now()
 			here.tell("/disconnect", secret)
-			one.wantAway(web.CloseDisconnected, told)
-			two.wantAway(web.CloseDisconnected, told)
+			one.wantAway(wire.CloseDisconnected, told)
+			two.wantAway(wire.CloseDisconnected, told)
 			one, two = there.join(mark+"moved"), here.join(mark+"moved")
 
 			bad := []*conn{here.join(mark + "bad"), there.join(mark + "bad")}
 			told = time.Now()
 			there.tell("/revoke", url.Values{"secret": {mark + "bad"}})
 			for _, c := range bad {
-				c.wantAway(web.CloseRevoked, told)
+				c.wantAway(wire.CloseRevoked, told)
 			}
 			one.isThere()
 			two.isThere()
@@ -193,8 +194,8 @@ func TestOrdersWhateverTheClocksSay(t *testing.T) {
 			there.set(-2 * time.Hour)
 			told = time.Now()
 			here.tell("/revoke", secret)
-			one.wantAway(web.CloseRevoked, told)
-			two.wantAway(web.CloseRevoked, told)
+			one.wantAway(wire.CloseRevoked, told)
+			two.wantAway(wire.CloseRevoked, told)
 		})
 	}
 }

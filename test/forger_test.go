@@ -23,7 +23,7 @@ import (
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
-	"github.com/entity-sync/entity-sync/web"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // forger is somebody who can publish on an nsqd, and has no key.
@@ -133,8 +133,8 @@ func TestAForgerDoesNothingWhereNodesHaveAKey(t *testing.T) {
 				signed("a key that is none of theirs", body), bytes.Replace(signed(earlierKey, plain), []byte("100"), []byte("666"), 1),
 			}
 			orders := [][]byte{
-				text(closing(web.CloseRevoked, mark+"me", "one"), ""), text(closing(web.CloseDisconnected, mark+"me", "two"), "x"), text("again", ""),
-				signed("a key that is none of theirs", string(text(closing(web.CloseRevoked, mark+"me", "three"), ""))),
+				text(closing(wire.CloseRevoked, mark+"me", "one"), ""), text(closing(wire.CloseDisconnected, mark+"me", "two"), "x"), text("again", ""),
+				signed("a key that is none of theirs", string(text(closing(wire.CloseRevoked, mark+"me", "three"), ""))),
 			}
 			f.publish("nobodys", []byte(`{"entity":"nobodys","id":"666"}`), signed("a key that is none of theirs", `{"entity":"nobodys","id":"666"}`)) // is not counted
 			f.publish(items, keys...)
@@ -169,8 +169,8 @@ func TestAForgerDoesNothingWhereNodesHaveAKey(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, c := range clients {
-				if code := c.closeCode(); code != web.CloseRevoked {
-					t.Errorf("a session was closed with %d, want %d", code, web.CloseRevoked)
+				if code := c.closeCode(); code != wire.CloseRevoked {
+					t.Errorf("a session was closed with %d, want %d", code, wire.CloseRevoked)
 				}
 			}
 		})
@@ -280,9 +280,9 @@ func TestWhatAForgerCanDoWithoutAKeyIsBounded(t *testing.T) {
 		who := fmt.Sprint("last ", last)
 		c := n.dial(t, who)
 		c.watch("1")
-		f.publish(sessions, text(closing(web.CloseRevoked, mark+who, "id"+fmt.Sprint(last)), ""))
-		if code := c.closeCode(); code != web.CloseRevoked {
-			t.Fatalf("a session was closed with %d, want %d", code, web.CloseRevoked)
+		f.publish(sessions, text(closing(wire.CloseRevoked, mark+who, "id"+fmt.Sprint(last)), ""))
+		if code := c.closeCode(); code != wire.CloseRevoked {
+			t.Fatalf("a session was closed with %d, want %d", code, wire.CloseRevoked)
 		}
 	}
 	settle()
@@ -291,10 +291,10 @@ func TestWhatAForgerCanDoWithoutAKeyIsBounded(t *testing.T) {
 	// Dated to the end of time, as orders once were.
 	forever := n.dial(t, "forever")
 	forever.watch("1")
-	order := text(closing(web.CloseDisconnected, mark+"forever", "9223372036854775807"), "")
+	order := text(closing(wire.CloseDisconnected, mark+"forever", "9223372036854775807"), "")
 	f.publish(sessions, order)
-	if code := forever.closeCode(); code != web.CloseDisconnected {
-		t.Fatalf("a session was closed with %d, want %d", code, web.CloseDisconnected)
+	if code := forever.closeCode(); code != wire.CloseDisconnected {
+		t.Fatalf("a session was closed with %d, want %d", code, wire.CloseDisconnected)
 	}
 	back := n.dial(t, "forever")
 	back.watch("1")
@@ -305,13 +305,13 @@ func TestWhatAForgerCanDoWithoutAKeyIsBounded(t *testing.T) {
 
 	large := make([][]byte, 30)
 	for i := range large {
-		large[i] = text(closing(web.CloseRevoked, fmt.Sprint(i), fmt.Sprint(i)+strings.Repeat("x", 1_000_000)), "")
+		large[i] = text(closing(wire.CloseRevoked, fmt.Sprint(i), fmt.Sprint(i)+strings.Repeat("x", 1_000_000)), "")
 	}
 	f.publish(sessions, large...)
 	settle()
 	var many [][]byte
 	for i := range 400 {
-		many = append(many, text(closing(web.CloseRevoked, fmt.Sprint(i), fmt.Sprint(i)), fmt.Sprint("somebody ", i)), text("again", ""))
+		many = append(many, text(closing(wire.CloseRevoked, fmt.Sprint(i), fmt.Sprint(i)), fmt.Sprint("somebody ", i)), text("again", ""))
 	}
 	for range 2 {
 		f.publish(sessions, many...)

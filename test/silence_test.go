@@ -15,8 +15,8 @@ import (
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
-	"github.com/entity-sync/entity-sync/web"
 	"github.com/entity-sync/entity-sync/web/client"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // tell has nsqd do something to a topic, or to a channel on it, by its HTTP port.
@@ -103,8 +103,8 @@ func TestANodeCutOffFromOneNSQDIsNotDeaf(t *testing.T) {
 			if err := there.Revoke(t.Context(), mark+"bad"); err != nil {
 				t.Error(err)
 			}
-			if code := revoked.closeCode(); code != web.CloseRevoked {
-				t.Errorf("the session was closed with %d, want %d", code, web.CloseRevoked)
+			if code := revoked.closeCode(); code != wire.CloseRevoked {
+				t.Errorf("the session was closed with %d, want %d", code, wire.CloseRevoked)
 			}
 			t.Logf("sent away after %v", time.Since(begin).Round(time.Millisecond))
 			s.until(client.Live, rev)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // listOf is so many keys of items, from 0 on.
@@ -30,7 +31,7 @@ func listOf(n int, more string) string {
 // slowly connects a client on a line that carries little at once.
 func (s *server) slowly(t *testing.T) *conn {
 	t.Helper()
-	d := websocket.Dialer{Subprotocols: []string{web.SubprotocolV2}, NetDial: func(network, addr string) (net.Conn, error) {
+	d := websocket.Dialer{Subprotocols: []string{wire.SubprotocolV2}, NetDial: func(network, addr string) (net.Conn, error) {
 		c, err := net.Dial(network, addr)
 		if err == nil {
 			err = c.(*net.TCPConn).SetReadBuffer(16 << 10)
@@ -179,7 +180,7 @@ func TestWhoWasToldToGoIsNotHeard(t *testing.T) {
 	c.send(`{}`)
 	c.send(`{"action":"secret","body":"` + mark + `token"}`)
 	_, _, err := c.ReadMessage()
-	if !websocket.IsCloseError(err, web.CloseExpired) {
+	if !websocket.IsCloseError(err, wire.CloseExpired) {
 		t.Fatalf("it ends with %v", err)
 	}
 	if heard.Load() != 1 {

@@ -22,7 +22,7 @@ type asked struct {
 
 func newAsked(h *Handler) *asked {
 	server, client := net.Pipe()
-	a := &asked{session: &session{handler: h, codec: codecFor(SubprotocolV2)}, client: client, done: make(chan struct{})}
+	a := &asked{session: &session{handler: h, encoder: onV2}, client: client, done: make(chan struct{})}
 	a.out = newOutbox(server, a.session)
 	a.silent = time.Now().Add(time.Hour)
 	go a.listen()

@@ -41,11 +41,11 @@ func aRow(t testing.TB) *bridge.Update {
 // a wire are sent.
 func BenchmarkEncode(b *testing.B) {
 	u := aRow(b)
-	for name, wire := range map[string]codec{"classic": classicWire{}, "v2": v2Wire{}} {
+	for name, encoder := range map[string]*encoder{"classic": onClassic, "v2": onV2} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				wire.Encode(u)
+				encoder.Encode(u)
 			}
 		})
 	}

@@ -79,7 +79,7 @@ type Config struct {
 	MessageRate, SubscribeRate int
 
 	// MaxQueuedBytes bounds the rows that wait for one client. One that lets more
-	// come together is sent away with CloseSlow. Zero means 64 MiB.
+	// come together is sent away with wire.CloseSlow. Zero means 64 MiB.
 	MaxQueuedBytes int
 
 	// MaxMessageBytes bounds one message from a client. Zero means 32 KiB. A

@@ -2,11 +2,10 @@ package web
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"time"
 
-	"github.com/gorilla/websocket"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 const (
@@ -42,11 +41,11 @@ func drain(ctx context.Context, sessions []*session) {
 			case <-ctx.Done(): // the rest at once
 			}
 		}
-		s.goAway(websocket.CloseServiceRestart, retryHint())
+		s.goAway(wire.CloseRestart, retryHint())
 	}
 }
 
 // retryHint is the reason of a close frame that asks a client to come back.
 func retryHint() string {
-	return fmt.Sprintf("restarting; retry in %d ms", rand.N(maxRetry).Milliseconds()) //nolint:gosec // jitter is no secret
+	return wire.RetryHint(rand.N(maxRetry)) //nolint:gosec // jitter is no secret
 }

@@ -143,7 +143,7 @@ func TestAnAttemptWaitsForNoOtherWriter(t *testing.T) {
 func overSocket(t testing.TB, h *Handler) (*session, *net.TCPConn) {
 	t.Helper()
 	server, client := sockets(t)
-	s := &session{handler: h, codec: v2Wire{}, conn: new(websocket.Conn), endOfMessage: midMessage}
+	s := &session{handler: h, encoder: onV2, conn: new(websocket.Conn), endOfMessage: midMessage}
 	s.out = newOutbox(server, s)
 	return s, client
 }
@@ -155,7 +155,7 @@ func TestWritingToMoreClientsAllocatesNothing(t *testing.T) {
 	h := &Handler{config: Config{}.withDefaults(), logs: rate.NewLimiter(1, 1)}
 	h.flusher = newFlusher()
 	u := aRow(t)
-	frame := u.Encoded(v2Wire{})
+	frame := u.Encoded(onV2)
 	var (
 		outboxes []*outbox
 		slots    [many]bridge.Slot
@@ -205,7 +205,7 @@ func TestFlusherAgainstManyOutboxes(t *testing.T) {
 	h.flusher = newFlusher()
 	const clients, changes = 50, 200
 	u := aRow(t)
-	frame := u.Encoded(v2Wire{})
+	frame := u.Encoded(onV2)
 	var work sync.WaitGroup
 	for range clients {
 		s, client := overSocket(t, h)
@@ -317,8 +317,8 @@ func TestLargeRowsAreNotTheFlushers(t *testing.T) {
 	if err := client.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	got := make([]byte, len(u.Encoded(s.codec)))
-	if _, err := io.ReadFull(client, got); err != nil || !bytes.Equal(got, u.Encoded(s.codec)) {
+	got := make([]byte, len(u.Encoded(s.encoder)))
+	if _, err := io.ReadFull(client, got); err != nil || !bytes.Equal(got, u.Encoded(s.encoder)) {
 		t.Errorf("read %d bytes, %v", len(got), err)
 	}
 	h.work.Wait()

@@ -34,16 +34,6 @@ func appendHead(b []byte, opcode byte, length int) []byte {
 	}
 }
 
-// frameAround makes b a frame in place. Its first maxHead bytes are room for the
-// head, the others the payload.
-func frameAround(b []byte, opcode byte) []byte {
-	var room [maxHead]byte
-	head := appendHead(room[:0], opcode, len(b)-maxHead)
-	frame := b[maxHead-len(head):]
-	copy(frame, head)
-	return frame
-}
-
 // closeFrame returns a close frame. A code that may not be sent makes an empty one.
 func closeFrame(code int, reason string) []byte {
 	if code == websocket.CloseNoStatusReceived {

@@ -20,6 +20,7 @@ import (
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // recorder is a connection that keeps what is written to it.
@@ -90,15 +91,23 @@ func FuzzV2Message(f *testing.F) {
 	actions := map[string]bool{"ack": true, "error": true}
 	f.Fuzz(func(t *testing.T, message []byte) {
 		if !utf8.Valid(message) || len(message) > defaultMaxMessageBytes {
-			return // refused before it comes to the codec
+			return // refused before it comes to the wire
 		}
-		s, written := hear(t, v2Wire{}, Config{}, message)
+		s, written := hear(t, onV2, Config{}, message)
 		frames := payloads(t, written)
 		if len(frames) == 0 {
 			t.Fatalf("%q is not answered", message)
 		}
 		for i, frame := range frames {
-			var got v2Frame
+			var got struct {
+				Action string
+				Ref    json.RawMessage
+				Body   *struct {
+					Entity, ID, Message string
+					Code                wire.Code
+					Index               *int
+				}
+			}
 			d := json.NewDecoder(bytes.NewReader(frame))
 			d.DisallowUnknownFields()
 			if err := d.Decode(&got); err != nil || !actions[got.Action] {
@@ -110,7 +119,7 @@ func FuzzV2Message(f *testing.F) {
 			if len(frame) > 1024 {
 				t.Fatalf("%q is answered with %d bytes", message, len(frame))
 			}
-			if notJSON := got.Body != nil && got.Body.Code == codeBadJSON; notJSON == json.Valid(message) {
+			if notJSON := got.Body != nil && got.Body.Code == wire.CodeBadJSON; notJSON == json.Valid(message) {
 				t.Fatalf("%q is answered with %s", message, frame)
 			}
 		}
@@ -119,12 +128,12 @@ func FuzzV2Message(f *testing.F) {
 }
 
 // hear has a session of a wire take one message, and returns what it wrote.
-func hear(t *testing.T, wire codec, c Config, message []byte) (s *session, written []byte) {
+func hear(t *testing.T, encoder *encoder, c Config, message []byte) (s *session, written []byte) {
 	c.Logger = canary.Logger(canary.Watch(t))
 	h := &Handler{config: c.withDefaults(), logs: rate.NewLimiter(1, 1)}
 	conn := &recorder{}
 	s = &session{
-		handler: h, codec: wire, client: engine{map[shared.EntityKey]bool{}},
+		handler: h, encoder: encoder, client: engine{map[shared.EntityKey]bool{}},
 		messages: newPace(1000), subscribes: newPace(1_000_000), endOfMessage: midMessage,
 	}
 	s.out = newOutbox(conn, s)
@@ -176,11 +185,11 @@ func FuzzClassicMessage(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, message []byte) {
 		if !utf8.Valid(message) || len(message) > defaultMaxMessageBytes {
-			return // refused before it comes to the codec
+			return // refused before it comes to the wire
 		}
 		var own []string
 		c := Config{PassThrough: func(_ string, b []byte) { own = append(own, string(b)) }}
-		s, written := hear(t, classicWire{}, c, message)
+		s, written := hear(t, onClassic, c, message)
 		if len(written) > 0 {
 			t.Fatalf("%q is answered with %q", message, written)
 		}
@@ -241,8 +250,8 @@ func FuzzFrames(f *testing.F) {
 		}
 		var subprotocols []string
 		if modern {
-			subprotocols = []string{SubprotocolV2}
-			request.Header.Set("Sec-WebSocket-Protocol", SubprotocolV2)
+			subprotocols = []string{wire.SubprotocolV2}
+			request.Header.Set("Sec-WebSocket-Protocol", wire.SubprotocolV2)
 		}
 		conn := &stranger{sends: bytes.NewReader(sends)}
 		upgrader := websocket.Upgrader{Subprotocols: subprotocols, WriteBufferPool: &sync.Pool{}}
@@ -287,7 +296,7 @@ func FuzzFrames(f *testing.F) {
 
 // An order is read as it was written, and nothing else is one.
 func FuzzParseOrder(f *testing.F) {
-	given := newOrder(CloseRevoked, canary.Mark)
+	given := newOrder(wire.CloseRevoked, canary.Mark)
 	f.Add(given.text())
 	given.age = 5*time.Second + time.Millisecond
 	f.Add(given.text())

@@ -16,12 +16,14 @@ import (
 
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/internal/wait"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // Handler upgrades requests to WebSocket and keeps the sessions that result.
 type Handler struct {
 	config   Config
 	upgrader websocket.Upgrader
+	encoders encoders
 	connect  func(*session) client // makes the engine's end of a session
 
 	ctx       context.Context // ends when sessions are cut off
@@ -75,6 +77,7 @@ func newHandler(c Config, connect func(*session) client) (*Handler, error) {
 		return nil, fmt.Errorf("web: Config: %w", err)
 	}
 	h := &Handler{config: c.withDefaults(), connect: connect, wall: time.Now, sessions: make(map[*session]struct{})}
+	h.encoders = newEncoders(&h.config)
 	h.flusher, h.parking = newFlusher(), newParking(h.config.Logger)
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.leaving, h.leave = context.WithCancel(h.ctx)
@@ -87,7 +90,7 @@ func newHandler(c Config, connect func(*session) client) (*Handler, error) {
 		Error:           h.answerFailedUpgrade,
 	}
 	if c.Bridge != nil { // functions have nothing but rows to say
-		h.upgrader.Subprotocols = []string{SubprotocolV2}
+		h.upgrader.Subprotocols = []string{wire.SubprotocolV2}
 	}
 	return h, nil
 }
@@ -156,7 +159,7 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request, id identity, r
 	s.traceBegin()
 	s.begin()
 	if h.isClosed() { // and Close may not have known of it yet
-		s.goAway(websocket.CloseServiceRestart, retryHint())
+		s.goAway(wire.CloseRestart, retryHint())
 	}
 	if code != 0 { // an order came while the client was being let in
 		s.goAwayBy(code)

@@ -8,14 +8,15 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/entity-sync/entity-sync/web"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // Subprotocols may come in several headers, which are one list.
 func TestSubprotocolsInSeveralHeaders(t *testing.T) {
 	s := start(t, web.Config{}, echo)
-	for _, offers := range [][]string{{"chat", web.SubprotocolV2}, {"chat, x", "y", web.SubprotocolV2 + ", z"}, {web.SubprotocolV2, "chat"}} {
+	for _, offers := range [][]string{{"chat", wire.SubprotocolV2}, {"chat, x", "y", wire.SubprotocolV2 + ", z"}, {wire.SubprotocolV2, "chat"}} {
 		c := s.dialWith(t, http.Header{"Sec-WebSocket-Protocol": offers})
-		if got := c.Subprotocol(); got != web.SubprotocolV2 {
+		if got := c.Subprotocol(); got != wire.SubprotocolV2 {
 			t.Errorf("of %q the server speaks %q", offers, got)
 		}
 	}
@@ -44,7 +45,7 @@ func TestHeadersOfMiddlewareGoOutWithTheUpgrade(t *testing.T) {
 		h.Set("Sec-WebSocket-Accept", "no")
 		inner.ServeHTTP(w, r)
 	})
-	c, answer, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(s.URL, "http"), http.Header{"Sec-WebSocket-Protocol": {web.SubprotocolV2}})
+	c, answer, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(s.URL, "http"), http.Header{"Sec-WebSocket-Protocol": {wire.SubprotocolV2}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +56,7 @@ func TestHeadersOfMiddlewareGoOutWithTheUpgrade(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"X-Request-Id": "7  X-Evil: 1", "X-Evil": "", "Connection": "Upgrade", "Upgrade": "websocket", "Content-Type": "", "Content-Length": "",
-		"Transfer-Encoding": "", "Sec-WebSocket-Protocol": web.SubprotocolV2, "Sec-WebSocket-Extensions": "",
+		"Transfer-Encoding": "", "Sec-WebSocket-Protocol": wire.SubprotocolV2, "Sec-WebSocket-Extensions": "",
 	} {
 		if value := strings.Join(got.Values(name), " | "); value != want {
 			t.Errorf("%s is %q, want %q", name, value, want)

@@ -21,6 +21,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // counted is rows that tell how often they were changed, and whose they are.
@@ -55,7 +56,7 @@ type rude struct {
 }
 
 func dialRude(url string, seed uint64) (*rude, error) {
-	dialer := websocket.Dialer{Subprotocols: []string{web.SubprotocolV2}, NetDialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+	dialer := websocket.Dialer{Subprotocols: []string{wire.SubprotocolV2}, NetDialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 		c, err := new(net.Dialer).DialContext(ctx, network, addr)
 		if err == nil {
 			err = c.(*net.TCPConn).SetReadBuffer(4 << 10)

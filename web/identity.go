@@ -10,18 +10,7 @@ import (
 	"time"
 
 	"github.com/entity-sync/entity-sync/shared"
-)
-
-// Close codes of our own. From 4400 to 4499 a client does well to come back, from
-// 4500 to 4599 it does not.
-const (
-	// CloseExpired says that the secret has expired. Come back with a new one.
-	CloseExpired = 4401
-	// CloseSlow says that more was waiting for the client than a node holds for
-	// one. Come back, and ask for less or read faster.
-	CloseSlow = 4408
-	// CloseUnauthenticated says that no valid secret was said in time.
-	CloseUnauthenticated = 4501
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // attemptTimeout bounds one call of the application's Authorize or VerifySecret.
@@ -147,8 +136,9 @@ func (s *session) reauthorize(id identity) {
 		}
 		if err := s.authorize(id, key); err != nil {
 			s.client.Unsubscribe(key)
-			s.traceUnsubscribed(key.Entity, refusalOf(err).code)
-			s.codec.unsubscribed(s, key, err)
+			refusal := wire.RefusalOf(err)
+			s.traceUnsubscribed(key.Entity, refusal.Code)
+			s.reply(wire.Reply{Action: wire.ActionUnsubscribed, Key: key, Code: refusal.Code, Message: refusal.Message})
 		}
 	}
 }
@@ -243,9 +233,7 @@ func (s *session) warn(id identity) {
 	}
 	s.expiry = time.AfterFunc(left, func() { s.expire(id) })
 	s.mu.Unlock()
-	if frame := s.codec.expiring(left); frame != nil {
-		s.out.sendNotice(frame)
-	}
+	s.sayExpiring(left)
 }
 
 // expire ends the session of a client whose secret has expired. One that has said
@@ -266,7 +254,7 @@ func (s *session) expire(id identity) {
 		s.mu.Unlock()
 	default:
 		s.mu.Unlock()
-		s.goAway(CloseExpired, "the secret has expired")
+		s.goAway(wire.CloseExpired, "the secret has expired")
 	}
 }
 

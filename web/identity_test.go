@@ -17,6 +17,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // status tries to connect and returns what the server answered.
@@ -75,7 +76,7 @@ func TestAuthenticate(t *testing.T) {
 		resp.Body.Close()
 	}
 
-	c := s.dialWith(t, http.Header{"Cookie": {"session=anna"}, "Sec-WebSocket-Protocol": {web.SubprotocolV2}})
+	c := s.dialWith(t, http.Header{"Cookie": {"session=anna"}, "Sec-WebSocket-Protocol": {wire.SubprotocolV2}})
 	c.send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
 	c.wantFrame("ack")
 	c.wantFrame(`update items 1 {"id":"1","for":"` + mark + `secret of anna"}`)
@@ -128,8 +129,8 @@ func TestExpiry(t *testing.T) {
 
 	classic.send(`{"action":"secret","body":"` + mark + `token 1"}`)
 	c.wantFrame("expiring")
-	c.wantClose(web.CloseExpired)
-	classic.wantClose(web.CloseExpired)
+	c.wantClose(wire.CloseExpired)
+	classic.wantClose(wire.CloseExpired)
 	lasting.send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
 	lasting.wantFrame("ack") // still here
 }
@@ -181,8 +182,8 @@ func TestRequireSecret(t *testing.T) {
 	c.send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
 	c.wantFrame("ack")
 	c.wantFrame(`update items 1 {"id":"1","for":""}`)
-	silent.wantClose(web.CloseUnauthenticated)
-	classic.wantClose(web.CloseUnauthenticated)
+	silent.wantClose(wire.CloseUnauthenticated)
+	classic.wantClose(wire.CloseUnauthenticated)
 	c.send(`{"action":"unsubscribe","body":{"entity":"items","id":"1"}}`)
 	c.wantFrame("ack") // still here
 }
@@ -231,7 +232,7 @@ func TestRequireSecretOfWhoIsNobodyAtTheUpgrade(t *testing.T) {
 	c.wantFrame("ack 1")
 	c.send(`{"action":"secret","body":"` + mark + `"}`)
 	c.wantFrame("ack")
-	silent.wantClose(web.CloseUnauthenticated)
+	silent.wantClose(wire.CloseUnauthenticated)
 	c.send(`{"action":"unsubscribe","body":{"entity":"items","id":"1"}}`)
 	c.wantFrame("ack") // still here
 }
@@ -397,8 +398,8 @@ func TestTooMuchWaiting(t *testing.T) {
 		if err == nil {
 			continue
 		}
-		if !websocket.IsCloseError(err, web.CloseSlow) {
-			t.Errorf("it ends with %v, want close code %d", err, web.CloseSlow)
+		if !websocket.IsCloseError(err, wire.CloseSlow) {
+			t.Errorf("it ends with %v, want close code %d", err, wire.CloseSlow)
 		}
 		break
 	}
@@ -414,7 +415,7 @@ func TestWhoHasTooMuchWaitingMustGo(t *testing.T) {
 	c := s.dialV2(t)
 	c.SetCloseHandler(func(int, string) error { return nil }) // says nothing to it
 	c.send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
-	c.wantClose(web.CloseSlow)
+	c.wantClose(wire.CloseSlow)
 	for range 5 {
 		c.WriteMessage(websocket.TextMessage, []byte(`{}`)) // unless it is cut off already
 	}

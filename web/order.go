@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // order is what a node tells all nodes to do: to end the sessions that go by a secret.
@@ -78,10 +79,10 @@ func parseOrder(text string) (o order, err error) {
 	}
 	o.digest, o.id = digest(sum), strings.Clone(words[3])
 	switch words[1] {
-	case strconv.Itoa(CloseDisconnected):
-		o.code = CloseDisconnected
-	case strconv.Itoa(CloseRevoked):
-		o.code = CloseRevoked
+	case strconv.Itoa(wire.CloseDisconnected):
+		o.code = wire.CloseDisconnected
+	case strconv.Itoa(wire.CloseRevoked):
+		o.code = wire.CloseRevoked
 	default:
 		return o, errNoOrder
 	}

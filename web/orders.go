@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"sync"
 	"time"
+
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // orders is what one node has heard of orders about sessions. Every node goes by its own
@@ -114,7 +116,7 @@ func (o *orders) hearLocked(order order, now time.Time) bool {
 	} else {
 		r.old, r.before = o.heard, now.Add(-order.age)
 	}
-	if order.code == CloseDisconnected {
+	if order.code == wire.CloseDisconnected {
 		r.due = now.Add(spread)
 	}
 	o.rememberLocked(remembered{order.id, order.subject, o.heard}, r)
@@ -160,13 +162,13 @@ func (o *orders) verdictLocked(d digest, b beginning) (code int) {
 	if d == digestOfNone {
 		return 0
 	}
-	for _, code := range [...]int{CloseRevoked, CloseDisconnected} {
+	for _, code := range [...]int{wire.CloseRevoked, wire.CloseDisconnected} {
 		if o.reaches[subject{d, code}].covers(b) {
 			return code
 		}
 	}
 	if b.heard < o.forgot {
-		return CloseDisconnected // there may have been one
+		return wire.CloseDisconnected // there may have been one
 	}
 	return 0
 }

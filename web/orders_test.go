@@ -20,6 +20,7 @@ import (
 	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // clocked is a node whose clock can be set.
@@ -67,7 +68,7 @@ type comer struct {
 
 func (n *clocked) join(t *testing.T, secret string) *comer {
 	t.Helper()
-	conn, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(n.URL, "http"), http.Header{"Sec-WebSocket-Protocol": {SubprotocolV2}})
+	conn, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(n.URL, "http"), http.Header{"Sec-WebSocket-Protocol": {wire.SubprotocolV2}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,8 +121,8 @@ func TestOrdersGoByNoClocks(t *testing.T) {
 			if err := nodes[0].handler.Disconnect(t.Context(), secret); err != nil {
 				t.Fatal(err)
 			}
-			here.wantClose(CloseDisconnected)
-			there.wantClose(CloseDisconnected)
+			here.wantClose(wire.CloseDisconnected)
+			there.wantClose(wire.CloseDisconnected)
 			here, there = nodes[1].join(t, secret), nodes[0].join(t, secret)
 
 			// Orders are repeated, by whoever has given some, and delivered again.
@@ -137,7 +138,7 @@ func TestOrdersGoByNoClocks(t *testing.T) {
 			if err := nodes[1].handler.Revoke(t.Context(), canary.Mark+"bad"); err != nil {
 				t.Fatal(err)
 			}
-			bad.wantClose(CloseRevoked)
+			bad.wantClose(wire.CloseRevoked)
 			here.isThere()
 			there.isThere()
 
@@ -147,8 +148,8 @@ func TestOrdersGoByNoClocks(t *testing.T) {
 			if err := nodes[1].handler.Revoke(t.Context(), secret); err != nil {
 				t.Fatal(err)
 			}
-			here.wantClose(CloseRevoked)
-			there.wantClose(CloseRevoked)
+			here.wantClose(wire.CloseRevoked)
+			there.wantClose(wire.CloseRevoked)
 		})
 	}
 }
@@ -201,7 +202,7 @@ func TestANodeThatMissedARevocationHearsOfItLater(t *testing.T) {
 			for _, l := range bus.listeners {
 				l.Live()
 			}
-			old.wantClose(CloseRevoked)
+			old.wantClose(wire.CloseRevoked)
 			young.isThere()
 		})
 	}
@@ -212,9 +213,9 @@ func TestANodeThatMissedARevocationHearsOfItLater(t *testing.T) {
 func TestOrdersAreRememberedWithinBounds(t *testing.T) {
 	for _, text := range []string{
 		strings.Repeat("x", 1<<20), "close 4503 " + strings.Repeat("A", 1<<20) + " id", "close 4503 x id", "close 4503",
-		strings.Replace(newOrder(CloseRevoked, canary.Mark).text(), "4503", "4501", 1),
-		newOrder(CloseRevoked, canary.Mark).text() + strings.Repeat("x", maxOrderID), newOrder(CloseRevoked, canary.Mark).text() + " -1",
-		newOrder(CloseRevoked, canary.Mark).text() + " 1 1", newOrder(CloseRevoked, "").text(), newOrder(CloseRevoked, canary.Mark).text() + " 9223372036854775807",
+		strings.Replace(newOrder(wire.CloseRevoked, canary.Mark).text(), "4503", "4501", 1),
+		newOrder(wire.CloseRevoked, canary.Mark).text() + strings.Repeat("x", maxOrderID), newOrder(wire.CloseRevoked, canary.Mark).text() + " -1",
+		newOrder(wire.CloseRevoked, canary.Mark).text() + " 1 1", newOrder(wire.CloseRevoked, "").text(), newOrder(wire.CloseRevoked, canary.Mark).text() + " 9223372036854775807",
 	} {
 		if _, err := parseOrder(text); err == nil {
 			t.Errorf("%.80q is taken for an order", text)
@@ -224,9 +225,9 @@ func TestOrdersAreRememberedWithinBounds(t *testing.T) {
 	now := time.Now()
 	before := o.beginning()
 	for i := range maxOrders + maxOrders/2 {
-		code := CloseRevoked
+		code := wire.CloseRevoked
 		if i%2 == 0 {
-			code = CloseDisconnected
+			code = wire.CloseDisconnected
 		}
 		order := order{subject: subject{digest{byte(i), byte(i >> 8)}, code}, id: fmt.Sprint(i)} // quickly made
 		if o.hearLocked(order, now) {
@@ -238,7 +239,7 @@ func TestOrdersAreRememberedWithinBounds(t *testing.T) {
 		t.Errorf("%d ids, %d subjects, %d in the ring, %d given, %d pending", len(o.known), len(o.reaches), len(o.ring), len(o.given), len(o.pending))
 	}
 	d := digestOf(shared.NewSecret(canary.Mark))
-	if code := o.verdictLocked(d, before); code != CloseDisconnected {
+	if code := o.verdictLocked(d, before); code != wire.CloseDisconnected {
 		t.Errorf("who has waited for so long is sent away with %d", code)
 	}
 	if code := o.verdictLocked(digestOfNone, before); code != 0 {
@@ -248,7 +249,7 @@ func TestOrdersAreRememberedWithinBounds(t *testing.T) {
 		t.Errorf("who comes now is sent away with %d", code)
 	}
 	given := o.given
-	o.giveLocked(newOrder(CloseRevoked, "later"), now.Add(repeatFor))
+	o.giveLocked(newOrder(wire.CloseRevoked, "later"), now.Add(repeatFor))
 	if len(o.given) != 1 || len(given) != maxOrders {
 		t.Errorf("%d orders are repeated after %v", len(o.given), repeatFor)
 	}
@@ -347,7 +348,7 @@ func TestOrdersAtRandom(t *testing.T) {
 			},
 			"order": func(t *rapid.T) {
 				m.clock.set(time.Millisecond)
-				code := rapid.SampledFrom([]int{CloseRevoked, CloseDisconnected}).Draw(t, "code")
+				code := rapid.SampledFrom([]int{wire.CloseRevoked, wire.CloseDisconnected}).Draw(t, "code")
 				order := newOrder(code, rapid.SampledFrom(secrets).Draw(t, "secret"))
 				m.given[order.id] = m.clock.now()
 				m.orders = append(m.orders, order)

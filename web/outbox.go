@@ -11,6 +11,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/internal/conflate"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 const (
@@ -38,7 +39,7 @@ type outbox struct {
 	bytes   int             // of the rows in updates
 	next    *outbox         // in the flusher
 	raw     syscall.RawConn // to write what it takes at once; nil where that cannot be
-	codec   codec
+	encoder *encoder
 	flusher *flusher
 	held    int   // above zero no update is written
 	lapsed  bool  // the secret has expired: none is, either
@@ -64,7 +65,7 @@ type outbox struct {
 }
 
 func newOutbox(conn net.Conn, s *session) *outbox {
-	o := &outbox{conn: conn, session: s, codec: s.codec, flusher: s.handler.flusher, fresh: true, told: true}
+	o := &outbox{conn: conn, session: s, encoder: s.encoder, flusher: s.handler.flusher, fresh: true, told: true}
 	o.change.L = &o.mu
 	if tcp, ok := conn.(*net.TCPConn); ok { // TLS has to make its records first
 		o.raw, _ = tcp.SyscallConn()
@@ -113,7 +114,7 @@ func (o *outbox) forgetHeldLocked() {
 func (o *outbox) overflowLocked() {
 	o.forgetAllLocked()
 	o.direct = nil
-	o.last = closeFrame(CloseSlow, "too much is waiting to be read")
+	o.last = closeFrame(wire.CloseSlow, "too much is waiting to be read")
 	o.ending, o.overflow, o.urgent = true, true, true
 	o.endBy = time.Now().Add(o.session.handler.config.WriteTimeout)
 	o.change.Broadcast()
@@ -151,10 +152,10 @@ func (o *outbox) Fresh(fresh bool) {
 func (o *outbox) encode(slot *bridge.Slot, u *bridge.Update) []byte {
 	if slot == &o.news {
 		o.told = o.fresh
-		return o.codec.freshness(o.fresh)
+		return o.encoder.freshness(o.fresh)
 	}
 	o.bytes -= u.Bytes()
-	return u.Encoded(o.codec)
+	return u.Encoded(o.encoder)
 }
 
 // sendPing asks the client whether it is there, unless the session is ending.

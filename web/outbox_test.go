@@ -21,12 +21,20 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
+// The encoders of a Config without anything in it.
+var (
+	onV2      = newEncoders(&testedConfig).v2
+	onClassic = newEncoders(&testedConfig).classic
+
+	testedConfig = Config{}.withDefaults()
+)
+
 // still is a session that writes to a recorder.
 func still(c Config) (*session, *recorder) {
 	h := &Handler{config: c.withDefaults(), logs: rate.NewLimiter(1, 1)}
 	h.flusher = newFlusher()
 	conn := &recorder{}
-	s := &session{handler: h, codec: v2Wire{}, messages: newPace(1000), subscribes: newPace(1000), endOfMessage: midMessage}
+	s := &session{handler: h, encoder: onV2, messages: newPace(1000), subscribes: newPace(1000), endOfMessage: midMessage}
 	s.out = newOutbox(conn, s)
 	return s, conn
 }
@@ -378,10 +386,10 @@ func TestNothingIsWrittenAfterAFailure(t *testing.T) {
 // No row of the old secret is written after one of the new one, on either wire.
 func TestNothingIsWrittenWhileTheSecretChanges(t *testing.T) {
 	u := updates(t, 1)[0]
-	for name, wire := range map[string]codec{"classic": classicWire{}, "v2": v2Wire{}} {
+	for name, encoder := range map[string]*encoder{"classic": onClassic, "v2": onV2} {
 		s, _ := still(Config{})
 		takenBack := false
-		s.codec, s.client = wire, halfway{s: s, u: u, takenBack: &takenBack}
+		s.encoder, s.client = encoder, halfway{s: s, u: u, takenBack: &takenBack}
 		s.receive([]byte(`{"action":"secret","body":"` + canary.Mark + `me"}`))
 		s.out.end(nil)
 		s.out.wait()

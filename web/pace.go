@@ -1,6 +1,10 @@
 package web
 
-import "time"
+import (
+	"time"
+
+	"github.com/entity-sync/entity-sync/web/wire"
+)
 
 // paceBurst is for how many seconds a client may be ahead of its rate.
 const paceBurst = 10
@@ -40,7 +44,7 @@ func (s *session) keepPace(p *pace, what string) bool {
 	wait := p.take(now)
 	if wait > 0 && now.Sub(p.told) > toldSlower {
 		p.told = now
-		s.refuse(&refusal{code: codeRateLimited, message: "too many " + what + ": they are taken more slowly"})
+		s.refuse(&wire.Refusal{Code: wire.CodeRateLimited, Message: "too many " + what + ": they are taken more slowly"})
 	}
 	for wait > 0 && !s.isLeaving() {
 		step := min(wait, paceStep)

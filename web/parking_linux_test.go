@@ -18,6 +18,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // listener is a client that reads, and answers pings, until it is closed.
@@ -162,7 +163,7 @@ func TestAParkedSessionEnds(t *testing.T) {
 	}{
 		"where the client hangs up":              {time.Hour, func(_ *session, c net.Conn) { c.Close() }},
 		"where it is cut off":                    {time.Hour, func(s *session, _ net.Conn) { s.hangUp() }},
-		"where it is told to go, and does not":   {time.Hour, func(s *session, _ net.Conn) { s.goAway(CloseExpired, "") }},
+		"where it is told to go, and does not":   {time.Hour, func(s *session, _ net.Conn) { s.goAway(wire.CloseExpired, "") }},
 		"where it does not say that it is there": {2 * time.Second, func(*session, net.Conn) {}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,153 +1,99 @@
 package web
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
-	"fmt"
+	"time"
 
-	"github.com/entity-sync/entity-sync/internal/exactjson"
-	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
-// request is a message from the client, on either wire.
-type request struct {
-	action shared.Action   // nothing where the message is the application's own
-	ref    json.RawMessage // nothing where there is none that can be sent back
-	body   []byte
-	badRef bool
+// act does what one message asks for, on every wire. An error says what was wrong with it;
+// the session goes on.
+func (s *session) act(message []byte) error {
+	r, err := s.encoder.wire.Request(message)
+	if err != nil {
+		return err
+	}
+	switch r.Action {
+	case "":
+		if s.own(message) || r.Unclaimed == nil {
+			return nil
+		}
+		return r.Unclaimed
+	case wire.ActionSecret:
+		err = s.changeSecret(r)
+	case wire.ActionSubscribe, wire.ActionUnsubscribe:
+		s.changeSubscriptions(r)
+	}
+	if err != nil && r.Ref != nil {
+		return wire.RefusalOf(err).WithRef(r.Ref)
+	}
+	return err
 }
 
-var (
-	errNotJSON   = &refusal{code: codeBadJSON, message: "the message is not JSON"}
-	errNoRequest = &refusal{code: codeBadMessage, message: "a message is an object whose action is a string"}
-	errTwoWays   = &refusal{code: codeBadMessage, message: "a name is there twice, or not in its exact case"}
-	errBadKeys   = &refusal{code: codeBadMessage, message: "the body is a key, {\"entity\":…,\"id\":…} with strings, or a list of keys"}
-)
-
-var requestNames = []string{"action", "ref", "body"}
-
-// maxRefBytes bounds what a request may have sent back.
-const maxRefBytes = 128
-
-// readRequest reads a message. What is between client and node may read JSON in another
-// way: a request that could then be another one is refused. An error comes with the
-// ref, as far as there is one.
-func readRequest(message []byte) (r request, err error) {
-	switch {
-	case !json.Valid(message):
-		return r, errNotJSON
-	case !exactjson.IsObject(message):
-		return r, errNoRequest
+func (s *session) changeSecret(r wire.Request) error {
+	id, err := s.verify(r.Secret)
+	if err != nil {
+		return err
 	}
-	var m [3]exactjson.Member
-	exactjson.Read(message, requestNames, m[:])
-	action, ref, body := m[0], m[1], m[2]
-	r.body, r.badRef = body.Value, !isRef(ref.Value)
-	if !r.badRef && !ref.Ambiguous {
-		r.ref = ref.Value
-	}
-	if action.Value == nil { // the application's own, whatever else is in it
-		return r, nil
-	}
-	name, err := exactjson.String(action.Value)
-	switch {
-	case err != nil:
-		return r, errNoRequest
-	case action.Ambiguous || name != "" && (ref.Ambiguous || body.Ambiguous):
-		return r, errTwoWays
-	}
-	r.action = shared.Action(name)
-	return r, nil
+	s.reauthorize(id)
+	s.out.hold()
+	defer s.out.release()
+	s.become(id)
+	s.reply(wire.Reply{Action: wire.ActionAck, Ref: r.Ref})
+	return nil
 }
 
-func isRef(ref []byte) bool {
-	return len(ref) == 0 || len(ref) <= maxRefBytes && bytes.IndexByte([]byte(`"-0123456789`), ref[0]) >= 0
-}
-
-// readSecret reads the body of a request, which has maxBytes at most.
-func readSecret(body []byte, maxBytes int) (string, error) {
-	secret, err := exactjson.String(body)
-	if err != nil || len(body) == 0 || body[0] != '"' || len(secret) > maxBytes {
-		return "", &refusal{code: codeBadMessage, message: fmt.Sprintf("the body of a secret is a string of at most %d bytes", maxBytes)}
-	}
-	return secret, nil
-}
-
-// requestKey is a key in a request.
-type requestKey struct {
-	shared.EntityKey
-	version  string
-	snapshot bool
-}
-
-// What is said of a key, on the classic wire without the last.
-var keyNames = []string{"entity", "id", "snapshot", "version"}
-
-// readKey reads a key, of which as much as the names say is read. snapshot is what
-// counts where the key does not say.
-func readKey(object []byte, names []string, snapshot bool) (k requestKey, err error) {
-	if !exactjson.IsObject(object) {
-		return k, errBadKeys
-	}
-	var m [4]exactjson.Member
-	exactjson.Read(object, names, m[:])
-	for i := range m {
-		if m[i].Ambiguous {
-			return k, errTwoWays
+// changeSubscriptions subscribes or unsubscribes keys. Each that cannot be is refused by
+// itself; then all is acknowledged.
+func (s *session) changeSubscriptions(r wire.Request) {
+	errs := make([]error, len(r.Keys))
+	for i, k := range r.Keys {
+		if r.Action == wire.ActionSubscribe {
+			errs[i] = s.permit(k.EntityKey) // may take its time: the application is asked
+		} else if !s.keepPace(&s.subscribes, "keys") {
+			return
 		}
 	}
-	entity, err1 := keyText(m[0].Value)
-	id, err2 := keyText(m[1].Value)
-	version, err3 := keyText(m[3].Value)
-	k = requestKey{EntityKey: shared.EntityKey{Entity: shared.EntityType(entity), ID: id}, version: version, snapshot: snapshot}
-	if m[2].Has() {
-		switch string(m[2].Value) {
-		case "true":
-			k.snapshot = true
-		case "false":
-			k.snapshot = false
-		default:
-			return k, errBadKeys
+	s.out.hold()
+	defer s.out.release()
+	for i, k := range r.Keys {
+		if errs[i] == nil {
+			errs[i] = s.changeSubscription(r.Action, k)
+		}
+		if errs[i] != nil {
+			s.refuse(wire.RefusalOf(errs[i]).About(i, k.EntityKey).WithRef(r.Ref))
 		}
 	}
-	if err1 != nil || err2 != nil || err3 != nil {
-		return k, errBadKeys
-	}
-	return k, nil
+	s.reply(wire.Reply{Action: wire.ActionAck, Ref: r.Ref})
 }
 
-// noText is in no key.
-const noText = "\xff"
-
-// keyText reads a text. One with what is no character in it is some text that no key
-// has, so that only its own key is refused.
-func keyText(value []byte) (string, error) {
-	text, err := exactjson.String(value)
-	if errors.Is(err, exactjson.ErrNoCharacter) {
-		return noText, nil
+func (s *session) changeSubscription(action wire.Action, k wire.Key) error {
+	if action == wire.ActionUnsubscribe {
+		s.client.Unsubscribe(k.EntityKey)
+		return nil
 	}
-	return text, err
+	o := bridge.SubscribeOptions{Snapshot: k.Snapshot}
+	// What is no version of ours is one that the rows do not have.
+	o.Version, _ = bridge.ParseVersion(k.Version)
+	err := s.client.Subscribe(k.EntityKey, o)
+	if err == nil {
+		s.traceSubscribed(k.Entity, o.Snapshot)
+	}
+	return err
 }
 
-// readKeys reads one key or a list of them.
-func readKeys(body []byte) (keys []requestKey, err error) {
-	if !exactjson.IsList(body) {
-		key, err := readKey(body, keyNames, true)
-		return []requestKey{key}, err
+// reply tells the client something, where its wire has words for it. It waits while too
+// much is waiting already.
+func (s *session) reply(r wire.Reply) {
+	if frames := s.encoder.frames(r); frames != nil {
+		s.out.sendDirect(frames)
 	}
-	for element := range exactjson.Elements(body) {
-		if string(element) == "null" { // a key without anything in it, and refused as such
-			element = []byte("{}")
-		}
-		key, err := readKey(element, keyNames, true)
-		if err != nil {
-			return nil, err
-		}
-		keys = append(keys, key)
+}
+
+// sayExpiring tells the client when its secret will not do any more.
+func (s *session) sayExpiring(in time.Duration) {
+	if frames := s.encoder.frames(wire.Reply{Action: wire.ActionExpiring, Seconds: max(1, int(in.Seconds()))}); frames != nil {
+		s.out.sendNotice(frames)
 	}
-	if len(keys) == 0 {
-		return nil, errBadKeys
-	}
-	return keys, nil
 }

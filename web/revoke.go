@@ -9,13 +9,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/shared"
-)
-
-const (
-	// CloseDisconnected says that the application asks the client to connect anew.
-	CloseDisconnected = 4410
-	// CloseRevoked says that the application has withdrawn the secret.
-	CloseRevoked = 4503
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // sessionsTopic carries orders about sessions from node to node.
@@ -129,14 +123,14 @@ func (h *Handler) carryOut(about subject, r reach) {
 // goAwayBy sends a client away because of an order.
 func (s *session) goAwayBy(code int) {
 	reason := "the secret was withdrawn"
-	if code == CloseDisconnected {
+	if code == wire.CloseDisconnected {
 		reason = "connect anew"
 	}
 	s.goAway(code, reason)
 }
 
 // Revoke ends the sessions of every node that go by a secret, with close code
-// CloseRevoked, which tells them not to come back. It does not keep anybody out:
+// wire.CloseRevoked, which tells them not to come back. It does not keep anybody out:
 // withdraw the secret first, so that fetch handlers, Authenticate and VerifySecret
 // refuse it. When Revoke returns nil every node has heard of it or will, also one
 // that is cut off from the bus for some minutes, as long as this node lives.
@@ -148,14 +142,14 @@ func (s *session) goAwayBy(code int) {
 // The empty secret is an error: each client has it until it says another. The secret
 // itself is not told on the bus, only its SHA-256 digest.
 func (h *Handler) Revoke(ctx context.Context, secret string) error {
-	return h.order(ctx, CloseRevoked, secret)
+	return h.order(ctx, wire.CloseRevoked, secret)
 }
 
-// Disconnect is Revoke with close code CloseDisconnected: the clients connect anew
+// Disconnect is Revoke with close code wire.CloseDisconnected: the clients connect anew
 // and are authenticated again. A node waits a fifth of a second before it sends them
 // away, so that they come to none that has not heard of it.
 func (h *Handler) Disconnect(ctx context.Context, secret string) error {
-	return h.order(ctx, CloseDisconnected, secret)
+	return h.order(ctx, wire.CloseDisconnected, secret)
 }
 
 func (h *Handler) order(ctx context.Context, code int, secret string) error {

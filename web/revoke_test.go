@@ -20,6 +20,7 @@ import (
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // spy hears what is said on a topic.
@@ -47,7 +48,7 @@ func TestRevokeAndDisconnect(t *testing.T) {
 	for _, test := range []struct {
 		end  func(*web.Handler, context.Context, string) error
 		code int
-	}{{(*web.Handler).Revoke, web.CloseRevoked}, {(*web.Handler).Disconnect, web.CloseDisconnected}} {
+	}{{(*web.Handler).Revoke, wire.CloseRevoked}, {(*web.Handler).Disconnect, wire.CloseDisconnected}} {
 		mine, theirs, other, classic := join(here, mark), join(there, mark), join(there, mark+"another"), there.dial(t)
 		classic.send(`{"action":"secret","body":"` + mark + `"}`)
 		classic.subscribe("1")
@@ -88,7 +89,7 @@ func TestRevokeWithoutTheBus(t *testing.T) {
 	if t.Log(err); !errors.Is(err, shared.ErrUnavailable) {
 		t.Errorf("Revoke returned %v, want ErrUnavailable", err)
 	}
-	c.wantClose(web.CloseRevoked)
+	c.wantClose(wire.CloseRevoked)
 }
 
 func TestRubbishOnTheSessionsTopicIsIgnored(t *testing.T) {
@@ -185,7 +186,7 @@ func TestRevokeCatchesWhoIsBeingLetIn(t *testing.T) {
 		goOn <- true
 	}
 	go revoke(mark + "cookie")
-	s.dialWith(t, http.Header{"Cookie": {mark + "cookie"}}).wantClose(web.CloseRevoked)
+	s.dialWith(t, http.Header{"Cookie": {mark + "cookie"}}).wantClose(wire.CloseRevoked)
 
 	c := s.dialV2(t)
 	c.send(`{"action":"subscribe","body":{"entity":"items","id":"1","snapshot":false}}`)
@@ -197,7 +198,7 @@ func TestRevokeCatchesWhoIsBeingLetIn(t *testing.T) {
 		if err == nil {
 			continue // the answer
 		}
-		if !websocket.IsCloseError(err, web.CloseRevoked) {
+		if !websocket.IsCloseError(err, wire.CloseRevoked) {
 			t.Errorf("it ends with %v", err)
 		}
 		break
@@ -226,7 +227,7 @@ func TestTheEmptySecretIsNobodysToRevoke(t *testing.T) {
 	order(base64.RawURLEncoding.EncodeToString(sum[:]))
 	sum = sha256.Sum256([]byte("entity-sync session\x00" + mark))
 	order(base64.RawURLEncoding.EncodeToString(sum[:]))
-	other.wantClose(web.CloseDisconnected) // so both were heard
+	other.wantClose(wire.CloseDisconnected) // so both were heard
 	for _, c := range []*conn{first, here.dialV2(t)} {
 		c.send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
 		c.wantFrame("ack")

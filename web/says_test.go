@@ -18,6 +18,7 @@ import (
 	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // stuckBus acknowledges nothing of several orders in one message until it is let go.
@@ -63,13 +64,13 @@ func TestOrdersAreCarriedOutWhileOthersAreRepeated(t *testing.T) {
 
 	told := make(chan error, 2)
 	go func() { told <- here.handler.Revoke(context.Background(), canary.Mark+"mine") }()
-	mine.wantClose(CloseRevoked)
+	mine.wantClose(wire.CloseRevoked)
 	go func() { told <- here.handler.Disconnect(context.Background(), canary.Mark+"moved") }()
-	moved.wantClose(CloseDisconnected)
+	moved.wantClose(wire.CloseDisconnected)
 	if err := there.handler.Revoke(t.Context(), canary.Mark+"theirs"); err != nil {
 		t.Fatal(err)
 	}
-	theirs.wantClose(CloseRevoked)
+	theirs.wantClose(wire.CloseRevoked)
 	letGo()
 	for range cap(told) {
 		<-told // an error where the bus was stuck for too long
@@ -92,7 +93,7 @@ func TestWhoIsBeingLetInWhileAnOrderIsMissedIsSentAway(t *testing.T) {
 			}})
 			conns := make(chan *websocket.Conn, 1)
 			go func() {
-				conn, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(near.URL, "http"), http.Header{"Sec-WebSocket-Protocol": {SubprotocolV2}})
+				conn, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(near.URL, "http"), http.Header{"Sec-WebSocket-Protocol": {wire.SubprotocolV2}})
 				if err != nil {
 					t.Error(err)
 				}
@@ -122,7 +123,7 @@ func TestWhoIsBeingLetInWhileAnOrderIsMissedIsSentAway(t *testing.T) {
 				return
 			}
 			defer conn.Close()
-			(&comer{conn, t}).wantClose(CloseRevoked)
+			(&comer{conn, t}).wantClose(wire.CloseRevoked)
 		})
 	}
 }

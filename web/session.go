@@ -15,6 +15,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // session is one connected client.
@@ -22,7 +23,7 @@ type session struct {
 	handler *Handler
 	conn    *websocket.Conn
 	reader  *bufio.Reader // that conn reads from
-	codec   codec
+	encoder *encoder
 	client  client
 	out     *outbox
 	remote  string // where the client is
@@ -88,7 +89,7 @@ var pingFrame = appendFrame(nil, websocket.PingMessage, nil)
 // newSession makes a session of an upgraded connection. begin must follow.
 func newSession(h *Handler, conn *websocket.Conn, below *upgraded, id identity, remote string) *session {
 	s := &session{
-		handler: h, conn: conn, reader: below.reader, codec: codecFor(conn.Subprotocol()), identity: id, remote: remote,
+		handler: h, conn: conn, reader: below.reader, encoder: h.encoders.of(conn.Subprotocol()), identity: id, remote: remote,
 		messages: newPace(h.config.MessageRate), subscribes: newPace(h.config.SubscribeRate),
 	}
 	boundKernelBuffer(below.Conn)
@@ -151,7 +152,7 @@ func (s *session) receive(message []byte) {
 			s.refuse(errPanicked, slog.String("stack", string(debug.Stack())))
 		}
 	}()
-	if err := s.codec.receive(s, message); err != nil {
+	if err := s.act(message); err != nil {
 		s.refuse(err)
 	}
 }
@@ -160,7 +161,7 @@ func (s *session) receive(message []byte) {
 // wire has a way to.
 func (s *session) refuse(err error, attrs ...any) {
 	s.complain(err, attrs...)
-	s.codec.answer(s, err)
+	s.reply(wire.RefusalOf(err).Reply())
 }
 
 // heard gives the client until after the next ping to be heard of again.
@@ -299,14 +300,14 @@ func (s *session) complain(err error, attrs ...any) {
 	if !log.Enabled(s.handler.ctx, level) {
 		return
 	}
-	r := refusalOf(err)
-	if r.cause != nil {
-		err = r.cause // which the client is not told
+	r := wire.RefusalOf(err)
+	if r.Cause != nil {
+		err = r.Cause // which the client is not told
 	}
-	attrs = append([]any{slog.Uint64("session", s.number), slog.String("code", string(r.code)), slog.Any("error", err),
+	attrs = append([]any{slog.Uint64("session", s.number), slog.String("code", string(r.Code)), slog.Any("error", err),
 		slog.String("client", strange(s.remote)), slog.Int("so_far", s.complaints)}, attrs...)
-	if r.key != nil && s.handler.knows(r.key.Entity) {
-		attrs = append(attrs, slog.String("entity", string(r.key.Entity)))
+	if r.Key != nil && s.handler.knows(r.Key.Entity) {
+		attrs = append(attrs, slog.String("entity", string(r.Key.Entity)))
 	}
 	log.Log(s.handler.ctx, level, "refusing a client's message", attrs...)
 }

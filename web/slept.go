@@ -1,6 +1,10 @@
 package web
 
-import "time"
+import (
+	"time"
+
+	"github.com/entity-sync/entity-sync/web/wire"
+)
 
 // A deadline that passes while the node does not run, because it was stopped or its
 // machine slept, says nothing of the client: what it has answered may lie in the socket,
@@ -79,7 +83,7 @@ func (s *session) expectSecret(due time.Time) {
 	}
 	s.mu.Unlock()
 	if missing && !slept {
-		s.goAway(CloseUnauthenticated, "say a secret first")
+		s.goAway(wire.CloseUnauthenticated, "say a secret first")
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // What follows answers the question why a client did not get a row: a line for each
@@ -35,7 +36,7 @@ func (s *session) traceSubscribed(entity shared.EntityType, snapshot bool) {
 }
 
 // traceUnsubscribed says that Authorize has ended a subscription.
-func (s *session) traceUnsubscribed(entity shared.EntityType, why code) {
+func (s *session) traceUnsubscribed(entity shared.EntityType, why wire.Code) {
 	if s.handler.debugging() && s.handler.knows(entity) {
 		s.handler.config.Logger.LogAttrs(s.handler.ctx, slog.LevelDebug, "unsubscribed",
 			slog.Uint64("session", s.number), slog.String("entity", string(entity)), slog.String("code", string(why)))
@@ -63,7 +64,7 @@ func (s *session) causeOfEnd(err error) string {
 	var closed *websocket.CloseError
 	switch {
 	case s.out.overflowed():
-		return fmt.Sprint("it read too slowly: close code ", CloseSlow)
+		return fmt.Sprint("it read too slowly: close code ", wire.CloseSlow)
 	case s.isLeaving():
 		return "it was told to go"
 	case errors.Is(err, errBinary), errors.Is(err, errNotUTF8), errors.Is(err, errEnded):
@@ -81,10 +82,7 @@ func (s *session) causeOfEnd(err error) string {
 
 // wire names what the client speaks.
 func (s *session) wire() string {
-	if _, ok := s.codec.(v2Wire); ok {
-		return SubprotocolV2
-	}
-	return "classic"
+	return s.encoder.wire.Name()
 }
 
 // numberOf returns the number under which the log knows a client, counted from 1: the

@@ -15,6 +15,7 @@ import (
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // shelf is a database whose rows a test puts there.
@@ -101,7 +102,7 @@ func TestV2(t *testing.T) {
 	db.put("9", "forbidden")
 	s := start(t, web.Config{}, db.fetch)
 	c := s.dialV2(t)
-	if got := c.Subprotocol(); got != web.SubprotocolV2 {
+	if got := c.Subprotocol(); got != wire.SubprotocolV2 {
 		t.Fatalf("the server speaks %q", got)
 	}
 	c.send(`{"action":"secret","body":"` + mark + `me","ref":1}`)

@@ -2,7 +2,6 @@ package web
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // wallClock is one that can be set. That of the machine would be everybody's.
@@ -65,7 +65,7 @@ func withLifeAndBridge(t *testing.T, clock *wallClock, config Config, life time.
 		}
 		server.Close()
 	})
-	c, _, err = websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(server.URL, "http"), http.Header{"Sec-WebSocket-Protocol": {SubprotocolV2}})
+	c, _, err = websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(server.URL, "http"), http.Header{"Sec-WebSocket-Protocol": {wire.SubprotocolV2}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,14 +74,12 @@ func withLifeAndBridge(t *testing.T, clock *wallClock, config Config, life time.
 }
 
 // next reads a frame.
-func next(t *testing.T, c *websocket.Conn) (f v2Frame, err error) {
+func next(t *testing.T, c *websocket.Conn) (r wire.Reply, err error) {
 	t.Helper()
 	_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
 	_, message, err := c.ReadMessage()
-	if err == nil {
-		err = json.Unmarshal(message, &f)
-	}
-	return f, err
+	r, _ = wire.ReadReply(message)
+	return r, err
 }
 
 // subscribe reads until there is a row.
@@ -104,14 +102,11 @@ func warned(t *testing.T, c *websocket.Conn) (seconds int) {
 	t.Helper()
 	_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
 	_, message, err := c.ReadMessage()
-	var f v2Frame
-	if err == nil {
-		err = json.Unmarshal(message, &f)
-	}
-	if err != nil || f.Action != "expiring" {
+	r, _ := wire.ReadReply(message)
+	if err != nil || r.Action != wire.ActionExpiring {
 		t.Fatalf("got %s, %v", message, err)
 	}
-	return f.Body.Seconds
+	return r.Seconds
 }
 
 func wantExpired(t *testing.T, c *websocket.Conn, clock *wallClock, expires time.Time) {
@@ -121,8 +116,8 @@ func wantExpired(t *testing.T, c *websocket.Conn, clock *wallClock, expires time
 	for err == nil { // warnings: the clock may be set before the session looks at it first
 		_, _, err = c.ReadMessage()
 	}
-	if !websocket.IsCloseError(err, CloseExpired) {
-		t.Errorf("got %v, want close code %d", err, CloseExpired)
+	if !websocket.IsCloseError(err, wire.CloseExpired) {
+		t.Errorf("got %v, want close code %d", err, wire.CloseExpired)
 	}
 	if now := clock.now().Round(0); now.Before(expires) {
 		t.Errorf("the client was sent away %v before its secret expired", expires.Sub(now))
@@ -168,8 +163,8 @@ func TestNothingIsSentToASecretThatTheClockHasOvertaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	f, err := next(t, c)
-	if !websocket.IsCloseError(err, CloseExpired) {
-		t.Errorf("got %+v, %v, want close code %d", f, err, CloseExpired)
+	if !websocket.IsCloseError(err, wire.CloseExpired) {
+		t.Errorf("got %+v, %v, want close code %d", f, err, wire.CloseExpired)
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 func TestMain(m *testing.M) {
@@ -137,7 +138,7 @@ func (s *server) dialWith(t testing.TB, h http.Header) *conn {
 // dialV2 connects a client that speaks v2.
 func (s *server) dialV2(t testing.TB) *conn {
 	t.Helper()
-	return s.dialWith(t, http.Header{"Sec-WebSocket-Protocol": {web.SubprotocolV2}})
+	return s.dialWith(t, http.Header{"Sec-WebSocket-Protocol": {wire.SubprotocolV2}})
 }
 
 func (c *conn) send(format string, args ...any) {
@@ -290,7 +291,7 @@ func TestBadMessagesAreIgnored(t *testing.T) {
 	if n, rest := loud(s.log.String(), "refusing a client's message"); n != 10 || rest != 8 {
 		t.Errorf("one client wrote %d lines to the log and %d at the debug level, want 10 and what is left of 18", n, rest)
 	}
-	if !strings.Contains(s.log.String(), "unknown entity type") {
+	if !strings.Contains(s.log.String(), "code=unknown_entity") {
 		t.Error("the log does not say that an entity type is unknown")
 	}
 	if strings.Contains(s.log.String(), "nonsense") || strings.Contains(s.log.String(), "never-heard-of") {

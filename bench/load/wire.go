@@ -2,11 +2,13 @@ package load
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/entity-sync/entity-sync/bench/workload"
+	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // Wire is what the clients speak.
@@ -23,7 +25,7 @@ const (
 // subprotocol is what the upgrade asks for.
 func (w Wire) subprotocol() string {
 	if w == V2 {
-		return "entity-sync.v2"
+		return wire.SubprotocolV2
 	}
 	return ""
 }
@@ -31,7 +33,7 @@ func (w Wire) subprotocol() string {
 // identify returns the message with which a client says who it is. On v2 that is
 // answered.
 func (w Wire) identify(secret string) string {
-	return fmt.Sprintf(`{"action":"secret","ref":0,"body":%q}`, secret)
+	return string(wire.SecretRequest(0, secret))
 }
 
 // keysInMessage bounds the keys that are subscribed to with one message, where one
@@ -50,16 +52,12 @@ func (w Wire) subscribe(keys []int, versions []string, first bool) (messages []s
 		}
 		return messages
 	case V2:
-		for begin := 0; begin < len(keys); begin += keysInMessage {
-			var list []string
-			for n := begin; n < min(begin+keysInMessage, len(keys)); n++ {
-				version := ""
-				if versions[n] != "" {
-					version = fmt.Sprintf(`,"version":%q`, versions[n])
-				}
-				list = append(list, fmt.Sprintf(`{"entity":%q,"id":%q%s}`, workload.Entity, workload.ID(keys[n]), version))
-			}
-			messages = append(messages, `{"action":"subscribe","ref":1,"body":[`+strings.Join(list, ",")+`]}`)
+		var list [][]byte
+		for n, key := range keys {
+			list = append(list, wire.KeyText(wire.Key{EntityKey: shared.EntityKey{Entity: workload.Entity, ID: workload.ID(key)}, Version: versions[n]}))
+		}
+		for some := range slices.Chunk(list, keysInMessage) {
+			messages = append(messages, string(wire.KeysRequest(wire.ActionSubscribe, 1, some)))
 		}
 		return messages
 	case CentrifugeWire:
@@ -98,27 +96,19 @@ func (w Wire) answers(keys int, first bool) int {
 	}
 }
 
-// The beginnings of messages that are answers.
-var (
-	v2Ack     = []byte(`{"action":"ack"`)
-	v2Current = []byte(`{"action":"current"`)
-	v2Update  = []byte(`{"action":"update"`)
-	v2Error   = []byte(`{"action":"error"`)
-)
-
 // count returns how many answers are in a message, and an error where something
 // was refused.
 func (w Wire) count(message []byte) (answers int, err error) {
 	switch w {
 	case Silent:
-		if bytes.HasPrefix(message, v2Ack) {
+		if wire.ActionOf(message) == wire.ActionAck {
 			answers = 1
 		}
 	case V2:
-		switch {
-		case bytes.HasPrefix(message, v2Ack), bytes.HasPrefix(message, v2Current), bytes.HasPrefix(message, v2Update):
+		switch wire.ActionOf(message) {
+		case wire.ActionAck, wire.ActionCurrent, wire.ActionUpdate:
 			answers = 1
-		case bytes.HasPrefix(message, v2Error):
+		case wire.ActionError:
 			err = fmt.Errorf("refused: %s", message)
 		}
 	case CentrifugeWire:
@@ -154,15 +144,13 @@ func (w Wire) pings(message []byte) bool {
 // version returns which key a message is about and what version of it the client
 // has, if it says so.
 func (w Wire) version(message []byte) (key int, version string, ok bool) {
-	if w != V2 || !bytes.HasPrefix(message, v2Update) {
+	if w != V2 || wire.ActionOf(message) != wire.ActionUpdate {
 		return 0, "", false
 	}
-	var m struct {
-		Body struct{ ID, Version string }
-	}
-	if json.Unmarshal(message, &m) != nil {
+	r, ok := wire.ReadReply(message)
+	if !ok {
 		return 0, "", false
 	}
-	key, err := workload.KeyOf(m.Body.ID)
-	return key, m.Body.Version, err == nil
+	key, err := workload.KeyOf(r.Key.ID)
+	return key, r.Version, err == nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/entity-sync/entity-sync/bench/workload"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // bare is the reference: upgraded sockets, and a loop that writes one frame, made
@@ -29,7 +30,7 @@ type bare struct {
 
 func newBare(l workload.Layout, t *workload.Table) *bare {
 	return &bare{layout: l, table: t, conns: make([]net.Conn, l.Clients), upgrader: websocket.Upgrader{
-		ReadBufferSize: 1024, WriteBufferPool: &sync.Pool{}, Subprotocols: []string{"entity-sync.v2"},
+		ReadBufferSize: 1024, WriteBufferPool: &sync.Pool{}, Subprotocols: []string{wire.SubprotocolV2},
 	}}
 }
 

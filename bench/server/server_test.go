@@ -11,6 +11,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/entity-sync/entity-sync/bench/workload"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -32,7 +33,7 @@ func TestTheBareLoopWritesAsMuch(t *testing.T) {
 	}()
 	s := httptest.NewServer(node)
 	defer s.Close()
-	dialer := websocket.Dialer{Subprotocols: []string{"entity-sync.v2"}}
+	dialer := websocket.Dialer{Subprotocols: []string{wire.SubprotocolV2}}
 	conn, response, err := dialer.Dial(strings.Replace(s.URL, "http", "ws", 1), nil)
 	if err != nil {
 		t.Fatal(err)

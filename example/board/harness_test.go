@@ -17,6 +17,7 @@ import (
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
 	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // patience bounds every wait of these tests. Nothing takes nearly as long, unless the
@@ -212,7 +213,7 @@ type message struct {
 // watch connects as the page does.
 func watch(t *testing.T, n *Node, secret string) *watcher {
 	t.Helper()
-	dialer := websocket.Dialer{Subprotocols: []string{"entity-sync.v2"}}
+	dialer := websocket.Dialer{Subprotocols: []string{wire.SubprotocolV2}}
 	conn, _, err := dialer.DialContext(t.Context(), "ws"+strings.TrimPrefix(n.URL(), "http")+"ws/entity-sync/", nil)
 	if err != nil {
 		t.Fatal(err)

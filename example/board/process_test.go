@@ -22,6 +22,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // process is the program as a person starts it.
@@ -129,7 +130,7 @@ func TestProcessEndsCleanly(t *testing.T) {
 				t.Fatalf("the banner names %q, want two addresses", p.urls)
 			}
 			// With a client on it, which is told that it is a restart.
-			dialer := websocket.Dialer{Subprotocols: []string{"entity-sync.v2"}}
+			dialer := websocket.Dialer{Subprotocols: []string{wire.SubprotocolV2}}
 			conn, _, err := dialer.DialContext(t.Context(), "ws"+strings.TrimPrefix(p.urls[0], "http")+"ws/entity-sync/", nil)
 			if err != nil {
 				t.Fatal(err)

@@ -29,7 +29,8 @@ var fuzzed = map[string]string{
 	"FuzzParseOrder":       "orders about sessions, there and back",
 	"FuzzTopic":            "names of topics, there and back",
 	"FuzzParseNodes":       "answers of nsqlookupd",
-	"FuzzDecode":           "frames of a server, which the Go client reads",
+	"FuzzReadReply":        "replies of a node, which the Go client reads",
+	"FuzzAbout":            "replies of a node, as the Go client takes them",
 }
 
 // Every parser has a fuzz target, make test runs them all, and the document names

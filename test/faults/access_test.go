@@ -10,7 +10,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/entity-sync/entity-sync/shared"
-	"github.com/entity-sync/entity-sync/web"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // revokedWithin is how soon all sessions of a secret have ended everywhere.
@@ -114,9 +114,9 @@ func TestF27Revoke(t *testing.T) {
 		}
 		must(t, from.order(t.Context(), orderRequest{Identity: ann}))
 		at := time.Now()
-		slowest = max(slowest, w.wantEnds(revoked, web.CloseRevoked, at))
+		slowest = max(slowest, w.wantEnds(revoked, wire.CloseRevoked, at))
 		must(t, from.order(t.Context(), orderRequest{Identity: fmt.Sprintf("bob.%d", round), Anew: true}))
-		slowest = max(slowest, w.wantEnds(asked, web.CloseDisconnected, time.Now()))
+		slowest = max(slowest, w.wantEnds(asked, wire.CloseDisconnected, time.Now()))
 		w.until("those who were asked to are back", func() bool { return w.allHaveRows(asked) })
 		w.wantRefused(ann, keys[0])
 
@@ -193,10 +193,10 @@ func (w *world) wantRefused(identity string, k shared.EntityKey) {
 		must(w.t, sendTo(conn, "subscribe", k))
 		must(w.t, conn.SetReadDeadline(time.Now().Add(patience)))
 		for range 2 {
-			var f frame
-			must(w.t, conn.ReadJSON(&f))
-			if f.Action != "error" || f.Body.Code != "unauthenticated" {
-				w.check.breach("INV4: with a secret that was withdrawn somebody got %+v", f)
+			_, message, err := conn.ReadMessage()
+			must(w.t, err)
+			if f, _ := frameOf(message); f.Action != wire.ActionError || f.Code != wire.CodeUnauthenticated {
+				w.check.breach("INV4: with a secret that was withdrawn somebody got %s", message)
 				break
 			}
 		}
@@ -242,7 +242,7 @@ func TestF27Expiry(t *testing.T) {
 		o.onEnd = func(err error) {
 			mu.Lock()
 			defer mu.Unlock()
-			if !websocket.IsCloseError(err, web.CloseExpired) {
+			if !websocket.IsCloseError(err, wire.CloseExpired) {
 				wrong = append(wrong, err.Error())
 			}
 			visits = append(visits, now)

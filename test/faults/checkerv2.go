@@ -3,9 +3,11 @@ package faults
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // v2Session is what the v2 wire says more than the classic one.
@@ -46,15 +48,14 @@ type request struct {
 
 // frame is what comes on the v2 wire.
 type frame struct {
-	Action string `json:"action"`
-	Ref    int    `json:"ref"`
-	Body   struct {
-		shared.EntityKey
-		Version string            `json:"version"`
-		Code    string            `json:"code"`
-		Seconds int               `json:"seconds"`
-		Rows    []json.RawMessage `json:"rows"`
-	} `json:"body"`
+	wire.Reply
+	ref int // of the client's request, zero without one
+}
+
+func frameOf(message []byte) (f frame, ok bool) {
+	f.Reply, ok = wire.ReadReply(message)
+	f.ref, _ = strconv.Atoi(string(f.Ref))
+	return f, ok
 }
 
 // openV2 is open for a client that speaks v2 with the node of an address.
@@ -88,23 +89,23 @@ func (s *session) asks(r *request) {
 func (s *session) hears(f frame, had row) {
 	s.checker.mu.Lock()
 	defer s.checker.mu.Unlock()
-	v, k := s.v2, f.Body.EntityKey
+	v, k := s.v2, f.Key
 	switch f.Action {
 	case "ack":
-		s.acked(f.Ref)
+		s.acked(f.ref)
 	case "error":
 		s.refused(f)
 	case "update":
 		var r row
-		if len(f.Body.Rows) != 1 || json.Unmarshal(f.Body.Rows[0], &r) != nil || r.key() != k {
-			s.breach("INV8", "got %s with %.200s", k.Hash(), f.Body.Rows)
+		if len(f.Rows) != 1 || json.Unmarshal(f.Rows[0], &r) != nil || r.key() != k {
+			s.breach("INV8", "got %s with %.200s", k.Hash(), f.Rows)
 			return
 		}
-		if last, any := s.last[k]; any && v.version[k] == f.Body.Version && (last.For != r.For || !last.sameState(r)) {
+		if last, any := s.last[k]; any && v.version[k] == f.Version && (last.For != r.For || !last.sameState(r)) {
 			s.breach("INV8", "got %s of %s with the version of %s", r.state(), k.Hash(), last.state())
 		}
 		if s.mayHear(k, "rows") {
-			s.takeV2(r, f.Body.Version)
+			s.takeV2(r, f.Version)
 		}
 	case "current":
 		if s.mayHear(k, "word that a version is the newest") {
@@ -112,7 +113,7 @@ func (s *session) hears(f frame, had row) {
 				s.breach("INV8", "was told that its version of %s is the newest, of which it has none", k.Hash())
 				return
 			}
-			s.takeV2(had, f.Body.Version)
+			s.takeV2(had, f.Version)
 		}
 	case "delete":
 		if s.mayHear(k, "word of its end") {
@@ -121,7 +122,7 @@ func (s *session) hears(f frame, had row) {
 	case "unsubscribed":
 		if s.mayHear(k, "the end of its subscription") {
 			delete(v.live, k)
-			v.ended[k] = f.Body.Code
+			v.ended[k] = string(f.Code)
 		}
 	case "stale", "fresh":
 		s.told(f.Action == "stale")
@@ -174,12 +175,12 @@ func (s *session) acked(ref int) {
 // refused takes an error that answers a request, or is about one of its keys.
 func (s *session) refused(f frame) {
 	v := s.v2
-	if len(v.pending) == 0 || f.Ref == 0 || v.pending[0].ref != f.Ref {
+	if len(v.pending) == 0 || f.ref == 0 || v.pending[0].ref != f.ref {
 		return
 	}
 	r := v.pending[0]
-	if f.Body.Entity != "" {
-		delete(r.keys, f.Body.EntityKey)
+	if f.Key.Entity != "" {
+		delete(r.keys, f.Key)
 		return
 	}
 	v.pending = v.pending[1:]

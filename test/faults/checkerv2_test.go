@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // dialogue is a v2 client that is fed by hand.
@@ -24,24 +25,17 @@ func (d *dialogue) ask(action shared.Action, identity string) {
 }
 
 func (d *dialogue) say(action string, about string) {
-	f := frame{Action: action}
-	f.Body.EntityKey = key(items, "1")
-	f.Body.Version = about
-	d.hears(f, row{})
+	d.hears(frame{Reply: wire.Reply{Action: wire.Action(action), Key: key(items, "1"), Version: about}}, row{})
 }
 
-func (d *dialogue) ack(ref int) { d.hears(frame{Action: "ack", Ref: ref}, row{}) }
+func (d *dialogue) ack(ref int) { d.hears(frame{wire.Reply{Action: wire.ActionAck}, ref}, row{}) }
 
 func (d *dialogue) row(r row) {
-	f := frame{Action: "update"}
-	f.Body.EntityKey = key(items, "1")
-	f.Body.Version = fmt.Sprint(r.Rev, r.For)
 	b, err := json.Marshal(r)
 	if err != nil {
 		panic(err)
 	}
-	f.Body.Rows = []json.RawMessage{b}
-	d.hears(f, row{})
+	d.hears(frame{Reply: wire.Reply{Action: wire.ActionUpdate, Key: key(items, "1"), Version: fmt.Sprint(r.Rev, r.For), Rows: [][]byte{b}}}, row{})
 }
 
 // begins is a dialogue of somebody who has said who she is and subscribed.

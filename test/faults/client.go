@@ -8,8 +8,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"regexp"
-	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -17,14 +15,14 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/entity-sync/entity-sync/shared"
-	"github.com/entity-sync/entity-sync/web"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
-// wire is what a client speaks. A world's clients take turns unless they are told.
-type wire int
+// language is the wire that a client speaks. A world's clients take turns unless they are told.
+type language int
 
 const (
-	anyWire wire = iota
+	anyWire language = iota
 	classicWire
 	v2Wire
 )
@@ -33,7 +31,7 @@ const (
 type options struct {
 	dial     func() (addr string) // where to connect next
 	dialer   *websocket.Dialer    // how; nil for as usual
-	wire     wire
+	wire     language
 	identity string // which it always says; empty for a new one each time
 
 	// What is told of what happens, from the goroutine that reads; each may be nil.
@@ -110,23 +108,19 @@ func (c *client) run() {
 	}
 }
 
-var retryHint = regexp.MustCompile(`retry in (\d+) ms$`)
-
 // comeBack says after how long to connect again, if at all, as the wires'
 // description asks for.
 func (c *client) comeBack(err error) (wait time.Duration, again bool) {
 	var closed *websocket.CloseError
 	if errors.As(err, &closed) {
 		switch {
-		case closed.Code >= 4500 && closed.Code <= 4599:
+		case wire.IsFinal(closed.Code):
 			return 0, false
-		case closed.Code == web.CloseExpired:
+		case closed.Code == wire.CloseExpired:
 			c.has = memory{}
 		}
-		if hint := retryHint.FindStringSubmatch(closed.Text); hint != nil {
-			if ms, err := strconv.Atoi(hint[1]); err == nil {
-				return time.Duration(ms) * time.Millisecond, true
-			}
+		if hint, ok := wire.ParseRetryHint(closed.Text); ok {
+			return hint, true
 		}
 	}
 	return time.Duration(20+c.random.IntN(200)) * time.Millisecond, true
@@ -168,10 +162,10 @@ func (c *client) connect() error {
 	}
 }
 
-func dialWire(ctx context.Context, dialer *websocket.Dialer, addr string, w wire) (*websocket.Conn, error) {
+func dialWire(ctx context.Context, dialer *websocket.Dialer, addr string, w language) (*websocket.Conn, error) {
 	var header http.Header
 	if w == v2Wire {
-		header = http.Header{"Sec-WebSocket-Protocol": {web.SubprotocolV2}}
+		header = http.Header{"Sec-WebSocket-Protocol": {wire.SubprotocolV2}}
 	}
 	conn, response, err := dialer.DialContext(ctx, "ws://"+addr+"/ws/entity-sync/", header)
 	if err != nil {

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // drainTime is what a node gives itself to end, as the README's program does.
@@ -31,9 +33,14 @@ func (e *endings) note(err error) {
 	defer e.mu.Unlock()
 	e.at = append(e.at, time.Now())
 	var closed *websocket.CloseError
-	if !errors.As(err, &closed) || closed.Code != websocket.CloseServiceRestart || !retryHint.MatchString(closed.Text) {
+	if !errors.As(err, &closed) || closed.Code != wire.CloseRestart || !hasHint(closed.Text) {
 		e.odd = append(e.odd, err.Error())
 	}
+}
+
+func hasHint(reason string) bool {
+	_, ok := wire.ParseRetryHint(reason)
+	return ok
 }
 
 // spread returns how long it took from the first to the last, and the largest part

@@ -1,7 +1,6 @@
 package faults
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -12,6 +11,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // What a client may have taken of it: the defaults of MessageRate and
@@ -143,15 +143,15 @@ func (f *flooder) read(c *checker, end time.Time) {
 		if isTimeout(err) {
 			return
 		}
-		var g frame
-		if err = firstError(err, json.Unmarshal(message, &g)); err != nil {
-			c.breach("INV8: a client that is too fast, reading: %v", err)
+		g, ok := frameOf(message)
+		if err != nil || !ok {
+			c.breach("INV8: a client that is too fast, reading: %.100q, %v", message, err)
 			return
 		}
 		switch {
 		case g.Action == "ack":
 			f.acks++
-		case g.Action == "error" && g.Body.Code == "rate_limited":
+		case g.Action == "error" && g.Code == wire.CodeRateLimited:
 			f.told++
 		case g.Action != "delete": // there is no such row
 			c.breach("INV8: a client that was too fast got %.200q", message)

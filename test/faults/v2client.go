@@ -7,6 +7,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // memory is what a v2 client keeps over a reconnect.
@@ -29,8 +30,8 @@ func (c *client) speakV2(conn *websocket.Conn, addr string) error {
 		if err != nil {
 			return err
 		}
-		var f frame
-		if err := json.Unmarshal(message, &f); err != nil {
+		f, ok := frameOf(message)
+		if !ok {
 			c.check.breach("client %s got what is no frame: %.100q", c.name, message)
 			continue
 		}
@@ -42,24 +43,24 @@ func (c *client) speakV2(conn *websocket.Conn, addr string) error {
 // hadVersion returns what the client has of a frame's key, if it is of the version
 // that the frame says.
 func (c *client) hadVersion(f frame) row {
-	if k := f.Body.EntityKey; c.has.versions[k] == f.Body.Version && f.Body.Version != "" {
+	if k := f.Key; c.has.versions[k] == f.Version && f.Version != "" {
 		return c.has.rows[k]
 	}
 	return row{}
 }
 
 func (c *client) act(f frame) {
-	k := f.Body.EntityKey
+	k := f.Key
 	switch f.Action {
 	case "update":
 		var r row
-		if len(f.Body.Rows) != 1 || json.Unmarshal(f.Body.Rows[0], &r) != nil {
+		if len(f.Rows) != 1 || json.Unmarshal(f.Rows[0], &r) != nil {
 			return // the checker has said so
 		}
 		if r.For != c.has.identity {
 			c.has = memory{r.For, make(map[shared.EntityKey]row), make(map[shared.EntityKey]string)}
 		}
-		c.has.rows[k], c.has.versions[k] = r, f.Body.Version
+		c.has.rows[k], c.has.versions[k] = r, f.Version
 		if c.onRow != nil {
 			c.onRow(r)
 		}
@@ -94,7 +95,7 @@ func (c *client) beginV2(conn *websocket.Conn, addr string) *session {
 func (c *client) sayV2Locked() { c.sayAsV2Locked(c.nextLocked()) }
 
 func (c *client) sayAsV2Locked(identity string) {
-	_ = c.requestLocked(&request{action: shared.ActionSecret, identity: identity}, secretOf(identity))
+	_ = c.requestLocked(&request{action: shared.ActionSecret, identity: identity}, func(ref int) []byte { return wire.SecretRequest(ref, secretOf(identity)) })
 }
 
 // subscribeV2Locked subscribes to all keys, a list at a time; versions are those of
@@ -114,30 +115,22 @@ func (c *client) unsubscribe(keys ...shared.EntityKey) error {
 }
 
 func (c *client) keysLocked(action shared.Action, keys []shared.EntityKey, versions map[shared.EntityKey]string) error {
-	type named struct {
-		shared.EntityKey
-		Version string `json:"version,omitempty"`
-	}
 	r := &request{action: action, keys: make(map[shared.EntityKey]bool, len(keys))}
-	var list []named
+	var list [][]byte
 	for _, k := range keys {
-		list = append(list, named{k, versions[k]})
+		list = append(list, wire.KeyText(wire.Key{EntityKey: k, Version: versions[k]}))
 		r.keys[k] = true
 	}
-	return c.requestLocked(r, list)
+	return c.requestLocked(r, func(ref int) []byte { return wire.KeysRequest(wire.Action(action), ref, list) })
 }
 
 // requestLocked sends a request, of which the checker hears first.
-func (c *client) requestLocked(r *request, body any) error {
+func (c *client) requestLocked(r *request, message func(ref int) []byte) error {
 	if c.session == nil {
 		return nil
 	}
 	c.refs++
 	r.ref = c.refs
 	c.session.asks(r)
-	return c.conn.WriteJSON(struct {
-		Action shared.Action `json:"action"`
-		Ref    int           `json:"ref"`
-		Body   any           `json:"body"`
-	}{r.action, r.ref, body})
+	return c.conn.WriteMessage(websocket.TextMessage, message(r.ref))
 }

@@ -193,7 +193,7 @@ func (w *world) joinWith(user string, o options, keys []shared.EntityKey) *clien
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if o.wire == anyWire {
-		o.wire = []wire{classicWire, v2Wire}[w.joins%2]
+		o.wire = []language{classicWire, v2Wire}[w.joins%2]
 		w.joins++
 	}
 	c := startClient(w.check, fork(w.choice), user, o, keys)

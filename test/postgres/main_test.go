@@ -24,6 +24,7 @@ import (
 	"github.com/entity-sync/entity-sync/internal/pgtest"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // full runs the tests at the size that the promises are made for.
@@ -109,7 +110,7 @@ type client struct {
 }
 
 func dial(url string) (*client, error) {
-	dialer := websocket.Dialer{Subprotocols: []string{"entity-sync.v2"}, HandshakeTimeout: patience}
+	dialer := websocket.Dialer{Subprotocols: []string{wire.SubprotocolV2}, HandshakeTimeout: patience}
 	ws, _, err := dialer.Dial(url, nil)
 	return &client{ws}, err
 }

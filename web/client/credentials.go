@@ -9,6 +9,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/internal/backoff"
 	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // saysSecret reports whether the client says a secret at all.
@@ -99,7 +100,7 @@ func (c *Client) isFinal(err error) bool {
 			return true
 		}
 	case errors.As(err, &bye):
-		return isFinalCode(bye.Code)
+		return wire.IsFinal(bye.Code)
 	default:
 		return false
 	}

@@ -1,10 +1,12 @@
 package client
 
 import (
+	"encoding/json"
 	"errors"
 	"time"
 
 	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // entry is a key that somebody watches, and what is known of it. All of it is
@@ -61,18 +63,18 @@ func (e *entry) withhold(err error) (news bool) {
 // isKnown reports whether there is something to show.
 func (e *entry) isKnown() bool { return e.known.Deleted || e.known.Rows != nil }
 
-// about acts on a frame about the key.
-func (e *entry) about(f frame) {
-	switch f.action {
-	case actionUpdate:
+// about acts on a reply about the key.
+func (e *entry) about(r wire.Reply) {
+	switch r.Action {
+	case wire.ActionUpdate:
 		// Of what was announced and has not changed there is nothing to tell.
-		if !e.isKnown() || e.known.Deleted || f.version == "" || f.version != e.known.Version {
-			e.learn(Update{Rows: f.rows, Version: f.version})
+		if !e.isKnown() || e.known.Deleted || r.Version == "" || r.Version != e.known.Version {
+			e.learn(Update{Rows: rowsOf(r), Version: r.Version})
 		}
 		e.answered = true
-	case actionCurrent:
-		e.answered = f.version != "" && f.version == e.known.Version
-	case actionDelete:
+	case wire.ActionCurrent:
+		e.answered = r.Version != "" && r.Version == e.known.Version
+	case wire.ActionDelete:
 		if !e.known.Deleted {
 			e.learn(Update{Deleted: true})
 		}
@@ -178,3 +180,11 @@ func (c *Client) reviveLocked(why func(error) bool) {
 
 func isTooMany(err error) bool { return errors.Is(err, shared.ErrTooManySubscriptions) }
 func isAny(error) bool         { return true }
+
+func rowsOf(r wire.Reply) []json.RawMessage {
+	rows := make([]json.RawMessage, len(r.Rows))
+	for i, row := range r.Rows {
+		rows[i] = row
+	}
+	return rows
+}

@@ -9,6 +9,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 var (
@@ -60,22 +61,28 @@ func (e *Error) Error() string { return e.Code + ": " + e.Message }
 // Unwrap returns what the code stands for, nil of one that is not known.
 func (e *Error) Unwrap() error { return meanings[e.Code] }
 
-const codeUnavailable = "unavailable"
-
 var meanings = map[string]error{
-	"forbidden":              shared.ErrForbidden,
-	"unauthenticated":        shared.ErrUnauthenticated,
-	"unknown_entity":         shared.ErrUnknownEntity,
-	"bad_key":                shared.ErrBadKey,
-	"too_many_subscriptions": shared.ErrTooManySubscriptions,
-	codeUnavailable:          ErrUnavailable,
-	"rate_limited":           ErrRateLimited,
-	"bad_json":               ErrBadRequest,
-	"bad_message":            ErrBadRequest,
-	"unknown_action":         ErrBadRequest,
+	string(wire.CodeForbidden):       shared.ErrForbidden,
+	string(wire.CodeUnauthenticated): shared.ErrUnauthenticated,
+	string(wire.CodeUnknownEntity):   shared.ErrUnknownEntity,
+	string(wire.CodeBadKey):          shared.ErrBadKey,
+	string(wire.CodeTooMany):         shared.ErrTooManySubscriptions,
+	string(wire.CodeUnavailable):     ErrUnavailable,
+	string(wire.CodeRateLimited):     ErrRateLimited,
+	string(wire.CodeBadJSON):         ErrBadRequest,
+	string(wire.CodeBadMessage):      ErrBadRequest,
+	string(wire.CodeUnknownAction):   ErrBadRequest,
 }
 
-var errNotV2 = fmt.Errorf("the server does not speak %s", subprotocol)
+// errorOf is what a reply refuses with, nil where it refuses nothing.
+func errorOf(r wire.Reply) *Error {
+	if r.Code == "" {
+		return nil
+	}
+	return &Error{string(r.Code), r.Message}
+}
+
+var errNotV2 = fmt.Errorf("the server does not speak %s", wire.SubprotocolV2)
 
 func secretTooLong(maxBytes int) error {
 	return fmt.Errorf("the secret has more than %d bytes", maxBytes)
@@ -122,11 +129,11 @@ func (e farewell) Error() string {
 
 func (e farewell) Unwrap() []error {
 	switch e.Code {
-	case closeRevoked:
+	case wire.CloseRevoked:
 		return []error{ErrRevoked, e.CloseError}
-	case closeExpired:
+	case wire.CloseExpired:
 		return []error{ErrExpired, e.CloseError}
-	case closeUnauthenticated:
+	case wire.CloseUnauthenticated:
 		return []error{shared.ErrUnauthenticated, e.CloseError}
 	default:
 		return []error{e.CloseError}

@@ -2,13 +2,12 @@ package client
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
 	"math"
 
-	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // headBytes is how much of a message that is too large is kept. A node names the key
@@ -33,12 +32,12 @@ func readUpTo(r io.Reader, limit int64) (message []byte, whole bool, err error) 
 // tooLarge acts on a message of which there is the beginning alone.
 func (s *session) tooLarge(head []byte) error {
 	c := s.client
-	if f, ok := decode(head); ok && f.action != actionUpdate { // a small limit, and no rows
+	if f, ok := wire.ReadReply(head); ok && f.Action != wire.ActionUpdate { // a small limit, and no rows
 		return s.act(f)
 	}
-	action, key := headOf(head)
+	action, key := wire.ReadHead(head)
 	switch {
-	case action != actionUpdate:
+	case action != wire.ActionUpdate:
 		c.log.Error("a message of the server's application is lost", slog.Any("error", ErrTooLarge))
 		return nil
 	case key.Validate() != nil: // which no node says: better none of them than an old one
@@ -53,37 +52,4 @@ func (s *session) tooLarge(head []byte) error {
 		c.publishLocked(e)
 	}
 	return nil
-}
-
-// headOf reads the action of a frame and the key that it is about from its beginning,
-// as far as that goes.
-func headOf(head []byte) (action string, key shared.EntityKey) {
-	d := json.NewDecoder(bytes.NewReader(head))
-	if t, _ := d.Token(); t != json.Delim('{') {
-		return "", key
-	}
-	inBody := false
-	for {
-		name, err := d.Token()
-		if err != nil {
-			return action, key
-		}
-		value, err := d.Token()
-		if err != nil {
-			return action, key
-		}
-		text, isText := value.(string)
-		switch {
-		case !inBody && name == "body" && value == json.Delim('{'):
-			inBody = true
-		case !inBody && name == "action":
-			action = text
-		case inBody && name == "entity":
-			key.Entity = shared.EntityType(text)
-		case inBody && name == "id":
-			key.ID = text
-		case !isText && value == json.Delim('[') || value == json.Delim('{') || name == json.Delim('}'):
-			return action, key // the rows, or something that no node says there
-		}
-	}
 }

@@ -14,8 +14,8 @@ import (
 
 	"github.com/gorilla/websocket"
 
-	"github.com/entity-sync/entity-sync/web"
 	"github.com/entity-sync/entity-sync/web/client"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // pipes is a network without a machine: what is dialled is accepted here.
@@ -52,7 +52,7 @@ func (p pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "unix"}
 func servePipes(t *testing.T, serve func(*websocket.Conn)) *websocket.Dialer {
 	t.Helper()
 	p := pipes{make(chan net.Conn), make(chan struct{})}
-	upgrader := websocket.Upgrader{Subprotocols: []string{web.SubprotocolV2}}
+	upgrader := websocket.Upgrader{Subprotocols: []string{wire.SubprotocolV2}}
 	var work sync.WaitGroup
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if conn, err := upgrader.Upgrade(w, r, nil); err == nil {

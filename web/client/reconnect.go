@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math"
 	"net"
@@ -12,6 +11,8 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // stableAfter is how long a connection must have lasted for the next attempt to
@@ -73,7 +74,8 @@ func (c *Client) pause(err error, failures int) time.Duration {
 	}
 	var bye farewell
 	if errors.As(err, &bye) {
-		if hint, ok := retryHint(bye.CloseError); ok {
+		if hint, ok := wire.ParseRetryHint(bye.Text); ok && bye.Code == wire.CloseRestart {
+			hint = min(hint, maxHint)
 			if failures == 1 { // it is random already
 				return hint
 			}
@@ -81,28 +83,6 @@ func (c *Client) pause(err error, failures int) time.Duration {
 		}
 	}
 	return delay
-}
-
-// retryHint returns what a server that restarts says about when to come back.
-func retryHint(e *websocket.CloseError) (time.Duration, bool) {
-	var ms int64
-	if e.Code != websocket.CloseServiceRestart {
-		return 0, false
-	}
-	if _, err := fmt.Sscanf(e.Text, "restarting; retry in %d ms", &ms); err != nil || ms < 0 {
-		return 0, false
-	}
-	return time.Duration(min(ms, maxHint.Milliseconds())) * time.Millisecond, true
-}
-
-// isFinalCode reports whether a close code says not to come back.
-func isFinalCode(code int) bool {
-	switch code {
-	case websocket.CloseProtocolError, websocket.CloseUnsupportedData, websocket.CloseInvalidFramePayloadData, websocket.CloseMessageTooBig:
-		return true
-	default:
-		return code >= 4500 && code < 4600
-	}
 }
 
 // connect connects, and serves the connection until it ends. It returns for how
@@ -151,7 +131,7 @@ func (c *Client) dial(ctx context.Context) (*websocket.Conn, error) {
 	case c.ctx.Err() != nil: // its connection is closed already
 		_ = conn.Close()
 		return nil, c.ctx.Err()
-	case conn.Subprotocol() != subprotocol:
+	case conn.Subprotocol() != wire.SubprotocolV2:
 		_ = conn.Close()
 		return nil, errNotV2
 	}
@@ -162,7 +142,7 @@ func (c *Client) dial(ctx context.Context) (*websocket.Conn, error) {
 // is cancelled before release: gorilla waits for an answer until the deadline.
 func (c *Client) dialer(ctx context.Context) (d websocket.Dialer, release func()) {
 	d = *c.options.Dialer
-	d.Subprotocols = []string{subprotocol}
+	d.Subprotocols = []string{wire.SubprotocolV2}
 	var stops []func() bool
 	guard := func(dial func(context.Context, string, string) (net.Conn, error)) func(context.Context, string, string) (net.Conn, error) {
 		return func(dialCtx context.Context, network, addr string) (net.Conn, error) {

@@ -12,6 +12,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/entity-sync/entity-sync/internal/backoff"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // What ends a client depends on whether it has other credentials to offer.
@@ -24,7 +25,7 @@ func TestWhatIsFinal(t *testing.T) {
 		&refusedUpgrade{status: 401}: fixed, &refusedUpgrade{status: 403}: always,
 		&refusedUpgrade{status: 400}: never, &refusedUpgrade{status: 404}: never, &refusedUpgrade{status: 429}: never, &refusedUpgrade{status: 503}: never,
 		secret("unauthenticated"): fixed, secret("forbidden"): always, secret("bad_message"): always, secret("unavailable"): never,
-		closed(1000): never, closed(1002): always, closed(1012): never, closed(closeExpired): never, closed(closeRevoked): always,
+		closed(1000): never, closed(1002): always, closed(1012): never, closed(wire.CloseExpired): never, closed(wire.CloseRevoked): always,
 	} {
 		for name, c := range map[string]*Client{
 			"a fixed secret": {},

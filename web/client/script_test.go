@@ -13,8 +13,8 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/entity-sync/entity-sync/shared"
-	"github.com/entity-sync/entity-sync/web"
 	"github.com/entity-sync/entity-sync/web/client"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // script is the server's end of a connection, played by a test: for orders of
@@ -28,7 +28,7 @@ type script struct {
 func dialScript(t *testing.T, o client.Options) (*client.Client, script) {
 	t.Helper()
 	conns := make(chan *websocket.Conn, 1)
-	upgrader := websocket.Upgrader{Subprotocols: []string{web.SubprotocolV2}}
+	upgrader := websocket.Upgrader{Subprotocols: []string{wire.SubprotocolV2}}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if conn, err := upgrader.Upgrade(w, r, nil); err == nil {
 			conns <- conn

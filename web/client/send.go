@@ -3,6 +3,8 @@ package client
 import (
 	"context"
 	"fmt"
+
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // Send sends the server's application a message of its own: a JSON object that
@@ -10,7 +12,7 @@ import (
 // where there is no connection: nothing is kept for later. That the server has
 // got it is for the application to say.
 func (c *Client) Send(ctx context.Context, message []byte) error {
-	if !isOwn(message) {
+	if !wire.IsOwn(message) {
 		return fmt.Errorf("client: %w: a message is a JSON object without an action", ErrBadRequest)
 	}
 	if len(message) > c.options.MaxMessageBytes {

@@ -9,12 +9,14 @@ import (
 	"log/slog"
 	"math"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/gorilla/websocket"
 
 	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // session is one connection. One goroutine reads, one writes, and one waits for the
@@ -119,7 +121,7 @@ func (s *session) say(secret shared.Secret) {
 	s.requests[ref] = request{secret: true}
 	c.mu.Unlock()
 	select {
-	case s.out <- outgoing{secretRequest(ref, secret), make(chan error, 1)}:
+	case s.out <- outgoing{wire.SecretRequest(ref, secret.Reveal()), make(chan error, 1)}:
 	case <-s.ctx.Done():
 	}
 }
@@ -213,8 +215,8 @@ func (s *session) receive() error {
 	case !whole:
 		return s.tooLarge(message)
 	}
-	if f, ok := decode(message); ok {
-		return s.act(f)
+	if r, ok := wire.ReadReply(message); ok {
+		return s.act(r)
 	}
 	if s.client.options.OnMessage != nil {
 		s.client.options.OnMessage(message)
@@ -223,30 +225,30 @@ func (s *session) receive() error {
 }
 
 // act acts on what the server says.
-func (s *session) act(f frame) error {
+func (s *session) act(r wire.Reply) error {
 	c := s.client
-	switch f.action {
-	case actionAck, actionError:
-		return s.answered(f)
-	case actionExpiring:
+	switch r.Action {
+	case wire.ActionAck, wire.ActionError:
+		return s.answered(r)
+	case wire.ActionExpiring:
 		s.expiring()
 		return nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch f.action {
-	case actionStale, actionFresh:
-		s.stale = f.action == actionStale
+	switch r.Action {
+	case wire.ActionStale, wire.ActionFresh:
+		s.stale = r.Action == wire.ActionStale
 		s.freshnessLocked()
 	default:
-		e := c.entries[f.key]
+		e := c.entries[r.Key]
 		if e == nil || !e.confirmed {
 			return nil // of a subscription that has ended since
 		}
-		if f.action == actionUnsubscribed {
-			s.refuseLocked(e, f.err)
+		if r.Action == wire.ActionUnsubscribed {
+			s.refuseLocked(e, errorOf(r))
 		} else {
-			e.about(f)
+			e.about(r)
 		}
 		c.publishLocked(e)
 	}
@@ -254,38 +256,41 @@ func (s *session) act(f frame) error {
 }
 
 // answered acts on the answer to a request.
-func (s *session) answered(f frame) error {
+func (s *session) answered(answer wire.Reply) error {
 	c := s.client
+	ref, _ := strconv.Atoi(string(answer.Ref)) // ours are numbers from 1 on
+	why := errorOf(answer)
+	refused := answer.Action == wire.ActionError
 	c.mu.Lock()
-	r, ours := s.requests[f.ref]
+	r, ours := s.requests[ref]
 	switch {
 	case !ours:
-		if f.action == actionError {
-			c.log.Warn("the server complains", slog.Any("error", f.err))
+		if refused {
+			c.log.Warn("the server complains", slog.Any("error", why))
 		}
 	case r.secret:
-		delete(s.requests, f.ref)
+		delete(s.requests, ref)
 		if s.letIn.IsZero() {
 			c.mu.Unlock()
-			if f.action == actionError {
-				return refusedSecret{f.err}
+			if refused {
+				return refusedSecret{why}
 			}
 			return s.enter()
 		}
-		s.renewed(f.err)
-	case f.action == actionError:
-		all := f.key == shared.EntityKey{} && f.index == nil // it does not say which
+		s.renewed(why)
+	case refused:
+		all := answer.Key == shared.EntityKey{} && answer.Index == nil // it does not say which
 		if all {
-			delete(s.requests, f.ref)
+			delete(s.requests, ref)
 		}
 		for i, e := range r.keys {
-			if e.asked && (all || f.key == e.key || f.index != nil && *f.index == i) {
-				s.refuseLocked(e, f.err)
+			if e.asked && (all || answer.Key == e.key || answer.Index != nil && *answer.Index == i) {
+				s.refuseLocked(e, why)
 				c.publishLocked(e)
 			}
 		}
 	default:
-		delete(s.requests, f.ref)
+		delete(s.requests, ref)
 		for _, e := range r.keys {
 			e.confirmed = e.asked
 		}
@@ -296,7 +301,7 @@ func (s *session) answered(f frame) error {
 
 // refuseLocked notes that a key is not subscribed to.
 func (s *session) refuseLocked(e *entry, why *Error) {
-	if why.Code != codeUnavailable {
+	if why.Code != string(wire.CodeUnavailable) {
 		e.deny(why)
 		return
 	}
@@ -393,7 +398,7 @@ func (s *session) take() (messages [][]byte) {
 		delete(c.entries, e.key)
 		if e.asked { // and it has not ended by itself
 			e.disconnect()
-			keys = append(keys, encode(e.key))
+			keys = append(keys, wire.KeyText(wire.Key{EntityKey: e.key}))
 		}
 	}
 	s.left = nil
@@ -401,21 +406,21 @@ func (s *session) take() (messages [][]byte) {
 		c.reviveLocked(isTooMany)
 	}
 	for len(keys) > 0 {
-		n := fitting(keys, c.options.MaxMessageBytes)
+		n := wire.Fitting(keys, c.options.MaxMessageBytes)
 		s.refs++
-		messages = append(messages, keysRequest(shared.ActionUnSubscribe, s.refs, keys[:n]))
+		messages = append(messages, wire.KeysRequest(wire.ActionUnsubscribe, s.refs, keys[:n]))
 		keys = keys[n:]
 	}
 
 	entries := s.wantedLocked()
 	for _, e := range entries {
-		keys = append(keys, encode(keyBody{e.key, e.known.Version}))
+		keys = append(keys, wire.KeyText(wire.Key{EntityKey: e.key, Version: e.known.Version}))
 	}
 	for len(keys) > 0 {
-		n := fitting(keys, c.options.MaxMessageBytes)
+		n := wire.Fitting(keys, c.options.MaxMessageBytes)
 		s.refs++
 		s.requests[s.refs] = request{keys: entries[:n]}
-		messages = append(messages, keysRequest(shared.ActionSubscribe, s.refs, keys[:n]))
+		messages = append(messages, wire.KeysRequest(wire.ActionSubscribe, s.refs, keys[:n]))
 		keys, entries = keys[n:], entries[n:]
 	}
 	return messages

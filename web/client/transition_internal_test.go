@@ -1,11 +1,11 @@
 package client
 
 import (
-	"encoding/json"
 	"fmt"
 	"testing"
 
 	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // Who is woken by a change of the connection's state finds all keys in it, and who is
@@ -16,7 +16,7 @@ func TestNobodySeesHalfATransition(t *testing.T) {
 	var subs []*Subscription
 	for i := range 2000 {
 		s := c.Subscribe(shared.EntityKey{Entity: "items", ID: fmt.Sprint(i)})
-		s.entry.about(frame{action: actionUpdate, version: "1", rows: []json.RawMessage{[]byte(`{}`)}})
+		s.entry.about(wire.Reply{Action: wire.ActionUpdate, Version: "1", Rows: [][]byte{[]byte(`{}`)}})
 		subs = append(subs, s)
 	}
 	c.setState(Status{State: Live})

@@ -1,4 +1,4 @@
-package web
+package wire
 
 import (
 	"encoding/json"
@@ -9,21 +9,20 @@ import (
 	"go/token"
 	"maps"
 	"os"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-func protocol(t *testing.T) string {
+func protocol(t testing.TB) string {
 	t.Helper()
-	b, err := os.ReadFile("../docs/protocol.md")
+	b, err := os.ReadFile("../../docs/protocol.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +30,7 @@ func protocol(t *testing.T) string {
 }
 
 // examples returns the lines of the document's code block of the given kind.
-func examples(t *testing.T, kind string) []string {
+func examples(t testing.TB, kind string) []string {
 	t.Helper()
 	_, block, found := strings.Cut(protocol(t), "```json "+kind+"\n")
 	block, _, ended := strings.Cut(block, "\n```")
@@ -44,31 +43,32 @@ func examples(t *testing.T, kind string) []string {
 // Every frame that the document shows is one that the code makes, and the other
 // way round.
 func TestTheDocumentShowsTheFramesOfTheServer(t *testing.T) {
-	var wire v2Wire
-	version, err := bridge.ParseVersion("tp0ICeR8Qa1mYIZhG2hZnw")
-	if err != nil {
-		t.Fatal(err)
-	}
+	const version = "tp0ICeR8Qa1mYIZhG2hZnw"
 	key := func(id string) shared.EntityKey { return shared.EntityKey{Entity: "items", ID: id} }
-	made := [][]byte{
-		v2Frame{Action: "ack", Ref: json.RawMessage("2")}.encode(),
-		wire.Encode(&bridge.Update{Key: key("100"), Kind: bridge.KindRows, Version: version, Rows: [][]byte{[]byte(`{"id":"100","name":"hammer"}`)}}),
-		wire.Encode(&bridge.Update{Key: key("101"), Kind: bridge.KindCurrent, Version: version}),
-		wire.Encode(&bridge.Update{Key: key("100"), Kind: bridge.KindDeleted}),
-		wire.Encode(&bridge.Update{Key: key("100"), Kind: bridge.KindForbidden}),
-		wire.freshness(false),
-		wire.freshness(true),
-		wire.expiring(30 * time.Second),
-		errorFrame(withRef(aboutKey(shared.ErrUnknownEntity, 0, shared.EntityKey{Entity: "nothing", ID: "1"}), json.RawMessage("3"))).encode(),
-		errorFrame(withRef(aboutKey(shared.ErrBadKey, 2, key("")), json.RawMessage("4"))).encode(),
+	made := []Reply{
+		{Action: ActionAck, Ref: json.RawMessage("2")},
+		{Action: ActionUpdate, Key: key("100"), Version: version, Rows: [][]byte{[]byte(`{"id":"100","name":"hammer"}`)}},
+		{Action: ActionCurrent, Key: key("101"), Version: version},
+		{Action: ActionDelete, Key: key("100")},
+		{Action: ActionUnsubscribed, Key: key("100"), Code: CodeForbidden, Message: "this secret may not see it"},
+		{Action: ActionStale},
+		{Action: ActionFresh},
+		{Action: ActionExpiring, Seconds: 30},
+		RefusalOf(shared.ErrUnknownEntity).About(0, shared.EntityKey{Entity: "nothing", ID: "1"}).WithRef(json.RawMessage("3")).Reply(),
+		RefusalOf(shared.ErrBadKey).About(2, key("")).WithRef(json.RawMessage("4")).Reply(),
 	}
 	shown := examples(t, "server")
 	if len(shown) != len(made) {
 		t.Errorf("the document shows %d frames, the code makes %d", len(shown), len(made))
 	}
 	for i := range min(len(shown), len(made)) {
-		if want := string(appendFrame(nil, 1, []byte(shown[i]))); string(made[i]) != want {
-			t.Errorf("the document shows %s, the code makes %q", shown[i], made[i])
+		if got := (V2{}).Reply(made[i]); len(got) != 1 || string(got[0]) != shown[i] {
+			t.Errorf("the document shows %s, the code makes %q", shown[i], got)
+		}
+		// And the client's end reads what the node's end has said.
+		got, ok := ReadReply([]byte(shown[i]))
+		if !ok || !reflect.DeepEqual(got, made[i]) {
+			t.Errorf("%s is read as %+v, want %+v", shown[i], got, made[i])
 		}
 	}
 }
@@ -98,7 +98,7 @@ func constants(t *testing.T, name string) (values []string) {
 		t.Fatal(err)
 	}
 	match := regexp.MustCompile(name)
-	for _, file := range files["web"].Files {
+	for _, file := range files["wire"].Files {
 		ast.Inspect(file, func(n ast.Node) bool {
 			if v, ok := n.(*ast.ValueSpec); ok && match.MatchString(v.Names[0].Name) && len(v.Values) == 1 {
 				if literal, ok := v.Values[0].(*ast.BasicLit); ok {
@@ -114,7 +114,7 @@ func constants(t *testing.T, name string) (values []string) {
 func sorted(s []string) []string { slices.Sort(s); return s }
 
 func TestTheDocumentListsEveryCode(t *testing.T) {
-	if got, want := sorted(tableAfter(t, "| code | meaning |")), sorted(constants(t, "^code[A-Z]")); !slices.Equal(got, want) {
+	if got, want := sorted(tableAfter(t, "| code | meaning |")), sorted(constants(t, "^Code[A-Z]")); !slices.Equal(got, want) {
 		t.Errorf("the document lists %q, the code has %q", got, want)
 	}
 	var ours []string
@@ -124,6 +124,7 @@ func TestTheDocumentListsEveryCode(t *testing.T) {
 		}
 	}
 	want := sorted(constants(t, "^Close[A-Z]"))
+	want = slices.DeleteFunc(want, func(c string) bool { return c == fmt.Sprint(CloseRestart) }) // RFC 6455's
 	if !slices.Equal(sorted(ours), want) {
 		t.Errorf("the document lists the close codes %q, the code has %q", ours, want)
 	}
@@ -136,13 +137,13 @@ func TestTheDocumentListsEveryCode(t *testing.T) {
 
 // Every error of the engine has a code, and nothing of any other is told.
 func TestRefusalsHaveCodes(t *testing.T) {
-	for err, want := range map[error]code{
-		shared.ErrBadKey: codeBadKey, shared.ErrUnknownEntity: codeUnknownEntity, shared.ErrTooManySubscriptions: codeTooMany,
-		shared.ErrForbidden: codeForbidden, shared.ErrUnauthenticated: codeUnauthenticated, shared.ErrClosed: codeUnavailable,
-		errors.New(canary.Mark): codeUnavailable,
+	for err, want := range map[error]Code{
+		shared.ErrBadKey: CodeBadKey, shared.ErrUnknownEntity: CodeUnknownEntity, shared.ErrTooManySubscriptions: CodeTooMany,
+		shared.ErrForbidden: CodeForbidden, shared.ErrUnauthenticated: CodeUnauthenticated, shared.ErrClosed: CodeUnavailable,
+		errors.New(canary.Mark): CodeUnavailable,
 	} {
-		r := refusalOf(fmt.Errorf("doing it: %w", err))
-		if r.code != want || strings.Contains(r.message, canary.Mark) {
+		r := RefusalOf(fmt.Errorf("doing it: %w", err))
+		if r.Code != want || strings.Contains(r.Message, canary.Mark) {
 			t.Errorf("%v is told as %v", err, r)
 		}
 	}
@@ -151,11 +152,11 @@ func TestRefusalsHaveCodes(t *testing.T) {
 func TestTheDocumentListsEveryAction(t *testing.T) {
 	said := map[string]bool{}
 	for _, line := range examples(t, "server") {
-		var f v2Frame
-		if err := json.Unmarshal([]byte(line), &f); err != nil {
-			t.Fatalf("%s: %v", line, err)
+		r, ok := ReadReply([]byte(line))
+		if !ok {
+			t.Fatalf("%s cannot be read", line)
 		}
-		said[f.Action] = true
+		said[string(r.Action)] = true
 	}
 	if got, want := sorted(tableAfter(t, "| action | says |")), sorted(slices.Collect(maps.Keys(said))); !slices.Equal(got, want) {
 		t.Errorf("the document explains %q and shows %q", got, want)

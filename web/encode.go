@@ -1,0 +1,77 @@
+package web
+
+import (
+	"github.com/gorilla/websocket"
+
+	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/web/wire"
+)
+
+// encoder makes complete WebSocket frames of what is said on one wire: of an update once
+// for all clients.
+type encoder struct{ wire wire.Wire }
+
+var _ bridge.Encoder = (*encoder)(nil)
+
+// encoders are a handler's, one for each wire. They are compared by their addresses.
+type encoders struct{ v2, classic *encoder }
+
+func newEncoders(c *Config) encoders {
+	return encoders{
+		v2:      &encoder{wire.V2{MaxSecretBytes: c.MaxSecretBytes}},
+		classic: &encoder{wire.Classic{MaxSecretBytes: c.MaxSecretBytes, Snapshot: c.Snapshot}},
+	}
+}
+
+// of returns the encoder of a subprotocol that was agreed on.
+func (e encoders) of(subprotocol string) *encoder {
+	if subprotocol == wire.SubprotocolV2 {
+		return e.v2
+	}
+	return e.classic
+}
+
+// Encode implements bridge.Encoder.
+func (e *encoder) Encode(u *bridge.Update) []byte {
+	r := wire.Reply{Key: u.Key}
+	switch u.Kind {
+	case bridge.KindRows:
+		r.Action, r.Version, r.Rows = wire.ActionUpdate, u.Version.String(), u.Rows
+	case bridge.KindCurrent:
+		r.Action, r.Version = wire.ActionCurrent, u.Version.String()
+	case bridge.KindDeleted:
+		r.Action = wire.ActionDelete
+	case bridge.KindForbidden:
+		r.Action, r.Code, r.Message = wire.ActionUnsubscribed, wire.CodeForbidden, "this secret may not see it"
+	default:
+		return nil
+	}
+	return e.frames(r)
+}
+
+// freshness returns the frame that says whether the node can vouch for what it has sent,
+// nil where the wire has no words for it.
+func (e *encoder) freshness(fresh bool) []byte {
+	if fresh {
+		return e.frames(wire.Reply{Action: wire.ActionFresh})
+	}
+	return e.frames(wire.Reply{Action: wire.ActionStale})
+}
+
+// frames returns a reply as complete WebSocket frames, nil where the wire has no words for
+// it.
+func (e *encoder) frames(r wire.Reply) []byte {
+	messages := e.wire.Reply(r)
+	size := 0
+	for _, message := range messages {
+		size += maxHead + len(message)
+	}
+	if size == 0 {
+		return nil
+	}
+	frames := make([]byte, 0, size)
+	for _, message := range messages {
+		frames = appendFrame(frames, websocket.TextMessage, message)
+	}
+	return frames
+}

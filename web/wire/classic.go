@@ -1,0 +1,49 @@
+package wire
+
+import (
+	"errors"
+
+	"github.com/entity-sync/entity-sync/internal/exactjson"
+)
+
+// Classic is spoken by clients that ask for no subprotocol: each row is one text message,
+// as the fetch handler wrote it, and the node says nothing else.
+type Classic struct {
+	MaxSecretBytes int  // of the secret in a request
+	Snapshot       bool // for every subscription, whether the client asks for one or not
+}
+
+var _ Wire = Classic{}
+
+// Name implements Wire.
+func (Classic) Name() string { return "classic" }
+
+// Reply implements Wire.
+func (Classic) Reply(r Reply) [][]byte { return r.Rows }
+
+// Request implements Wire.
+func (w Classic) Request(message []byte) (r Request, err error) {
+	e, err := readEnvelope(message)
+	switch {
+	case errors.Is(err, errNotJSON):
+		return r, err
+	case !exactjson.IsObject(message):
+		return r, nil // the application's own
+	case err != nil:
+		return r, err
+	}
+	r.Action = e.action
+	switch r.Action {
+	case "":
+	case ActionSecret:
+		r.Secret, err = readSecret(e.body, w.MaxSecretBytes)
+	case ActionSubscribe, ActionUnsubscribe:
+		var k Key
+		k, err = readKey(e.body, keyNames[:3], false)
+		k.Snapshot = k.Snapshot || w.Snapshot
+		r.Keys = []Key{k}
+	default:
+		err = errNoSuch
+	}
+	return r, err
+}

@@ -1,0 +1,190 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strconv"
+
+	"github.com/entity-sync/entity-sync/internal/exactjson"
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// What follows is the client's end of the v2 wire.
+
+// SecretRequest returns the message that says who the client is.
+func SecretRequest(ref int, secret string) []byte {
+	return fmt.Appendf(nil, `{"action":"secret","ref":%d,"body":%s}`, ref, encode(secret))
+}
+
+// KeyText returns a key as it stands in a request, with the version of what the client has.
+// It asks for a snapshot, as all do on this wire that do not say otherwise.
+func KeyText(k Key) []byte {
+	return encode(struct {
+		shared.EntityKey
+		Version string `json:"version,omitempty"`
+	}{k.EntityKey, k.Version})
+}
+
+// keysOverhead is more than a request has besides its keys.
+const keysOverhead = 80
+
+// KeysRequest returns the message that asks for something about several keys, as KeyText
+// returns them.
+func KeysRequest(action Action, ref int, keys [][]byte) []byte {
+	return fmt.Appendf(nil, `{"action":%q,"ref":%d,"body":[%s]}`, action, ref, bytes.Join(keys, []byte(",")))
+}
+
+// Fitting returns how many of the keys go into one message of at most limit bytes:
+// one at least.
+func Fitting(keys [][]byte, limit int) int {
+	size := keysOverhead
+	for i, key := range keys {
+		if size += len(key) + 1; size > limit && i > 0 {
+			return i
+		}
+	}
+	return len(keys)
+}
+
+// IsOwn reports whether a node takes a message to be the application's own: an object that
+// names no action.
+func IsOwn(message []byte) bool {
+	var m map[string]json.RawMessage
+	if err := json.Unmarshal(message, &m); err != nil || m == nil {
+		return false
+	}
+	_, has := m["action"]
+	return !has
+}
+
+var (
+	replyNames = []string{"action", "ref", "body"}
+	bodyNames  = []string{"entity", "id", "version", "rows", "code", "message", "index", "seconds"}
+)
+
+// ReadReply reads a message from a node. One that is no reply of the wire is the
+// application's own; so is one that can be read in two ways, which no node sends. The rows
+// are parts of the message.
+func ReadReply(message []byte) (r Reply, ok bool) {
+	if !json.Valid(message) || !exactjson.IsObject(message) {
+		return Reply{}, false
+	}
+	var m [3]exactjson.Member
+	exactjson.Read(message, replyNames, m[:])
+	if !r.readBody(m[2].Value) || m[0].Ambiguous || m[1].Ambiguous || m[2].Ambiguous {
+		return Reply{}, false
+	}
+	action, err := exactjson.String(m[0].Value)
+	if err != nil {
+		return Reply{}, false
+	}
+	r.Action, r.Ref = Action(action), m[1].Value
+	if !r.isWhole() {
+		return Reply{}, false
+	}
+	return r, true
+}
+
+// readBody returns false where the body can be read in two ways, or not at all.
+func (r *Reply) readBody(body []byte) bool {
+	var m [8]exactjson.Member
+	switch {
+	case exactjson.IsObject(body):
+		exactjson.Read(body, bodyNames, m[:])
+	case body != nil && string(body) != "null":
+		return false
+	}
+	for i := range m {
+		if m[i].Ambiguous {
+			return false
+		}
+	}
+	for i, text := range [...]*string{0: (*string)(&r.Key.Entity), 1: &r.Key.ID, 2: &r.Version, 4: (*string)(&r.Code), 5: &r.Message} {
+		if text == nil {
+			continue
+		}
+		var err error
+		if *text, err = exactjson.String(m[i].Value); err != nil {
+			return false
+		}
+	}
+	if m[3].Has() {
+		if !exactjson.IsList(m[3].Value) {
+			return false
+		}
+		for row := range exactjson.Elements(m[3].Value) {
+			r.Rows = append(r.Rows, row)
+		}
+	}
+	if m[6].Has() {
+		i, err := strconv.Atoi(string(m[6].Value))
+		if err != nil {
+			return false
+		}
+		r.Index = &i
+	}
+	r.Seconds, _ = strconv.Atoi(string(m[7].Value))
+	return true
+}
+
+// isWhole reports whether the reply has what belongs to its action.
+func (r *Reply) isWhole() bool {
+	switch r.Action {
+	case ActionAck, ActionStale, ActionFresh, ActionExpiring:
+		return true
+	case ActionUpdate:
+		return r.Key.Validate() == nil && len(r.Rows) > 0
+	case ActionCurrent, ActionDelete:
+		return r.Key.Validate() == nil
+	case ActionUnsubscribed:
+		return r.Key.Validate() == nil && r.Code != ""
+	case ActionError: // not all of them are about a key
+		return r.Code != ""
+	default:
+		return false
+	}
+}
+
+// ActionOf returns the action of a reply as nodes write it, without reading more of it. It is
+// empty of a message that is written in another way.
+func ActionOf(message []byte) Action {
+	rest, ok := bytes.CutPrefix(message, []byte(`{"action":"`))
+	if end := bytes.IndexByte(rest, '"'); ok && end >= 0 {
+		return Action(rest[:end])
+	}
+	return ""
+}
+
+// ReadHead reads the action of a reply and the key that it is about from its beginning,
+// as far as that goes.
+func ReadHead(head []byte) (action Action, key shared.EntityKey) {
+	d := json.NewDecoder(bytes.NewReader(head))
+	if t, _ := d.Token(); t != json.Delim('{') {
+		return "", key
+	}
+	inBody := false
+	for {
+		name, err := d.Token()
+		if err != nil {
+			return action, key
+		}
+		value, err := d.Token()
+		if err != nil {
+			return action, key
+		}
+		text, isText := value.(string)
+		switch {
+		case !inBody && name == "body" && value == json.Delim('{'):
+			inBody = true
+		case !inBody && name == "action":
+			action = Action(text)
+		case inBody && name == "entity":
+			key.Entity = shared.EntityType(text)
+		case inBody && name == "id":
+			key.ID = text
+		case !isText && value == json.Delim('[') || value == json.Delim('{') || name == json.Delim('}'):
+			return action, key // the rows, or something that no node says there
+		}
+	}
+}

@@ -1,0 +1,88 @@
+package wire
+
+import (
+	"encoding/json"
+	"errors"
+
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// Code says what was wrong with a request. The list is closed.
+type Code string
+
+// The codes.
+const (
+	CodeBadJSON         Code = "bad_json"
+	CodeBadMessage      Code = "bad_message"
+	CodeUnknownAction   Code = "unknown_action"
+	CodeUnknownEntity   Code = "unknown_entity"
+	CodeBadKey          Code = "bad_key"
+	CodeForbidden       Code = "forbidden"
+	CodeUnauthenticated Code = "unauthenticated"
+	CodeTooMany         Code = "too_many_subscriptions"
+	CodeRateLimited     Code = "rate_limited"
+	CodeUnavailable     Code = "unavailable"
+)
+
+// Refusal is an error that the client is told.
+type Refusal struct {
+	Code    Code
+	Message string
+	Ref     json.RawMessage   // of the request, if it had one
+	Cause   error             // for the log, where the client is not told
+	Key     *shared.EntityKey // what it is about, if it is about one
+	Index   *int              // of the key in the request, where the key itself is malformed
+}
+
+// Error implements error.
+func (r *Refusal) Error() string { return string(r.Code) + ": " + r.Message }
+
+// Reply returns what the client is told.
+func (r *Refusal) Reply() Reply {
+	reply := Reply{Action: ActionError, Ref: r.Ref, Index: r.Index, Code: r.Code, Message: r.Message}
+	if r.Key != nil {
+		reply.Key = *r.Key
+	}
+	return reply
+}
+
+// WithRef returns the refusal as one of a request.
+func (r *Refusal) WithRef(ref json.RawMessage) *Refusal {
+	with := *r
+	with.Ref = ref
+	return &with
+}
+
+// About returns the refusal as one of a key, the index-th of its request. A malformed key
+// may be as long as the whole message: its index says which it was.
+func (r *Refusal) About(index int, key shared.EntityKey) *Refusal {
+	about := *r
+	if about.Code == CodeBadKey {
+		about.Index = &index
+	} else {
+		about.Key = &key
+	}
+	return &about
+}
+
+// RefusalOf says what the client is told of an error; nothing of one that is the server's
+// own.
+func RefusalOf(err error) *Refusal {
+	var r *Refusal
+	switch {
+	case errors.As(err, &r):
+		return r
+	case errors.Is(err, shared.ErrBadKey):
+		return &Refusal{Code: CodeBadKey, Message: "a key is an entity type and an id of 1 to 255 bytes without control characters"}
+	case errors.Is(err, shared.ErrUnknownEntity):
+		return &Refusal{Code: CodeUnknownEntity, Message: "no such entity type"}
+	case errors.Is(err, shared.ErrTooManySubscriptions):
+		return &Refusal{Code: CodeTooMany, Message: "too many subscriptions"}
+	case errors.Is(err, shared.ErrForbidden):
+		return &Refusal{Code: CodeForbidden, Message: "this is not allowed"}
+	case errors.Is(err, shared.ErrUnauthenticated):
+		return &Refusal{Code: CodeUnauthenticated, Message: "a valid secret is needed for this"}
+	default:
+		return &Refusal{Code: CodeUnavailable, Message: "this cannot be done now", Cause: err}
+	}
+}

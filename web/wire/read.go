@@ -1,0 +1,157 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/entity-sync/entity-sync/internal/exactjson"
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+var (
+	errNotJSON   = &Refusal{Code: CodeBadJSON, Message: "the message is not JSON"}
+	errNoRequest = &Refusal{Code: CodeBadMessage, Message: "a message is an object whose action is a string"}
+	errTwoWays   = &Refusal{Code: CodeBadMessage, Message: "a name is there twice, or not in its exact case"}
+	errNoAction  = &Refusal{Code: CodeBadMessage, Message: "there is no action"}
+	errBadRef    = &Refusal{Code: CodeBadMessage, Message: "a ref is a string or a number of at most 128 bytes"}
+	errNoSuch    = &Refusal{Code: CodeUnknownAction, Message: "actions are secret, subscribe and unsubscribe"}
+	errBadKeys   = &Refusal{Code: CodeBadMessage, Message: "the body is a key, {\"entity\":…,\"id\":…} with strings, or a list of keys"}
+)
+
+var requestNames = []string{"action", "ref", "body"}
+
+// maxRefBytes bounds what a request may have sent back.
+const maxRefBytes = 128
+
+// envelope is a message of which the body is still to be read.
+type envelope struct {
+	action Action          // nothing where the message is the application's own
+	ref    json.RawMessage // nothing where there is none that can be sent back
+	body   []byte
+	badRef bool
+}
+
+// readEnvelope reads a message. What is between client and node may read JSON in another
+// way: a request that could then be another one is refused. An error comes with the
+// ref, as far as there is one.
+func readEnvelope(message []byte) (e envelope, err error) {
+	switch {
+	case !json.Valid(message):
+		return e, errNotJSON
+	case !exactjson.IsObject(message):
+		return e, errNoRequest
+	}
+	var m [3]exactjson.Member
+	exactjson.Read(message, requestNames, m[:])
+	action, ref, body := m[0], m[1], m[2]
+	e.body, e.badRef = body.Value, !isRef(ref.Value)
+	if !e.badRef && !ref.Ambiguous {
+		e.ref = ref.Value
+	}
+	if action.Value == nil { // the application's own, whatever else is in it
+		return e, nil
+	}
+	name, err := exactjson.String(action.Value)
+	switch {
+	case err != nil:
+		return e, errNoRequest
+	case action.Ambiguous || name != "" && (ref.Ambiguous || body.Ambiguous):
+		return e, errTwoWays
+	}
+	e.action = Action(name)
+	return e, nil
+}
+
+// withRef returns a refusal with a request's ref.
+func withRef(err error, ref json.RawMessage) error {
+	if err == nil || ref == nil {
+		return err
+	}
+	return RefusalOf(err).WithRef(ref)
+}
+
+func isRef(ref []byte) bool {
+	return len(ref) == 0 || len(ref) <= maxRefBytes && bytes.IndexByte([]byte(`"-0123456789`), ref[0]) >= 0
+}
+
+// readSecret reads the body of a request, which has maxBytes at most.
+func readSecret(body []byte, maxBytes int) (string, error) {
+	secret, err := exactjson.String(body)
+	if err != nil || len(body) == 0 || body[0] != '"' || len(secret) > maxBytes {
+		return "", &Refusal{Code: CodeBadMessage, Message: fmt.Sprintf("the body of a secret is a string of at most %d bytes", maxBytes)}
+	}
+	return secret, nil
+}
+
+// What is said of a key, on the classic wire without the last.
+var keyNames = []string{"entity", "id", "snapshot", "version"}
+
+// readKey reads a key, of which as much as the names say is read. snapshot is what
+// counts where the key does not say.
+func readKey(object []byte, names []string, snapshot bool) (k Key, err error) {
+	if !exactjson.IsObject(object) {
+		return k, errBadKeys
+	}
+	var m [4]exactjson.Member
+	exactjson.Read(object, names, m[:])
+	for i := range m {
+		if m[i].Ambiguous {
+			return k, errTwoWays
+		}
+	}
+	entity, err1 := keyText(m[0].Value)
+	id, err2 := keyText(m[1].Value)
+	version, err3 := keyText(m[3].Value)
+	k = Key{EntityKey: shared.EntityKey{Entity: shared.EntityType(entity), ID: id}, Version: version, Snapshot: snapshot}
+	if m[2].Has() {
+		switch string(m[2].Value) {
+		case "true":
+			k.Snapshot = true
+		case "false":
+			k.Snapshot = false
+		default:
+			return k, errBadKeys
+		}
+	}
+	if err1 != nil || err2 != nil || err3 != nil {
+		return k, errBadKeys
+	}
+	return k, nil
+}
+
+// noText is in no key.
+const noText = "\xff"
+
+// keyText reads a text. One with what is no character in it is some text that no key
+// has, so that only its own key is refused.
+func keyText(value []byte) (string, error) {
+	text, err := exactjson.String(value)
+	if errors.Is(err, exactjson.ErrNoCharacter) {
+		return noText, nil
+	}
+	return text, err
+}
+
+// readKeys reads one key or a list of them.
+func readKeys(body []byte) (keys []Key, err error) {
+	if !exactjson.IsList(body) {
+		key, err := readKey(body, keyNames, true)
+		return []Key{key}, err
+	}
+	for element := range exactjson.Elements(body) {
+		if string(element) == "null" { // a key without anything in it, and refused as such
+			element = []byte("{}")
+		}
+		key, err := readKey(element, keyNames, true)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, key)
+	}
+	if len(keys) == 0 {
+		return nil, errBadKeys
+	}
+	return keys, nil
+}
