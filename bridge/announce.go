@@ -38,7 +38,7 @@ func (b *Bridge) announce(name shared.EntityType) error {
 }
 
 // nothing is the fetch handler of what is only announced: no client can subscribe to it.
-func nothing(context.Context, []shared.Request) []shared.Result { return nil }
+func nothing(context.Context, []shared.FetchRequest) []shared.FetchResult { return nil }
 
 // replaces reports whether e may be registered in the place of old: an entity type that
 // was only announced until now.

@@ -20,10 +20,10 @@ func together(t *testing.T, fetch shared.BatchFetcher, precise bool) (announce f
 	t.Helper()
 	waiting := make(chan struct{})
 	n := newNode(t, &membus.Broker{})
-	err := n.RegisterBatch(items, func(ctx context.Context, requests []shared.Request) []shared.Result {
+	err := n.RegisterBatch(items, func(ctx context.Context, requests []shared.FetchRequest) []shared.FetchResult {
 		if requests[0].Key.ID == "wait" {
 			<-waiting
-			return make([]shared.Result, len(requests))
+			return make([]shared.FetchResult, len(requests))
 		}
 		return fetch(ctx, requests)
 	}, bridge.EntityOptions{Workers: 1, Precise: precise, Retry: bridge.Retry{Min: time.Hour, Max: time.Hour}})
@@ -55,18 +55,18 @@ func keysOf(n int) (keys []shared.EntityKey) {
 // A handler that fails as a whole because of one key does not keep the rows of the others
 // waiting.
 func TestARowThatABatchHandlerFailsForIsNoMatterOfTheOthers(t *testing.T) {
-	for name, fail := range map[string]func(n int) []shared.Result{
-		"an error": func(n int) []shared.Result {
-			return slices.Repeat([]shared.Result{{Err: errors.New("scanning: what is this?")}}, n)
+	for name, fail := range map[string]func(n int) []shared.FetchResult{
+		"an error": func(n int) []shared.FetchResult {
+			return slices.Repeat([]shared.FetchResult{{Err: errors.New("scanning: what is this?")}}, n)
 		},
-		"a panic": func(int) []shared.Result { panic("what is this?") },
+		"a panic": func(int) []shared.FetchResult { panic("what is this?") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				handler := &batches{answer: secretAndID}
-				announce := together(t, func(ctx context.Context, requests []shared.Request) []shared.Result {
+				announce := together(t, func(ctx context.Context, requests []shared.FetchRequest) []shared.FetchResult {
 					results := handler.fetch(ctx, requests)
-					if slices.ContainsFunc(requests, func(r shared.Request) bool { return r.Key.ID == "7" }) {
+					if slices.ContainsFunc(requests, func(r shared.FetchRequest) bool { return r.Key.ID == "7" }) {
 						return fail(len(requests))
 					}
 					return results
@@ -91,11 +91,13 @@ func TestAnOutageIsNotLookedForKeyByKey(t *testing.T) {
 		most           int
 	}{{"an outage", false, false, 19}, {"an outage of a precise handler", true, false, 1}, {"a result too many", false, true, 1}} {
 		bubble(t, func(t *testing.T) {
-			handler := &batches{answer: func(shared.Request) shared.Result { return shared.Result{Err: errors.New("no database")} }}
-			announce := together(t, func(ctx context.Context, requests []shared.Request) []shared.Result {
+			handler := &batches{answer: func(shared.FetchRequest) shared.FetchResult {
+				return shared.FetchResult{Err: errors.New("no database")}
+			}}
+			announce := together(t, func(ctx context.Context, requests []shared.FetchRequest) []shared.FetchResult {
 				results := handler.fetch(ctx, requests)
 				if c.wrong {
-					results = append(results, shared.Result{})
+					results = append(results, shared.FetchResult{})
 				}
 				return results
 			}, c.precise)

@@ -21,14 +21,14 @@ import (
 type batches struct {
 	mu     sync.Mutex
 	sizes  []int
-	answer func(shared.Request) shared.Result
+	answer func(shared.FetchRequest) shared.FetchResult
 }
 
-func (b *batches) fetch(_ context.Context, requests []shared.Request) []shared.Result {
+func (b *batches) fetch(_ context.Context, requests []shared.FetchRequest) []shared.FetchResult {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.sizes = append(b.sizes, len(requests))
-	results := make([]shared.Result, len(requests))
+	results := make([]shared.FetchResult, len(requests))
 	for i, r := range requests {
 		results[i] = b.answer(r)
 	}
@@ -41,8 +41,8 @@ func (b *batches) calls() []int {
 	return slices.Clone(b.sizes)
 }
 
-func secretAndID(r shared.Request) shared.Result {
-	return shared.Result{Rows: [][]byte{[]byte(r.Secret.Reveal() + " sees " + r.Key.ID)}}
+func secretAndID(r shared.FetchRequest) shared.FetchResult {
+	return shared.FetchResult{Rows: [][]byte{[]byte(r.Secret.Reveal() + " sees " + r.Key.ID)}}
 }
 
 // Ten thousand viewers of one row, each with a secret of its own: one call.
@@ -99,14 +99,14 @@ func TestResultsOfABatchAreSettledOneByOne(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		broken := true
 		handler := &batches{}
-		handler.answer = func(r shared.Request) shared.Result {
+		handler.answer = func(r shared.FetchRequest) shared.FetchResult {
 			switch {
 			case r.Key.ID == "gone":
-				return shared.Result{Err: shared.ErrNotFound}
+				return shared.FetchResult{Err: shared.ErrNotFound}
 			case r.Key.ID == "secret":
-				return shared.Result{Err: shared.ErrForbidden}
+				return shared.FetchResult{Err: shared.ErrForbidden}
 			case r.Key.ID == "broken" && broken:
-				return shared.Result{Err: errors.New("broken")}
+				return shared.FetchResult{Err: errors.New("broken")}
 			}
 			return secretAndID(r)
 		}
@@ -141,24 +141,24 @@ func TestResultsOfABatchAreSettledOneByOne(t *testing.T) {
 }
 
 func TestABatchHandlerThatMisbehavesIsRetried(t *testing.T) {
-	for name, misbehave := range map[string]func([]shared.Request) []shared.Result{
-		"panics":           func([]shared.Request) []shared.Result { panic("no") },
-		"returns too few":  func([]shared.Request) []shared.Result { return nil },
-		"returns too many": func(r []shared.Request) []shared.Result { return make([]shared.Result, len(r)+1) },
-		"takes too long": func(r []shared.Request) []shared.Result {
+	for name, misbehave := range map[string]func([]shared.FetchRequest) []shared.FetchResult{
+		"panics":           func([]shared.FetchRequest) []shared.FetchResult { panic("no") },
+		"returns too few":  func([]shared.FetchRequest) []shared.FetchResult { return nil },
+		"returns too many": func(r []shared.FetchRequest) []shared.FetchResult { return make([]shared.FetchResult, len(r)+1) },
+		"takes too long": func(r []shared.FetchRequest) []shared.FetchResult {
 			time.Sleep(time.Hour)
-			return make([]shared.Result, len(r))
+			return make([]shared.FetchResult, len(r))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				calls := 0
 				n := newNode(t, &membus.Broker{})
-				err := n.RegisterBatch(items, func(_ context.Context, r []shared.Request) []shared.Result {
+				err := n.RegisterBatch(items, func(_ context.Context, r []shared.FetchRequest) []shared.FetchResult {
 					if calls++; calls == 1 {
 						return misbehave(r)
 					}
-					return []shared.Result{secretAndID(r[0])}
+					return []shared.FetchResult{secretAndID(r[0])}
 				}, bridge.EntityOptions{})
 				if err != nil {
 					t.Fatal(err)

@@ -29,8 +29,8 @@ type fetchJob struct {
 
 // eachByItself makes a BatchFetcher of a Fetcher, for batches of one.
 func eachByItself(fetch shared.Fetcher) shared.BatchFetcher {
-	return func(ctx context.Context, requests []shared.Request) []shared.Result {
-		results := make([]shared.Result, len(requests))
+	return func(ctx context.Context, requests []shared.FetchRequest) []shared.FetchResult {
+		results := make([]shared.FetchResult, len(requests))
 		for i, r := range requests {
 			results[i].Rows, results[i].Err = fetch(ctx, r.Key, r.Secret.Reveal())
 		}
@@ -129,9 +129,9 @@ func (e *entity) callOnce(ctx context.Context, jobs []fetchJob) (outcomes []outc
 			outcomes = allFailed(jobs, outcome{err: "the fetch handler panicked: " + describePanic(r), stack: debug.Stack()})
 		}
 	}()
-	requests := make([]shared.Request, len(jobs))
+	requests := make([]shared.FetchRequest, len(jobs))
 	for i, job := range jobs {
-		requests[i] = shared.Request{Key: job.view.key(), Secret: job.secret}
+		requests[i] = shared.FetchRequest{Key: job.view.key(), Secret: job.secret}
 	}
 	results := e.fetch(ctx, requests)
 	if len(results) != len(jobs) {
@@ -146,14 +146,14 @@ func (e *entity) callOnce(ctx context.Context, jobs []fetchJob) (outcomes []outc
 	return outcomes
 }
 
-func (e *entity) judge(job fetchJob, result shared.Result) outcome {
+func (e *entity) judge(job fetchJob, result shared.FetchResult) outcome {
 	key, err := job.view.key(), result.Err
 	switch {
 	case err == nil:
 	case errors.Is(err, shared.ErrNotFound):
 		return outcome{update: newUpdate(key, KindDeleted, job.view.scope(), result)}
 	case errors.Is(err, shared.ErrForbidden):
-		return outcome{update: newUpdate(key, KindForbidden, job.view.scope(), shared.Result{})}
+		return outcome{update: newUpdate(key, KindForbidden, job.view.scope(), shared.FetchResult{})}
 	default:
 		return outcome{err: redact(err.Error(), job.secret.Reveal()), kind: kindOf(err)}
 	}

@@ -19,7 +19,7 @@ import (
 func lagging(t *testing.T, read func() int64) *node {
 	t.Helper()
 	n := newNode(t, &membus.Broker{})
-	handler := &batches{answer: func(shared.Request) shared.Result { return revision(read()) }}
+	handler := &batches{answer: func(shared.FetchRequest) shared.FetchResult { return revision(read()) }}
 	options := bridge.EntityOptions{Retry: bridge.Retry{Min: time.Second, Max: time.Second}}
 	if err := n.RegisterBatch(items, handler.fetch, options); err != nil {
 		t.Fatal(err)
@@ -121,9 +121,9 @@ func TestAClientThatHasNothingHearsThatTheRowIsGone(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var gone atomic.Bool
 		n := newNode(t, &membus.Broker{})
-		handler := &batches{answer: func(shared.Request) shared.Result {
+		handler := &batches{answer: func(shared.FetchRequest) shared.FetchResult {
 			if gone.Load() {
-				return shared.Result{Err: fmt.Errorf("at 3: %w", shared.ErrNotFound), Revision: 3}
+				return shared.FetchResult{Err: fmt.Errorf("at 3: %w", shared.ErrNotFound), Revision: 3}
 			}
 			return revision(7)
 		}}

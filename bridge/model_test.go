@@ -428,8 +428,8 @@ func (w *world) fetcher(dawdle []int, roles *roles) shared.BatchFetcher {
 		fetches++
 		return n, n == 3 && fetches%5 != 0 && !w.healthy.Load()
 	}
-	return func(_ context.Context, requests []shared.Request) []shared.Result {
-		results := make([]shared.Result, len(requests))
+	return func(_ context.Context, requests []shared.FetchRequest) []shared.FetchResult {
+		results := make([]shared.FetchResult, len(requests))
 		appendRoles := func() {
 			for i, r := range requests {
 				if results[i].Err == nil {
@@ -458,7 +458,7 @@ func (w *world) fetcher(dawdle []int, roles *roles) shared.BatchFetcher {
 		}
 		if broken {
 			for i := range results {
-				results[i] = shared.Result{Err: errors.New("broken")}
+				results[i] = shared.FetchResult{Err: errors.New("broken")}
 			}
 		}
 		return results

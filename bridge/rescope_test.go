@@ -86,8 +86,8 @@ func TestAScopeFunctionThatEndsItsGoroutineCostsARetry(t *testing.T) {
 				}
 				return "all"
 			}
-			fetch := func(_ context.Context, requests []shared.Request) []shared.Result {
-				results := make([]shared.Result, len(requests))
+			fetch := func(_ context.Context, requests []shared.FetchRequest) []shared.FetchResult {
+				results := make([]shared.FetchResult, len(requests))
 				for i := range requests {
 					results[i].Rows = [][]byte{fmt.Append(nil, revision.Load())}
 				}

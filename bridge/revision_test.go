@@ -13,17 +13,17 @@ import (
 )
 
 // replica answers as one after the other of its results says, the last for ever.
-func replica(results ...shared.Result) *batches {
+func replica(results ...shared.FetchResult) *batches {
 	asked := 0
-	return &batches{answer: func(shared.Request) shared.Result {
+	return &batches{answer: func(shared.FetchRequest) shared.FetchResult {
 		r := results[min(asked, len(results)-1)]
 		asked++
 		return r
 	}}
 }
 
-func revision(n int64) shared.Result {
-	return shared.Result{Rows: [][]byte{fmt.Appendf(nil, "revision %d", n)}, Revision: n}
+func revision(n int64) shared.FetchResult {
+	return shared.FetchResult{Rows: [][]byte{fmt.Appendf(nil, "revision %d", n)}, Revision: n}
 }
 
 // versions is what a client saw, deletions included.
@@ -39,35 +39,35 @@ func (s *screen) versions() (seen []string) {
 }
 
 func TestReadsInOrderOfTheirRevisions(t *testing.T) {
-	gone := shared.Result{Err: shared.ErrNotFound}
-	goneAt := func(n int64) shared.Result { return shared.Result{Err: shared.ErrNotFound, Revision: n} }
+	gone := shared.FetchResult{Err: shared.ErrNotFound}
+	goneAt := func(n int64) shared.FetchResult { return shared.FetchResult{Err: shared.ErrNotFound, Revision: n} }
 	for name, test := range map[string]struct {
-		reads  []shared.Result // the first for the snapshot, then one a notification, retries apart
+		reads  []shared.FetchResult // the first for the snapshot, then one a notification, retries apart
 		want   []string
 		lagged uint64
 	}{
 		"a read that lags is dropped and tried again": {
-			[]shared.Result{revision(1), revision(3), revision(2), revision(2), revision(4)},
+			[]shared.FetchResult{revision(1), revision(3), revision(2), revision(2), revision(4)},
 			[]string{"revision 1", "revision 3", "revision 4"}, 2,
 		},
 		"an equal revision is pushed": {
-			[]shared.Result{revision(2), revision(2), revision(2)},
+			[]shared.FetchResult{revision(2), revision(2), revision(2)},
 			[]string{"revision 2", "revision 2", "revision 2"}, 0,
 		},
 		"a row that comes back begins anew": {
-			[]shared.Result{revision(7), gone, revision(1)},
+			[]shared.FetchResult{revision(7), gone, revision(1)},
 			[]string{"revision 7", "deleted", "revision 1"}, 0,
 		},
 		"a deletion has a revision, too": {
-			[]shared.Result{revision(7), goneAt(8), revision(7), goneAt(8)},
+			[]shared.FetchResult{revision(7), goneAt(8), revision(7), goneAt(8)},
 			[]string{"revision 7", "deleted", "deleted"}, 1,
 		},
 		"and may lag": {
-			[]shared.Result{revision(7), goneAt(6), revision(7), revision(8)},
+			[]shared.FetchResult{revision(7), goneAt(6), revision(7), revision(8)},
 			[]string{"revision 7", "revision 7", "revision 8"}, 1,
 		},
 		"without a revision nothing is known": {
-			[]shared.Result{revision(7), {Rows: [][]byte{[]byte("none")}}, revision(6), revision(7)},
+			[]shared.FetchResult{revision(7), {Rows: [][]byte{[]byte("none")}}, revision(6), revision(7)},
 			[]string{"revision 7", "none", "revision 7"}, 1,
 		},
 	} {
@@ -101,9 +101,9 @@ func TestTheApplicationsOwnVersion(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var broker membus.Broker
 		n, version, read := newNode(t, &broker), "a", 0
-		handler := &batches{answer: func(shared.Request) shared.Result {
+		handler := &batches{answer: func(shared.FetchRequest) shared.FetchResult {
 			read++
-			return shared.Result{Rows: [][]byte{fmt.Appendf(nil, "read no. %d", read)}, Version: version}
+			return shared.FetchResult{Rows: [][]byte{fmt.Appendf(nil, "read no. %d", read)}, Version: version}
 		}}
 		if err := n.RegisterBatch(items, handler.fetch, bridge.EntityOptions{}); err != nil {
 			t.Fatal(err)
@@ -129,8 +129,8 @@ func TestTheApplicationsOwnVersion(t *testing.T) {
 func TestTheApplicationsVersionIsOneOfASecret(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		n := newNode(t, &membus.Broker{})
-		handler := &batches{answer: func(r shared.Request) shared.Result {
-			return shared.Result{Rows: [][]byte{[]byte("for " + r.Secret.Reveal())}, Version: "7"}
+		handler := &batches{answer: func(r shared.FetchRequest) shared.FetchResult {
+			return shared.FetchResult{Rows: [][]byte{[]byte("for " + r.Secret.Reveal())}, Version: "7"}
 		}}
 		if err := n.RegisterBatch(items, handler.fetch, bridge.EntityOptions{}); err != nil {
 			t.Fatal(err)

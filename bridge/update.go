@@ -105,7 +105,7 @@ func ParseVersion(s string) (v Version, err error) {
 
 // newUpdate takes its version from the kind and the rows, or from the application's
 // own name for them, which means something for one scope only.
-func newUpdate(key shared.EntityKey, kind Kind, s scope, r shared.Result) *Update {
+func newUpdate(key shared.EntityKey, kind Kind, s scope, r shared.FetchResult) *Update {
 	u := &Update{Key: key, Kind: kind, revision: max(r.Revision, 0)}
 	if kind == KindRows {
 		u.Rows = r.Rows

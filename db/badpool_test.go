@@ -105,9 +105,9 @@ func TestBehindPgBouncer(t *testing.T) {
 // sameAsDirect returns an error for what is another answer behind the PgBouncer.
 func sameAsDirect(ctx context.Context, queries, direct map[string]*db.Query, n int) error {
 	for name, q := range queries {
-		var requests []shared.Request
+		var requests []shared.FetchRequest
 		for i, id := range []string{fmt.Sprint(n%100 + 1), "1000", "x"} { // one that is there, none, and what cannot be one
-			requests = append(requests, shared.Request{Key: idOf(id), Secret: shared.NewSecret([]string{"ann", "bob", "cid", "dan"}[(n+i)%4])})
+			requests = append(requests, shared.FetchRequest{Key: idOf(id), Secret: shared.NewSecret([]string{"ann", "bob", "cid", "dan"}[(n+i)%4])})
 		}
 		got, want := q.FetchBatch(ctx, requests), direct[name].FetchBatch(ctx, requests)
 		for i := range want {

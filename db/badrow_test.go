@@ -16,9 +16,9 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-func requestsOf(ids ...string) (requests []shared.Request) {
+func requestsOf(ids ...string) (requests []shared.FetchRequest) {
 	for _, id := range ids {
-		requests = append(requests, shared.Request{Key: idOf(id)})
+		requests = append(requests, shared.FetchRequest{Key: idOf(id)})
 	}
 	return requests
 }
@@ -77,10 +77,10 @@ func TestABadRowIsAnErrorOfItsOwnKeyForEachViewer(t *testing.T) {
 		create policy own on items using (owner = current_setting('app.viewer', true) and number::int > 0)`)
 	role := newRole(t, d, "grant select on items to %s")
 	q := db.Batch(pgtest.Pool(t, d.URLAs(role), 2), "select id from items where id = any($1)").AsViewer(db.Setting("app.viewer"))
-	var requests []shared.Request
+	var requests []shared.FetchRequest
 	for n := range 40 {
 		who := map[bool]string{true: "ann", false: "bob"}[n < 20]
-		requests = append(requests, shared.Request{Key: idOf(strconv.Itoa(n + 1)), Secret: shared.NewSecret(who)})
+		requests = append(requests, shared.FetchRequest{Key: idOf(strconv.Itoa(n + 1)), Secret: shared.NewSecret(who)})
 	}
 	for i, r := range q.FetchBatch(t.Context(), requests) {
 		if bad := i+1 == 7 || i+1 == 33; bad == (r.Err == nil) || bad && errors.Is(r.Err, shared.ErrNotFound) {

@@ -38,14 +38,14 @@ func BenchmarkFetch(b *testing.B) {
 		{"batch as 100 viewers", db.Batch(reader, all).AsViewer(viewer), 100},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			requests := make([]shared.Request, keys)
+			requests := make([]shared.FetchRequest, keys)
 			for i := range requests {
-				requests[i] = shared.Request{
+				requests[i] = shared.FetchRequest{
 					Key:    shared.EntityKey{Entity: "items", ID: fmt.Sprint(i + 1)},
 					Secret: shared.NewSecret(fmt.Sprint("viewer ", i%c.viewers)),
 				}
 			}
-			parts := [][]shared.Request{requests}
+			parts := [][]shared.FetchRequest{requests}
 			if c.query.BatchSize() == 1 {
 				parts = nil
 				for i := range workers {
@@ -81,9 +81,9 @@ func BenchmarkABadRow(b *testing.B) {
 		insert into items select i, 'item number ' || i, i from generate_series(1, %d) i;
 		analyze items`, keys))
 	q := db.Batch(pgtest.Pool(b, d.URL(), 2), "select id, name, price::int from items where id = any($1)")
-	requests := make([]shared.Request, keys)
+	requests := make([]shared.FetchRequest, keys)
 	for i := range requests {
-		requests[i] = shared.Request{Key: shared.EntityKey{Entity: "items", ID: fmt.Sprint(i + 1)}}
+		requests[i] = shared.FetchRequest{Key: shared.EntityKey{Entity: "items", ID: fmt.Sprint(i + 1)}}
 	}
 	for _, c := range []struct {
 		name string

@@ -138,14 +138,14 @@ func (q *Query) BatchSize() int {
 
 // Fetch reads the rows of one key. It is a shared.Fetcher.
 func (q *Query) Fetch(ctx context.Context, key shared.EntityKey, secret string) ([][]byte, error) {
-	r := q.FetchBatch(ctx, []shared.Request{{Key: key, Secret: shared.NewSecret(secret)}})[0]
+	r := q.FetchBatch(ctx, []shared.FetchRequest{{Key: key, Secret: shared.NewSecret(secret)}})[0]
 	return r.Rows, r.Err
 }
 
 // FetchBatch answers the requests, those of one viewer together where the Query
 // fetches a batch. It is a shared.BatchFetcher.
-func (q *Query) FetchBatch(ctx context.Context, requests []shared.Request) []shared.Result {
-	results := make([]shared.Result, len(requests))
+func (q *Query) FetchBatch(ctx context.Context, requests []shared.FetchRequest) []shared.FetchResult {
+	results := make([]shared.FetchResult, len(requests))
 	plan, err := q.checked(ctx)
 	if err != nil {
 		for i := range results {
@@ -164,8 +164,8 @@ func (q *Query) FetchBatch(ctx context.Context, requests []shared.Request) []sha
 type fetch struct {
 	query    *Query
 	plan     []statement
-	requests []shared.Request
-	results  []shared.Result
+	requests []shared.FetchRequest
+	results  []shared.FetchResult
 }
 
 // viewer is who some of the requests are for.
@@ -181,7 +181,7 @@ func (f *fetch) read(ctx context.Context, v viewer) {
 	}
 	for _, i := range v.requests {
 		rows, err := f.readOne(ctx, v.settings, f.requests[i].Key.ID)
-		f.results[i] = shared.Result{Rows: rows, Err: f.query.outcome(rows, err)}
+		f.results[i] = shared.FetchResult{Rows: rows, Err: f.query.outcome(rows, err)}
 	}
 }
 

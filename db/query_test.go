@@ -83,7 +83,7 @@ func TestRowsWithOtherTypesOfIDs(t *testing.T) {
 			"Rows":  db.Rows(pool, fmt.Sprintf("select $1::%s as id", c.kind)),
 			"Batch": db.Batch(pool, fmt.Sprintf("select unnest($1::%s[]) as id", c.kind)),
 		} {
-			results := q.FetchBatch(t.Context(), []shared.Request{{Key: idOf(c.bad)}, {Key: idOf(c.good)}, {Key: idOf(c.bad + "0")}})
+			results := q.FetchBatch(t.Context(), []shared.FetchRequest{{Key: idOf(c.bad)}, {Key: idOf(c.good)}, {Key: idOf(c.bad + "0")}})
 			for i, ok := range []bool{false, true, false} {
 				if r := results[i]; ok != (r.Err == nil && len(r.Rows) == 1) || !ok && !errors.Is(r.Err, shared.ErrNotFound) {
 					t.Errorf("%s of the type %s: result %d is %q, %v", name, c.kind, i, r.Rows, r.Err)
@@ -131,9 +131,9 @@ func TestIDsAreNotSQL(t *testing.T) {
 		if _, err := pool.Exec(t.Context(), "insert into items select unnest($1::text[])", there); err != nil {
 			rt.Fatal(err)
 		}
-		var requests []shared.Request
+		var requests []shared.FetchRequest
 		for _, id := range ids {
-			requests = append(requests, shared.Request{Key: idOf(id)})
+			requests = append(requests, shared.FetchRequest{Key: idOf(id)})
 		}
 		for i, r := range all.FetchBatch(t.Context(), requests) {
 			rows, err := one.Fetch(t.Context(), idOf(ids[i]), "")
@@ -202,9 +202,9 @@ func TestBatch(t *testing.T) {
 		create table lines (item bigint, line int, text text);
 		insert into lines values (1, 2, 'b'), (1, 1, 'a'), (2, 1, 'c')`)
 	q := db.Batch(pgtest.Pool(t, d.URL(), 1), "select item, text from lines where item = any($1) order by line")
-	var requests []shared.Request
+	var requests []shared.FetchRequest
 	for _, id := range []string{"1", "3", "x", "2", "1", "02", ""} {
-		requests = append(requests, shared.Request{Key: idOf(id)})
+		requests = append(requests, shared.FetchRequest{Key: idOf(id)})
 	}
 	results := q.FetchBatch(t.Context(), requests)
 	for i, rows := range [][]string{
@@ -223,7 +223,7 @@ func TestLongIDsAsText(t *testing.T) {
 	single := db.Rows(pool, "select id, id::text as key from items where id = $1")
 	ids := []string{"9007199254740993", "9007199254740992", "9223372036854775807"}
 	rows := []string{`{"id":9007199254740993,"key":"9007199254740993"}`, notFound, `{"id":9223372036854775807,"key":"9223372036854775807"}`}
-	results := batch.FetchBatch(t.Context(), []shared.Request{{Key: idOf(ids[0])}, {Key: idOf(ids[1])}, {Key: idOf(ids[2])}})
+	results := batch.FetchBatch(t.Context(), []shared.FetchRequest{{Key: idOf(ids[0])}, {Key: idOf(ids[1])}, {Key: idOf(ids[2])}})
 	for i, id := range ids {
 		want(t, "of a batch", results[i].Rows, results[i].Err, rows[i])
 		got, err := single.Fetch(t.Context(), idOf(id), "")
@@ -247,7 +247,7 @@ func TestBatchOf(t *testing.T) {
 		Cost  *int `json:"cost,omitempty"`
 	}
 	q := db.BatchOf[item](pgtest.Pool(t, d.URL(), 1), "select id, price_cents, cost from items where id = any($1) order by id")
-	results := q.FetchBatch(t.Context(), []shared.Request{{Key: idOf("1")}, {Key: idOf("2")}, {Key: idOf("3")}, {Key: idOf("4")}})
+	results := q.FetchBatch(t.Context(), []shared.FetchRequest{{Key: idOf("1")}, {Key: idOf("2")}, {Key: idOf("3")}, {Key: idOf("4")}})
 	want(t, "a row", results[0].Rows, results[0].Err, `{"id":1,"price":100,"cost":50}`)
 	if err := results[1].Err; err == nil || !strings.Contains(err.Error(), "price_cents") {
 		t.Errorf("NULL in an int: %v, want an error that names the column", err)
@@ -286,7 +286,7 @@ func TestTooManyBytes(t *testing.T) {
 		"Rows":  db.Rows(pool, "select * from items where id = $1"),
 		"Batch": db.Batch(pool, "select * from items where id = any($1)"),
 	} {
-		results := q.MaxBytes(1000).FetchBatch(t.Context(), []shared.Request{{Key: idOf("1")}, {Key: idOf("2")}})
+		results := q.MaxBytes(1000).FetchBatch(t.Context(), []shared.FetchRequest{{Key: idOf("1")}, {Key: idOf("2")}})
 		if err := results[0].Err; err == nil || !strings.Contains(err.Error(), "more than 1000 bytes") {
 			t.Errorf("%s: 1,200 bytes: %v", name, err)
 		}
@@ -413,7 +413,7 @@ func TestABatchWithIDsThatSettingsWriteDifferently(t *testing.T) {
 			d.Exec(t, fmt.Sprintf("set datestyle = 'ISO'; insert into items values ('%s')", id))
 		}
 		q := db.Batch(pool, "select id from items where id = any($1)")
-		for i, r := range q.FetchBatch(t.Context(), []shared.Request{{Key: idOf(ids[0])}, {Key: idOf("x")}, {Key: idOf(ids[1])}}) {
+		for i, r := range q.FetchBatch(t.Context(), []shared.FetchRequest{{Key: idOf(ids[0])}, {Key: idOf("x")}, {Key: idOf(ids[1])}}) {
 			if found := r.Err == nil && len(r.Rows) == 1; found != (i != 1) || !found && !errors.Is(r.Err, shared.ErrNotFound) {
 				t.Errorf("%s: result %d is %q, %v", kind, i, r.Rows, r.Err)
 			}
@@ -434,7 +434,7 @@ func TestADatabaseThatIsNotUTF8(t *testing.T) {
 		"Rows":  db.Rows(pool, "select id from items where id = $1"),
 		"Batch": db.Batch(pool, "select id from items where id = any($1)"),
 	} {
-		results := q.FetchBatch(t.Context(), []shared.Request{{Key: idOf("é")}, {Key: idOf("😀")}})
+		results := q.FetchBatch(t.Context(), []shared.FetchRequest{{Key: idOf("é")}, {Key: idOf("😀")}})
 		want(t, name, results[0].Rows, results[0].Err, `{"id":"é"}`)
 		want(t, name, results[1].Rows, results[1].Err, notFound)
 	}

@@ -50,10 +50,10 @@ func TestAsViewer(t *testing.T) {
 		"Batch": db.Batch(pool, "select id, text from items where id = any($1)"),
 	} {
 		q := q.AsViewer(db.Setting("app.viewer"))
-		var requests []shared.Request
+		var requests []shared.FetchRequest
 		for _, secret := range []string{"ann", "bob", "", "eve' or true --"} {
 			for _, id := range []string{"1", "2", "3"} {
-				requests = append(requests, shared.Request{Key: idOf(id), Secret: shared.NewSecret(secret)})
+				requests = append(requests, shared.FetchRequest{Key: idOf(id), Secret: shared.NewSecret(secret)})
 			}
 		}
 		results := q.FetchBatch(t.Context(), requests)
@@ -89,9 +89,9 @@ func TestClaims(t *testing.T) {
 		}
 		return map[string]string{"app.viewer": strings.TrimPrefix(secret, canary.Mark+" of "), "app.tenant": "7"}, nil
 	})
-	var requests []shared.Request
+	var requests []shared.FetchRequest
 	for _, secret := range []string{canary.Mark + " of ann", "out", "down", "root", canary.Mark + " of ann"} {
-		requests = append(requests, shared.Request{Key: idOf("1"), Secret: shared.NewSecret(secret)})
+		requests = append(requests, shared.FetchRequest{Key: idOf("1"), Secret: shared.NewSecret(secret)})
 	}
 	results := q.FetchBatch(t.Context(), requests)
 	for _, i := range []int{0, 4} {
@@ -135,9 +135,9 @@ func TestClaimsThatMisbehave(t *testing.T) {
 			}
 			return map[string]string{"app.viewer": secret}, nil
 		})
-		var requests []shared.Request
+		var requests []shared.FetchRequest
 		for _, secret := range []string{"eve1", "eve2", "ann", "eve3"} {
-			requests = append(requests, shared.Request{Key: idOf("1"), Secret: shared.NewSecret(secret)})
+			requests = append(requests, shared.FetchRequest{Key: idOf("1"), Secret: shared.NewSecret(secret)})
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
 		results := q.FetchBatch(ctx, requests)
@@ -218,9 +218,9 @@ func TestViewersAtRandom(t *testing.T) {
 				if rnd.IntN(4) == 0 {
 					ctx, cancel = context.WithTimeout(ctx, time.Duration(rnd.IntN(2000))*time.Microsecond)
 				}
-				var requests []shared.Request
+				var requests []shared.FetchRequest
 				for range 1 + rnd.IntN(5) {
-					requests = append(requests, shared.Request{Key: idOf(fmt.Sprint(1 + rnd.IntN(10))), Secret: shared.NewSecret(fmt.Sprint("v", 1+rnd.IntN(20)))})
+					requests = append(requests, shared.FetchRequest{Key: idOf(fmt.Sprint(1 + rnd.IntN(10))), Secret: shared.NewSecret(fmt.Sprint("v", 1+rnd.IntN(20)))})
 				}
 				q := batch
 				if rnd.IntN(2) == 0 {

@@ -27,7 +27,7 @@ func TestConfigReachesTheParts(t *testing.T) {
 		Authenticate:  func(*http.Request) (string, time.Time, error) { return "", time.Time{}, nil },
 		VerifySecret:  func(context.Context, string) (time.Time, error) { return time.Time{}, nil },
 		RequireSecret: true, SecretTimeout: 7, RemoteAddr: func(*http.Request) string { return "" },
-		Authorize:   func(context.Context, shared.Attempt) error { return nil },
+		Authorize:   func(context.Context, shared.AccessRequest) error { return nil },
 		MaxSessions: 8, MaxSessionsPerAddr: 9, MessageRate: 10, SubscribeRate: 11, MaxQueuedBytes: 12, MaxSecretBytes: 13,
 	}
 	got := c.web(&bridge.Bridge{})

@@ -166,10 +166,10 @@ func TestAClassicHandlerDoesNotReplaceAModernOne(t *testing.T) {
 
 func TestRegisterBatch(t *testing.T) {
 	s := newSync(t, es.Config{})
-	err := es.RegisterBatch(s, "items", func(_ context.Context, requests []shared.Request) []shared.Result {
-		var results []shared.Result
+	err := es.RegisterBatch(s, "items", func(_ context.Context, requests []shared.FetchRequest) []shared.FetchResult {
+		var results []shared.FetchResult
 		for _, r := range requests {
-			results = append(results, shared.Result{Rows: [][]byte{[]byte(r.Key.ID + r.Secret.Reveal())}})
+			results = append(results, shared.FetchResult{Rows: [][]byte{[]byte(r.Key.ID + r.Secret.Reveal())}})
 		}
 		return results
 	}, es.WithBatchSize(7), es.WithMaxBytes(100))

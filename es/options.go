@@ -142,7 +142,7 @@ func WithOnlyDifferences() Option {
 // While the lower revision grows it is waited for up to 5 minutes.
 //
 // The function takes what the handler returns: a T for Register, a []T for
-// RegisterRows. A handler of RegisterBatch sets shared.Result.Revision instead.
+// RegisterRows. A handler of RegisterBatch sets shared.FetchResult.Revision instead.
 func WithRevision[V any](revision func(V) int64) Option {
 	return func(s *settings) {
 		s.refuse(revision == nil, "WithRevision's function")

@@ -27,7 +27,7 @@ func TestOptionsWithoutEffectAreErrors(t *testing.T) {
 		return es.RegisterRows(s, "items", func(context.Context, shared.EntityKey, string) ([]int, error) { return nil, nil }, opts...)
 	}
 	batch := func(opts ...es.Option) error {
-		return es.RegisterBatch(s, "items", func(context.Context, []shared.Request) []shared.Result { return nil }, opts...)
+		return es.RegisterBatch(s, "items", func(context.Context, []shared.FetchRequest) []shared.FetchResult { return nil }, opts...)
 	}
 	query := func(opts ...es.Option) error {
 		return es.RegisterQuery(ctx, s, "items", db.Rows(pool, itemSQL), opts...)
@@ -99,7 +99,7 @@ func TestOptionsWithAnEffectAreTaken(t *testing.T) {
 	some := []es.Option{es.WithWorkers(3), es.WithTimeout(time.Second), es.WithRetry(time.Second, time.Minute), es.WithMaxBytes(1), es.WithResyncRate(1),
 		es.WithRefresh(time.Hour), es.WithOnlyDifferences(), es.WithScope(func(string) string { return "" }), es.WithPool(pool)}
 	fetch := func(context.Context, shared.EntityKey, string) (int, error) { return 0, nil }
-	fetchBatch := func(context.Context, []shared.Request) []shared.Result { return nil }
+	fetchBatch := func(context.Context, []shared.FetchRequest) []shared.FetchResult { return nil }
 	for name, err := range map[string]error{
 		"one, zero":   es.Register(s, "one0", fetch, zero...),
 		"one":         es.Register(s, "one", fetch, append(some, es.WithVersion(func(int) string { return "" }))...),

@@ -61,18 +61,18 @@ func RegisterRows[T any](s *EntitySync, entity shared.EntityType, fetch func(ctx
 // Where all results have the same error, or the handler panics, it is called with parts
 // of the requests within the same time: one that makes it fail is no matter of the
 // others. WithBatchSize bounds how many requests it gets.
-func RegisterBatch(s *EntitySync, entity shared.EntityType, fetch func(ctx context.Context, requests []shared.Request) []shared.Result, opts ...Option) error {
+func RegisterBatch(s *EntitySync, entity shared.EntityType, fetch func(ctx context.Context, requests []shared.FetchRequest) []shared.FetchResult, opts ...Option) error {
 	if fetch == nil {
 		return fmt.Errorf("es: registering %q: the fetch handler is nil", entity)
 	}
 	set, err := settingsOf(opts)
 	if err == nil {
-		err = set.refuseStamps("batches: the handler sets them in shared.Result")
+		err = set.refuseStamps("batches: the handler sets them in shared.FetchResult")
 	}
 	if err != nil {
 		return fmt.Errorf("es: registering %q: %w", entity, err)
 	}
-	return s.add(entity, set, func(ctx context.Context, requests []shared.Request) []shared.Result {
+	return s.add(entity, set, func(ctx context.Context, requests []shared.FetchRequest) []shared.FetchResult {
 		results := fetch(ctx, requests)
 		for i, r := range results {
 			if r.Err == nil && len(r.Rows) == 0 {
@@ -101,16 +101,16 @@ func register[V any](s *EntitySync, entity shared.EntityType, fetch func(context
 		return fmt.Errorf("es: registering %q: %w", entity, err)
 	}
 	set.BatchSize = 1
-	return s.add(entity, set, func(ctx context.Context, requests []shared.Request) []shared.Result {
+	return s.add(entity, set, func(ctx context.Context, requests []shared.FetchRequest) []shared.FetchResult {
 		v, err := fetch(ctx, requests[0].Key, requests[0].Secret.Reveal())
 		if err != nil {
-			return []shared.Result{{Err: err}}
+			return []shared.FetchResult{{Err: err}}
 		}
-		var r shared.Result
+		var r shared.FetchResult
 		if r.Rows, r.Err = encode(v); r.Err == nil {
 			r.Version, r.Revision = st.of(v)
 		}
-		return []shared.Result{r}
+		return []shared.FetchResult{r}
 	})
 }
 
@@ -128,7 +128,7 @@ func (s *EntitySync) add(entity shared.EntityType, set settings, fetch shared.Ba
 	}
 	s.modern.Store(entity, struct{}{})
 	s.DatabaseHub.AddFetcher(entity, func(ctx context.Context, key shared.EntityKey, secret string) ([][]byte, error) {
-		results := fetch(ctx, []shared.Request{{Key: key, Secret: shared.NewSecret(secret)}})
+		results := fetch(ctx, []shared.FetchRequest{{Key: key, Secret: shared.NewSecret(secret)}})
 		if len(results) != 1 {
 			return nil, fmt.Errorf("the batch fetch handler returned %d results for 1 request", len(results))
 		}

@@ -220,7 +220,7 @@ func TestEachRefusalIsLogged(t *testing.T) {
 // A client whose subscription Authorize ends later, and one that goes by itself.
 func TestTheEndsOfSubscriptionsAndSessionsAreLogged(t *testing.T) {
 	log := &lines{}
-	s, err := es.New(es.Config{Logger: canary.Logger(log, canary.Output(t)), Authorize: func(_ context.Context, a shared.Attempt) error {
+	s, err := es.New(es.Config{Logger: canary.Logger(log, canary.Output(t)), Authorize: func(_ context.Context, a shared.AccessRequest) error {
 		if a.Secret.Reveal() != mark {
 			return errors.Join(shared.ErrForbidden, errors.New(a.Key.ID))
 		}

@@ -19,11 +19,6 @@ const (
 // "items". It becomes a topic name on the bus; see Validate.
 type EntityType string
 
-// GetQueueName returns the bus topic of this type, before any queue prefix.
-func (e EntityType) GetQueueName() string {
-	return string(e)
-}
-
 // Validate returns an error wrapping ErrBadEntity unless e is 1 to 64 bytes of
 // letters, digits, '.', '_' and '-': what NSQ accepts as a topic name.
 func (e EntityType) Validate() error {

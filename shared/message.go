@@ -9,12 +9,12 @@ type Action string
 // application's own and goes to its pass-through handler.
 const (
 	ActionSubscribe   Action = "subscribe"
-	ActionUnSubscribe Action = "unsubscribe"
+	ActionUnsubscribe Action = "unsubscribe"
 	ActionSecret      Action = "secret"
 )
 
 // Message is the envelope of everything a client sends: for ActionSecret the
-// body is a JSON string, for ActionSubscribe and ActionUnSubscribe an EntityKey.
+// body is a JSON string, for ActionSubscribe and ActionUnsubscribe an EntityKey.
 type Message struct {
 	Action Action          `json:"action"`
 	Body   json.RawMessage `json:"body"`

@@ -24,13 +24,13 @@ func TestASecretIsShownNowhere(t *testing.T) {
 		Secret  shared.Secret
 		Pointer *shared.Secret
 		Map     map[shared.Secret]shared.Secret
-		List    []shared.Request
-		Attempt shared.Attempt
+		List    []shared.FetchRequest
+		Attempt shared.AccessRequest
 		hidden  shared.Secret
 		deeper  struct{ hidden []shared.Secret }
 	}
 	h := holder{
-		s, &s, map[shared.Secret]shared.Secret{s: s}, []shared.Request{{Secret: s}}, shared.Attempt{Secret: s}, s, struct{ hidden []shared.Secret }{[]shared.Secret{s}},
+		s, &s, map[shared.Secret]shared.Secret{s: s}, []shared.FetchRequest{{Secret: s}}, shared.AccessRequest{Secret: s}, s, struct{ hidden []shared.Secret }{[]shared.Secret{s}},
 	}
 	var out bytes.Buffer
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t", "%T", "%p"} {

@@ -60,7 +60,7 @@ type Config struct {
 	// Authorize is asked before anything is done for a subscription, and again of
 	// each when the client's secret changes. An error refuses it. It saves work
 	// and tells early; the fetch handler still decides on every row.
-	Authorize func(ctx context.Context, a shared.Attempt) error
+	Authorize func(ctx context.Context, a shared.AccessRequest) error
 
 	// RemoteAddr says where a request comes from, for MaxSessionsPerAddr and the
 	// log. Nil takes the host of the connection, which behind a proxy is the proxy.

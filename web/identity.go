@@ -148,7 +148,7 @@ func (s *session) authorize(id identity, key shared.EntityKey) error {
 	ctx, cancel := context.WithTimeout(s.handler.ctx, attemptTimeout)
 	defer cancel()
 	err := s.handler.guard("Authorize", func() error {
-		return s.handler.config.Authorize(ctx, shared.Attempt{Action: shared.ActionSubscribe, Key: key, Secret: id.secret, Remote: s.remote})
+		return s.handler.config.Authorize(ctx, shared.AccessRequest{Action: shared.ActionSubscribe, Key: key, Secret: id.secret, Remote: s.remote})
 	})
 	if err != nil {
 		return withoutDetails(err)

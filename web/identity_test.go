@@ -144,7 +144,7 @@ func TestASecretRenewedInTimeIsNotTooLate(t *testing.T) {
 	life := map[string]time.Duration{mark + "1": 3 * time.Second, mark + "2": time.Hour}
 	s := start(t, web.Config{
 		VerifySecret: func(_ context.Context, secret string) (time.Time, error) { return time.Now().Add(life[secret]), nil },
-		Authorize: func(_ context.Context, a shared.Attempt) error {
+		Authorize: func(_ context.Context, a shared.AccessRequest) error {
 			if a.Secret == shared.NewSecret(mark+"2") {
 				asked <- true
 				<-release
@@ -239,10 +239,10 @@ func TestRequireSecretOfWhoIsNobodyAtTheUpgrade(t *testing.T) {
 
 func TestAuthorize(t *testing.T) {
 	var mu sync.Mutex
-	var attempts []shared.Attempt
+	var attempts []shared.AccessRequest
 	s := start(t, web.Config{
 		RemoteAddr: func(*http.Request) string { return "198.51.100.7" },
-		Authorize: func(ctx context.Context, a shared.Attempt) error {
+		Authorize: func(ctx context.Context, a shared.AccessRequest) error {
 			mu.Lock()
 			defer mu.Unlock()
 			attempts = append(attempts, a)
@@ -269,7 +269,7 @@ func TestAuthorize(t *testing.T) {
 		}
 	}
 	mu.Lock()
-	if want := (shared.Attempt{Action: "subscribe", Key: shared.EntityKey{Entity: "items", ID: "down"}, Secret: shared.NewSecret(mark + "admin"), Remote: "198.51.100.7"}); attempts[1] != want {
+	if want := (shared.AccessRequest{Action: "subscribe", Key: shared.EntityKey{Entity: "items", ID: "down"}, Secret: shared.NewSecret(mark + "admin"), Remote: "198.51.100.7"}); attempts[1] != want {
 		t.Errorf("the application was asked about %+v, want %+v", attempts[1], want)
 	}
 	mu.Unlock()

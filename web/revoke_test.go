@@ -170,7 +170,7 @@ func TestRevokeCatchesWhoIsBeingLetIn(t *testing.T) {
 			return r.Header.Get("Cookie"), time.Time{}, nil
 		},
 		VerifySecret: func(context.Context, string) (time.Time, error) { return time.Time{}, nil },
-		Authorize: func(_ context.Context, a shared.Attempt) error {
+		Authorize: func(_ context.Context, a shared.AccessRequest) error {
 			if a.Secret == shared.NewSecret(mark+"said") {
 				asked <- true
 				<-goOn

@@ -176,7 +176,7 @@ func TestASecretThatTheClockHasOvertakenIsRenewed(t *testing.T) {
 	c, _, b := withLifeAndBridge(t, &clock, Config{
 		PingInterval: time.Hour,
 		VerifySecret: func(context.Context, string) (time.Time, error) { return time.Time{}, nil },
-		Authorize: func(_ context.Context, a shared.Attempt) error {
+		Authorize: func(_ context.Context, a shared.AccessRequest) error {
 			if a.Secret != shared.NewSecret(canary.Mark) {
 				asked <- true
 				<-goOn

@@ -21,7 +21,7 @@ type viewers struct {
 	*entitySync
 	table *workload.Table
 	pool  *pgxpool.Pool
-	all   []shared.Request // of everybody, for the item 0
+	all   []shared.FetchRequest // of everybody, for the item 0
 }
 
 // ViewersSchema makes the tables that viewers reads: an item, and so many who may
@@ -55,24 +55,24 @@ func newViewers(c Config, t *workload.Table) (*viewers, error) {
 	}
 	v := &viewers{entitySync: node, table: t, pool: pool}
 	for n := range c.Layout.Clients {
-		v.all = append(v.all, shared.Request{Key: shared.EntityKey{Entity: workload.Entity, ID: workload.ID(0)}, Secret: shared.NewSecret(workload.Secret(n))})
+		v.all = append(v.all, shared.FetchRequest{Key: shared.EntityKey{Entity: workload.Entity, ID: workload.ID(0)}, Secret: shared.NewSecret(workload.Secret(n))})
 	}
 	return v, es.RegisterBatch(node.EntitySync, workload.Entity, v.fetch, es.WithPool(pool))
 }
 
 // fetch reads all that is asked for with one statement.
-func (v *viewers) fetch(ctx context.Context, requests []shared.Request) []shared.Result {
+func (v *viewers) fetch(ctx context.Context, requests []shared.FetchRequest) []shared.FetchResult {
 	defer v.begin()()
-	results := make([]shared.Result, len(requests))
+	results := make([]shared.FetchResult, len(requests))
 	if err := v.read(ctx, requests, results); err != nil {
 		for n := range results {
-			results[n] = shared.Result{Err: err}
+			results[n] = shared.FetchResult{Err: err}
 		}
 	}
 	return results
 }
 
-func (v *viewers) read(ctx context.Context, requests []shared.Request, results []shared.Result) error {
+func (v *viewers) read(ctx context.Context, requests []shared.FetchRequest, results []shared.FetchResult) error {
 	secrets, items := make([]string, len(requests)), make([]int, len(requests))
 	for n, r := range requests {
 		var err error

@@ -324,7 +324,7 @@ func (w *World) verify(_ context.Context, secret string) (expires time.Time, err
 
 var errUndecided = errors.New("nobody can say now")
 
-func (w *World) authorize(_ context.Context, a shared.Attempt) error {
+func (w *World) authorize(_ context.Context, a shared.AccessRequest) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.unavailable[a.Key.ID] {

@@ -165,7 +165,7 @@ func (s *session) acked(ref int) {
 			}
 			delete(v.ended, k)
 		}
-	case shared.ActionUnSubscribe:
+	case shared.ActionUnsubscribe:
 		for k := range r.keys {
 			delete(v.live, k)
 		}

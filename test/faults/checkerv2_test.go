@@ -71,14 +71,14 @@ func TestTheCheckerFindsBreachesOfV2(t *testing.T) {
 		"a step back":          {func(d *dialogue) { d.row(revised(2)); d.row(annsRow) }, "INV2"},
 		"a row of another one": {func(d *dialogue) { d.row(next) }, "INV3"},
 		"a row before the ack": {func(d *dialogue) {
-			d.ask(shared.ActionUnSubscribe, "")
+			d.ask(shared.ActionUnsubscribe, "")
 			d.ack(3)
 			d.ask(shared.ActionSubscribe, "")
 			d.row(annsRow)
 		}, "INV4"},
-		"a row until the ack of the end": {func(d *dialogue) { d.ask(shared.ActionUnSubscribe, ""); d.row(annsRow); d.ack(3) }, ""},
-		"a row after it":                 {func(d *dialogue) { d.ask(shared.ActionUnSubscribe, ""); d.ack(3); d.row(annsRow) }, "INV4"},
-		"a deletion after it":            {func(d *dialogue) { d.ask(shared.ActionUnSubscribe, ""); d.ack(3); d.say("delete", "") }, "INV4"},
+		"a row until the ack of the end": {func(d *dialogue) { d.ask(shared.ActionUnsubscribe, ""); d.row(annsRow); d.ack(3) }, ""},
+		"a row after it":                 {func(d *dialogue) { d.ask(shared.ActionUnsubscribe, ""); d.ack(3); d.row(annsRow) }, "INV4"},
+		"a deletion after it":            {func(d *dialogue) { d.ask(shared.ActionUnsubscribe, ""); d.ack(3); d.say("delete", "") }, "INV4"},
 		"a row after the node ended it":  {func(d *dialogue) { d.say("unsubscribed", ""); d.row(annsRow) }, "INV4"},
 		"the old secret's row until the ack": {func(d *dialogue) {
 			d.ask(shared.ActionSecret, "ann.1")

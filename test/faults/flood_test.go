@@ -108,7 +108,7 @@ func (f *flooder) flood(c *checker, identity string, end time.Time) {
 		for i := 0; i < perTick && err == nil; i++ {
 			action := shared.ActionSubscribe
 			if f.sent%2 == 1 {
-				action = shared.ActionUnSubscribe
+				action = shared.ActionUnsubscribe
 			}
 			err = sendTo(f.conn, string(action), f.keys(f.sent/2))
 			f.sent++

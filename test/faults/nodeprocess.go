@@ -108,14 +108,14 @@ type process struct {
 	guard  guard
 
 	mu       sync.Mutex
-	fetching map[shared.Request]bool
+	fetching map[shared.FetchRequest]bool
 	overlaps atomic.Int64 // fetches of a view begun while another one of it was under way
 }
 
 func newProcess(c nodeConfig) (*process, error) {
 	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	slog.SetDefault(logger)
-	p := &process{config: c, pools: make(map[shared.EntityType]*pgxpool.Pool), fetching: make(map[shared.Request]bool)}
+	p := &process{config: c, pools: make(map[shared.EntityType]*pgxpool.Pool), fetching: make(map[shared.FetchRequest]bool)}
 	var err error
 	if p.writes, err = p.pool(); err != nil {
 		return nil, err
@@ -231,7 +231,7 @@ func stacks(context.Context, struct{}) (string, error) {
 }
 
 // begin notes a fetch, and that no other one of the same view may be under way.
-func (p *process) begin(requests ...shared.Request) {
+func (p *process) begin(requests ...shared.FetchRequest) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, r := range requests {
@@ -242,7 +242,7 @@ func (p *process) begin(requests ...shared.Request) {
 	}
 }
 
-func (p *process) end(requests ...shared.Request) {
+func (p *process) end(requests ...shared.FetchRequest) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, r := range requests {
@@ -251,7 +251,7 @@ func (p *process) end(requests ...shared.Request) {
 }
 
 func (p *process) fetchItem(ctx context.Context, key shared.EntityKey, secret string) (row, error) {
-	request := shared.Request{Key: key, Secret: shared.NewSecret(secret)}
+	request := shared.FetchRequest{Key: key, Secret: shared.NewSecret(secret)}
 	p.begin(request)
 	defer p.end(request)
 	return p.read(ctx, key, secret)
@@ -298,7 +298,7 @@ func (p *process) readAll(ctx context.Context, entity shared.EntityType, ids []s
 // wide is the size of a long row: a few fill what the kernel holds for a client.
 const wide = 32 << 10
 
-func (p *process) fetchBatch(ctx context.Context, requests []shared.Request) []shared.Result {
+func (p *process) fetchBatch(ctx context.Context, requests []shared.FetchRequest) []shared.FetchResult {
 	p.begin(requests...)
 	defer p.end(requests...)
 	ids := make([]string, len(requests))
@@ -306,7 +306,7 @@ func (p *process) fetchBatch(ctx context.Context, requests []shared.Request) []s
 		ids[i] = r.Key.ID
 	}
 	rows, err := p.readAll(ctx, batch, ids)
-	results := make([]shared.Result, len(requests))
+	results := make([]shared.FetchResult, len(requests))
 	for i, r := range requests {
 		there, ok := rows[r.Key.ID]
 		switch {
@@ -323,10 +323,10 @@ func (p *process) fetchBatch(ctx context.Context, requests []shared.Request) []s
 	return results
 }
 
-func encode(r row, err error) shared.Result {
+func encode(r row, err error) shared.FetchResult {
 	if err != nil {
-		return shared.Result{Err: err}
+		return shared.FetchResult{Err: err}
 	}
 	b, err := json.Marshal(r)
-	return shared.Result{Rows: [][]byte{b}, Err: err}
+	return shared.FetchResult{Rows: [][]byte{b}, Err: err}
 }

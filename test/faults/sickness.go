@@ -107,7 +107,7 @@ func (p *process) fetchSick(ctx context.Context, key shared.EntityKey, secret st
 }
 
 func (p *process) fetchOrdered(ctx context.Context, key shared.EntityKey, secret string) (row, error) {
-	request := shared.Request{Key: key, Secret: shared.NewSecret(secret)}
+	request := shared.FetchRequest{Key: key, Secret: shared.NewSecret(secret)}
 	p.begin(request)
 	defer p.end(request)
 	switch p.doctor.diagnose() {

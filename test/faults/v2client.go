@@ -111,7 +111,7 @@ func (c *client) subscribeV2Locked(versions map[shared.EntityKey]string) (err er
 func (c *client) unsubscribe(keys ...shared.EntityKey) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.keysLocked(shared.ActionUnSubscribe, keys, nil)
+	return c.keysLocked(shared.ActionUnsubscribe, keys, nil)
 }
 
 func (c *client) keysLocked(action shared.Action, keys []shared.EntityKey, versions map[shared.EntityKey]string) error {

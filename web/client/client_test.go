@@ -252,7 +252,7 @@ func TestWhatIsUnavailableIsAskedForAgain(t *testing.T) {
 	var sick atomic.Bool
 	sick.Store(true)
 	var asked atomic.Int64
-	w := start(t, es.Config{Authorize: func(context.Context, shared.Attempt) error {
+	w := start(t, es.Config{Authorize: func(context.Context, shared.AccessRequest) error {
 		asked.Add(1)
 		if sick.Load() {
 			return errors.New("the directory is down")

@@ -68,7 +68,7 @@ type Action string
 const (
 	ActionSecret      = Action(shared.ActionSecret)
 	ActionSubscribe   = Action(shared.ActionSubscribe)
-	ActionUnsubscribe = Action(shared.ActionUnSubscribe)
+	ActionUnsubscribe = Action(shared.ActionUnsubscribe)
 )
 
 // What nodes say.
