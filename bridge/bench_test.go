@@ -4,10 +4,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/bridge/bus"
@@ -299,3 +302,56 @@ func TestAllocations(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkAnotherKeysDelay is from the publication of a key to its push, with and without
+// another key of the same type that 10,000 clients watch, and that changes as fast as it
+// can. Both come by one reader of the bus.
+func BenchmarkAnotherKeysDelay(b *testing.B) {
+	for _, hot := range []bool{false, true} {
+		b.Run(map[bool]string{false: "alone", true: "beside a hot key"}[hot], func(b *testing.B) {
+			bus := new(eaves)
+			n, err := bridge.New(bridge.Config{Bus: bus, Logger: slog.New(slog.DiscardHandler)})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer n.Close(context.Background())
+			if err := n.Register(items, fixedRow, bridge.EntityOptions{Scope: public}); err != nil {
+				b.Fatal(err)
+			}
+			watch := func(s bridge.Sink, id string) {
+				if err := n.NewClient(s, bridge.ClientOptions{}).Subscribe(shared.EntityKey{Entity: items, ID: id}, bridge.SubscribeOptions{}); err != nil {
+					b.Fatal(err)
+				}
+			}
+			if hot {
+				for range 10_000 {
+					watch(&counter{}, "hot")
+				}
+			}
+			pushed := make(chan time.Time, 1)
+			watch(arrival(pushed), "other")
+			hotBody, body := []byte(`{"entity":"items","id":"hot"}`), []byte(`{"entity":"items","id":"other"}`)
+			var took []time.Duration
+			b.ResetTimer()
+			for range b.N {
+				// The hot key changes for so long that its fetch and fan-out are somewhere.
+				for end := time.Now().Add(time.Duration(100+rand.IntN(900)) * time.Microsecond); time.Now().Before(end); {
+					bus.listener.Message(hotBody)
+				}
+				begin := time.Now()
+				bus.listener.Message(hotBody)
+				bus.listener.Message(body)
+				took = append(took, (<-pushed).Sub(begin))
+			}
+			slices.Sort(took)
+			b.ReportMetric(float64(took[len(took)/2].Nanoseconds()), "p50-ns")
+			b.ReportMetric(float64(took[len(took)*99/100].Nanoseconds()), "p99-ns")
+		})
+	}
+}
+
+// arrival is a Sink that says when it was pushed to.
+type arrival chan time.Time
+
+func (a arrival) Push(*bridge.Slot, *bridge.Update) { a <- time.Now() }
+func (arrival) Drop(*bridge.Slot) bool              { return false }

@@ -706,3 +706,58 @@ func TestBadOptionsAreErrors(t *testing.T) {
 		t.Error("New without a bus returned nil")
 	}
 }
+
+// leaver is a client that leaves as soon as it is handed something, and says so.
+type leaver struct {
+	screen
+	left chan struct{} // nil for one that stays, and takes its time
+}
+
+func (l *leaver) Push(slot *bridge.Slot, u *bridge.Update) {
+	l.screen.Push(slot, u)
+	if l.left == nil {
+		time.Sleep(100 * time.Microsecond)
+		return
+	}
+	go func() {
+		l.Unsubscribe(key)
+		close(l.left)
+	}()
+}
+
+// A fan-out to many lets others have the view in between: clients that leave then take
+// nothing from those that stay, wherever they stand, and nobody gets an update twice.
+func TestClientsThatLeaveDuringAFanOut(t *testing.T) {
+	usual := *bridge.HandedOutAtOnce
+	t.Cleanup(func() { *bridge.HandedOutAtOnce = usual }) // once the node is closed
+	*bridge.HandedOutAtOnce = 1
+	const clients = 100
+	for _, leaves := range []int{0, 1, clients / 2, clients - 2, clients - 1} {
+		n := newNode(t, &membus.Broker{})
+		n.register(t, func(context.Context, shared.EntityKey, string) ([][]byte, error) { return [][]byte{[]byte("row")}, nil },
+			bridge.EntityOptions{Scope: public})
+		var all []*leaver
+		for i := range clients {
+			l := &leaver{screen: screen{out: t.Output(), news: make(chan struct{}, 1)}}
+			l.Client = n.NewClient(l, bridge.ClientOptions{})
+			if i == leaves {
+				l.left = make(chan struct{})
+			}
+			l.subscribe(t, key, bridge.SubscribeOptions{})
+			all = append(all, l)
+		}
+		n.notify(t, key)
+		<-all[leaves].left
+		for _, l := range all {
+			l.waitFor(t, 1)
+		}
+		if err := n.Close(context.Background()); err != nil { // nothing is handed out any more
+			t.Error(err)
+		}
+		for i, l := range all {
+			if got := len(l.all()); got != 1 {
+				t.Errorf("where client %d leaves, client %d got the update %d times", leaves, i, got)
+			}
+		}
+	}
+}

@@ -1,0 +1,4 @@
+package bridge
+
+// HandedOutAtOnce is for tests outside of this package.
+var HandedOutAtOnce = &handedOutAtOnce
