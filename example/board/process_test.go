@@ -21,6 +21,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/freeport"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
 	"github.com/entity-sync/entity-sync/web/wire"
 )
@@ -234,12 +235,11 @@ func TestProcessPortTaken(t *testing.T) {
 }
 
 func TestProcessDatabaseUnreachable(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := freeport.Addr() // nobody is there
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr, temp := l.Addr().String(), t.TempDir()
-	l.Close() // nobody is there
+	temp := t.TempDir()
 	program := buildBoard(t)
 	for name, url := range map[string]string{
 		"nobody there": "postgres://me:" + canary.Mark + "@" + addr + "/board",

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/freeport"
 )
 
 const patience = time.Minute
@@ -114,12 +114,11 @@ func start(t *testing.T, cmd *exec.Cmd) {
 
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := freeport.Addr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return addr
 }
 
 // post changes an item, as soon as the server is there.

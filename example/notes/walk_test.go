@@ -19,6 +19,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/freeport"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
 )
 
@@ -322,10 +323,9 @@ func startBrowser(t *testing.T) context.Context {
 
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := freeport.Addr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return addr
 }

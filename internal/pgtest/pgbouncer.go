@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/entity-sync/entity-sync/internal/freeport"
 )
 
 // Bouncer is a PgBouncer in front of a server, at the same address whenever it runs. It
@@ -45,7 +47,7 @@ func (s *Server) StartBouncer(t testing.TB, n int, roles ...string) *Bouncer {
 		}
 	})
 	if b.who, err = unprivileged(b.dir); err == nil {
-		b.port, err = freePort()
+		b.port, err = freeport.Port()
 	}
 	if err == nil {
 		err = b.configure(s, n, roles)

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -21,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/freeport"
 )
 
 // patience is how long the server may take to start or to stop.
@@ -97,7 +97,7 @@ func (s *Server) create(initdb string, settings []string) (err error) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w\n%s", err, out)
 	}
-	if s.port, err = freePort(); err != nil {
+	if s.port, err = freeport.Port(); err != nil {
 		return err
 	}
 	quick := []string{"fsync=off", "max_connections=200", "listen_addresses='127.0.0.1'",
@@ -198,7 +198,7 @@ func (s *Server) follow(primary *Server, backup string) (err error) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("pg_basebackup: %w\n%s", err, out)
 	}
-	if s.port, err = freePort(); err != nil {
+	if s.port, err = freeport.Port(); err != nil {
 		return err
 	}
 	if err := s.set(fmt.Sprintf("port=%d", s.port), fmt.Sprintf("unix_socket_directories='%s'", s.dir)); err != nil {
@@ -315,15 +315,6 @@ func (d *Database) Connect(t testing.TB) *pgx.Conn {
 	}
 	t.Cleanup(func() { _ = conn.Close(context.Background()) })
 	return conn
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
 func find(program string) (string, error) {

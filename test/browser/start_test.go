@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/entity-sync/entity-sync/internal/freeport"
 )
 
 // What README.md and docs/start.md have a newcomer do, in a folder beside the clone,
@@ -84,12 +86,10 @@ func newWalk(t *testing.T, pages ...string) *walk {
 		t.Fatal(err)
 	}
 	for _, addr := range []*string{&w.first, &w.second, &w.nsqd} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
+		var err error
+		if *addr, err = freeport.Addr(); err != nil {
 			t.Fatal(err)
 		}
-		defer l.Close() // when there are all three, which are then different
-		*addr = l.Addr().String()
 	}
 	for _, page := range pages {
 		text, err := os.ReadFile(filepath.Join(clone, page))

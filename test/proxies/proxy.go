@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/entity-sync/entity-sync/internal/freeport"
 )
 
 // software is a proxy that can be had.
@@ -147,10 +149,9 @@ var caddy = software{name: "caddy", probes: true, drain: 3 * time.Second, config
 
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := freeport.Addr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return addr
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/entity-sync/entity-sync/es"
+	"github.com/entity-sync/entity-sync/internal/freeport"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
 	"github.com/entity-sync/entity-sync/web/client"
@@ -289,11 +290,10 @@ func TestDialReturnsWhatIsWrong(t *testing.T) {
 		t.Cleanup(s.Close)
 		return s.URL
 	}
-	absent, err := net.Listen("tcp", "127.0.0.1:0")
+	absent, err := freeport.Addr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	absent.Close()
 	for name, try := range map[string]struct {
 		url  string
 		o    client.Options
@@ -310,7 +310,7 @@ func TestDialReturnsWhatIsWrong(t *testing.T) {
 		"negative":         {url: w.server.URL, o: client.Options{PingInterval: -1}, want: "cannot be negative"},
 		"retries":          {url: w.server.URL, o: client.Options{RetryMin: 2, RetryMax: 1}, want: "RetryMax is less"},
 		"small messages":   {url: w.server.URL, o: client.Options{MaxMessageBytes: 10, RetryMax: 1}, want: "MaxMessageBytes"},
-		"nobody there":     {url: "http://" + absent.Addr().String(), want: "refused"},
+		"nobody there":     {url: "http://" + absent, want: "refused"},
 		"wrong secret":     {url: w.server.URL, o: client.Options{Secret: "wrong"}, want: "the secret was refused", is: shared.ErrUnauthenticated},
 		"no secret at all": {url: w.server.URL, o: client.Options{SecretFunc: func(context.Context) (string, error) { return "", errors.New("no login " + canary) }}, want: "no login"},
 		"401":              {url: status(401), want: "401 Unauthorized", is: shared.ErrUnauthenticated},

@@ -8,6 +8,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"github.com/entity-sync/entity-sync/internal/freeport"
 )
 
 // startFront starts a front, and a server that handles each connection behind it.
@@ -96,16 +98,15 @@ func TestFrontClientCutOff(t *testing.T) {
 }
 
 func TestFrontWithoutServer(t *testing.T) {
-	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	nobody, err := freeport.Addr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	gone.Close()
 	f, err := listen("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.forward(gone.Addr().String())
+	f.forward(nobody)
 	defer closeFront(t, f)
 	if n, err := dial(t, f.addr().String()).Read(make([]byte, 1)); n != 0 || err == nil {
 		t.Errorf("read %d bytes and no error, want the end", n)

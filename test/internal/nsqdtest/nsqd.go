@@ -9,13 +9,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/entity-sync/entity-sync/internal/freeport"
 )
 
 // Daemon is an nsqd or nsqlookupd, at the same address whenever it runs.
@@ -49,7 +53,14 @@ func StartLookupd(t testing.TB) *Daemon {
 
 func run(t testing.TB, d *Daemon) *Daemon {
 	t.Helper()
-	d.Addr, d.HTTPAddr, d.dir = cmp.Or(d.options.Host, "127.0.0.1")+":0", "127.0.0.1:0", t.ArtifactDir()
+	port, err := freeport.Port() // which it has again after Kill
+	if err == nil {
+		d.HTTPAddr, err = freeport.Addr()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Addr, d.dir = net.JoinHostPort(cmp.Or(d.options.Host, "127.0.0.1"), strconv.Itoa(port)), t.ArtifactDir()
 	d.Start(t)
 	t.Cleanup(func() { d.Kill(t) })
 	return d

@@ -1,0 +1,52 @@
+// Package freeport finds addresses on loopback for servers that a test starts, stops and
+// starts again, and addresses at which nobody is.
+//
+// A port that the system has chosen, and that is given back, is chosen again: for another
+// test's server, or for the near end of a connection. Those of this package are below the
+// ports that a system chooses.
+package freeport
+
+import (
+	"errors"
+	"math/rand/v2"
+	"net"
+	"strconv"
+	"sync"
+)
+
+// The ports are above those of most services, and below the first that Linux chooses.
+const (
+	first = 20_000
+	end   = 32_768
+)
+
+var (
+	mu    sync.Mutex
+	given = make(map[int]bool) // by this process
+)
+
+// Addr returns an address of 127.0.0.1 at which nobody listens. No two calls in one process
+// return the same.
+func Addr() (string, error) {
+	port, err := Port()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), err
+}
+
+// Port returns the port of what Addr would return.
+func Port() (int, error) {
+	mu.Lock()
+	defer mu.Unlock()
+	for range end - first {
+		port := first + rand.IntN(end-first) //nolint:gosec // a port is no secret
+		if given[port] {
+			continue
+		}
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))) //nolint:noctx // at once
+		if err != nil {
+			continue // somebody's
+		}
+		given[port] = true
+		return port, l.Close()
+	}
+	return 0, errors.New("no port is free on loopback")
+}
