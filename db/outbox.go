@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/entity-sync/entity-sync/db/internal/sqlstate"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -73,7 +74,7 @@ func EnsureSchema(ctx context.Context, conn Beginner) error {
 		return inSchema(ctx, tx, schema, OutboxSchema)
 	})
 	if err != nil {
-		return fmt.Errorf("db: making the outbox: %w", withPoolRemedy(err))
+		return fmt.Errorf("db: making the outbox: %w", sqlstate.WithPoolRemedy(err))
 	}
 	return nil
 }
@@ -110,7 +111,7 @@ const notifySQL = `insert into entity_sync_outbox (entity, id)
 func NotifyTx(ctx context.Context, tx pgx.Tx, keys ...shared.EntityKey) error {
 	return notify(tx, keys, func(encoded string) error {
 		_, err := tx.Exec(ctx, notifySQL, encoded)
-		leaveReadOnly(ctx, tx.Conn(), err)
+		sqlstate.LeaveReadOnly(ctx, tx.Conn(), err)
 		return err
 	})
 }
@@ -126,7 +127,7 @@ type SQLTx interface {
 func NotifySQLTx(ctx context.Context, tx SQLTx, keys ...shared.EntityKey) error {
 	return notify(tx, keys, func(encoded string) error {
 		_, err := tx.ExecContext(ctx, notifySQL, encoded)
-		leaveReadOnlySQL(ctx, tx, err)
+		sqlstate.LeaveReadOnlySQL(ctx, tx, err)
 		return err
 	})
 }
@@ -161,15 +162,11 @@ func notify(tx any, keys []shared.EntityKey, write func(encoded string) error) e
 
 // withRemedy adds to an error of the database what can be done about it.
 func withRemedy(err error) error {
-	err = withPoolRemedy(err)
-	var database interface{ SQLState() string } // of pgx and of other drivers
-	if !errors.As(err, &database) {
-		return err
-	}
-	switch database.SQLState() {
-	case "42P01", "42883": // undefined_table, undefined_function
+	err = sqlstate.WithPoolRemedy(err)
+	switch sqlstate.Of(err) {
+	case sqlstate.UndefinedTable, sqlstate.UndefinedFunction:
 		return fmt.Errorf("%w: db.EnsureSchema, or the SQL in db.OutboxSchema, makes the outbox, in the first schema of the search path", err)
-	case "42501": // insufficient_privilege
+	case sqlstate.InsufficientPrivilege:
 		return fmt.Errorf("%w: db.OutboxSchema says what to grant", err)
 	}
 	return err

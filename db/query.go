@@ -4,16 +4,15 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/entity-sync/entity-sync/db/internal/sqlstate"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -215,7 +214,7 @@ func (f *fetch) readOne(ctx context.Context, settings []setting, id string) ([][
 		rows = append(rows, b)
 		return nil
 	})
-	if mayBeOfID(err) {
+	if sqlstate.MayBeOfID(err) {
 		for i, s := range f.plan {
 			if takes, probed := f.query.takes(ctx, s, args[i]); probed != nil || !takes {
 				return nil, probed
@@ -261,7 +260,7 @@ func (q *Query) run(ctx context.Context, settings []setting, statements []statem
 	}
 	conn, err := q.pool.Acquire(ctx)
 	if err != nil {
-		return withPoolRemedy(err)
+		return sqlstate.WithPoolRemedy(err)
 	}
 	defer conn.Release()
 	if len(statements) == 1 && statements[0].plain && !q.asViewer {
@@ -269,11 +268,11 @@ func (q *Query) run(ctx context.Context, settings []setting, statements []statem
 		if err == nil {
 			err = forEach(rows, stop)
 		}
-		leaveReadOnly(ctx, conn.Conn(), err)
+		sqlstate.LeaveReadOnly(ctx, conn.Conn(), err)
 		return q.failed(err)
 	}
 	err = transact(ctx, conn.Conn(), settings, statements, args, spelled, stop)
-	leaveReadOnly(ctx, conn.Conn(), err)
+	sqlstate.LeaveReadOnly(ctx, conn.Conn(), err)
 	if status := conn.Conn().PgConn().TxStatus(); status != 'I' && !conn.Conn().IsClosed() {
 		rollback(ctx, conn.Conn())
 	}
@@ -350,10 +349,10 @@ func forEach(rows pgx.Rows, each func(pgx.Rows) error) error {
 // failed looks at an error of the database. What the statements were checked
 // against may have changed: they are checked again.
 func (q *Query) failed(err error) error {
-	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && isMistake(pgErr) {
+	if sqlstate.IsSyntaxOrAccess(err) {
 		q.mu.Lock()
 		defer q.mu.Unlock()
 		q.plan = nil
 	}
-	return withPoolRemedy(err)
+	return sqlstate.WithPoolRemedy(err)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/entity-sync/entity-sync/db/internal/sqlstate"
 	"github.com/entity-sync/entity-sync/internal/backoff"
 	"github.com/entity-sync/entity-sync/internal/wait"
 	"github.com/entity-sync/entity-sync/shared"
@@ -256,7 +257,7 @@ func (r *Relay) round() (again bool, err error) {
 func (r *Relay) inTx(ctx context.Context, f func(pgx.Tx) error) error {
 	return r.config.Pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) (err error) {
 		defer func() {
-			if leaveReadOnly(ctx, conn.Conn(), err) {
+			if sqlstate.LeaveReadOnly(ctx, conn.Conn(), err) {
 				// All others may lead there, too: each would cost a round, and what is
 				// fetched over them is old without a word.
 				r.config.Pool.Reset()

@@ -7,8 +7,9 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/entity-sync/entity-sync/db/internal/sqlstate"
 )
 
 // rightsSQL is what the pool's role may do with the outbox: with the one that its search
@@ -62,11 +63,10 @@ func relayRemedy(ctx context.Context, pool *pgxpool.Pool) (string, error) {
 // remedy returns what an administrator must do about an error of the relay's; empty for
 // one that may pass by itself.
 func (r *Relay) remedy(err error) string {
-	if remedy := poolRemedy(err); remedy != "" {
+	if remedy := sqlstate.PoolRemedy(err); remedy != "" {
 		return remedy
 	}
-	pgErr, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok || !isMistake(pgErr) {
+	if !sqlstate.IsSyntaxOrAccess(err) {
 		return ""
 	}
 	ctx, cancel := context.WithTimeout(r.ctx, roundTimeout)

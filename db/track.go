@@ -7,8 +7,8 @@ import (
 	"reflect"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/entity-sync/entity-sync/db/internal/sqlstate"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -58,8 +58,7 @@ func inTx(ctx context.Context, conn Beginner, what, sql string, args ...any) err
 	if err == nil {
 		return nil
 	}
-	var database *pgconn.PgError
-	if !errors.As(err, &database) || database.Code != "42P01" { // that is the application's own table, not the outbox
+	if sqlstate.Of(err) != sqlstate.UndefinedTable { // that is the application's own table, not the outbox
 		err = withRemedy(err)
 	}
 	return fmt.Errorf("db: %s: %w", what, err)
@@ -75,7 +74,7 @@ func begin(ctx context.Context, conn Beginner, f func(pgx.Tx) error) error {
 	each := f
 	f = func(tx pgx.Tx) error {
 		err := each(tx)
-		leaveReadOnly(ctx, tx.Conn(), err)
+		sqlstate.LeaveReadOnly(ctx, tx.Conn(), err)
 		return err
 	}
 	outermost, ok := conn.(interface {
