@@ -29,7 +29,7 @@ func newBounced(t *testing.T) (d *pgtest.Database, role string) {
 		insert into notes select n, owner, owner || n from generate_series(1, 100) n, unnest('{ann,bob,cid,dan}'::text[]) owner;
 		alter table notes enable row level security;
 		create policy own on notes using (owner = nullif(current_setting('app.viewer', true), ''))`)
-	return d, newRole(t, d, "grant select on notes to %s")
+	return d, d.NewRole(t, "grant select on notes to %s")
 }
 
 type priced struct {

@@ -78,8 +78,8 @@ func TestNilIsAnError(t *testing.T) {
 func TestCheckRefusesPoliciesThatNobodyTellsWhoTheClientIs(t *testing.T) {
 	d, pool := newViewed(t, 1)
 	d.Exec(t, "insert into items values (1, 'ann', 'a'), (1, '', 'nobody''s'); create table plain (id int)")
-	d.Exec(t, "grant select on plain to viewer_"+d.Name)
-	d.Exec(t, "create table hidden (id int); alter table hidden enable row level security; create view shown as select id from hidden; grant select on shown to viewer_"+d.Name)
+	d.Exec(t, "grant select on plain to role_"+d.Name)
+	d.Exec(t, "create table hidden (id int); alter table hidden enable row level security; create view shown as select id from hidden; grant select on shown to role_"+d.Name)
 	item, items := "select text from items where id = $1", "select id, text from items where id = any($1)"
 	for name, q := range map[string]*db.Query{
 		"Rows":         db.Rows(pool, item),
@@ -89,7 +89,7 @@ func TestCheckRefusesPoliciesThatNobodyTellsWhoTheClientIs(t *testing.T) {
 		"a subquery":   db.Rows(pool, "select text from (select * from items) i where id = $1"),
 	} {
 		err := q.Check(t.Context())
-		if !errors.Is(err, db.ErrBadQuery) || !strings.Contains(err.Error(), `policies of items apply to the role "viewer_`+d.Name) {
+		if !errors.Is(err, db.ErrBadQuery) || !strings.Contains(err.Error(), `policies of items apply to the role "role_`+d.Name) {
 			t.Errorf("%s: Check returned %v", name, err)
 		}
 		if err := q.WithoutViewer().Check(t.Context()); err != nil {
@@ -114,7 +114,7 @@ func TestCheckRefusesPoliciesThatNobodyTellsWhoTheClientIs(t *testing.T) {
 // row, and no error.
 func TestCheckRefusesATableThatNoPolicyShows(t *testing.T) {
 	d := pgtest.Shared(t).NewDatabase(t, "create table items (id int); alter table items enable row level security")
-	role := newRole(t, d, "grant select on items to %s")
+	role := d.NewRole(t, "grant select on items to %s")
 	q := db.Rows(pgtest.Pool(t, d.URLAs(role), 1), "select id from items where id = $1")
 	for _, c := range []struct {
 		policy string
@@ -149,7 +149,7 @@ func TestCheckRefusesATableThatNoPolicyShows(t *testing.T) {
 func TestCheckTakesAHiddenTableBesideAnother(t *testing.T) {
 	d := pgtest.Shared(t).NewDatabase(t, "create table items (id int); alter table items enable row level security; create policy p on items using (true);"+
 		"create table secrets (item int, text text); alter table secrets enable row level security; create policy p on secrets to pg_monitor using (true)")
-	role := newRole(t, d, "grant select on items, secrets to %s")
+	role := d.NewRole(t, "grant select on items, secrets to %s")
 	q := db.Rows(pgtest.Pool(t, d.URLAs(role), 1), "select id, text from items left join secrets on item = id where id = $1")
 	if err := q.AsViewer(db.Setting("app.viewer")).Check(t.Context()); err != nil {
 		t.Error(err)

@@ -1,9 +1,7 @@
 package db_test
 
 import (
-	"context"
 	"database/sql"
-	"net"
 	"sync/atomic"
 	"testing"
 
@@ -14,26 +12,6 @@ import (
 	"github.com/entity-sync/entity-sync/db"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
 )
-
-// newMoving returns a pool of n connections whose URL leads to where the address says,
-// as a name or a balancer does that a failover changes.
-func newMoving(t *testing.T, url string, addr *atomic.Value, n int32) *pgxpool.Pool {
-	t.Helper()
-	c, err := db.ParseConfig(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.MaxConns = n
-	c.ConnConfig.DialFunc = func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, addr.Load().(string))
-	}
-	pool, err := pgxpool.NewWithConfig(t.Context(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(pool.Close)
-	return pool
-}
 
 // After a failover a pool may still have connections to what has become a standby. What
 // fails there for that reason is done over a new connection the next time.
@@ -46,7 +24,7 @@ func TestAConnectionToAServerThatIsReadOnlyIsLeft(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		closeAtEnd(t, s)
+		s.CloseAtEnd(t)
 		servers[i], databases[i] = s, s.NewDatabase(t, schema, db.OutboxSchema)
 	}
 	if err := servers[0].MakeStandby(); err != nil {
@@ -56,7 +34,7 @@ func TestAConnectionToAServerThatIsReadOnlyIsLeft(t *testing.T) {
 	addr.Store(servers[0].Addr())
 	url := databases[0].URL()
 
-	one := func() *pgxpool.Pool { return newMoving(t, url, &addr, 1) }
+	one := func() *pgxpool.Pool { return pgtest.MovingPool(t, url, 1, &addr) }
 	notify, track, read, apart, relayed := one(), one(), one(), one(), one()
 	pool := stdlib.OpenDB(*one().Config().ConnConfig)
 	pool.SetMaxOpenConns(1)
@@ -162,17 +140,17 @@ func TestFailover(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	closeAtEnd(t, primary)
+	primary.CloseAtEnd(t)
 	d := primary.NewDatabase(t, "create table items (id int primary key)", db.OutboxSchema, "select entity_sync_track('items', 'items', 'id')")
 	standby, err := primary.NewStandby()
 	if err != nil {
 		t.Fatal(err)
 	}
-	closeAtEnd(t, standby)
+	standby.CloseAtEnd(t)
 	var addr atomic.Value
 	addr.Store(primary.Addr())
 	const n = 6
-	pool := newMoving(t, d.URL(), &addr, n)
+	pool := pgtest.MovingPool(t, d.URL(), n, &addr)
 	e := newEar("items")
 	relay := startRelay(t, db.Outbox{Pool: pool}, e)
 	d.Exec(t, "insert into items values (1)")
@@ -225,14 +203,6 @@ func eachConn(t *testing.T, pool *pgxpool.Pool, n int, f func(*pgxpool.Conn)) {
 	for _, c := range conns {
 		f(c)
 	}
-}
-
-func closeAtEnd(t *testing.T, s *pgtest.Server) {
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
 }
 
 func inRecovery(t *testing.T, c *pgxpool.Conn) (yes bool) {

@@ -478,11 +478,7 @@ func TestTheDatabaseGoesAwayAndComesBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := server.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	server.CloseAtEnd(t)
 	d := outboxOn(t, server, "create table items (id text primary key)")
 	if err := errors.Join(db.Track(t.Context(), d.Connect(t), "items", "tracked", "id"), db.EnableWakeUp(t.Context(), d.Connect(t))); err != nil {
 		t.Fatal(err)

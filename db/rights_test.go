@@ -35,7 +35,7 @@ func TestARoleThatMayNotRelayIsToldTheGrants(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := pgtest.Shared(t).NewDatabase(t, "create schema outbox; set search_path = outbox;"+db.OutboxSchema)
 			d.Exec(t, fmt.Sprintf("alter database %s set search_path = outbox, public", d.Name))
-			role := newRole(t, d, strings.Join(append([]string{"grant connect on database " + d.Name + " to %[1]s"}, c.grants...), ";"))
+			role := d.NewRole(t, strings.Join(append([]string{"grant connect on database " + d.Name + " to %[1]s"}, c.grants...), ";"))
 			d.Exec(t, "insert into outbox.entity_sync_outbox (entity, id) values ('items', '1')")
 			var log logbook
 			e := newEar("items")
@@ -125,7 +125,7 @@ func TestPoliciesOfTheOutboxAreToldOf(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := pgtest.Shared(t).NewDatabase(t, db.OutboxSchema, "alter table entity_sync_outbox enable row level security")
-			role := newRole(t, d, strings.Join([]string{"grant select, update, delete on entity_sync_outbox to %[1]s", c.policies}, ";"))
+			role := d.NewRole(t, strings.Join([]string{"grant select, update, delete on entity_sync_outbox to %[1]s", c.policies}, ";"))
 			d.Exec(t, "insert into entity_sync_outbox (entity, id) values ('items', '1')")
 			var log logbook
 			e := newEar("items")

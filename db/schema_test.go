@@ -58,7 +58,7 @@ func TestEnsureSchemaMendsAnOutboxThatIsNotWhole(t *testing.T) {
 // What is whole needs no rights but to look, and what a newer version made is left.
 func TestEnsureSchemaLeavesWhatIsWholeOrNewer(t *testing.T) {
 	d := pgtest.Shared(t).NewDatabase(t, db.OutboxSchema)
-	role := newRole(t, d, "grant usage on schema public to %s")
+	role := d.NewRole(t, "grant usage on schema public to %s")
 	pool := pgtest.Pool(t, d.URLAs(role), 1)
 	if err := db.EnsureSchema(t.Context(), pool); err != nil {
 		t.Errorf("by a role that may only look: %v", err)

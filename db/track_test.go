@@ -416,7 +416,7 @@ func TestTruncatingWhatTheTriggerMayNotRead(t *testing.T) {
 // outbox's owner run what they wrote.
 func TestATrackedTableRunsNothingAsTheOutboxsOwner(t *testing.T) {
 	d := newOutbox(t)
-	role := newRole(t, d, "grant create, usage on schema public to %[1]s; grant execute on function entity_sync_track, entity_sync_untrack, entity_sync_announce to %[1]s")
+	role := d.NewRole(t, "grant create, usage on schema public to %[1]s; grant execute on function entity_sync_track, entity_sync_untrack, entity_sync_announce to %[1]s")
 	pool := pgtest.Pool(t, d.URLAs(role), 1)
 	for _, sql := range []string{
 		"create type evil as (a text, b text)",

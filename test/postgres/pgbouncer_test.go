@@ -29,7 +29,7 @@ func TestNobodySeesAnothersRowBehindPgBouncer(t *testing.T) {
 		insert into notes select id, owner, 1 from generate_series(1, 3) id, unnest('{ann,bob}'::text[]) owner;
 		alter table notes enable row level security;
 		create policy own on notes using (owner = nullif(current_setting('app.viewer', true), ''))`, db.OutboxSchema)
-	role := newRole(t, d, "grant select on notes to %s; grant select, update, delete on entity_sync_outbox to %[1]s")
+	role := d.NewRole(t, "grant select on notes to %s; grant select, update, delete on entity_sync_outbox to %[1]s")
 	bouncer := d.Server.StartBouncer(t, 3, role)
 	url := bouncer.URL(d.URLAs(role), "exec")
 	nsqd := nsqdtest.Start(t)
