@@ -6,17 +6,17 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/entity-sync/entity-sync/db"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
-	"github.com/entity-sync/entity-sync/shared"
 )
 
 // What can never work is refused even while there is no database, and never a crash.
 func TestAQueryThatCanNeverWorkNeedsNoDatabaseToBeRefused(t *testing.T) {
-	pool := newPool(t, "postgres://nobody@127.0.0.1:1/nothing")
+	pool, err := db.Open(t.Context(), "postgres://nobody@127.0.0.1:1/nothing")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
 	const item = "select id from items where id = $1"
 	claims := db.Setting("app.viewer")
 	for want, q := range map[string]*db.Query{
@@ -41,35 +41,6 @@ func TestAQueryThatCanNeverWorkNeedsNoDatabaseToBeRefused(t *testing.T) {
 	}
 	if err := db.Rows(pool, item).AsViewer(claims).Check(t.Context()); err == nil || errors.Is(err, db.ErrBadQuery) {
 		t.Errorf("a good query without its database: %v, want an error that is no ErrBadQuery", err)
-	}
-}
-
-// Nil in place of a connection, a transaction or a bus is an error, whether the
-// interface holds a nil pointer or nothing.
-func TestNilIsAnError(t *testing.T) {
-	ctx, key := t.Context(), shared.EntityKey{Entity: "items", ID: "1"}
-	var pool *pgxpool.Pool
-	var conn *pgx.Conn
-	_, start := (db.Outbox{Pool: newPool(t, "postgres://nobody@127.0.0.1:1/nothing")}).Start(nil)
-	for what, err := range map[string]error{
-		"EnsureSchema":            db.EnsureSchema(ctx, nil),
-		"EnsureSchema of a pool":  db.EnsureSchema(ctx, pool),
-		"Track":                   db.Track(ctx, nil, "items", "items", "id"),
-		"Track of a connection":   db.Track(ctx, conn, "items", "items", "id"),
-		"Untrack":                 db.Untrack(ctx, nil, "items", "items"),
-		"EnableWakeUp":            db.EnableWakeUp(ctx, nil),
-		"NotifyTx":                db.NotifyTx(ctx, nil, key),
-		"NotifySQLTx":             db.NotifySQLTx(ctx, nil, key),
-		"Outbox.Start of nothing": start,
-	} {
-		if err == nil || !strings.Contains(err.Error(), "is nil") {
-			t.Errorf("%s returned %v, want an error that something is nil", what, err)
-		}
-	}
-	hub := db.NewDatabaseHub()
-	hub.AddDataPullAndPushHandler("items", nil)
-	if _, err := hub.Fetch(ctx, key, ""); !errors.Is(err, shared.ErrUnknownEntity) {
-		t.Errorf("a nil classic handler: %v, want ErrUnknownEntity", err)
 	}
 }
 

@@ -23,7 +23,7 @@ import (
 // Its rows are JSON objects as PostgreSQL makes them: the columns' names as they
 // are, in their order, NULL as null. A key without a row is not found, and so is
 // an id that cannot be one, such as "x" where ids are numbers, or that is spelled otherwise
-// than it is announced (see Track), such as "007".
+// than it is announced (see outbox.Track), such as "007".
 type Query struct {
 	definition
 
