@@ -75,7 +75,7 @@ func TestABadRowIsAnErrorOfItsOwnKeyForEachViewer(t *testing.T) {
 		update items set number = 'none' where id in (7, 33);
 		alter table items enable row level security;
 		create policy own on items using (owner = current_setting('app.viewer', true) and number::int > 0)`)
-	role := newRole(t, d, "grant select on items to %s")
+	role := d.NewRole(t, "grant select on items to %s")
 	q := db.Batch(pgtest.Pool(t, d.URLAs(role), 2), "select id from items where id = any($1)").AsViewer(db.Setting("app.viewer"))
 	var requests []shared.FetchRequest
 	for n := range 40 {

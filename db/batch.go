@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/entity-sync/entity-sync/db/internal/sqlstate"
 	"github.com/entity-sync/entity-sync/internal/isolate"
 )
 
@@ -75,9 +76,9 @@ func (f *fetch) readTogether(ctx context.Context, v viewer) map[string]*found {
 	return all
 }
 
-// mayBeOfOneRow is the function of that name, once the statements are known to be right.
+// mayBeOfOneRow is sqlstate.MayBeOfOneRow, once the statements are known to be right.
 func (f *fetch) mayBeOfOneRow(ctx context.Context, err error) bool {
-	if !mayBeOfOneRow(err) {
+	if !sqlstate.MayBeOfOneRow(err) {
 		return false
 	}
 	plan, err := f.query.checked(ctx) // anew, if that is what the error may be about

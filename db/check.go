@@ -9,6 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/entity-sync/entity-sync/db/internal/sqlstate"
 )
 
 // ErrBadQuery is returned for a Query whose statements can never be run as they
@@ -51,7 +53,7 @@ func (q *Query) checked(ctx context.Context) ([]statement, error) {
 	}
 	plan, err := q.check(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("db: %w", withPoolRemedy(err))
+		return nil, fmt.Errorf("db: %w", sqlstate.WithPoolRemedy(err))
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -86,7 +88,7 @@ func (q *Query) check(ctx context.Context) (plan []statement, err error) {
 		}
 	}
 	// No row has been looked at yet: what is no value of its type stands in a statement.
-	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && (isMistake(pgErr) || isDataException(pgErr)) {
+	if sqlstate.IsSyntaxOrAccess(err) || sqlstate.IsDataException(err) {
 		err = fmt.Errorf("%w: %w", ErrBadQuery, err)
 	}
 	return plan, err

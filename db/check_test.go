@@ -6,17 +6,17 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/entity-sync/entity-sync/db"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
-	"github.com/entity-sync/entity-sync/shared"
 )
 
 // What can never work is refused even while there is no database, and never a crash.
 func TestAQueryThatCanNeverWorkNeedsNoDatabaseToBeRefused(t *testing.T) {
-	pool := newPool(t, "postgres://nobody@127.0.0.1:1/nothing")
+	pool, err := db.Open(t.Context(), "postgres://nobody@127.0.0.1:1/nothing")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
 	const item = "select id from items where id = $1"
 	claims := db.Setting("app.viewer")
 	for want, q := range map[string]*db.Query{
@@ -44,42 +44,13 @@ func TestAQueryThatCanNeverWorkNeedsNoDatabaseToBeRefused(t *testing.T) {
 	}
 }
 
-// Nil in place of a connection, a transaction or a bus is an error, whether the
-// interface holds a nil pointer or nothing.
-func TestNilIsAnError(t *testing.T) {
-	ctx, key := t.Context(), shared.EntityKey{Entity: "items", ID: "1"}
-	var pool *pgxpool.Pool
-	var conn *pgx.Conn
-	_, start := (db.Outbox{Pool: newPool(t, "postgres://nobody@127.0.0.1:1/nothing")}).Start(nil)
-	for what, err := range map[string]error{
-		"EnsureSchema":            db.EnsureSchema(ctx, nil),
-		"EnsureSchema of a pool":  db.EnsureSchema(ctx, pool),
-		"Track":                   db.Track(ctx, nil, "items", "items", "id"),
-		"Track of a connection":   db.Track(ctx, conn, "items", "items", "id"),
-		"Untrack":                 db.Untrack(ctx, nil, "items", "items"),
-		"EnableWakeUp":            db.EnableWakeUp(ctx, nil),
-		"NotifyTx":                db.NotifyTx(ctx, nil, key),
-		"NotifySQLTx":             db.NotifySQLTx(ctx, nil, key),
-		"Outbox.Start of nothing": start,
-	} {
-		if err == nil || !strings.Contains(err.Error(), "is nil") {
-			t.Errorf("%s returned %v, want an error that something is nil", what, err)
-		}
-	}
-	hub := db.NewDatabaseHub()
-	hub.AddDataPullAndPushHandler("items", nil)
-	if _, err := hub.Fetch(ctx, key, ""); !errors.Is(err, shared.ErrUnknownEntity) {
-		t.Errorf("a nil classic handler: %v, want ErrUnknownEntity", err)
-	}
-}
-
 // Policies that hold for the role need to be told who the client is, unless the query
 // says that they need not; for a role that they do not hold for there is nothing to say.
 func TestCheckRefusesPoliciesThatNobodyTellsWhoTheClientIs(t *testing.T) {
 	d, pool := newViewed(t, 1)
 	d.Exec(t, "insert into items values (1, 'ann', 'a'), (1, '', 'nobody''s'); create table plain (id int)")
-	d.Exec(t, "grant select on plain to viewer_"+d.Name)
-	d.Exec(t, "create table hidden (id int); alter table hidden enable row level security; create view shown as select id from hidden; grant select on shown to viewer_"+d.Name)
+	d.Exec(t, "grant select on plain to role_"+d.Name)
+	d.Exec(t, "create table hidden (id int); alter table hidden enable row level security; create view shown as select id from hidden; grant select on shown to role_"+d.Name)
 	item, items := "select text from items where id = $1", "select id, text from items where id = any($1)"
 	for name, q := range map[string]*db.Query{
 		"Rows":         db.Rows(pool, item),
@@ -89,7 +60,7 @@ func TestCheckRefusesPoliciesThatNobodyTellsWhoTheClientIs(t *testing.T) {
 		"a subquery":   db.Rows(pool, "select text from (select * from items) i where id = $1"),
 	} {
 		err := q.Check(t.Context())
-		if !errors.Is(err, db.ErrBadQuery) || !strings.Contains(err.Error(), `policies of items apply to the role "viewer_`+d.Name) {
+		if !errors.Is(err, db.ErrBadQuery) || !strings.Contains(err.Error(), `policies of items apply to the role "role_`+d.Name) {
 			t.Errorf("%s: Check returned %v", name, err)
 		}
 		if err := q.WithoutViewer().Check(t.Context()); err != nil {
@@ -114,7 +85,7 @@ func TestCheckRefusesPoliciesThatNobodyTellsWhoTheClientIs(t *testing.T) {
 // row, and no error.
 func TestCheckRefusesATableThatNoPolicyShows(t *testing.T) {
 	d := pgtest.Shared(t).NewDatabase(t, "create table items (id int); alter table items enable row level security")
-	role := newRole(t, d, "grant select on items to %s")
+	role := d.NewRole(t, "grant select on items to %s")
 	q := db.Rows(pgtest.Pool(t, d.URLAs(role), 1), "select id from items where id = $1")
 	for _, c := range []struct {
 		policy string
@@ -149,7 +120,7 @@ func TestCheckRefusesATableThatNoPolicyShows(t *testing.T) {
 func TestCheckTakesAHiddenTableBesideAnother(t *testing.T) {
 	d := pgtest.Shared(t).NewDatabase(t, "create table items (id int); alter table items enable row level security; create policy p on items using (true);"+
 		"create table secrets (item int, text text); alter table secrets enable row level security; create policy p on secrets to pg_monitor using (true)")
-	role := newRole(t, d, "grant select on items, secrets to %s")
+	role := d.NewRole(t, "grant select on items, secrets to %s")
 	q := db.Rows(pgtest.Pool(t, d.URLAs(role), 1), "select id, text from items left join secrets on item = id where id = $1")
 	if err := q.AsViewer(db.Setting("app.viewer")).Check(t.Context()); err != nil {
 		t.Error(err)

@@ -5,6 +5,8 @@ import (
 	"strconv"
 
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/entity-sync/entity-sync/db/internal/sqlstate"
 )
 
 // idType is what a statement takes for an id.
@@ -63,7 +65,7 @@ func (q *Query) takes(ctx context.Context, s statement, text string) (bool, erro
 	take := func(text []byte) error {
 		return conn.Conn().PgConn().ExecParams(ctx, "select $1 is null", [][]byte{text}, []uint32{uint32(s.id)}, nil, nil).Read().Err
 	}
-	if err = take([]byte(text)); mayBeOfID(err) {
+	if err = take([]byte(text)); sqlstate.MayBeOfID(err) {
 		err = take(nil) // fails where the type is gone, and with it nothing of the id's
 		return false, err
 	}

@@ -59,11 +59,7 @@ func TestAPoolOutlivesItsServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	s.CloseAtEnd(t)
 	d := s.NewDatabase(t, `create table items (id int primary key); insert into items values (1)`)
 	pool := pgtest.Pool(t, d.URL(), 4)
 	q := db.Rows(pool, "select * from items where id = $1")

@@ -4,16 +4,15 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/entity-sync/entity-sync/db/internal/sqlstate"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -24,7 +23,7 @@ import (
 // Its rows are JSON objects as PostgreSQL makes them: the columns' names as they
 // are, in their order, NULL as null. A key without a row is not found, and so is
 // an id that cannot be one, such as "x" where ids are numbers, or that is spelled otherwise
-// than it is announced (see Track), such as "007".
+// than it is announced (see outbox.Track), such as "007".
 type Query struct {
 	definition
 
@@ -215,7 +214,7 @@ func (f *fetch) readOne(ctx context.Context, settings []setting, id string) ([][
 		rows = append(rows, b)
 		return nil
 	})
-	if mayBeOfID(err) {
+	if sqlstate.MayBeOfID(err) {
 		for i, s := range f.plan {
 			if takes, probed := f.query.takes(ctx, s, args[i]); probed != nil || !takes {
 				return nil, probed
@@ -261,7 +260,7 @@ func (q *Query) run(ctx context.Context, settings []setting, statements []statem
 	}
 	conn, err := q.pool.Acquire(ctx)
 	if err != nil {
-		return withPoolRemedy(err)
+		return sqlstate.WithPoolRemedy(err)
 	}
 	defer conn.Release()
 	if len(statements) == 1 && statements[0].plain && !q.asViewer {
@@ -269,11 +268,11 @@ func (q *Query) run(ctx context.Context, settings []setting, statements []statem
 		if err == nil {
 			err = forEach(rows, stop)
 		}
-		leaveReadOnly(ctx, conn.Conn(), err)
+		sqlstate.LeaveReadOnly(ctx, conn.Conn(), err)
 		return q.failed(err)
 	}
 	err = transact(ctx, conn.Conn(), settings, statements, args, spelled, stop)
-	leaveReadOnly(ctx, conn.Conn(), err)
+	sqlstate.LeaveReadOnly(ctx, conn.Conn(), err)
 	if status := conn.Conn().PgConn().TxStatus(); status != 'I' && !conn.Conn().IsClosed() {
 		rollback(ctx, conn.Conn())
 	}
@@ -350,10 +349,10 @@ func forEach(rows pgx.Rows, each func(pgx.Rows) error) error {
 // failed looks at an error of the database. What the statements were checked
 // against may have changed: they are checked again.
 func (q *Query) failed(err error) error {
-	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && isMistake(pgErr) {
+	if sqlstate.IsSyntaxOrAccess(err) {
 		q.mu.Lock()
 		defer q.mu.Unlock()
 		q.plan = nil
 	}
-	return withPoolRemedy(err)
+	return sqlstate.WithPoolRemedy(err)
 }

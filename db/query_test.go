@@ -365,7 +365,7 @@ func TestQueriesInEveryMode(t *testing.T) {
 	for _, mode := range []pgx.QueryExecMode{
 		pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol,
 	} {
-		c, err := db.ParseConfig(d.URLAs("viewer_" + d.Name))
+		c, err := db.ParseConfig(d.URLAs("role_" + d.Name))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,44 +1,18 @@
 package db_test
 
 import (
-	"context"
-	"database/sql"
-	"net"
 	"sync/atomic"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/entity-sync/entity-sync/db"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
 )
 
-// newMoving returns a pool of n connections whose URL leads to where the address says,
-// as a name or a balancer does that a failover changes.
-func newMoving(t *testing.T, url string, addr *atomic.Value, n int32) *pgxpool.Pool {
-	t.Helper()
-	c, err := db.ParseConfig(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.MaxConns = n
-	c.ConnConfig.DialFunc = func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, addr.Load().(string))
-	}
-	pool, err := pgxpool.NewWithConfig(t.Context(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(pool.Close)
-	return pool
-}
-
 // After a failover a pool may still have connections to what has become a standby. What
-// fails there for that reason is done over a new connection the next time.
+// fails there for that reason is fetched over a new connection the next time.
 func TestAConnectionToAServerThatIsReadOnlyIsLeft(t *testing.T) {
-	const schema = "create sequence numbers; create table items (id int primary key);"
 	var servers [2]*pgtest.Server
 	var databases [2]*pgtest.Database
 	for i := range servers {
@@ -46,199 +20,40 @@ func TestAConnectionToAServerThatIsReadOnlyIsLeft(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		closeAtEnd(t, s)
-		servers[i], databases[i] = s, s.NewDatabase(t, schema, db.OutboxSchema)
+		s.CloseAtEnd(t)
+		servers[i], databases[i] = s, s.NewDatabase(t, "create sequence numbers")
 	}
 	if err := servers[0].MakeStandby(); err != nil {
 		t.Fatal(err)
 	}
 	var addr atomic.Value
 	addr.Store(servers[0].Addr())
-	url := databases[0].URL()
-
-	one := func() *pgxpool.Pool { return newMoving(t, url, &addr, 1) }
-	notify, track, read, apart, relayed := one(), one(), one(), one(), one()
-	pool := stdlib.OpenDB(*one().Config().ConnConfig)
-	pool.SetMaxOpenConns(1)
-	t.Cleanup(func() { pool.Close() })
-	fetch := db.Rows(read, "select $1::int as id, nextval('numbers')")
-	two := db.Rows(apart, "select $1::int as id", "select $1::int as id, pg_is_in_recovery()")
-	calls := map[string]func() error{
-		"NotifyTx": func() error {
-			return pgx.BeginFunc(t.Context(), notify, func(tx pgx.Tx) error { return db.NotifyTx(t.Context(), tx, itemKey("1")) })
-		},
-		"NotifySQLTx": func() error {
-			tx, err := pool.BeginTx(t.Context(), nil)
-			if err == nil {
-				defer func() { _ = tx.Rollback() }()
-				err = db.NotifySQLTx(t.Context(), tx, itemKey("2"))
-			}
-			if err == nil {
-				err = tx.Commit()
-			}
-			return err
-		},
-		"Track": func() error { return db.Track(t.Context(), track, "items", "items", "id") },
-		"a fetch": func() error {
-			_, err := fetch.Fetch(t.Context(), idOf("1"), "")
-			return err
-		},
+	one := func() *pgxpool.Pool { return pgtest.MovingPool(t, databases[0].URL(), 1, &addr) }
+	writes := db.Rows(one(), "select $1::int as id, nextval('numbers')")
+	reads := db.Rows(one(), "select $1::int as id", "select $1::int as id, pg_is_in_recovery()")
+	if _, err := writes.Fetch(t.Context(), idOf("1"), ""); err == nil {
+		t.Error("a sequence moves on a standby")
 	}
-	for what, call := range calls {
-		if err := call(); err == nil {
-			t.Errorf("%s works on a standby", what)
-		}
-	}
-	if rows, err := two.Fetch(t.Context(), idOf("1"), ""); err != nil || len(rows) != 2 {
+	if rows, err := reads.Fetch(t.Context(), idOf("1"), ""); err != nil || len(rows) != 2 {
 		t.Errorf("what reads alone fails on a standby: %v", err)
 	}
-	e := newEar("items")
-	relay := startRelay(t, db.Outbox{Pool: relayed}, e)
-	until(t, "the relay has failed", func() bool { return relay.Stats().Failed > 0 })
-
 	addr.Store(servers[1].Addr())
-	for what, call := range calls {
-		if err := call(); err != nil {
-			t.Errorf("%s after the failover: %v", what, err)
-		}
+	if _, err := writes.Fetch(t.Context(), idOf("1"), ""); err != nil {
+		t.Errorf("after the failover: %v", err)
 	}
-	until(t, "the key is announced", func() bool { return e.times(itemKey("1")) > 0 })
 }
 
 // A transaction that is read only by itself says nothing of the server: its connection is
 // kept.
 func TestAConnectionIsKeptWhereOnlyTheTransactionIsReadOnly(t *testing.T) {
-	d := pgtest.Shared(t).NewDatabase(t, "create sequence numbers; create table items (id int primary key)")
+	d := pgtest.Shared(t).NewDatabase(t, "create sequence numbers")
 	pool := pgtest.Pool(t, d.URL(), 1)
 	q := db.Rows(pool, "select $1::int as id", "select $1::int as id, nextval('numbers')")
-	var before, after uint32
-	conn := func() (pid uint32) {
-		if err := pool.AcquireFunc(t.Context(), func(c *pgxpool.Conn) error {
-			pid = c.Conn().PgConn().PID()
-			return nil
-		}); err != nil {
-			t.Fatal(err)
-		}
-		return pid
-	}
-	before = conn()
+	before := backend(t, pool)
 	if _, err := q.Fetch(t.Context(), idOf("1"), ""); err == nil {
 		t.Error("a sequence moves in a read-only transaction")
 	}
-	if after = conn(); after != before {
+	if backend(t, pool) != before {
 		t.Error("the connection was closed")
 	}
-
-	d.Exec(t, db.OutboxSchema)
-	sqlPool := stdlib.OpenDBFromPool(pool)
-	t.Cleanup(func() { sqlPool.Close() })
-	tx, err := sqlPool.BeginTx(t.Context(), &sql.TxOptions{ReadOnly: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := db.NotifySQLTx(t.Context(), tx, itemKey("1")); err == nil {
-		t.Error("a read-only transaction writes to the outbox")
-	}
-	if _, err := tx.ExecContext(t.Context(), "insert into items values (1)"); err == nil {
-		t.Error("a transaction that has failed goes on")
-	}
-	if err := tx.Rollback(); err != nil {
-		t.Error(err)
-	}
-	var rows int
-	if err := sqlPool.QueryRowContext(t.Context(), "select count(*) from items").Scan(&rows); err != nil || rows != 0 {
-		t.Errorf("%d rows of a transaction that was rolled back, %v", rows, err)
-	}
-	if after = conn(); after != before {
-		t.Error("the connection of database/sql was closed")
-	}
-}
-
-// A standby is promoted, and the primary comes back as a standby, to which every
-// connection of the pool is made before the pool's URL leads to the new primary. The relay
-// then fails once at most, and leaves none of them.
-func TestFailover(t *testing.T) {
-	primary, err := pgtest.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	closeAtEnd(t, primary)
-	d := primary.NewDatabase(t, "create table items (id int primary key)", db.OutboxSchema, "select entity_sync_track('items', 'items', 'id')")
-	standby, err := primary.NewStandby()
-	if err != nil {
-		t.Fatal(err)
-	}
-	closeAtEnd(t, standby)
-	var addr atomic.Value
-	addr.Store(primary.Addr())
-	const n = 6
-	pool := newMoving(t, d.URL(), &addr, n)
-	e := newEar("items")
-	relay := startRelay(t, db.Outbox{Pool: pool}, e)
-	d.Exec(t, "insert into items values (1)")
-	until(t, "a change on the primary is announced", func() bool { return e.times(itemKey("1")) > 0 })
-
-	promoted := &pgtest.Database{Server: standby, Name: d.Name}
-	until(t, "the standby has it", func() bool {
-		var there bool
-		err := promoted.Connect(t).QueryRow(t.Context(), "select exists (select from items)").Scan(&there)
-		return err == nil && there
-	})
-	primary.Stop()
-	promoted.Exec(t, "select pg_promote()")
-	promoted.Exec(t, "insert into items values (2)")
-	if err := primary.MakeStandby(); err != nil {
-		t.Fatal(err)
-	}
-	failed := relay.Stats().Failed
-	until(t, "the relay meets what is a standby now", func() bool { return relay.Stats().Failed > failed+1 })
-	eachConn(t, pool, n, func(c *pgxpool.Conn) {
-		if !inRecovery(t, c) {
-			t.Error("a connection leads to the new primary before the URL does")
-		}
-		addr.Store(standby.Addr()) // for whatever connects anew
-	})
-	failed = relay.Stats().Failed
-	until(t, "what was written on the new primary is announced", func() bool { return e.times(itemKey("2")) > 0 })
-	if now := relay.Stats().Failed; now > failed+1 {
-		t.Errorf("%d rounds failed before", now-failed)
-	}
-	eachConn(t, pool, n, func(c *pgxpool.Conn) {
-		if inRecovery(t, c) {
-			t.Error("a connection still leads to the standby")
-		}
-	})
-}
-
-// eachConn has all connections of a pool at once, and calls f when it has.
-func eachConn(t *testing.T, pool *pgxpool.Pool, n int, f func(*pgxpool.Conn)) {
-	t.Helper()
-	var conns []*pgxpool.Conn
-	for range n {
-		c, err := pool.Acquire(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Release()
-		conns = append(conns, c)
-	}
-	for _, c := range conns {
-		f(c)
-	}
-}
-
-func closeAtEnd(t *testing.T, s *pgtest.Server) {
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-}
-
-func inRecovery(t *testing.T, c *pgxpool.Conn) (yes bool) {
-	t.Helper()
-	if err := c.QueryRow(t.Context(), "select pg_is_in_recovery()").Scan(&yes); err != nil {
-		t.Error(err)
-	}
-	return yes
 }

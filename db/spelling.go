@@ -11,7 +11,7 @@ import (
 // A key is one text, and PostgreSQL takes many for the same id: 1.50 and 1.5 of numeric,
 // "ab" and "ab   " of char(5), a time in any zone. Only one of them is announced, the
 // spelling, and who asks for another would have a row that never changes. So only the
-// spelling has a row. entity_sync_announce in outbox.sql writes it, and has the same cases
+// spelling has a row. entity_sync_announce in outbox/outbox.sql writes it, and has the same cases
 // as spellings.
 
 // spellings is SQL for the spelling of a value, %s, by its type. Ids that are equal have
@@ -85,7 +85,7 @@ func (k idKind) spelling(value string) string {
 }
 
 // spelled is a statement for the spelling of the id in $1: it is taken as the session does,
-// and written as it is announced. The settings are those of the trigger in outbox.sql. The
+// and written as it is announced. The settings are those of the trigger in outbox/outbox.sql. The
 // id is a column beside them so that nothing is written before they are made.
 func (k idKind) spelled() string {
 	return fmt.Sprintf(`select %s from (select %s as id,

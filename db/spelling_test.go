@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/entity-sync/entity-sync/db"
+	"github.com/entity-sync/entity-sync/db/outbox"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -55,7 +56,7 @@ var sessions = []map[string]string{
 // of all that a client may take for the id, what is announced has the row, and nothing
 // else has one, for that would never change.
 func TestTheSpellingThatIsAnnouncedAloneHasTheRow(t *testing.T) {
-	d := newOutbox(t, "create extension citext", "create schema ours", "create table ours.items (id int)",
+	d := pgtest.Shared(t).NewDatabase(t, outbox.Schema, "create extension citext", "create schema ours", "create table ours.items (id int)",
 		"create type size as enum ('small')", "create domain odd as int check (value % 2 = 1)", "create domain price as numeric(10,3)", "create domain dearest as price",
 		"create domain code as char(4)", "create type pair as (a numeric, b text)", "create type span as range (subtype = text)")
 	checkKeyTypes(t, d)
@@ -68,7 +69,7 @@ func TestTheSpellingThatIsAnnouncedAloneHasTheRow(t *testing.T) {
 			t.Parallel()
 			k := spelledKeys{table: fmt.Sprint("public.keys", n), pools: pools, announced: make(map[string]int), said: map[string]bool{"x": true}}
 			k.exec(t, fmt.Sprintf("create table %s (id %s); create table %[1]s_values (n int, id %[2]s)", k.table, kind))
-			if err := db.Track(t.Context(), pools[0], k.table, "items", "id"); err != nil {
+			if err := outbox.Track(t.Context(), pools[0], k.table, "items", "id"); err != nil {
 				t.Fatal(err)
 			}
 			for _, value := range keyTypes[kind] {

@@ -28,17 +28,7 @@ func newViewed(t *testing.T, n int32) (*pgtest.Database, *pgxpool.Pool) {
 		create table items (id int, owner text, text text);
 		alter table items enable row level security;
 		create policy own on items using (owner = nullif(current_setting('app.viewer', true), ''))`)
-	return d, pgtest.Pool(t, d.URLAs(newRole(t, d, "grant select on items to %s")), n)
-}
-
-// newRole makes a role that may do what the grants say, until the test ends.
-func newRole(t *testing.T, d *pgtest.Database, grants string) string {
-	t.Helper()
-	name := "viewer_" + d.Name
-	d.Exec(t, "create role "+name+" login")
-	t.Cleanup(func() { d.Exec(t, fmt.Sprintf("drop owned by %s cascade; drop role %[1]s", name)) })
-	d.Exec(t, fmt.Sprintf(grants, name))
-	return name
+	return d, pgtest.Pool(t, d.URLAs(d.NewRole(t, "grant select on items to %s")), n)
 }
 
 func TestAsViewer(t *testing.T) {
@@ -249,7 +239,7 @@ func TestCheckRefusesARoleThatBypassesPolicies(t *testing.T) {
 		create table items (id int, owner text);
 		create table people (id int);
 		create view listed as select * from items`)
-	role := newRole(t, d, "grant select on items, people, listed to %s")
+	role := d.NewRole(t, "grant select on items, people, listed to %s")
 	pool := pgtest.Pool(t, d.URLAs(role), 2)
 	check := func(pool *pgxpool.Pool, table string) error {
 		return db.Rows(pool, "select id from "+table+" where id = $1").AsViewer(db.Setting("app.viewer")).Check(t.Context())

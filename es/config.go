@@ -17,7 +17,7 @@ import (
 	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/bridge/nsqbus"
 	"github.com/entity-sync/entity-sync/bridge/sealed"
-	"github.com/entity-sync/entity-sync/db"
+	"github.com/entity-sync/entity-sync/db/outbox"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
 )
@@ -62,10 +62,10 @@ type Config struct {
 	// QueuePrefix must then be empty.
 	Bus bus.Bus
 
-	// Outbox, if given, has this node announce what db.NotifyTx and db.Track write to
-	// the outbox of a database, for the entity types that it registers. A node
+	// Outbox, if given, has this node announce what outbox.NotifyTx and outbox.Track write
+	// to the outbox of a database, for the entity types that the node registers. A node
 	// without it may write there all the same, as long as another one announces.
-	Outbox *db.Outbox
+	Outbox *outbox.Config
 
 	// Mux, if given, gets the WebSocket handler at Path. Otherwise serve the
 	// EntitySync itself, which is an http.Handler.

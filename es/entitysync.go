@@ -11,6 +11,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/db"
+	"github.com/entity-sync/entity-sync/db/outbox"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
 )
@@ -25,7 +26,7 @@ type EntitySync struct {
 	DatabaseHub *db.DatabaseHub
 
 	handler *web.Handler
-	relay   *db.Relay // nil without Config.Outbox
+	relay   *outbox.Relay // nil without Config.Outbox
 	drain   *drain
 	log     *slog.Logger
 	limits  *sync.Map // *bridge.Limit, for each *pgxpool.Pool that is fetched from

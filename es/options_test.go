@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/entity-sync/entity-sync/db"
+	"github.com/entity-sync/entity-sync/db/outbox"
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -87,7 +88,7 @@ func TestNilIsNotRegistered(t *testing.T) {
 			t.Errorf("%s: %v, want an error", name, err)
 		}
 	}
-	if _, err := es.New(es.Config{Outbox: &db.Outbox{}}); err == nil || !strings.Contains(err.Error(), "Outbox: Pool is nil") {
+	if _, err := es.New(es.Config{Outbox: &outbox.Config{}}); err == nil || !strings.Contains(err.Error(), "outbox: Config: Pool is nil") {
 		t.Errorf("an outbox without a pool: %v", err)
 	}
 }

@@ -3,22 +3,23 @@ package es
 import (
 	"context"
 
-	"github.com/entity-sync/entity-sync/db"
+	"github.com/entity-sync/entity-sync/db/outbox"
 )
 
-// Outbox returns what announces the keys in the outbox, to be woken after a commit
-// and for its figures; nil without Config.Outbox. A nil one may be woken, too.
-func (s *EntitySync) Outbox() *db.Relay { return s.relay }
+// OutboxRelay returns the relay that announces the keys in the outbox: wake it after a
+// commit, and ask it for its figures. It is nil without Config.Outbox; a nil relay may be
+// woken and asked, too.
+func (s *EntitySync) OutboxRelay() *outbox.Relay { return s.relay }
 
 func (s *EntitySync) startRelay(c Config) (err error) {
 	if c.Outbox == nil {
 		return nil
 	}
-	o := *c.Outbox
-	if o.Logger == nil {
-		o.Logger = c.Logger
+	config := *c.Outbox
+	if config.Logger == nil {
+		config.Logger = c.Logger
 	}
-	s.relay, err = o.Start(s.Bridge)
+	s.relay, err = outbox.Start(config, s.Bridge)
 	return err
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/entity-sync/entity-sync/db"
+	"github.com/entity-sync/entity-sync/db/outbox"
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
 	"github.com/entity-sync/entity-sync/shared"
@@ -21,24 +22,24 @@ func TestANodeAnnouncesWhatIsInTheOutbox(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer pool.Close()
-	if err := db.EnsureSchema(t.Context(), pool); err != nil {
+	if err := outbox.EnsureSchema(t.Context(), pool); err != nil {
 		t.Fatal(err)
 	}
 	write := func(key shared.EntityKey) {
 		t.Helper()
-		if err := pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error { return db.NotifyTx(t.Context(), tx, key) }); err != nil {
+		if err := pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error { return outbox.NotifyTx(t.Context(), tx, key) }); err != nil {
 			t.Fatal(err)
 		}
 	}
-	s := newSync(t, es.Config{Outbox: &db.Outbox{Pool: pool, Interval: time.Hour}})
+	s := newSync(t, es.Config{Outbox: &outbox.Config{Pool: pool, Interval: time.Hour}})
 	write(shared.EntityKey{Entity: "items", ID: "1"})
-	s.Outbox().Wake()
+	s.OutboxRelay().Wake()
 	fetch := func(context.Context, shared.EntityKey, string) (string, error) { return "a row", nil }
 	if err := es.Register(s, "items", fetch); err != nil { // later than the relay has begun
 		t.Fatal(err)
 	}
 	for end := time.Now().Add(time.Minute); s.Bridge.Stats().Notified != 1; time.Sleep(time.Millisecond) {
-		s.Outbox().Wake()
+		s.OutboxRelay().Wake()
 		if time.Now().After(end) {
 			t.Fatal("nothing was announced")
 		}
@@ -46,11 +47,11 @@ func TestANodeAnnouncesWhatIsInTheOutbox(t *testing.T) {
 	if err := s.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got := s.Outbox().Stats().Published; got != 1 {
+	if got := s.OutboxRelay().Stats().Published; got != 1 {
 		t.Errorf("%d rows were announced, want 1", got)
 	}
 	write(shared.EntityKey{Entity: "items", ID: "2"}) // for another node
-	s.Outbox().Wake()
+	s.OutboxRelay().Wake()
 	var waiting int
 	if err := pool.QueryRow(t.Context(), "select count(*) from entity_sync_outbox").Scan(&waiting); err != nil || waiting != 1 {
 		t.Errorf("%d rows wait, %v", waiting, err)
@@ -59,11 +60,11 @@ func TestANodeAnnouncesWhatIsInTheOutbox(t *testing.T) {
 
 func TestANodeWithoutAnOutbox(t *testing.T) {
 	s := newSync(t, es.Config{})
-	s.Outbox().Wake()
-	if s.Outbox() != nil || s.Outbox().Stats() != (db.OutboxStats{}) {
+	s.OutboxRelay().Wake()
+	if s.OutboxRelay() != nil || s.OutboxRelay().Stats() != (outbox.Stats{}) {
 		t.Error("there is an outbox")
 	}
-	if _, err := es.New(es.Config{Outbox: &db.Outbox{}}); err == nil || !strings.Contains(err.Error(), "Outbox: Pool") {
+	if _, err := es.New(es.Config{Outbox: &outbox.Config{}}); err == nil || !strings.Contains(err.Error(), "outbox: Config: Pool") {
 		t.Errorf("New returned %v", err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/entity-sync/entity-sync/db"
+	"github.com/entity-sync/entity-sync/db/outbox"
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
@@ -114,12 +115,12 @@ func TestTheOutboxOfANodeThatOnlyAnnounces(t *testing.T) {
 	var rows database
 	n := startNode(t, &rows, es.Config{NSQAddr: nsqd.Addr})
 	untilReady(t, n)
-	relay := startAnnouncer(t, es.Config{NSQAddr: nsqd.Addr, Outbox: &db.Outbox{Pool: pool}})
+	relay := startAnnouncer(t, es.Config{NSQAddr: nsqd.Addr, Outbox: &outbox.Config{Pool: pool}})
 	c := n.dial(t, "me")
 	c.watch("1")
 	rev := rows.write("1")
 	err = pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
-		return db.NotifyTx(t.Context(), tx, item("1"), shared.EntityKey{Entity: "orders", ID: "1"})
+		return outbox.NotifyTx(t.Context(), tx, item("1"), shared.EntityKey{Entity: "orders", ID: "1"})
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -128,6 +129,6 @@ func TestTheOutboxOfANodeThatOnlyAnnounces(t *testing.T) {
 	until(t, "what it does not announce is left to others", func() bool {
 		var waiting string
 		err := pool.QueryRow(t.Context(), "select coalesce(string_agg(entity, ' '), '') from entity_sync_outbox").Scan(&waiting)
-		return err == nil && waiting == "orders" && relay.Outbox().Stats().Published == 1
+		return err == nil && waiting == "orders" && relay.OutboxRelay().Stats().Published == 1
 	})
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/entity-sync/entity-sync/db"
+	"github.com/entity-sync/entity-sync/db/outbox"
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
@@ -38,7 +39,7 @@ func newItems(t testing.TB) *pgtest.Database {
 	t.Helper()
 	d := pgtest.Shared(t).NewDatabase(t, "create table items (id text primary key, rev int not null default 0)",
 		fmt.Sprintf("insert into items (id) select i from generate_series(0, %d) i", outboxItems-1), "insert into items (id) values ('ghost')")
-	if err := db.EnsureSchema(t.Context(), d.Connect(t)); err != nil {
+	if err := outbox.EnsureSchema(t.Context(), d.Connect(t)); err != nil {
 		t.Fatal(err)
 	}
 	return d
@@ -50,7 +51,7 @@ func newOutboxNode(ctx context.Context, url, nsqd string, out io.Writer) (*es.En
 	if err != nil {
 		return nil, nil, err
 	}
-	s, err := es.New(es.Config{NSQAddr: nsqd, Outbox: &db.Outbox{Pool: pool}, Logger: canary.Logger(out)})
+	s, err := es.New(es.Config{NSQAddr: nsqd, Outbox: &outbox.Config{Pool: pool}, Logger: canary.Logger(out)})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -224,7 +225,7 @@ func TestAWriterIsKilledBetweenCommitAndAnnouncement(t *testing.T) {
 func TestManyWritersOverTheOutboxEndRight(t *testing.T) {
 	nsqd := nsqdtest.Start(t)
 	d := newItems(t)
-	if err := db.Track(t.Context(), d.Connect(t), "items", items, "id"); err != nil {
+	if err := outbox.Track(t.Context(), d.Connect(t), "items", items, "id"); err != nil {
 		t.Fatal(err)
 	}
 	var nodes []*node
@@ -271,7 +272,7 @@ func TestManyWritersOverTheOutboxEndRight(t *testing.T) {
 					if random.IntN(10) == 0 { // others wait for the row meanwhile
 						time.Sleep(time.Duration(random.IntN(50)) * time.Millisecond)
 					}
-					if err := db.NotifyTx(t.Context(), tx, item(id)); err != nil || i%4 > 0 {
+					if err := outbox.NotifyTx(t.Context(), tx, item(id)); err != nil || i%4 > 0 {
 						return err
 					}
 					return errChangedMyMind
@@ -383,7 +384,7 @@ func beWriter(what string) error {
 					fmt.Println("writing")
 				}
 				if i%2 == 0 {
-					node.Outbox().Wake()
+					node.OutboxRelay().Wake()
 				}
 				time.Sleep(rand.N(10 * time.Millisecond))
 			}
@@ -404,7 +405,7 @@ func writeOnce(ctx context.Context, pool *pgxpool.Pool, w, i int) error {
 		if _, err := tx.Exec(ctx, "update items set rev = rev + 1 where id = $1", id); err != nil {
 			return err
 		}
-		if err := db.NotifyTx(ctx, tx, item(id)); err != nil {
+		if err := outbox.NotifyTx(ctx, tx, item(id)); err != nil {
 			return err
 		}
 		if id == ghost {

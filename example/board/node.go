@@ -76,7 +76,7 @@ func startNode(ctx context.Context, c nodeConfig) (*Node, error) {
 // wakeOutbox is all there is to announcing where the keys were written with the
 // rows: they will be, now rather than in a moment.
 func (n *Node) wakeOutbox(context.Context, ...shared.EntityKey) bool {
-	n.sync.Outbox().Wake()
+	n.sync.OutboxRelay().Wake()
 	return true
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/entity-sync/entity-sync/db"
+	"github.com/entity-sync/entity-sync/db/outbox"
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -84,7 +85,7 @@ func migrate(ctx context.Context, config *pgx.ConnConfig) error {
 		if _, err := tx.Exec(ctx, `create schema if not exists `+postgresSchema); err != nil {
 			return fmt.Errorf("making the schema: %w", err)
 		}
-		if err := db.EnsureSchema(ctx, tx); err != nil {
+		if err := outbox.EnsureSchema(ctx, tx); err != nil {
 			return err
 		}
 		var made bool
@@ -112,11 +113,11 @@ const upgradeSQL = `
 // of the two kinds it is watched, and of the list that it is in.
 func track(ctx context.Context, tx pgx.Tx) error {
 	return errors.Join(
-		db.Track(ctx, tx, "items", itemEntity, "id"),
-		db.Track(ctx, tx, "items", privateEntity, "id"),
-		db.Track(ctx, tx, "costs", itemEntity, "item"),
-		db.Track(ctx, tx, "costs", privateEntity, "item"),
-		db.Track(ctx, tx, "items", boardEntity, "list"),
+		outbox.Track(ctx, tx, "items", itemEntity, "id"),
+		outbox.Track(ctx, tx, "items", privateEntity, "id"),
+		outbox.Track(ctx, tx, "costs", itemEntity, "item"),
+		outbox.Track(ctx, tx, "costs", privateEntity, "item"),
+		outbox.Track(ctx, tx, "items", boardEntity, "list"),
 	)
 }
 
@@ -137,7 +138,7 @@ func roleError(config *pgx.ConnConfig, err error) error {
 		postgresRole, err, pgx.Identifier{config.User}.Sanitize())
 }
 
-func (p *postgres) Outbox() *db.Outbox { return &db.Outbox{Pool: p.pool} }
+func (p *postgres) Outbox() *outbox.Config { return &outbox.Config{Pool: p.pool} }
 
 func (p *postgres) Register(ctx context.Context, node *es.EntitySync) error {
 	items := db.BatchOf[itemRow](p.pool, itemSQL+` WHERE i.id = any($1) AND NOT i.private`).AsViewer(claims(itemEntity))

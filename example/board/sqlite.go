@@ -10,7 +10,7 @@ import (
 
 	_ "modernc.org/sqlite" // the driver "sqlite"
 
-	"github.com/entity-sync/entity-sync/db"
+	"github.com/entity-sync/entity-sync/db/outbox"
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -48,7 +48,7 @@ func (s *sqlite) prepare(ctx context.Context) error {
 
 func (s *sqlite) Close() error { return s.db.Close() }
 
-func (s *sqlite) Outbox() *db.Outbox { return nil }
+func (s *sqlite) Outbox() *outbox.Config { return nil }
 
 func (s *sqlite) Register(_ context.Context, node *es.EntitySync) error {
 	return errors.Join(

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/entity-sync/entity-sync/db"
+	"github.com/entity-sync/entity-sync/db/outbox"
 	"github.com/entity-sync/entity-sync/es"
 )
 
@@ -28,7 +28,7 @@ type Store interface {
 
 	// Outbox is where the keys of what is written wait to be announced. Without
 	// one, nil, they are announced by who writes.
-	Outbox() *db.Outbox
+	Outbox() *outbox.Config
 
 	Close() error
 }

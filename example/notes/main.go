@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/entity-sync/entity-sync/db"
+	"github.com/entity-sync/entity-sync/db/outbox"
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web/js"
@@ -49,7 +50,7 @@ func serve(ctx context.Context) error {
 		return err
 	}
 	defer pool.Close()
-	node, err := es.New(es.Config{NSQAddr: os.Getenv("NSQ_ADDR"), Outbox: &db.Outbox{Pool: pool}})
+	node, err := es.New(es.Config{NSQAddr: os.Getenv("NSQ_ADDR"), Outbox: &outbox.Config{Pool: pool}})
 	if err != nil {
 		return err
 	}

@@ -207,6 +207,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/entity-sync/entity-sync/db"
+	"github.com/entity-sync/entity-sync/db/outbox"
 	"github.com/entity-sync/entity-sync/es"
 )
 
@@ -224,7 +225,7 @@ func Test%s(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _, _ = owner, pool, node
+	_, _, _, _ = owner, pool, node, outbox.Schema // whatever the piece uses
 	if err := func() error {
 		%s
 		return err

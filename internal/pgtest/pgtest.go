@@ -233,6 +233,15 @@ func (s *Server) Close() error {
 	return os.RemoveAll(s.dir)
 }
 
+// CloseAtEnd closes the server when the test ends.
+func (s *Server) CloseAtEnd(t testing.TB) {
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // LogFile is where the server logs.
 func (s *Server) LogFile() string { return filepath.Join(s.dir, "log") }
 
@@ -269,9 +278,13 @@ func (s *Server) NewDatabase(t testing.TB, statements ...string) *Database {
 	return d
 }
 
-// keepLog has the server's log searched for secrets, with what else the test leaves.
+// keepLog has the server's log searched for secrets, with what else the test leaves. A
+// benchmark leaves none: its folder is gone when its function is called again.
 func (s *Server) keepLog(t testing.TB, d *Database) {
 	t.Helper()
+	if _, benchmark := t.(*testing.B); benchmark {
+		return
+	}
 	if _, err := d.Connect(t).Exec(context.Background(), fmt.Sprintf("select 1/0 as %q", canary.Decoy(canary.Database))); err == nil {
 		t.Error("dividing by zero works")
 	}
@@ -295,6 +308,17 @@ func (d *Database) URLAt(addr string) string { return urlOf(addr, superuser, d.N
 
 // URLAs says how to connect as a role of the test's.
 func (d *Database) URLAs(role string) string { return d.Server.URL(role, d.Name) }
+
+// NewRole makes a role that may log in and do what the grants say, until the test ends. %s
+// in the grants is its name.
+func (d *Database) NewRole(t testing.TB, grants string) string {
+	t.Helper()
+	name := "role_" + d.Name
+	d.Exec(t, "create role "+name+" login")
+	t.Cleanup(func() { d.Exec(t, fmt.Sprintf("drop owned by %s cascade; drop role %[1]s", name)) })
+	d.Exec(t, fmt.Sprintf(grants, name))
+	return name
+}
 
 // Exec runs SQL as the owner of the cluster: one statement with arguments, or any
 // number without.

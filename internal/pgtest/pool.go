@@ -2,6 +2,8 @@ package pgtest
 
 import (
 	"context"
+	"net"
+	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -13,11 +15,28 @@ import (
 // until the test ends.
 func Pool(t testing.TB, url string, n int32) *pgxpool.Pool {
 	t.Helper()
+	return poolOf(t, url, func(c *pgxpool.Config) { c.MaxConns = n })
+}
+
+// MovingPool is Pool with a URL that leads to the host:port in addr, as a name or a
+// balancer does that a failover changes.
+func MovingPool(t testing.TB, url string, n int32, addr *atomic.Value) *pgxpool.Pool {
+	t.Helper()
+	return poolOf(t, url, func(c *pgxpool.Config) {
+		c.MaxConns = n
+		c.ConnConfig.DialFunc = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, addr.Load().(string))
+		}
+	})
+}
+
+func poolOf(t testing.TB, url string, set func(*pgxpool.Config)) *pgxpool.Pool {
+	t.Helper()
 	c, err := db.ParseConfig(url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.MaxConns = n
+	set(c)
 	pool, err := pgxpool.NewWithConfig(context.Background(), c)
 	if err != nil {
 		t.Fatal(err)

@@ -46,16 +46,6 @@ func TestMain(m *testing.M) {
 		}))
 }
 
-// newRole makes a role that may do what the grants say, until the test ends.
-func newRole(t testing.TB, d *pgtest.Database, grants string) string {
-	t.Helper()
-	name := "reader_" + d.Name
-	d.Exec(t, "create role "+name+" login")
-	t.Cleanup(func() { d.Exec(t, fmt.Sprintf("drop owned by %s cascade; drop role %[1]s", name)) })
-	d.Exec(t, fmt.Sprintf(grants, name))
-	return name
-}
-
 // node is one of a system.
 type node struct {
 	*es.EntitySync

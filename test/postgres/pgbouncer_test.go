@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/entity-sync/entity-sync/db"
+	"github.com/entity-sync/entity-sync/db/outbox"
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
 	"github.com/entity-sync/entity-sync/shared"
@@ -28,22 +29,22 @@ func TestNobodySeesAnothersRowBehindPgBouncer(t *testing.T) {
 		create table notes (id int, owner text, rev bigint, primary key (id, owner));
 		insert into notes select id, owner, 1 from generate_series(1, 3) id, unnest('{ann,bob}'::text[]) owner;
 		alter table notes enable row level security;
-		create policy own on notes using (owner = nullif(current_setting('app.viewer', true), ''))`, db.OutboxSchema)
-	role := newRole(t, d, "grant select on notes to %s; grant select, update, delete on entity_sync_outbox to %[1]s")
+		create policy own on notes using (owner = nullif(current_setting('app.viewer', true), ''))`, outbox.Schema)
+	role := d.NewRole(t, "grant select on notes to %s; grant select, update, delete on entity_sync_outbox to %[1]s")
 	bouncer := d.Server.StartBouncer(t, 3, role)
 	url := bouncer.URL(d.URLAs(role), "exec")
 	nsqd := nsqdtest.Start(t)
 	entities := []shared.EntityType{"one", "many", "shared"}
 	conn := d.Connect(t)
 	for _, entity := range entities {
-		if err := db.Track(t.Context(), conn, "notes", entity, "id"); err != nil {
+		if err := outbox.Track(t.Context(), conn, "notes", entity, "id"); err != nil {
 			t.Fatal(err)
 		}
 	}
 	var nodes []*node
 	for range 2 {
 		pool := pgtest.Pool(t, url, 12) // more than there are server connections
-		n := startNodeWith(t, es.Config{NSQAddr: nsqd.Addr, Outbox: &db.Outbox{Pool: pool}})
+		n := startNodeWith(t, es.Config{NSQAddr: nsqd.Addr, Outbox: &outbox.Config{Pool: pool}})
 		quick := es.WithRetry(20*time.Millisecond, 200*time.Millisecond)
 		n.register(t, "one", db.Rows(pool, "select * from notes where id = $1").AsViewer(claims), quick)
 		n.register(t, "many", db.Batch(pool, "select * from notes where id = any($1)").AsViewer(claims), quick)
@@ -95,7 +96,7 @@ func TestNobodySeesAnothersRowBehindPgBouncer(t *testing.T) {
 		return err == nil && waiting == 0
 	})
 	t.Logf("%d rows read over %d connections with %d changes of the secret, none of them another's; the relays have announced %d and %d keys",
-		w.rows.Load(), w.connections.Load(), w.changes.Load(), nodes[0].Outbox().Stats().Published, nodes[1].Outbox().Stats().Published)
+		w.rows.Load(), w.connections.Load(), w.changes.Load(), nodes[0].OutboxRelay().Stats().Published, nodes[1].OutboxRelay().Stats().Published)
 	if w.rows.Load() < frames || w.changes.Load() < 20 || w.connections.Load() < 20 {
 		t.Error("that proves too little")
 	}

@@ -51,11 +51,7 @@ func newSystem(t *testing.T, n int32) *system {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := server.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	server.CloseAtEnd(t)
 	s := &system{server: server, data: server.NewDatabase(t)}
 	for _, table := range tables {
 		s.data.Exec(t, fmt.Sprintf("create table %s (id int primary key, rev bigint, written timestamptz); insert into %[1]s select id, 1, now() from generate_series(1, %d) id", table, rowsPerTable))

@@ -49,7 +49,7 @@ func TestNobodySeesAnothersRow(t *testing.T) {
 		insert into notes select id, owner, 1 from generate_series(1, 3) id, unnest('{ann,bob}'::text[]) owner;
 		alter table notes enable row level security;
 		create policy own on notes using (owner = nullif(current_setting('app.viewer', true), ''))`)
-	url := d.URLAs(newRole(t, d, "grant select on notes to %s"))
+	url := d.URLAs(d.NewRole(t, "grant select on notes to %s"))
 	nsqd := nsqdtest.Start(t)
 	nodes := []*node{startNode(t, nsqd), startNode(t, nsqd)}
 	for _, n := range nodes {

@@ -1,4 +1,4 @@
-package db_test
+package outbox_test
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/entity-sync/entity-sync/db"
+	"github.com/entity-sync/entity-sync/db/outbox"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -44,13 +44,13 @@ func BenchmarkCommit(b *testing.B) {
 			track(b, d, "items2", "items", "id")
 			pool := pgtest.Pool(b, d.URL(), writers)
 			e := newEar("items")
-			startRelay(b, db.Outbox{Pool: pgtest.Pool(b, d.URL(), 2)}, e)
+			startRelay(b, outbox.Config{Pool: pgtest.Pool(b, d.URL(), 2)}, e)
 			var ids atomic.Int64
 			commits := make([]float64, len(ways))
 			for b.Loop() {
 				for way, name := range ways {
 					if name == "notifytx+wakeup" {
-						if err := db.EnableWakeUp(b.Context(), pool); err != nil {
+						if err := outbox.EnableWakeUp(b.Context(), pool); err != nil {
 							b.Fatal(err)
 						}
 					}
@@ -72,7 +72,7 @@ func BenchmarkCommit(b *testing.B) {
 									if name == "plain" || name == "track" {
 										return nil
 									}
-									return db.NotifyTx(b.Context(), tx, itemKeys(fmt.Sprint(id), fmt.Sprint(-w-1))...)
+									return outbox.NotifyTx(b.Context(), tx, itemKeys(fmt.Sprint(id), fmt.Sprint(-w-1))...)
 								})
 								if err != nil {
 									b.Error(err)
@@ -84,7 +84,7 @@ func BenchmarkCommit(b *testing.B) {
 					}
 					work.Wait()
 					commits[way] += float64(done.Load())
-					if err := db.DisableWakeUp(b.Context(), pool); err != nil {
+					if err := outbox.DisableWakeUp(b.Context(), pool); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -99,12 +99,12 @@ func BenchmarkCommit(b *testing.B) {
 
 // How late a key is announced after its commit has returned, at 200 commits a second
 // from 4 writers.
-func BenchmarkOutboxLag(b *testing.B) {
-	for name, o := range map[string]db.Outbox{"interval=100ms": {}, "wake": {}, "listen": {Listen: true}} {
+func BenchmarkLag(b *testing.B) {
+	for name, o := range map[string]outbox.Config{"interval=100ms": {}, "wake": {}, "listen": {Listen: true}} {
 		b.Run(name, func(b *testing.B) {
 			d := outboxOn(b, benchServer(b, "on"))
 			if o.Listen {
-				if err := db.EnableWakeUp(b.Context(), d.Connect(b)); err != nil {
+				if err := outbox.EnableWakeUp(b.Context(), d.Connect(b)); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -167,7 +167,7 @@ func BenchmarkBacklog(b *testing.B) {
 	pool := pgtest.Pool(b, d.URL(), 2)
 	for b.Loop() {
 		d.Exec(b, fmt.Sprintf("insert into entity_sync_outbox (entity, id) select 'items', i from generate_series(1, %d) i", rows))
-		r, err := db.Outbox{Pool: pool}.Start(e)
+		r, err := outbox.Start(outbox.Config{Pool: pool}, e)
 		if err != nil {
 			b.Fatal(err)
 		}

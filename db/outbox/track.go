@@ -1,13 +1,8 @@
-package db
+package outbox
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"reflect"
-
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -22,8 +17,8 @@ import (
 // `"Odd Name"`. Several columns make an id with "/" between them; a NULL among them
 // makes none. A column is announced as its text, column::text, where times are ISO and
 // UTC, numeric has no zeros at its end, inet no /32, and an interval days of 24 hours: a
-// Query has the row under that text alone. What is no valid id, such as a text of more than
-// 255 bytes, nobody can watch: the write goes on, and the relay drops it (OutboxStats.Bad).
+// db.Query has the row under that text alone. What is no valid id, such as a text of more than
+// 255 bytes, nobody can watch: the write goes on, and the relay drops it (Stats.Bad).
 //
 // A call that changes nothing takes no lock. The first, and one with other columns
 // than before, takes the table's SHARE ROW EXCLUSIVE lock, and replacing the ACCESS
@@ -38,7 +33,7 @@ import (
 // until Track is called with the new names: do both in one transaction.
 func Track(ctx context.Context, conn Beginner, table string, entity shared.EntityType, idColumns ...string) error {
 	if err := entity.Validate(); err != nil {
-		return fmt.Errorf("db: tracking %s: %w", table, err)
+		return fmt.Errorf("outbox: tracking %s: %w", table, err)
 	}
 	return inTx(ctx, conn, "tracking "+table, "select entity_sync_track($1::text::regclass, $2, variadic $3)", table, string(entity), idColumns)
 }
@@ -47,48 +42,4 @@ func Track(ctx context.Context, conn Beginner, table string, entity shared.Entit
 // EXCLUSIVE lock for a moment.
 func Untrack(ctx context.Context, conn Beginner, table string, entity shared.EntityType) error {
 	return inTx(ctx, conn, "no longer tracking "+table, "select entity_sync_untrack($1::text::regclass, $2)", table, string(entity))
-}
-
-// inTx runs one statement in a transaction.
-func inTx(ctx context.Context, conn Beginner, what, sql string, args ...any) error {
-	err := begin(ctx, conn, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, sql, args...)
-		return err
-	})
-	if err == nil {
-		return nil
-	}
-	var database *pgconn.PgError
-	if !errors.As(err, &database) || database.Code != "42P01" { // that is the application's own table, not the outbox
-		err = withRemedy(err)
-	}
-	return fmt.Errorf("db: %s: %w", what, err)
-}
-
-// begin calls f in a transaction that sees what others have committed while it
-// waited for them, whatever the database's default is. Where conn is a transaction
-// already, its own level stays.
-func begin(ctx context.Context, conn Beginner, f func(pgx.Tx) error) error {
-	if isNil(conn) {
-		return errors.New("the connection is nil")
-	}
-	each := f
-	f = func(tx pgx.Tx) error {
-		err := each(tx)
-		leaveReadOnly(ctx, tx.Conn(), err)
-		return err
-	}
-	outermost, ok := conn.(interface {
-		BeginTx(ctx context.Context, o pgx.TxOptions) (pgx.Tx, error)
-	})
-	if !ok {
-		return pgx.BeginFunc(ctx, conn, f)
-	}
-	return pgx.BeginTxFunc(ctx, outermost, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, f)
-}
-
-// isNil reports whether an interface holds nothing, or a pointer that is nil.
-func isNil(v any) bool {
-	p := reflect.ValueOf(v)
-	return v == nil || p.Kind() == reflect.Pointer && p.IsNil()
 }

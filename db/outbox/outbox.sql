@@ -52,7 +52,7 @@ begin
 		if kind is null then
 			raise exception 'Entity Sync: table % has no column %, which is in the id of "%"', tg_relid::regclass, tg_argv[i], tg_argv[0]
 				using errcode = 'undefined_column', hint = pg_catalog.format(
-					'Was it renamed or dropped? In that transaction, call entity_sync_track(%1$L, %2$L, ...) with the columns of the id as they are now (in Go: db.Track), or entity_sync_untrack(%1$L, %2$L).',
+					'Was it renamed or dropped? In that transaction, call entity_sync_track(%1$L, %2$L, ...) with the columns of the id as they are now (in Go: outbox.Track), or entity_sync_untrack(%1$L, %2$L).',
 					tg_relid::regclass::text, tg_argv[0]);
 		end if;
 		while kind >= '16384'::oid loop
@@ -105,7 +105,7 @@ create or replace function entity_sync_trigger(operation text, entity text) retu
 language sql immutable
 as $$ select pg_catalog.format('entity_sync_%s_%s', operation, md5(entity))::name $$;
 
--- entity_sync_track has writes to a table announced: db.Track.
+-- entity_sync_track has writes to a table announced: outbox.Track.
 create or replace function entity_sync_track(target regclass, entity text, variadic id_columns text[]) returns void
 language plpgsql
 as $$
@@ -158,7 +158,7 @@ begin
 	end loop;
 end $$;
 
--- entity_sync_untrack takes that back: db.Untrack.
+-- entity_sync_untrack takes that back: outbox.Untrack.
 create or replace function entity_sync_untrack(target regclass, entity text) returns void
 language plpgsql
 as $$
@@ -181,7 +181,7 @@ begin
 	end loop;
 end $$;
 
--- entity_sync_wake_up tells relays that listen: db.EnableWakeUp.
+-- entity_sync_wake_up tells relays that listen: outbox.EnableWakeUp.
 create or replace function entity_sync_wake_up() returns trigger
 language plpgsql
 as $$ begin

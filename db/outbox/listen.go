@@ -1,4 +1,4 @@
-package db
+package outbox
 
 import (
 	"context"
@@ -12,36 +12,6 @@ import (
 
 	"github.com/entity-sync/entity-sync/internal/backoff"
 )
-
-// EnableWakeUp has every write to the outbox wake the relays that listen (see
-// Outbox.Listen), with a trigger that issues NOTIFY. Doing it again changes nothing.
-//
-// It has a price, which everybody pays who writes to the outbox: PostgreSQL takes
-// one lock for the whole cluster of databases when a transaction that has issued
-// NOTIFY commits, so that such commits go one after another.
-func EnableWakeUp(ctx context.Context, conn Beginner) error {
-	return inTx(ctx, conn, "enabling the wake-up", `do $$ begin
-		if not `+wakesUp+` then
-			perform pg_advisory_xact_lock(7311416104537220975);
-			drop trigger if exists entity_sync_wake_up on entity_sync_outbox;
-			create trigger entity_sync_wake_up after insert on entity_sync_outbox
-				for each statement execute function entity_sync_wake_up();
-		end if;
-	end $$`)
-}
-
-// DisableWakeUp takes EnableWakeUp back.
-func DisableWakeUp(ctx context.Context, conn Beginner) error {
-	return inTx(ctx, conn, "disabling the wake-up", `do $$ begin
-		if `+wakesUp+` then
-			perform pg_advisory_xact_lock(7311416104537220975);
-			drop trigger if exists entity_sync_wake_up on entity_sync_outbox;
-		end if;
-	end $$`)
-}
-
-const wakesUp = `exists (select from pg_trigger
-	where tgrelid = to_regclass('entity_sync_outbox') and tgname = 'entity_sync_wake_up' and tgenabled <> 'D')`
 
 // listenerPatience is how long a connection may be silent before it is asked
 // whether it is still there.
@@ -126,12 +96,12 @@ func (r *Relay) checkWakeUp(conn *pgx.Conn) error {
 	var pid uint32
 	err := conn.QueryRow(ctx, "select to_regclass('entity_sync_outbox') is null or "+wakesUp+", pg_backend_pid()").Scan(&woken, &pid)
 	if err == nil && pid != conn.PgConn().PID() {
-		r.log.Warn("Outbox.Listen goes through a pooler: one that pools by transaction passes nothing on",
-			slog.String("remedy", "give the Outbox a pool that leads past the pooler, or leave Listen out"), slog.Duration("announced_every", r.config.Interval))
+		r.log.Warn("outbox.Config.Listen goes through a pooler: one that pools by transaction passes nothing on",
+			slog.String("remedy", "give outbox.Config a pool that leads past the pooler, or leave Listen out"), slog.Duration("announced_every", r.config.Interval))
 	}
 	if err == nil && !woken {
-		r.log.Warn("Outbox.Listen has no effect: no trigger wakes the relay",
-			slog.String("remedy", "run db.EnableWakeUp as the owner of the outbox"), slog.Duration("announced_every", r.config.Interval))
+		r.log.Warn("outbox.Config.Listen has no effect: no trigger wakes the relay",
+			slog.String("remedy", "run outbox.EnableWakeUp as the owner of the outbox"), slog.Duration("announced_every", r.config.Interval))
 	}
 	return err
 }

@@ -1,4 +1,4 @@
-package db_test
+package outbox_test
 
 import (
 	"fmt"
@@ -6,17 +6,40 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/entity-sync/entity-sync/db"
+	"github.com/entity-sync/entity-sync/db/outbox"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
 )
 
-// text returns what the log has so far.
-func (l *logbook) text() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.lines.String()
+// A role with no more than the rights that Schema names can relay, where
+// transactions are read-only by default, too.
+func TestTheRightsOfARelay(t *testing.T) {
+	d := newOutbox(t, "do $$ begin if to_regrole('relayer') is null then create role relayer login; end if; end $$",
+		"grant select, update, delete on entity_sync_outbox to relayer",
+		"do $$ begin execute format('alter database %I set default_transaction_read_only = on', current_database()); end $$")
+	e := newEar("items")
+	startRelay(t, outbox.Config{Pool: newPool(t, d.URLAs("relayer"))}, e)
+	d.Exec(t, "begin read write; insert into entity_sync_outbox (entity, id) values ('items', '1'); commit")
+	until(t, "it was announced", func() bool { return e.times(itemKey("1")) == 1 })
+}
+
+// The relay says what is missing, and goes on when it is there.
+func TestTheOutboxIsMadeLater(t *testing.T) {
+	d := pgtest.Shared(t).NewDatabase(t)
+	pool := newPool(t, d.URL())
+	e := newEar("items")
+	var log logbook
+	r := startRelay(t, outbox.Config{Pool: pool, Logger: slog.New(slog.NewTextHandler(&log, nil))}, e)
+	until(t, "it failed", func() bool { return r.Stats().Failing > 2 })
+	if log.count("outbox.EnsureSchema") == 0 {
+		t.Error("the log does not say what to do")
+	}
+	if err := outbox.EnsureSchema(t.Context(), pool); err != nil {
+		t.Fatal(err)
+	}
+	write(t, pool, itemKey("1"))
+	until(t, "it was announced", func() bool { return e.times(itemKey("1")) == 1 })
+	until(t, "the figures say so", func() bool { return r.Stats().Failing == 0 })
 }
 
 // A role that may not relay is an error in the log, with the statements that mend it:
@@ -33,13 +56,13 @@ func TestARoleThatMayNotRelayIsToldTheGrants(t *testing.T) {
 		"all but to delete": {[]string{schema, read, "grant update on outbox.entity_sync_outbox to %[1]s"}, "grant delete on outbox.entity_sync_outbox to %[1]s;"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := pgtest.Shared(t).NewDatabase(t, "create schema outbox; set search_path = outbox;"+db.OutboxSchema)
+			d := pgtest.Shared(t).NewDatabase(t, "create schema outbox; set search_path = outbox;"+outbox.Schema)
 			d.Exec(t, fmt.Sprintf("alter database %s set search_path = outbox, public", d.Name))
-			role := newRole(t, d, strings.Join(append([]string{"grant connect on database " + d.Name + " to %[1]s"}, c.grants...), ";"))
+			role := d.NewRole(t, strings.Join(append([]string{"grant connect on database " + d.Name + " to %[1]s"}, c.grants...), ";"))
 			d.Exec(t, "insert into outbox.entity_sync_outbox (entity, id) values ('items', '1')")
 			var log logbook
 			e := newEar("items")
-			startRelay(t, db.Outbox{Pool: newPool(t, d.URLAs(role)), Logger: slog.New(slog.NewTextHandler(&log, nil))}, e)
+			startRelay(t, outbox.Config{Pool: newPool(t, d.URLAs(role)), Logger: slog.New(slog.NewTextHandler(&log, nil))}, e)
 			want := fmt.Sprintf("as the owner of the outbox, run: "+c.want, role)
 			until(t, "the log has the remedy", func() bool { return log.count(want) > 0 })
 			if text := log.text(); !strings.Contains(text, "level=ERROR") || strings.Contains(text, "level=WARN") {
@@ -56,9 +79,9 @@ func TestAnOutboxThatIsNotFoundIsToldOf(t *testing.T) {
 	d := pgtest.Shared(t).NewDatabase(t)
 	var log logbook
 	e := newEar("items")
-	startRelay(t, db.Outbox{Pool: newPool(t, d.URL()), Logger: slog.New(slog.NewTextHandler(&log, nil))}, e)
-	until(t, "the log says that there is none", func() bool { return log.count("there is no outbox in this database: db.EnsureSchema") > 0 })
-	d.Exec(t, `create schema "Odd one"; set search_path = "Odd one";`+db.OutboxSchema)
+	startRelay(t, outbox.Config{Pool: newPool(t, d.URL()), Logger: slog.New(slog.NewTextHandler(&log, nil))}, e)
+	until(t, "the log says that there is none", func() bool { return log.count("there is no outbox in this database: outbox.EnsureSchema") > 0 })
+	d.Exec(t, `create schema "Odd one"; set search_path = "Odd one";`+outbox.Schema)
 	// The 4th or the 8th time: what is said is said again ever more rarely.
 	until(t, "the log says where it is", func() bool {
 		return log.count(`the outbox is in the schema \"Odd one\", and the search path of owner is`) > 0
@@ -70,48 +93,11 @@ func TestAnOutboxThatIsNotFoundIsToldOf(t *testing.T) {
 // What may pass by itself is no error for an administrator.
 func TestADatabaseThatIsAwayIsAWarning(t *testing.T) {
 	var log logbook
-	startRelay(t, db.Outbox{Pool: newPool(t, "postgres://nobody@127.0.0.1:1/nothing"), Logger: slog.New(slog.NewTextHandler(&log, nil))}, newEar("items"))
+	startRelay(t, outbox.Config{Pool: newPool(t, "postgres://nobody@127.0.0.1:1/nothing"), Logger: slog.New(slog.NewTextHandler(&log, nil))}, newEar("items"))
 	until(t, "the log says so", func() bool { return log.count("relaying the outbox failed") > 0 })
 	if text := log.text(); regexp.MustCompile("level=ERROR|remedy=").MatchString(text) {
 		t.Errorf("the log says %s", text)
 	}
-}
-
-// Listen without the trigger that wakes it does nothing, and is told of; the keys come
-// by the interval.
-func TestListeningToWhatWakesNobodyIsToldOf(t *testing.T) {
-	d := newOutbox(t)
-	for _, enabled := range []bool{false, true} {
-		if enabled {
-			if err := db.EnableWakeUp(t.Context(), d.Connect(t)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		var log logbook
-		e := newEar("items")
-		pool := newPool(t, d.URL())
-		r := startRelay(t, db.Outbox{Pool: pool, Listen: true, Interval: 20 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(&log, nil))}, e)
-		write(t, pool, itemKey("1"))
-		until(t, "the key is announced", func() bool { return e.times(itemKey("1")) == 1 })
-		if !enabled {
-			until(t, "the log has the remedy", func() bool { return log.count("run db.EnableWakeUp") == 1 })
-		}
-		until(t, "it listens", func() bool { return listeners(t, d) > 0 })
-		closeRelay(t, r)
-		if n := log.count("Outbox.Listen has no effect"); (n == 0) != enabled {
-			t.Errorf("with the trigger %v the log says %d times that listening has no effect", enabled, n)
-		}
-	}
-}
-
-// listeners returns how many connections listen to the outbox of the database.
-func listeners(t *testing.T, d *pgtest.Database) (n int) {
-	t.Helper()
-	err := d.Connect(t).QueryRow(t.Context(), "select count(*) from pg_stat_activity where datname = $1 and query like '%entity_sync_wake_up%' and pid <> pg_backend_pid()", d.Name).Scan(&n)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
 }
 
 // Policies would hide what is written to the outbox from the relay, which would be well by
@@ -124,12 +110,12 @@ func TestPoliciesOfTheOutboxAreToldOf(t *testing.T) {
 		"forced on the owner":           {"alter table entity_sync_outbox owner to %[1]s; alter table entity_sync_outbox force row level security", "no force row level security"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := pgtest.Shared(t).NewDatabase(t, db.OutboxSchema, "alter table entity_sync_outbox enable row level security")
-			role := newRole(t, d, strings.Join([]string{"grant select, update, delete on entity_sync_outbox to %[1]s", c.policies}, ";"))
+			d := pgtest.Shared(t).NewDatabase(t, outbox.Schema, "alter table entity_sync_outbox enable row level security")
+			role := d.NewRole(t, strings.Join([]string{"grant select, update, delete on entity_sync_outbox to %[1]s", c.policies}, ";"))
 			d.Exec(t, "insert into entity_sync_outbox (entity, id) values ('items', '1')")
 			var log logbook
 			e := newEar("items")
-			relay := startRelay(t, db.Outbox{Pool: newPool(t, d.URLAs(role)), Logger: slog.New(slog.NewTextHandler(&log, nil))}, e)
+			relay := startRelay(t, outbox.Config{Pool: newPool(t, d.URLAs(role)), Logger: slog.New(slog.NewTextHandler(&log, nil))}, e)
 			want := "as the owner of the outbox, run: alter table public.entity_sync_outbox " + c.want + ";"
 			until(t, "the log has the remedy", func() bool { return log.count(want) > 0 })
 			if s := relay.Stats(); s.Failing == 0 {

@@ -1,4 +1,4 @@
-package db
+package outbox
 
 import (
 	"context"
@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -31,7 +30,7 @@ func relayRemedy(ctx context.Context, pool *pgxpool.Pool) (string, error) {
 	var lacks []string
 	err := pool.QueryRow(ctx, rightsSQL).Scan(&role, &path, &schema, &found, &usable, &lacks, &hidden, &owns)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return "there is no outbox in this database: db.EnsureSchema, or the SQL in db.OutboxSchema, makes it", nil
+		return "there is no outbox in this database: outbox.EnsureSchema, or the SQL in outbox.Schema, makes it", nil
 	}
 	if err != nil {
 		return "", err
@@ -57,23 +56,4 @@ func relayRemedy(ctx context.Context, pool *pgxpool.Pool) (string, error) {
 		return fmt.Sprintf("the outbox is in the schema %s, and the search path of %s is %s: set search_path, such as in the pool's URL", schema, role, path), nil
 	}
 	return "", nil
-}
-
-// remedy returns what an administrator must do about an error of the relay's; empty for
-// one that may pass by itself.
-func (r *Relay) remedy(err error) string {
-	if remedy := poolRemedy(err); remedy != "" {
-		return remedy
-	}
-	pgErr, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok || !isMistake(pgErr) {
-		return ""
-	}
-	ctx, cancel := context.WithTimeout(r.ctx, roundTimeout)
-	defer cancel()
-	remedy, err := relayRemedy(ctx, r.config.Pool)
-	if err != nil {
-		return "" // the next round says how the database is
-	}
-	return remedy
 }

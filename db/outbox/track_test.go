@@ -1,4 +1,4 @@
-package db_test
+package outbox_test
 
 import (
 	"context"
@@ -12,14 +12,14 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/entity-sync/entity-sync/db"
+	"github.com/entity-sync/entity-sync/db/outbox"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
 func track(t testing.TB, d *pgtest.Database, table string, entity shared.EntityType, columns ...string) {
 	t.Helper()
-	if err := db.Track(context.Background(), d.Connect(t), table, entity, columns...); err != nil {
+	if err := outbox.Track(context.Background(), d.Connect(t), table, entity, columns...); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -131,50 +131,6 @@ func TestTrackingFollowsForeignKeysAndInheritance(t *testing.T) {
 	}
 }
 
-func TestKeysOfSeveralColumnsAndKinds(t *testing.T) {
-	d := newOutbox(t, `create table "Odd%s.Name" ("Room No" int, day date, at timestamptz, code char(4), u uuid, long text)`)
-	track(t, d, `"Odd%s.Name"`, "items", `"Room No"`, "day", "AT", "code", "u")
-	const row = "(7, '2026-02-01', '2026-02-01 10:00+02', 'ab', '6EC0BD7F-11C0-43DA-975E-2A8AD9EBAE0B')"
-	const want = "7/2026-02-01/2026-02-01 08:00:00+00/ab/6ec0bd7f-11c0-43da-975e-2a8ad9ebae0b"
-	// The settings of who writes do not matter.
-	for _, set := range []string{"", "set datestyle = 'SQL, DMY'; set timezone = 'Asia/Tokyo';"} {
-		if got := announced(t, d, set+`insert into "Odd%s.Name" values `+row); !slices.Equal(got, []string{want}) {
-			t.Errorf("%s announced %q, want %q", set, got, want)
-		}
-	}
-	if got := announced(t, d, `truncate "Odd%s.Name"`); !slices.Equal(got, []string{want}) {
-		t.Errorf("truncate announced %q, want %q", got, want)
-	}
-	if got := announced(t, d, `insert into "Odd%s.Name" (day) values ('2026-02-01')`); got != nil {
-		t.Errorf("NULL in a key announced %q", got)
-	}
-}
-
-// What is no valid id stops neither the write nor the relay.
-func TestIdsThatNobodyCanWatch(t *testing.T) {
-	d := newOutbox(t, "create table items (id text)")
-	track(t, d, "items", "items", "id")
-	e := newEar("items")
-	r := startRelay(t, db.Outbox{Pool: newPool(t, d.URL())}, e)
-	long := strings.Repeat("x", shared.MaxIDBytes)
-	bad := 0
-	for id, good := range map[string]bool{
-		"": false, "fine": true, "tab\t": false, "\x7f": false, "\x1f": false, "new\nline": false, "\x01": false,
-		long: true, long + "x": false, strings.Repeat("ü", 127): true, strings.Repeat("ü", 128): false, "a b ü/'\"\\": true,
-	} {
-		d.Exec(t, "insert into items values ($1)", id)
-		if good {
-			until(t, "it was announced", func() bool { return e.times(itemKey(id)) == 1 })
-			continue
-		}
-		bad++
-		until(t, "it was dropped", func() bool { return r.Stats().Bad == uint64(bad) })
-	}
-	if got := len(e.all()); got != 4 {
-		t.Errorf("%d keys were announced, want 4", got)
-	}
-}
-
 func TestTrackingAgainChangesNothingAndTakesNoLock(t *testing.T) {
 	d := newOutbox(t, "create table items (id int, other int)")
 	track(t, d, "items", "items", "id")
@@ -201,14 +157,14 @@ func TestTrackingAgainChangesNothingAndTakesNoLock(t *testing.T) {
 	d.Exec(t, "alter table items disable trigger all")
 	track(t, d, "items", "items", "other", "id")
 	for range 2 {
-		if err := db.Untrack(t.Context(), d.Connect(t), "items", "others"); err != nil {
+		if err := outbox.Untrack(t.Context(), d.Connect(t), "items", "others"); err != nil {
 			t.Fatal(err)
 		}
 		if got := announced(t, d, "insert into items values (1, 2)"); !slices.Equal(got, []string{"2/1"}) {
 			t.Errorf("announced %q", got)
 		}
 	}
-	if err := db.Untrack(t.Context(), d.Connect(t), "items", "items"); err != nil {
+	if err := outbox.Untrack(t.Context(), d.Connect(t), "items", "items"); err != nil {
 		t.Fatal(err)
 	}
 	if got := announced(t, d, "insert into items values (1, 2); truncate items"); got != nil {
@@ -239,39 +195,20 @@ func TestManyNodesTrackAndUntrackAtOnce(t *testing.T) {
 		}
 		ctx := t.Context()
 		for range 5 {
-			atOnce("Track", func() error { return db.Track(ctx, pool, "items", "items", "id") })
-			atOnce("EnableWakeUp", func() error { return db.EnableWakeUp(ctx, pool) })
+			atOnce("Track", func() error { return outbox.Track(ctx, pool, "items", "items", "id") })
+			atOnce("EnableWakeUp", func() error { return outbox.EnableWakeUp(ctx, pool) })
 			if got := announced(t, d, "insert into items values (1)"); !slices.Equal(got, []string{"1"}) {
 				t.Errorf("announced %q", got)
 			}
-			atOnce("Untrack", func() error { return db.Untrack(ctx, pool, "items", "items") })
-			atOnce("DisableWakeUp", func() error { return db.DisableWakeUp(ctx, pool) })
+			atOnce("Untrack", func() error { return outbox.Untrack(ctx, pool, "items", "items") })
+			atOnce("DisableWakeUp", func() error { return outbox.DisableWakeUp(ctx, pool) })
 			if got := announced(t, d, "insert into items values (1)"); got != nil {
 				t.Errorf("announced %q", got)
 			}
 		}
 		atOnce("Track and Untrack", func() error {
-			return errors.Join(db.Track(ctx, pool, "items", "items", "id"), db.Untrack(ctx, pool, "items", "items"))
+			return errors.Join(outbox.Track(ctx, pool, "items", "items", "id"), outbox.Untrack(ctx, pool, "items", "items"))
 		})
-	}
-}
-
-// What the writer of a table has set does not change how an id is written.
-func TestAnIDIsTheSameTextWhoeverWritesIt(t *testing.T) {
-	for kind, c := range map[string]struct{ value, id string }{
-		"bytea":       {`'\x00ff'`, `\x00ff`},
-		"float8":      {"0.1234567890123456", "0.1234567890123456"},
-		"interval":    {"'1 day 2 hours'", "1 day 02:00:00"},
-		"timestamptz": {"'2026-01-02 03:04:05+00'", "2026-01-02 03:04:05+00"},
-		"date":        {"'2026-01-02'", "2026-01-02"},
-	} {
-		d := newOutbox(t, "create table items (id "+kind+")")
-		track(t, d, "items", "items", "id")
-		got := announced(t, d, "set bytea_output = 'escape'; set extra_float_digits = -10; set intervalstyle = 'iso_8601'; set datestyle = 'German'; set timezone = 'Asia/Tokyo';"+
-			"insert into items values ("+c.value+")")
-		if !slices.Equal(got, []string{c.id}) {
-			t.Errorf("%s: announced %q, want %q", kind, got, c.id)
-		}
 	}
 }
 
@@ -339,7 +276,7 @@ func TestWhatCannotBeTrackedIsAClearError(t *testing.T) {
 		{"items", "a b", []string{"id"}, "bad entity type"},
 		{"items; drop table items", "items", []string{"id"}, "invalid name syntax"},
 	} {
-		err := db.Track(t.Context(), d.Connect(t), bad.table, bad.entity, bad.columns...)
+		err := outbox.Track(t.Context(), d.Connect(t), bad.table, bad.entity, bad.columns...)
 		if err == nil || !strings.Contains(err.Error(), bad.want) || strings.Contains(err.Error(), "EnsureSchema") {
 			t.Errorf("Track of %+v: %v", bad, err)
 		}
@@ -399,7 +336,7 @@ func TestTruncatingWhatTheTriggerMayNotRead(t *testing.T) {
 	}
 	exec("create table items (id int); alter table items enable row level security; alter table items force row level security")
 	exec("create policy all_may_write on items for insert with check (true)")
-	if err := errors.Join(db.EnsureSchema(t.Context(), conn), db.Track(t.Context(), conn, "items", "items", "id")); err != nil {
+	if err := errors.Join(outbox.EnsureSchema(t.Context(), conn), outbox.Track(t.Context(), conn, "items", "items", "id")); err != nil {
 		t.Fatal(err)
 	}
 	exec("insert into items values (1)")
@@ -416,7 +353,7 @@ func TestTruncatingWhatTheTriggerMayNotRead(t *testing.T) {
 // outbox's owner run what they wrote.
 func TestATrackedTableRunsNothingAsTheOutboxsOwner(t *testing.T) {
 	d := newOutbox(t)
-	role := newRole(t, d, "grant create, usage on schema public to %[1]s; grant execute on function entity_sync_track, entity_sync_untrack, entity_sync_announce to %[1]s")
+	role := d.NewRole(t, "grant create, usage on schema public to %[1]s; grant execute on function entity_sync_track, entity_sync_untrack, entity_sync_announce to %[1]s")
 	pool := pgtest.Pool(t, d.URLAs(role), 1)
 	for _, sql := range []string{
 		"create type evil as (a text, b text)",
@@ -448,54 +385,6 @@ func TestATrackedTableRunsNothingAsTheOutboxsOwner(t *testing.T) {
 	if got := waiting(t, d); !slices.Equal(got, []string{"items (x,)/(y,z)/1", "items (x,)/(y,z)/1", "items (x,)/(y,z)/3", "items (x,)/(y,z)/3"}) {
 		t.Errorf("announced %q", got)
 	}
-}
-
-// An id looks as it does where rows are fetched by it, whatever its type.
-func TestIDsOfManyTypes(t *testing.T) {
-	d := newOutbox(t, "create type size as enum ('small'); create domain flag as bool; create domain code as char(4)")
-	for i, c := range []struct{ kind, value, want string }{
-		{"bool", "true", "true"}, {"flag", "true", "true"}, {"char(4)", "'ab'", "ab"}, {"code", "'ab'", "ab"},
-		{"size", "'small'", "small"}, {"numeric(4,2)", "1.5", "1.5"}, {"text[]", "'{a,b}'", "{a,b}"}, {"size[]", "'{small}'", "{small}"},
-	} {
-		table := fmt.Sprint("table", i)
-		d.Exec(t, fmt.Sprintf("create table %s (id %s)", table, c.kind))
-		track(t, d, table, "items", "id")
-		if got := announced(t, d, fmt.Sprintf("insert into %s values (%s), (null)", table, c.value)); !slices.Equal(got, []string{c.want}) {
-			t.Errorf("an id of type %s: %q, want %q", c.kind, got, c.want)
-		}
-	}
-}
-
-// A column of the id that is renamed stops writes with an error that says what to do:
-// done in the transaction that renames it, nothing stops.
-func TestARenamedColumnOfTheIDSaysWhatToDo(t *testing.T) {
-	d := newOutbox(t, `create table "Odd's" (id int, part int)`)
-	track(t, d, `"Odd's"`, "items", "part", "id")
-	d.Exec(t, `insert into "Odd's" values (1, 2)`)
-	d.Exec(t, `alter table "Odd's" rename id to number`)
-	for _, sql := range []string{`insert into "Odd's" values (2, 2)`, `update "Odd's" set part = 3`, `delete from "Odd's"`, `truncate "Odd's"`} {
-		_, err := d.Connect(t).Exec(t.Context(), sql)
-		pgErr, ok := errors.AsType[*pgconn.PgError](err)
-		if !ok || pgErr.Code != "42703" || pgErr.Message != `Entity Sync: table "Odd's" has no column id, which is in the id of "items"` ||
-			!strings.Contains(pgErr.Hint, `call entity_sync_track('"Odd''s"', 'items', ...)`) || !strings.Contains(pgErr.Hint, `entity_sync_untrack('"Odd''s"', 'items')`) {
-			t.Errorf("%s: %+v", sql, err)
-		}
-	}
-	for _, mended := range []string{
-		`select entity_sync_track('"Odd''s"', 'items', 'part', 'number')`,
-		`begin; alter table "Odd's" rename part to section; select entity_sync_track('"Odd''s"', 'items', 'section', 'number'); commit`,
-	} {
-		d.Exec(t, mended)
-		if got := announced(t, d, `insert into "Odd's" values (3, 4)`); !slices.Equal(got, []string{"4/3"}) {
-			t.Errorf("after %s: announced %q", mended, got)
-		}
-	}
-	d.Exec(t, `alter table "Odd's" drop column section`)
-	if _, err := d.Connect(t).Exec(t.Context(), `insert into "Odd's" values (5)`); err == nil || !strings.Contains(err.Error(), "has no column section") {
-		t.Errorf("a column that was dropped: %v", err)
-	}
-	d.Exec(t, `select entity_sync_untrack('"Odd''s"', 'items')`)
-	d.Exec(t, `insert into "Odd's" values (5)`)
 }
 
 // A table that is built anew and takes the place of another under its name has no

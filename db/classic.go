@@ -1,5 +1,3 @@
-// Package db is the database side: the registry of an application's fetch handlers,
-// one for each entity type, and what makes PostgreSQL simple to serve from.
 package db
 
 import (

@@ -67,3 +67,11 @@ func TestALaterHandlerReplacesAnEarlierOne(t *testing.T) {
 		t.Errorf("Fetch returned %q, %v", rows, err)
 	}
 }
+
+func TestANilClassicHandlerIsNone(t *testing.T) {
+	hub := db.NewDatabaseHub()
+	hub.AddDataPullAndPushHandler("items", nil)
+	if _, err := hub.Fetch(t.Context(), key, ""); !errors.Is(err, shared.ErrUnknownEntity) {
+		t.Errorf("a nil classic handler: %v, want ErrUnknownEntity", err)
+	}
+}

@@ -1,0 +1,75 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// Config says how the keys of an outbox are announced. es.Config.Outbox has a node
+// do it; Start is for programs that have a Bridge and no EntitySync.
+type Config struct {
+	// Pool is the database with the outbox. Required. The relay takes one of its
+	// connections, and only while a round lasts.
+	Pool *pgxpool.Pool
+
+	// Interval is how often the outbox is looked at while nothing wakes the
+	// relay: how late a key is announced. Zero means 100 ms.
+	Interval time.Duration
+
+	// BatchSize is how many rows a round takes at most. After a full one the
+	// next follows at once. Zero means 1,000.
+	BatchSize int
+
+	// Listen has the relay woken by every write to the outbox, over one
+	// connection of its own beside the pool. It needs EnableWakeUp, which says
+	// what that costs; without it Listen has no effect, and the log says so.
+	Listen bool
+
+	// Logger gets what an operator should know. Nil means slog.Default().
+	Logger *slog.Logger
+}
+
+// Announcer is a *bridge.Bridge.
+type Announcer interface {
+	// Notify announces that keys changed, or returns an error.
+	Notify(ctx context.Context, keys ...shared.EntityKey) error
+
+	// EntityTypes returns the entity types that Notify knows.
+	EntityTypes() []shared.EntityType
+}
+
+const (
+	defaultInterval  = 100 * time.Millisecond
+	defaultBatchSize = 1000
+)
+
+func (c Config) withDefaults() Config {
+	if c.Interval == 0 {
+		c.Interval = defaultInterval
+	}
+	if c.BatchSize == 0 {
+		c.BatchSize = defaultBatchSize
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c
+}
+
+func (c Config) validate() error {
+	switch {
+	case c.Pool == nil:
+		return errors.New("Pool is nil")
+	case c.Interval < 0:
+		return errors.New("Interval cannot be negative")
+	case c.BatchSize < 0:
+		return errors.New("BatchSize cannot be negative")
+	}
+	return nil
+}
