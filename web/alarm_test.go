@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// asked is a session that has nothing but an outbox, and when its client was asked
+// asked is a session that has nothing but a send queue, and when its client was asked
 // whether it is there.
 type asked struct {
 	*session
@@ -23,7 +23,7 @@ type asked struct {
 func newAsked(h *Handler) *asked {
 	server, client := net.Pipe()
 	a := &asked{session: &session{handler: h, encoder: onV2}, client: client, done: make(chan struct{})}
-	a.out = newOutbox(server, a.session)
+	a.out = newSendQueue(server, a.session)
 	a.silent = time.Now().Add(time.Hour)
 	go a.listen()
 	return a

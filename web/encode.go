@@ -9,7 +9,10 @@ import (
 
 // encoder makes complete WebSocket frames of what is said on one wire: of an update once
 // for all clients.
-type encoder struct{ wire wire.Wire }
+type encoder struct {
+	wire      wire.Wire
+	versioned bool // the wire says of which version rows are
+}
 
 var _ bridge.Encoder = (*encoder)(nil)
 
@@ -18,8 +21,8 @@ type encoders struct{ v2, classic *encoder }
 
 func newEncoders(c *Config) encoders {
 	return encoders{
-		v2:      &encoder{wire.V2{MaxSecretBytes: c.MaxSecretBytes}},
-		classic: &encoder{wire.Classic{MaxSecretBytes: c.MaxSecretBytes, Snapshot: c.Snapshot}},
+		v2:      &encoder{wire: wire.V2{MaxSecretBytes: c.MaxSecretBytes}, versioned: true},
+		classic: &encoder{wire: wire.Classic{MaxSecretBytes: c.MaxSecretBytes, Snapshot: c.Snapshot}},
 	}
 }
 
@@ -34,11 +37,14 @@ func (e encoders) of(subprotocol string) *encoder {
 // Encode implements bridge.Encoder.
 func (e *encoder) Encode(u *bridge.Update) []byte {
 	r := wire.Reply{Key: u.Key}
+	if e.versioned && (u.Kind == bridge.KindRows || u.Kind == bridge.KindCurrent) {
+		r.Version = u.Version.String()
+	}
 	switch u.Kind {
 	case bridge.KindRows:
-		r.Action, r.Version, r.Rows = wire.ActionUpdate, u.Version.String(), u.Rows
+		r.Action, r.Rows = wire.ActionUpdate, u.Rows
 	case bridge.KindCurrent:
-		r.Action, r.Version = wire.ActionCurrent, u.Version.String()
+		r.Action = wire.ActionCurrent
 	case bridge.KindDeleted:
 		r.Action = wire.ActionDelete
 	case bridge.KindForbidden:
@@ -61,6 +67,13 @@ func (e *encoder) freshness(fresh bool) []byte {
 // frames returns a reply as complete WebSocket frames, nil where the wire has no words for
 // it.
 func (e *encoder) frames(r wire.Reply) []byte {
+	if appender, ok := e.wire.(wire.Appender); ok {
+		b := appender.Append(headRoom[:maxHead:maxHead], r)
+		if len(b) == maxHead {
+			return nil
+		}
+		return frameAround(b, websocket.TextMessage)
+	}
 	messages := e.wire.Reply(r)
 	size := 0
 	for _, message := range messages {

@@ -15,8 +15,8 @@ import (
 type flusher struct {
 	most int // goroutines
 
-	mu          sync.Mutex // taken after an outbox's lock
-	first, last *outbox    // those with something to write, linked by outbox.next
+	mu          sync.Mutex // taken after a send queue's lock
+	first, last *sendQueue // those with something to write, linked by sendQueue.next
 	waiting     int
 	busy, idle  int // goroutines
 	wake        sync.Cond
@@ -30,12 +30,12 @@ func newFlusher() *flusher {
 	return f
 }
 
-// flushed is how many outboxes a goroutine takes at once. Another one is woken where
+// flushed is how many send queues a goroutine takes at once. Another one is woken where
 // more wait than those that are busy will take next.
 const flushed = 32
 
-// add has an outbox written, which must not be waiting already.
-func (f *flusher) add(o *outbox) {
+// add has a send queue written, which must not be waiting already.
+func (f *flusher) add(o *sendQueue) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.last == nil {
@@ -73,9 +73,9 @@ func (f *flusher) run() {
 	}
 }
 
-// take waits for some outboxes and returns the first, linked to the others, or nil
+// take waits for some send queues and returns the first, linked to the others, or nil
 // once the flusher is closed and nothing is left to write.
-func (f *flusher) take() *outbox {
+func (f *flusher) take() *sendQueue {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for f.first == nil {

@@ -144,7 +144,7 @@ func overSocket(t testing.TB, h *Handler) (*session, *net.TCPConn) {
 	t.Helper()
 	server, client := sockets(t)
 	s := &session{handler: h, encoder: onV2, conn: new(websocket.Conn), endOfMessage: midMessage}
-	s.out = newOutbox(server, s)
+	s.out = newSendQueue(server, s)
 	return s, client
 }
 
@@ -157,14 +157,14 @@ func TestWritingToMoreClientsAllocatesNothing(t *testing.T) {
 	u := aRow(t)
 	frame := u.Encoded(onV2)
 	var (
-		outboxes []*outbox
-		slots    [many]bridge.Slot
-		got      sync.WaitGroup
-		readers  sync.WaitGroup
+		queues  []*sendQueue
+		slots   [many]bridge.Slot
+		got     sync.WaitGroup
+		readers sync.WaitGroup
 	)
 	for range many {
 		s, client := overSocket(t, h)
-		outboxes = append(outboxes, s.out)
+		queues = append(queues, s.out)
 		readers.Go(func() {
 			b := make([]byte, len(frame))
 			for {
@@ -181,7 +181,7 @@ func TestWritingToMoreClientsAllocatesNothing(t *testing.T) {
 	perChange := func(n int) float64 {
 		return testing.AllocsPerRun(100, func() {
 			got.Add(n)
-			for i, o := range outboxes[:n] {
+			for i, o := range queues[:n] {
 				o.Push(&slots[i], u)
 			}
 			got.Wait()
@@ -191,16 +191,16 @@ func TestWritingToMoreClientsAllocatesNothing(t *testing.T) {
 	if all-one > 2 { // of many more recipients; the rest is noise of the runtime's own
 		t.Errorf("writing allocates %v times for one client and %v times for %d", one, all, many)
 	}
-	for _, o := range outboxes {
+	for _, o := range queues {
 		o.conn.Close()
 	}
 	readers.Wait()
 	h.flusher.close()
 }
 
-// However many outboxes wait, and are added again while they do: each is written, by
+// However many send queues wait, and are added again while they do: each is written, by
 // no more goroutines than there may be.
-func TestFlusherAgainstManyOutboxes(t *testing.T) {
+func TestFlusherAgainstManySendQueues(t *testing.T) {
 	h := &Handler{config: Config{}.withDefaults(), logs: rate.NewLimiter(1, 1)}
 	h.flusher = newFlusher()
 	const clients, changes = 50, 200

@@ -34,6 +34,20 @@ func appendHead(b []byte, opcode byte, length int) []byte {
 	}
 }
 
+// frameAround makes b a frame in place. Its first maxHead bytes are room for the
+// head, the others the payload.
+func frameAround(b []byte, opcode byte) []byte {
+	var room [maxHead]byte
+	head := appendHead(room[:0], opcode, len(b)-maxHead)
+	frame := b[maxHead-len(head):]
+	copy(frame, head)
+	return frame
+}
+
+// headRoom is what a message that becomes a frame in place is appended to: as it has no
+// room for more, nothing is written into it.
+var headRoom [maxHead]byte
+
 // closeFrame returns a close frame. A code that may not be sent makes an empty one.
 func closeFrame(code int, reason string) []byte {
 	if code == websocket.CloseNoStatusReceived {

@@ -55,3 +55,14 @@ func TestFramingAnUpdateAllocatesOnce(t *testing.T) {
 		t.Errorf("%v allocations for each further recipient, want 0", n)
 	}
 }
+
+// A frame that is made in place is the one that is appended.
+func TestFramesMadeInPlace(t *testing.T) {
+	for _, size := range []int{0, 125, 126, 1<<16 - 1, 1 << 16} {
+		payload := bytes.Repeat([]byte("x"), size)
+		got := frameAround(append(make([]byte, maxHead), payload...), websocket.TextMessage)
+		if want := appendFrame(nil, websocket.TextMessage, payload); !bytes.Equal(got, want) {
+			t.Errorf("around %d bytes the frame is % x…, want % x…", size, got[:maxHead], want[:maxHead])
+		}
+	}
+}

@@ -136,7 +136,7 @@ func hear(t *testing.T, encoder *encoder, c Config, message []byte) (s *session,
 		handler: h, encoder: encoder, client: engine{map[shared.EntityKey]bool{}},
 		messages: newPace(1000), subscribes: newPace(1_000_000), endOfMessage: midMessage,
 	}
-	s.out = newOutbox(conn, s)
+	s.out = newSendQueue(conn, s)
 	s.receive(message)
 	s.out.end(nil)
 	s.out.wait()

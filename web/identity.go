@@ -258,7 +258,7 @@ func (s *session) expire(id identity) {
 	}
 }
 
-// lapse acts on what the outbox has found by the wall clock: that the secret expired.
+// lapse acts on what the send queue has found by the wall clock: that the secret expired.
 func (s *session) lapse() {
 	if id := s.who(); s.handler.expired(id.expires) {
 		s.expire(id)

@@ -20,9 +20,9 @@ type progress struct {
 }
 
 // progress is the zero one where the system does not say.
-func (o *outbox) progress() (p progress) {
-	raw := o.raw
-	if secure, ok := o.conn.(*tls.Conn); ok {
+func (q *sendQueue) progress() (p progress) {
+	raw := q.raw
+	if secure, ok := q.conn.(*tls.Conn); ok {
 		raw = rawOf(secure.NetConn())
 	}
 	if raw != nil {
@@ -47,20 +47,20 @@ func (p progress) since(before progress) bool { return before.waiting && p.acked
 // extended prolongs the write deadline by a limit for as long as the client makes
 // progress, until the returned function is called. It is for a connection that cannot be
 // written to any more once the deadline has passed.
-func (o *outbox) extended(limit time.Duration) (stop func()) {
+func (q *sendQueue) extended(limit time.Duration) (stop func()) {
 	var mu sync.Mutex
 	var timer *time.Timer
-	stopped, last := false, o.progress()
+	stopped, last := false, q.progress()
 	look := func() {
 		mu.Lock()
 		defer mu.Unlock()
 		if stopped {
 			return
 		}
-		now := o.progress()
-		if now.since(last) && !o.isOver() {
-			_ = o.conn.SetWriteDeadline(o.noLaterThanEnd(time.Now().Add(limit)))
-			_ = o.session.heard()
+		now := q.progress()
+		if now.since(last) && !q.isOver() {
+			_ = q.conn.SetWriteDeadline(q.noLaterThanEnd(time.Now().Add(limit)))
+			_ = q.session.heard()
 		}
 		last = now
 		timer.Reset(limit / timeoutParts)

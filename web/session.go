@@ -25,7 +25,7 @@ type session struct {
 	reader  *bufio.Reader // that conn reads from
 	encoder *encoder
 	client  client
-	out     *outbox
+	out     *sendQueue
 	remote  string // where the client is
 	number  uint64 // what the log calls it
 
@@ -48,7 +48,7 @@ type session struct {
 	parked   bool        // there is no goroutine that reads, until wake
 	expiry   *time.Timer // of the identity
 	renewing bool        // a verified identity is about to follow this one
-	overdue  bool        // and the one before it has expired meanwhile: the outbox is held
+	overdue  bool        // and the one before it has expired meanwhile: the send queue is held
 	leaving  bool        // told to go away
 
 	endOfMessage time.Time // when the next part of the message that is being read must be there; zero between two
@@ -93,13 +93,13 @@ func newSession(h *Handler, conn *websocket.Conn, below *upgraded, id identity, 
 		messages: newPace(h.config.MessageRate), subscribes: newPace(h.config.SubscribeRate),
 	}
 	boundKernelBuffer(below.Conn)
-	s.out = newOutbox(below.Conn, s)
+	s.out = newSendQueue(below.Conn, s)
 	below.out = s.out
 	s.client = h.connect(s)
 	s.number = h.numberOf(s.client)
 	conn.SetReadLimit(h.config.MaxMessageBytes)
 	// gorilla's own handlers write to the connection; everything here goes
-	// through the outbox.
+	// through the send queue.
 	conn.SetPingHandler(func(data string) error { return s.answerPing([]byte(data)) })
 	conn.SetPongHandler(func(string) error { return s.notePong() })
 	conn.SetCloseHandler(func(int, string) error { return nil }) // answered by run

@@ -50,7 +50,7 @@ func others(all http.Header) http.Header {
 type upgraded struct {
 	net.Conn
 	reader *bufio.Reader
-	out    *outbox // the session's; nil before there is one
+	out    *sendQueue // the session's; nil before there is one
 }
 
 // Read reads on where the time was over because this node has slept, or before the client
@@ -65,7 +65,7 @@ func (c *upgraded) Read(b []byte) (int, error) {
 }
 
 // Write writes the answer to the upgrade. What gorilla writes after that are farewells
-// of its own: that the protocol was broken, or a message too large. The outbox may be in
+// of its own: that the protocol was broken, or a message too large. The send queue may be in
 // the midst of a frame, and writes them when it is their turn.
 func (c *upgraded) Write(b []byte) (int, error) {
 	if c.out == nil {
@@ -75,7 +75,7 @@ func (c *upgraded) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// SetWriteDeadline does nothing: it would cut short what the outbox is writing.
+// SetWriteDeadline does nothing: it would cut short what the send queue is writing.
 func (c *upgraded) SetWriteDeadline(time.Time) error { return nil }
 
 // hijacker hands over the connection with a small reader in place of the server's.

@@ -29,6 +29,14 @@ type Wire interface {
 	Reply(r Reply) (messages [][]byte)
 }
 
+// Appender is a Wire of which each reply is one message, that can be made in place.
+type Appender interface {
+	Wire
+
+	// Append appends the message that says r, and nothing where Reply returns none.
+	Append(b []byte, r Reply) []byte
+}
+
 // Request is what a client asks for.
 type Request struct {
 	Action Action          // of a client's; empty where the message is the application's own

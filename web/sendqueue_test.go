@@ -35,7 +35,7 @@ func still(c Config) (*session, *recorder) {
 	h.flusher = newFlusher()
 	conn := &recorder{}
 	s := &session{handler: h, encoder: onV2, messages: newPace(1000), subscribes: newPace(1000), endOfMessage: midMessage}
-	s.out = newOutbox(conn, s)
+	s.out = newSendQueue(conn, s)
 	return s, conn
 }
 
@@ -81,7 +81,7 @@ func updates(t *testing.T, sizes ...int) (all []*bridge.Update) {
 }
 
 // Whatever is put, replaced and taken back: what is counted is what waits.
-func TestAnOutboxCountsWhatWaits(t *testing.T) {
+func TestASendQueueCountsWhatWaits(t *testing.T) {
 	all := updates(t, 0, 1, 10, 100)
 	rapid.Check(t, func(t *rapid.T) {
 		s, _ := still(Config{})
@@ -298,22 +298,22 @@ func (h halfway) SetSecret(string) {
 // expired, or of one that is just being changed.
 func TestWhatIsHeldIsNotWrittenAtTheEnd(t *testing.T) {
 	u, farewell := updates(t, 1)[0], closeFrame(websocket.CloseServiceRestart, "")
-	for name, do := range map[string]func(o *outbox, slot *bridge.Slot, flush func()){
-		"released before anything is written": func(o *outbox, slot *bridge.Slot, flush func()) {
+	for name, do := range map[string]func(o *sendQueue, slot *bridge.Slot, flush func()){
+		"released before anything is written": func(o *sendQueue, slot *bridge.Slot, flush func()) {
 			o.hold()
 			o.Push(slot, u)
 			o.end(farewell)
 			o.release()
 			flush()
 		},
-		"released after all is written": func(o *outbox, slot *bridge.Slot, flush func()) {
+		"released after all is written": func(o *sendQueue, slot *bridge.Slot, flush func()) {
 			o.hold()
 			o.Push(slot, u)
 			o.end(farewell)
 			flush()
 			o.release()
 		},
-		"held after the end": func(o *outbox, slot *bridge.Slot, flush func()) {
+		"held after the end": func(o *sendQueue, slot *bridge.Slot, flush func()) {
 			o.Push(slot, u)
 			o.end(farewell)
 			o.hold()

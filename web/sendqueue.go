@@ -27,17 +27,17 @@ const (
 	maxDirect = 4
 )
 
-// outbox is what waits to be written to one client: the newest update of each
+// sendQueue is what waits to be written to one client: the newest update of each
 // key, in the order in which the keys first had one. It is the Sink of the
 // session's client. While something waits, either the handler's flusher sees to it
-// or a writer of the outbox's own is alive.
-type outbox struct {
+// or a writer of the send queue's own is alive.
+type sendQueue struct {
 	// What a row that is written touches comes first, close together: of thousands
 	// of clients little of it is in the processor's caches.
 	mu      sync.Mutex
 	updates conflate.Queue[*bridge.Update]
 	bytes   int             // of the rows in updates
-	next    *outbox         // in the flusher
+	next    *sendQueue      // in the flusher
 	raw     syscall.RawConn // to write what it takes at once; nil where that cannot be
 	encoder *encoder
 	flusher *flusher
@@ -64,38 +64,38 @@ type outbox struct {
 	session *session
 }
 
-func newOutbox(conn net.Conn, s *session) *outbox {
-	o := &outbox{conn: conn, session: s, encoder: s.encoder, flusher: s.handler.flusher, fresh: true, told: true}
-	o.change.L = &o.mu
+func newSendQueue(conn net.Conn, s *session) *sendQueue {
+	q := &sendQueue{conn: conn, session: s, encoder: s.encoder, flusher: s.handler.flusher, fresh: true, told: true}
+	q.change.L = &q.mu
 	if tcp, ok := conn.(*net.TCPConn); ok { // TLS has to make its records first
-		o.raw, _ = tcp.SyscallConn()
+		q.raw, _ = tcp.SyscallConn()
 	}
-	return o
+	return q
 }
 
 // Push implements bridge.Sink.
-func (o *outbox) Push(slot *bridge.Slot, u *bridge.Update) {
-	o.put(func() {
-		o.forget(slot)
-		o.updates.Put(slot, u)
-		if o.bytes += u.Bytes(); o.bytes > o.session.handler.config.MaxQueuedBytes {
-			o.overflowLocked()
+func (q *sendQueue) Push(slot *bridge.Slot, u *bridge.Update) {
+	q.put(func() {
+		q.forget(slot)
+		q.updates.Put(slot, u)
+		if q.bytes += u.Bytes(); q.bytes > q.session.handler.config.MaxQueuedBytes {
+			q.overflowLocked()
 		}
 	})
 }
 
 // forget no longer counts what waits in a slot.
-func (o *outbox) forget(slot *bridge.Slot) {
+func (q *sendQueue) forget(slot *bridge.Slot) {
 	if u, waits := slot.Waiting(); waits {
-		o.bytes -= u.Bytes()
+		q.bytes -= u.Bytes()
 	}
 }
 
 // forgetAllLocked drops all updates.
-func (o *outbox) forgetAllLocked() {
+func (q *sendQueue) forgetAllLocked() {
 	for {
-		if _, _, ok := o.updates.Pop(); !ok {
-			o.bytes = 0
+		if _, _, ok := q.updates.Pop(); !ok {
+			q.bytes = 0
 			return
 		}
 	}
@@ -104,209 +104,209 @@ func (o *outbox) forgetAllLocked() {
 // forgetHeldLocked drops the updates of a session that ends while they are held: they may
 // be of a secret that is just being changed, or has expired, and what they answer is not
 // acknowledged any more.
-func (o *outbox) forgetHeldLocked() {
-	if (o.held > 0 || o.lapsed) && o.ending {
-		o.forgetAllLocked()
+func (q *sendQueue) forgetHeldLocked() {
+	if (q.held > 0 || q.lapsed) && q.ending {
+		q.forgetAllLocked()
 	}
 }
 
 // overflowLocked gives up on a client that lets too much come together.
-func (o *outbox) overflowLocked() {
-	o.forgetAllLocked()
-	o.direct = nil
-	o.last = closeFrame(wire.CloseSlow, "too much is waiting to be read")
-	o.ending, o.overflow, o.urgent = true, true, true
-	o.endBy = time.Now().Add(o.session.handler.config.WriteTimeout)
-	o.change.Broadcast()
+func (q *sendQueue) overflowLocked() {
+	q.forgetAllLocked()
+	q.direct = nil
+	q.last = closeFrame(wire.CloseSlow, "too much is waiting to be read")
+	q.ending, q.overflow, q.urgent = true, true, true
+	q.endBy = time.Now().Add(q.session.handler.config.WriteTimeout)
+	q.change.Broadcast()
 }
 
 // overflowed reports whether the client was given up because too much came together.
-func (o *outbox) overflowed() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.overflow
+func (q *sendQueue) overflowed() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.overflow
 }
 
 // Drop implements bridge.Sink.
-func (o *outbox) Drop(slot *bridge.Slot) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.forget(slot)
-	return o.updates.Drop(slot)
+func (q *sendQueue) Drop(slot *bridge.Slot) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.forget(slot)
+	return q.updates.Drop(slot)
 }
 
 // Fresh implements bridge.FreshnessSink. That the client is fresh again is said
 // after the updates that make it so; what has changed back before it could be
 // said is not said at all.
-func (o *outbox) Fresh(fresh bool) {
-	o.put(func() {
-		o.fresh = fresh
-		o.updates.Drop(&o.news)
-		if o.fresh != o.told {
-			o.updates.Put(&o.news, nil)
+func (q *sendQueue) Fresh(fresh bool) {
+	q.put(func() {
+		q.fresh = fresh
+		q.updates.Drop(&q.news)
+		if q.fresh != q.told {
+			q.updates.Put(&q.news, nil)
 		}
 	})
 }
 
 // encode returns the frames of what was in a slot.
-func (o *outbox) encode(slot *bridge.Slot, u *bridge.Update) []byte {
-	if slot == &o.news {
-		o.told = o.fresh
-		return o.encoder.freshness(o.fresh)
+func (q *sendQueue) encode(slot *bridge.Slot, u *bridge.Update) []byte {
+	if slot == &q.news {
+		q.told = q.fresh
+		return q.encoder.freshness(q.fresh)
 	}
-	o.bytes -= u.Bytes()
-	return u.Encoded(o.encoder)
+	q.bytes -= u.Bytes()
+	return u.Encoded(q.encoder)
 }
 
 // sendPing asks the client whether it is there, unless the session is ending.
-func (o *outbox) sendPing() { o.putUrgent(func() { o.ping = true }) }
+func (q *sendQueue) sendPing() { q.putUrgent(func() { q.ping = true }) }
 
 // sendPong answers a ping. Of several unanswered pings the newest is answered,
 // as RFC 6455 section 5.5.3 allows, so a flood of them piles up nothing.
-func (o *outbox) sendPong(frame []byte) { o.putUrgent(func() { o.pong = frame }) }
+func (q *sendQueue) sendPong(frame []byte) { q.putUrgent(func() { q.pong = frame }) }
 
 // hold keeps updates from being written until release, which must follow as often:
 // so that the answer to a request comes before what the request brings, and the
 // last row of an old secret before the first of the new one.
-func (o *outbox) hold() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.held++
+func (q *sendQueue) hold() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.held++
 }
 
-func (o *outbox) release() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.held--
-	if o.waitsLocked() {
-		o.startLocked()
+func (q *sendQueue) release() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.held--
+	if q.waitsLocked() {
+		q.startLocked()
 	}
 }
 
 // sendNotice sends a frame that a later one replaces.
-func (o *outbox) sendNotice(frame []byte) { o.putUrgent(func() { o.notice = frame }) }
+func (q *sendQueue) sendNotice(frame []byte) { q.putUrgent(func() { q.notice = frame }) }
 
 // sendDirect queues a frame that nothing replaces, and waits while too many are
 // queued already. It returns true when the frame is queued, false when the session
 // is ending.
-func (o *outbox) sendDirect(frame []byte) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for len(o.direct) >= maxDirect && !o.ending {
-		o.change.Wait()
+func (q *sendQueue) sendDirect(frame []byte) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.direct) >= maxDirect && !q.ending {
+		q.change.Wait()
 	}
-	if o.ending {
+	if q.ending {
 		return false
 	}
-	o.direct = append(o.direct, frame)
-	o.urgent = true
-	o.startLocked()
+	q.direct = append(q.direct, frame)
+	q.urgent = true
+	q.startLocked()
 	return true
 }
 
 // end takes nothing more, and writes frame, if there is one, after what waits
 // already and is not held. Only the first call counts.
-func (o *outbox) end(frame []byte) {
-	o.putUrgent(func() {
-		o.last, o.ending = frame, true
-		o.forgetHeldLocked()
-		o.endBy = time.Now().Add(o.session.handler.config.WriteTimeout)
+func (q *sendQueue) end(frame []byte) {
+	q.putUrgent(func() {
+		q.last, q.ending = frame, true
+		q.forgetHeldLocked()
+		q.endBy = time.Now().Add(q.session.handler.config.WriteTimeout)
 	})
-	o.change.Broadcast()
+	q.change.Broadcast()
 }
 
 // wait returns when nothing is written any more, once end was called.
-func (o *outbox) wait() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for o.writing {
-		o.change.Wait()
+func (q *sendQueue) wait() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for q.writing {
+		q.change.Wait()
 	}
 }
 
 // put adds an update, or what goes among them.
-func (o *outbox) put(add func()) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if !o.ending {
+func (q *sendQueue) put(add func()) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.ending {
 		add()
-		o.startLocked()
+		q.startLocked()
 	}
 }
 
 // putUrgent adds what goes before the updates.
-func (o *outbox) putUrgent(add func()) {
-	o.put(func() {
+func (q *sendQueue) putUrgent(add func()) {
+	q.put(func() {
 		add()
-		o.urgent = true
+		q.urgent = true
 	})
 }
 
 // startLocked sees to it that what waits is written. Of more than the kernel holds a
 // socket would not take all at once, and large rows take long to encode: they would keep
 // the flusher from other clients.
-func (o *outbox) startLocked() {
+func (q *sendQueue) startLocked() {
 	switch {
-	case o.writing:
-	case o.raw != nil && o.bytes <= kernelBuffer:
-		o.writing = true
-		o.flusher.add(o)
+	case q.writing:
+	case q.raw != nil && q.bytes <= kernelBuffer:
+		q.writing = true
+		q.flusher.add(q)
 	default:
-		o.writing = true
-		o.session.handler.work.Go(func() { o.write(nil) })
+		q.writing = true
+		q.session.handler.work.Go(func() { q.write(nil) })
 	}
 }
 
 // flush writes what the socket takes at once of what waits, and leaves the rest to
 // a writer, or more that waits to the next turn: other clients wait too.
-func (o *outbox) flush(a *attempt) {
-	frames := o.take(a.frames[:0])
+func (q *sendQueue) flush(a *attempt) {
+	frames := q.take(a.frames[:0])
 	if len(frames) == 0 {
 		return
 	}
-	rest, err := a.run(o.raw, frames)
+	rest, err := a.run(q.raw, frames)
 	switch {
 	case err != nil:
-		o.fail()
+		q.fail()
 	case len(rest) > 0:
 		rest = slices.Clone(rest)
-		o.session.handler.work.Go(func() { o.write(rest) })
+		q.session.handler.work.Go(func() { q.write(rest) })
 	default:
-		o.flushed()
+		q.flushed()
 	}
 	clear(frames)
 	a.frames = frames[:0]
 }
 
 // flushed ends a turn in which the socket took everything.
-func (o *outbox) flushed() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.writing = false
-	if o.waitsLocked() {
-		o.startLocked()
-	} else if o.ending { // nobody waits before
-		o.change.Broadcast()
+func (q *sendQueue) flushed() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.writing = false
+	if q.waitsLocked() {
+		q.startLocked()
+	} else if q.ending { // nobody waits before
+		q.change.Broadcast()
 	}
 }
 
 // waitsLocked reports whether there is something that may be written now.
-func (o *outbox) waitsLocked() bool {
-	return o.urgent || o.updates.Len() > 0 && (o.held == 0 && !o.lapsed || o.ending)
+func (q *sendQueue) waitsLocked() bool {
+	return q.urgent || q.updates.Len() > 0 && (q.held == 0 && !q.lapsed || q.ending)
 }
 
 // write writes first what the socket did not take at once, and then what waits,
 // until there is nothing or the client cannot be written to.
-func (o *outbox) write(frames net.Buffers) {
+func (q *sendQueue) write(frames net.Buffers) {
 	for {
 		if len(frames) == 0 {
-			frames = o.take(nil)
+			frames = q.take(nil)
 		}
 		if len(frames) == 0 {
 			return
 		}
-		if err := o.writeAll(frames); err != nil {
-			o.fail()
+		if err := q.writeAll(frames); err != nil {
+			q.fail()
 			return
 		}
 		frames = nil
@@ -315,96 +315,96 @@ func (o *outbox) write(frames net.Buffers) {
 
 // fail gives up on a client that cannot be written to, and on what waits for it: else
 // release would try again.
-func (o *outbox) fail() {
-	o.mu.Lock()
-	o.forgetAllLocked()
-	o.ending, o.writing, o.urgent = true, false, false
-	o.mu.Unlock()
-	o.change.Broadcast()
-	o.session.hangUp()
+func (q *sendQueue) fail() {
+	q.mu.Lock()
+	q.forgetAllLocked()
+	q.ending, q.writing, q.urgent = true, false, false
+	q.mu.Unlock()
+	q.change.Broadcast()
+	q.session.hangUp()
 }
 
 // expireAt has no update written from a time of the wall clock on. A timer does not
 // follow that clock when it is set.
-func (o *outbox) expireAt(at time.Time) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.expires, o.lapsed = 0, false
+func (q *sendQueue) expireAt(at time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.expires, q.lapsed = 0, false
 	if !at.IsZero() {
-		o.expires = at.UnixMilli() + 1 // no earlier than it does
+		q.expires = at.UnixMilli() + 1 // no earlier than it does
 	}
-	if o.waitsLocked() {
-		o.startLocked()
+	if q.waitsLocked() {
+		q.startLocked()
 	}
 }
 
 // hasLapsedLocked looks at the clock. What is written to one client at once costs one
 // look, and nothing where the secret does not expire.
-func (o *outbox) hasLapsedLocked() bool {
-	if o.expires != 0 && !o.lapsed {
-		o.lapsed = o.session.handler.wall().UnixMilli() >= o.expires
+func (q *sendQueue) hasLapsedLocked() bool {
+	if q.expires != 0 && !q.lapsed {
+		q.lapsed = q.session.handler.wall().UnixMilli() >= q.expires
 	}
-	return o.lapsed
+	return q.lapsed
 }
 
 // take appends what is to be written next. Nothing means that writing ends.
-func (o *outbox) take(batch net.Buffers) net.Buffers {
-	o.mu.Lock()
-	overflow, lapsed := o.overflow, o.lapsed
-	o.overflow = false
-	if o.urgent {
-		batch = o.takeUrgentLocked(batch)
+func (q *sendQueue) take(batch net.Buffers) net.Buffers {
+	q.mu.Lock()
+	overflow, lapsed := q.overflow, q.lapsed
+	q.overflow = false
+	if q.urgent {
+		batch = q.takeUrgentLocked(batch)
 	}
-	batch = o.takeUpdatesLocked(batch)
-	if len(batch) == 0 && o.last != nil { // and no update waits
-		batch, o.last, o.urgent = append(batch, o.last), nil, false
+	batch = q.takeUpdatesLocked(batch)
+	if len(batch) == 0 && q.last != nil { // and no update waits
+		batch, q.last, q.urgent = append(batch, q.last), nil, false
 	}
-	o.writing = len(batch) > 0
-	lapsed = o.lapsed && !lapsed // just now
-	o.mu.Unlock()
+	q.writing = len(batch) > 0
+	lapsed = q.lapsed && !lapsed // just now
+	q.mu.Unlock()
 	if overflow {
-		o.session.leave()
+		q.session.leave()
 	}
 	if lapsed {
-		o.session.lapse()
+		q.session.lapse()
 	}
 	if len(batch) == 0 {
-		o.change.Broadcast()
+		q.change.Broadcast()
 	}
 	return batch
 }
 
 // takeUrgentLocked appends what goes before the updates.
-func (o *outbox) takeUrgentLocked(batch net.Buffers) net.Buffers {
-	if o.pong != nil {
-		batch, o.pong = append(batch, o.pong), nil
+func (q *sendQueue) takeUrgentLocked(batch net.Buffers) net.Buffers {
+	if q.pong != nil {
+		batch, q.pong = append(batch, q.pong), nil
 	}
-	if o.ping {
-		batch, o.ping = append(batch, pingFrame), false
+	if q.ping {
+		batch, q.ping = append(batch, pingFrame), false
 	}
-	if o.notice != nil {
-		batch, o.notice = append(batch, o.notice), nil
+	if q.notice != nil {
+		batch, q.notice = append(batch, q.notice), nil
 	}
-	if len(o.direct) > 0 {
-		batch = append(batch, o.direct...)
-		o.direct = nil
-		o.change.Broadcast()
+	if len(q.direct) > 0 {
+		batch = append(batch, q.direct...)
+		q.direct = nil
+		q.change.Broadcast()
 	}
-	o.urgent = o.last != nil // which comes when nothing else waits
+	q.urgent = q.last != nil // which comes when nothing else waits
 	return batch
 }
 
-func (o *outbox) takeUpdatesLocked(batch net.Buffers) net.Buffers {
-	o.forgetHeldLocked()
-	if o.held > 0 || o.updates.Len() > 0 && o.hasLapsedLocked() {
+func (q *sendQueue) takeUpdatesLocked(batch net.Buffers) net.Buffers {
+	q.forgetHeldLocked()
+	if q.held > 0 || q.updates.Len() > 0 && q.hasLapsedLocked() {
 		return batch
 	}
 	for size := 0; len(batch) < maxBatch && size < maxBatchBytes; {
-		slot, u, ok := o.updates.Pop()
+		slot, u, ok := q.updates.Pop()
 		if !ok {
 			break
 		}
-		if frames := o.encode(slot, u); len(frames) > 0 {
+		if frames := q.encode(slot, u); len(frames) > 0 {
 			batch = append(batch, frames)
 			size += len(frames)
 		}
@@ -414,27 +414,27 @@ func (o *outbox) takeUpdatesLocked(batch net.Buffers) net.Buffers {
 
 // writeAll writes the frames. The write timeout is for the client to read
 // anything at all: one that is slow and makes progress is not cut off, see progress.
-func (o *outbox) writeAll(frames net.Buffers) error {
-	if _, plain := o.conn.(*net.TCPConn); !plain {
-		return o.writePieces(frames)
+func (q *sendQueue) writeAll(frames net.Buffers) error {
+	if _, plain := q.conn.(*net.TCPConn); !plain {
+		return q.writePieces(frames)
 	}
 	// A write that was cut short may have got on at its beginning only. So the
 	// time is cut into parts, and is over when so many have passed without a byte.
-	last := o.progress()
+	last := q.progress()
 	for idle := 0; ; {
-		n, err := o.timed(o.session.handler.config.WriteTimeout/timeoutParts, func() (int64, error) { return frames.WriteTo(o.conn) })
+		n, err := q.timed(q.session.handler.config.WriteTimeout/timeoutParts, func() (int64, error) { return frames.WriteTo(q.conn) })
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
-		now := o.progress()
+		now := q.progress()
 		if idle++; n > 0 || now.since(last) {
 			idle = 0
-			if err := o.session.heard(); err != nil {
+			if err := q.session.heard(); err != nil {
 				return err
 			}
 		}
 		last = now
-		if idle == timeoutParts || o.isOver() {
+		if idle == timeoutParts || q.isOver() {
 			return err
 		}
 	}
@@ -443,21 +443,21 @@ func (o *outbox) writeAll(frames net.Buffers) error {
 const timeoutParts = 4
 
 // lastMoment is when everything must be written, zero while the session goes on.
-func (o *outbox) lastMoment() time.Time {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.endBy
+func (q *sendQueue) lastMoment() time.Time {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.endBy
 }
 
 // isOver reports whether the time for the last writes is over, however well they
 // get on.
-func (o *outbox) isOver() bool {
-	end := o.lastMoment()
+func (q *sendQueue) isOver() bool {
+	end := q.lastMoment()
 	return !end.IsZero() && !time.Now().Before(end)
 }
 
-func (o *outbox) noLaterThanEnd(t time.Time) time.Time {
-	if end := o.lastMoment(); !end.IsZero() && end.Before(t) {
+func (q *sendQueue) noLaterThanEnd(t time.Time) time.Time {
+	if end := q.lastMoment(); !end.IsZero() && end.Before(t) {
 		return end
 	}
 	return t
@@ -469,11 +469,11 @@ const pieceBytes = 16 << 10
 // writePieces is writeAll for a connection that cannot be written to any more
 // once a deadline has passed, as those of crypto/tls: each piece has a deadline
 // of its own.
-func (o *outbox) writePieces(frames net.Buffers) error {
-	defer o.extended(o.session.handler.config.WriteTimeout)()
+func (q *sendQueue) writePieces(frames net.Buffers) error {
+	defer q.extended(q.session.handler.config.WriteTimeout)()
 	for _, frame := range frames {
 		for piece := range slices.Chunk(frame, pieceBytes) {
-			_, err := o.timed(o.session.handler.config.WriteTimeout, func() (int64, error) { n, err := o.conn.Write(piece); return int64(n), err })
+			_, err := q.timed(q.session.handler.config.WriteTimeout, func() (int64, error) { n, err := q.conn.Write(piece); return int64(n), err })
 			if err != nil {
 				return err
 			}
@@ -487,14 +487,14 @@ const blocked = 100 * time.Millisecond
 
 // timed gives a write some time. One that had to wait and got on shows that the
 // client is there, though its pongs are late: they come after what it reads.
-func (o *outbox) timed(limit time.Duration, write func() (int64, error)) (n int64, err error) {
+func (q *sendQueue) timed(limit time.Duration, write func() (int64, error)) (n int64, err error) {
 	begin := time.Now()
-	if err := o.conn.SetWriteDeadline(o.noLaterThanEnd(begin.Add(limit))); err != nil {
+	if err := q.conn.SetWriteDeadline(q.noLaterThanEnd(begin.Add(limit))); err != nil {
 		return 0, err
 	}
 	n, err = write()
 	if n > 0 && time.Since(begin) > blocked {
-		err = errors.Join(err, o.session.heard())
+		err = errors.Join(err, q.session.heard())
 	}
 	return n, err
 }
