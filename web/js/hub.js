@@ -4,9 +4,9 @@
 // request of a tab is a request to the node, and is answered when the node has answered
 // that; but a key that the node has brought already is not asked for again.
 
-const LOST = 1006;
+import { LOST, TOO_MANY, nameOf } from "./protocol.js";
+
 const TOO_LARGE = 1009;
-const TOO_MANY = "too_many_subscriptions";
 const SHORTEST = 500; // ms that a node has to answer
 const NOTHING = { entity: "", id: "" }; // which the node answers, and does nothing for
 
@@ -80,9 +80,6 @@ class Key {
     this.version = this.text = undefined;
   }
 }
-
-/** @param {Named} key */
-const nameOf = ({ entity, id }) => JSON.stringify([entity, id]);
 
 /** @param {string} action @param {unknown} body @param {unknown} [ref] */
 const say = (action, body, ref) => JSON.stringify({ action, ref, body });

@@ -3,6 +3,8 @@
 //
 // It speaks the v2 wire of docs/protocol.md.
 
+import { LOST, TOO_MANY, SyncError, bytesOf, isKey, nameOf } from "./protocol.js";
+
 /** @import { RowOf } from "./types.js" */
 
 const PROTOCOL = "entity-sync.v2";
@@ -11,10 +13,8 @@ const PROTOCOL = "entity-sync.v2";
 // those from 4500 to 4599: it broke the protocol, or sent what the node does not take.
 const HOPELESS = [1002, 1003, 1007, 1009];
 
-const LOST = 1006; // the connection broke, and nobody said why
 const TICK = 5_000; // how often to look whether the machine has slept, and the node is there
 const IDLE = 25_000; // how long the node may be silent before it is asked whether it is there
-const TOO_MANY = "too_many_subscriptions";
 const STEADY = 5_000; // a connection that lasted so long was not a failed attempt
 const LONGEST_HINT = 60_000; // that a node gives when to come back
 const LONGEST = 2 ** 31 - 1; // ms that a timer takes; it rings at once for more
@@ -74,25 +74,7 @@ const EVENTS = ["online", "offline", "pageshow", "pagehide", "visibilitychange"]
  * @property {new (url: string, protocol: string) => any} [WebSocket]  where there is no global one
  */
 
-/** Why something was refused. `code` is one of the codes in docs/protocol.md. */
-export class SyncError extends Error {
-  name = "SyncError";
-
-  /**
-   * @param {string} code  one of docs/protocol.md's; or `revoked` or `closed` where the
-   *   connection was closed for good
-   * @param {string} [message]
-   * @param {{entity?: string, id?: string, closeCode?: number}} [about]
-   */
-  constructor(code, message, about = {}) {
-    super(message || code);
-    this.code = code;
-    this.entity = about.entity;
-    this.id = about.id;
-    /** The WebSocket's close code, where it was closed. */
-    this.closeCode = about.closeCode;
-  }
-}
+export { SyncError };
 
 /** One who watches a key. */
 class Listener {
@@ -155,19 +137,8 @@ class Entry {
   }
 }
 
-/** @param {string} entity @param {string} id */
-const nameOf = (entity, id) => JSON.stringify([entity, id]);
-
 /** @param {number} ms @param {() => void} callback */
 const after = (ms, callback) => setTimeout(callback, Math.min(ms, LONGEST));
-
-/** @param {string} text */
-const bytesOf = (text) => new TextEncoder().encode(text).length;
-
-// As the node judges it; so a key that is refused is always one that was named.
-/** @param {Entry} entry */
-const isKey = ({ entity, id }) =>
-  /^[\w.-]{1,64}$/.test(entity) && id !== "" && !/[\0-\x1f\x7f\ud800-\udfff]/u.test(id) && bytesOf(id) <= 255;
 
 /**
  * Connects to the node at url, and stays connected until it is closed.
@@ -311,7 +282,7 @@ export class Sync {
    * @returns {Update<RowOf<Entity, Row>> | undefined}
    */
   get(entity, id) {
-    return this.#entries.get(nameOf(entity, String(id)))?.update;
+    return this.#entries.get(nameOf({ entity, id: String(id) }))?.update;
   }
 
   /**
@@ -462,7 +433,7 @@ export class Sync {
         listener.ended?.();
       }
     };
-    const name = nameOf(entity, String(id));
+    const name = nameOf({ entity, id: String(id) });
     const entry = this.#entries.get(name) ?? new Entry(entity, String(id));
     if (this.#closed || signal?.aborted) {
       listener.ended?.();
@@ -644,7 +615,7 @@ export class Sync {
     const unwanted = [];
     for (const entry of this.#dirty) {
       if (entry.listeners.size === 0) {
-        this.#entries.delete(nameOf(entry.entity, entry.id));
+        this.#entries.delete(nameOf(entry));
         if (entry.wired) {
           unwanted.push(entry);
         }
@@ -923,7 +894,7 @@ export class Sync {
       message = text;
     }
     const { action, ref, body } = message ?? {};
-    const entry = body && this.#entries.get(nameOf(body.entity, body.id));
+    const entry = body && this.#entries.get(nameOf(body));
     switch (action) {
       case "ack":
         this.#acknowledged(ref);

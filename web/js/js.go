@@ -19,8 +19,8 @@ import (
 	"time"
 )
 
-//go:embed hub.js index.js react.js store.js tabs.js tanstack-query.js
-//go:embed hub.d.ts index.d.ts react.d.ts store.d.ts tabs.d.ts tanstack-query.d.ts types.d.ts
+//go:embed hub.js index.js protocol.js react.js store.js tabs.js tanstack-query.js
+//go:embed hub.d.ts index.d.ts protocol.d.ts react.d.ts store.d.ts tabs.d.ts tanstack-query.d.ts types.d.ts
 var files embed.FS
 
 // Files returns the modules, for who serves or bundles them otherwise.

@@ -4,8 +4,8 @@
 // connection that broke, and the next one brings what was missed.
 
 import { Hub } from "./hub.js";
+import { LOST } from "./protocol.js";
 
-const LOST = 1006;
 const PATIENCE = 3_000; // ms for whoever leads to answer, before the tab that is looked at takes over
 
 /**
