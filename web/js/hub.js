@@ -4,7 +4,7 @@
 // request of a tab is a request to the node, and is answered when the node has answered
 // that; but a key that the node has brought already is not asked for again.
 
-import { LOST, TOO_MANY, nameOf } from "./protocol.js";
+import { ABNORMAL_CLOSURE, TOO_MANY, nameOf } from "./protocol.js";
 
 const TOO_LARGE = 1009;
 const SHORTEST = 500; // ms that a node has to answer
@@ -167,7 +167,7 @@ export class Hub {
   #doubt() {
     const [oldest] = this.#requests.values();
     if (oldest?.words === this.#words && performance.now() - oldest.at > SHORTEST) {
-      this.#lost(LOST, "");
+      this.#lost(ABNORMAL_CLOSURE, "");
     }
   }
 
@@ -299,7 +299,7 @@ export class Hub {
       socket.onclose = ({ code, reason }) => this.#lost(code, reason);
       socket.onerror = () => {}; // it is closed, too
     } catch { // the page may not connect there
-      this.#lost(LOST, "");
+      this.#lost(ABNORMAL_CLOSURE, "");
     }
   }
 
@@ -327,7 +327,7 @@ export class Hub {
     const tabs = [...this.#tabs.values()];
     const about = tabs.filter((tab) => tabs.length === 1 || (code === TOO_LARGE ? tab === this.#verbose : tab.greeted));
     this.#post(about, { code, reason });
-    this.#post(tabs.filter((tab) => !about.includes(tab)), { code: LOST, reason: "" });
+    this.#post(tabs.filter((tab) => !about.includes(tab)), { code: ABNORMAL_CLOSURE, reason: "" });
     this.#drop();
   }
 

@@ -3,21 +3,22 @@
 //
 // It speaks the v2 wire of docs/protocol.md.
 
-import { LOST, TOO_MANY, SyncError, bytesOf, isKey, nameOf } from "./protocol.js";
+import { ABNORMAL_CLOSURE, TOO_MANY, SyncError, bytesOf, isKey, nameOf } from "./protocol.js";
 
 /** @import { RowOf } from "./types.js" */
 
 const PROTOCOL = "entity-sync.v2";
 
-// Close codes after which the same client would only be closed again, besides
-// those from 4500 to 4599: it broke the protocol, or sent what the node does not take.
-const HOPELESS = [1002, 1003, 1007, 1009];
+// Close codes after which the node would close the same client again: the client broke
+// the protocol, or sent what the node does not take. Those from 4500 to 4599 are fatal, too.
+const FATAL_CODES = [1002, 1003, 1007, 1009];
 
-const TICK = 5_000; // how often to look whether the machine has slept, and the node is there
-const IDLE = 25_000; // how long the node may be silent before it is asked whether it is there
-const STEADY = 5_000; // a connection that lasted so long was not a failed attempt
-const LONGEST_HINT = 60_000; // that a node gives when to come back
-const LONGEST = 2 ** 31 - 1; // ms that a timer takes; it rings at once for more
+// All in ms.
+const CHECK_EVERY = 5_000; // the connection, and whether the machine has slept
+const PING_AFTER = 25_000; // without a message from the node
+const STABLE_AFTER = 5_000; // from when on the loss of a connection is no failed attempt
+const LONGEST_RETRY_HINT = 60_000; // of a node that says when to connect again
+const LONGEST_TIMER = 2 ** 31 - 1; // a timer that is set for longer ends at once
 const EVENTS = ["online", "offline", "pageshow", "pagehide", "visibilitychange"];
 
 /**
@@ -108,14 +109,14 @@ class Entry {
   /** @type {SyncError | undefined} */
   error = undefined;
   denied = false;
-  wired = false; // subscribed to in this connection, as far as we said
+  subscribed = false; // by what this connection was last asked for
   ref = 0; // of the subscription that is not acknowledged yet
   confirmed = false; // the rows are current, by what this connection has brought
   attempts = 0; // that were refused as unavailable
-  due = Infinity; // when to look at it, in ms: it lingers, or was unavailable
-  early = Infinity; // from when on it is looked at with others
+  due = Infinity; // when to look at the key, in ms: it lingers, or was unavailable
+  early = Infinity; // from when on the key is looked at with others
   /** @type {string | undefined} */
-  homeless = undefined; // it was too many, as the node put it
+  noPlace = undefined; // the message of a refusal as one key too many
   /** @type {Update} */
   update = NOTHING;
 
@@ -125,20 +126,23 @@ class Entry {
     this.id = id;
   }
 
-  /** The node does not send it, as far as we know. */
-  unwire() {
-    this.wired = this.confirmed = false;
+  /** Forgets what the connection was asked for. */
+  reset() {
+    this.subscribed = this.confirmed = false;
     this.ref = 0;
   }
 
-  /** Nothing is shown of it. */
+  /** Forgets the rows: nothing is shown. */
   clear() {
     this.rows = this.version = undefined;
   }
 }
 
+/** @param {number} code */
+const isFatal = (code) => FATAL_CODES.includes(code) || (code >= 4500 && code < 4600);
+
 /** @param {number} ms @param {() => void} callback */
-const after = (ms, callback) => setTimeout(callback, Math.min(ms, LONGEST));
+const after = (ms, callback) => setTimeout(callback, Math.min(ms, LONGEST_TIMER));
 
 /**
  * Connects to the node at url, and stays connected until it is closed.
@@ -168,37 +172,37 @@ export class Sync {
   /** @type {"connecting" | "live" | "offline" | "denied"} */
   #phase = "connecting";
   /** @type {State} */
-  #told = "connecting";
+  #announced = "connecting";
   #stale = false; // the node cannot vouch for what it has sent
   /** @type {SyncError | undefined} */
   #error;
   /** @type {any} */
   #socket;
   #ref = 0;
-  #spare = 0; // places at the node that came free, as far as we know
+  #freePlaces = 0; // places at the node that came free, as far as we know
   /** @type {Map<number, {entries?: Entry[], secret?: boolean, first?: boolean, renewals?: Renewal[]}>} */
   #requests = new Map();
-  #turn = 0; // of asking for the secret: what an earlier one brings is of no use
+  #generation = 0; // of the call for the secret: an answer to an earlier call is dropped
   /** @type {Renewal[]} */
-  #renewals = []; // whose secret is still to be said
+  #renewals = []; // whose secret is still to be sent
   /** @type {(() => unknown)[]} */
-  #calls = []; // that the application is about to be told
+  #queue = []; // calls of the application
 
   // Time.
   #failures = 0;
   #liveSince = Infinity;
-  #heardAt = 0;
+  #receivedAt = 0;
   #tickedAt = Date.now();
   #waiting = false; // for the time to connect again
   /** @type {any} */
-  #retry;
+  #retryTimer;
   /** @type {any} */
-  #deadline; // by when the node must be heard
+  #deadline; // for a message from the node
   /** @type {any} */
-  #patience; // by when the secret must be there
+  #secretTimer; // for the answer of the secret function
   /** @type {any} */
-  #look; // at what is due
-  #lookAt = Infinity;
+  #timer; // for the key that is due next
+  #timerAt = Infinity;
   /** @type {any} */
   #ticker;
   #closed = false;
@@ -220,9 +224,9 @@ export class Sync {
     }
     options.signal?.addEventListener("abort", () => this.close(), { signal: this.#unlisten.signal });
     for (const type of EVENTS) {
-      globalThis.addEventListener?.(type, (event) => this.#happened(event), { signal: this.#unlisten.signal });
+      globalThis.addEventListener?.(type, (event) => this.#onPageEvent(event), { signal: this.#unlisten.signal });
     }
-    this.#ticker = setInterval(() => this.#tick(), TICK);
+    this.#ticker = setInterval(() => this.#tick(), CHECK_EVERY);
     this.#open();
   }
 
@@ -408,7 +412,7 @@ export class Sync {
     this.#closed = true;
     this.#unlisten.abort();
     clearInterval(this.#ticker);
-    clearTimeout(this.#look);
+    clearTimeout(this.#timer);
     this.#drop(1000);
     this.#phase = "offline";
     this.#watchers.clear();
@@ -442,12 +446,12 @@ export class Sync {
     if (!this.#entries.has(name)) {
       this.#entries.set(name, entry);
       this.#emit(entry);
-      this.#touch(entry);
+      this.#mark(entry);
     }
     if (entry.listeners.size === 0) {
       entry.due = entry.early = Infinity;
-      if (!entry.wired && !entry.denied) {
-        this.#touch(entry);
+      if (!entry.subscribed && !entry.denied) {
+        this.#mark(entry);
       }
     }
     entry.listeners.add(listener);
@@ -471,18 +475,18 @@ export class Sync {
   #later(entry, ms, most) {
     entry.due = performance.now() + ms;
     entry.early = entry.due - most / 10;
-    this.#rouse(entry.due);
+    this.#schedule(entry.due);
   }
 
   /** @param {number} due */
-  #rouse(due) {
-    if (due < this.#lookAt) {
-      this.#lookAt = due;
-      clearTimeout(this.#look);
-      this.#look = after(due - performance.now(), () => {
+  #schedule(due) {
+    if (due < this.#timerAt) {
+      this.#timerAt = due;
+      clearTimeout(this.#timer);
+      this.#timer = after(due - performance.now(), () => {
         const now = performance.now() + 1; // timers ring a little early
         let next = Infinity;
-        this.#touchAll((entry) => {
+        this.#markAll((entry) => {
           if (entry.early <= now) {
             entry.due = entry.early = Infinity;
             return true;
@@ -490,8 +494,8 @@ export class Sync {
           next = Math.min(next, entry.due);
           return false;
         });
-        this.#lookAt = Infinity;
-        this.#rouse(next);
+        this.#timerAt = Infinity;
+        this.#schedule(next);
       });
     }
   }
@@ -499,7 +503,7 @@ export class Sync {
   /** @param {Entry} entry @param {Listener} listener */
   #deliver(entry, listener) {
     const { update } = entry;
-    this.#tell(() => {
+    this.#enqueue(() => {
       if (listener.seen !== update && entry.listeners.has(listener)) {
         listener.seen = update;
         this.#call(listener.callback, update);
@@ -510,13 +514,13 @@ export class Sync {
   // Calls the application when this turn's work is done, in the order in which it came
   // about: what a callback does finds nothing half done, and all hear the same.
   /** @param {() => unknown} run */
-  #tell(run) {
-    if (this.#calls.push(run) === 1) {
+  #enqueue(run) {
+    if (this.#queue.push(run) === 1) {
       queueMicrotask(() => {
-        for (const next of this.#calls) {
+        for (const next of this.#queue) {
           next();
         }
-        this.#calls = [];
+        this.#queue = [];
       });
     }
   }
@@ -533,7 +537,7 @@ export class Sync {
 
   /** @param {unknown} error */
   #report(error) {
-    this.#tell(async () => {
+    this.#enqueue(async () => {
       try {
         await (this.#options.onError ?? console.error)(error);
       } catch {
@@ -582,10 +586,10 @@ export class Sync {
       this.#emit(entry);
     }
     const { state, error } = this;
-    if (this.#told !== state) {
-      this.#told = state;
+    if (this.#announced !== state) {
+      this.#announced = state;
       for (const watcher of this.#watchers) {
-        this.#tell(() => this.#watchers.has(watcher) && this.#call(watcher, state, error));
+        this.#enqueue(() => this.#watchers.has(watcher) && this.#call(watcher, state, error));
       }
     }
   }
@@ -593,7 +597,7 @@ export class Sync {
   // Subscriptions. What changes in one go is said in one go.
 
   /** @param {Entry} entry */
-  #touch(entry) {
+  #mark(entry) {
     if (this.#dirty.size === 0) {
       queueMicrotask(() => this.#flush());
     }
@@ -601,10 +605,10 @@ export class Sync {
   }
 
   /** @param {(entry: Entry) => boolean} which */
-  #touchAll(which) {
+  #markAll(which) {
     for (const entry of this.#entries.values()) {
       if (which(entry)) {
-        this.#touch(entry);
+        this.#mark(entry);
       }
     }
   }
@@ -616,12 +620,12 @@ export class Sync {
     for (const entry of this.#dirty) {
       if (entry.listeners.size === 0) {
         this.#entries.delete(nameOf(entry));
-        if (entry.wired) {
+        if (entry.subscribed) {
           unwanted.push(entry);
         }
       } else if (!isKey(entry)) {
         this.#refused(entry, "bad_key", "the key is malformed");
-      } else if (!entry.wired) {
+      } else if (!entry.subscribed) {
         wanted.add(entry);
       }
     }
@@ -629,20 +633,20 @@ export class Sync {
     if (this.#socket?.readyState !== 1) {
       return; // when it is open, everything is looked at
     }
-    this.#bulk("unsubscribe", unwanted);
-    this.#spare = Math.max(0, this.#spare + unwanted.length - wanted.size);
+    this.#requestAll("unsubscribe", unwanted);
+    this.#freePlaces = Math.max(0, this.#freePlaces + unwanted.length - wanted.size);
     for (const entry of this.#entries.values()) {
-      if (this.#spare > 0 && entry.homeless && !entry.ref && entry.listeners.size > 0 && !wanted.has(entry)) {
-        this.#spare--;
+      if (this.#freePlaces > 0 && entry.noPlace && !entry.ref && entry.listeners.size > 0 && !wanted.has(entry)) {
+        this.#freePlaces--;
         wanted.add(entry);
       }
     }
-    this.#bulk("subscribe", [...wanted]);
+    this.#requestAll("subscribe", [...wanted]);
   }
 
   // Says something of many keys, in messages that the node takes.
   /** @param {"subscribe" | "unsubscribe"} action @param {Entry[]} entries */
-  #bulk(action, entries) {
+  #requestAll(action, entries) {
     /** @type {Entry[]} */
     let some = [];
     let keys = "";
@@ -666,8 +670,8 @@ export class Sync {
       keys += (keys && ",") + key;
       size += bytes;
       some.push(entry);
-      entry.wired = subscribes;
-      entry.homeless = undefined;
+      entry.subscribed = subscribes;
+      entry.noPlace = undefined;
     }
     say();
   }
@@ -688,10 +692,10 @@ export class Sync {
   // The node, or we in its place, will not have a key.
   /** @param {Entry} entry @param {string} code @param {string} message */
   #refused(entry, code, message) {
-    entry.unwire();
+    entry.reset();
     entry.error = new SyncError(code, message, entry);
     if (code === "unavailable") { // which passes
-      const most = this.#most(entry.attempts++);
+      const most = this.#backoff(entry.attempts++);
       this.#later(entry, Math.random() * most, most);
     } else {
       entry.denied = true;
@@ -703,22 +707,22 @@ export class Sync {
   // The connection.
 
   #open() {
-    clearTimeout(this.#retry);
+    clearTimeout(this.#retryTimer);
     this.#waiting = false;
-    this.#withSecret((secret) => this.#connect(secret), () => this.#lost(LOST, ""));
+    this.#withSecret((secret) => this.#connect(secret), () => this.#lost(ABNORMAL_CLOSURE, ""));
   }
 
   // Gets the secret, and goes on with it unless it is asked for anew meanwhile.
   /** @param {(secret: Secret) => void} use @param {(error: unknown) => void} failed */
   async #withSecret(use, failed) {
-    const turn = ++this.#turn;
+    const generation = ++this.#generation;
     try {
       const secret = await this.#ask();
-      if (turn === this.#turn) {
+      if (generation === this.#generation) {
         use(secret);
       }
     } catch (error) {
-      if (turn === this.#turn) {
+      if (generation === this.#generation) {
         this.#report(error);
         failed(error);
       }
@@ -727,7 +731,7 @@ export class Sync {
 
   // A function that never answers is one that fails.
   #ask() {
-    clearTimeout(this.#patience);
+    clearTimeout(this.#secretTimer);
     if (typeof this.#secret !== "function") {
       return this.#secret;
     }
@@ -735,7 +739,7 @@ export class Sync {
     /** @type {any} */
     let timer;
     const late = new Promise((_, reject) => {
-      timer = this.#patience = after(this.#options.timeout, () => reject(new SyncError("unavailable", "no secret in time")));
+      timer = this.#secretTimer = after(this.#options.timeout, () => reject(new SyncError("unavailable", "no secret in time")));
     });
     return Promise.race([answer, late]).finally(() => clearTimeout(timer));
   }
@@ -744,21 +748,21 @@ export class Sync {
   #connect(secret) {
     const socket = new this.#WebSocket(this.#url, PROTOCOL);
     this.#socket = socket;
-    this.#expect(this.#options.timeout);
+    this.#setDeadline(this.#options.timeout);
     socket.onopen = () => {
       if (secret != null) {
         this.#request("secret", JSON.stringify(secret), { secret: true, first: true });
       } else {
-        this.#knock(true);
+        this.#ping(true);
       }
-      this.#touchAll(() => true);
+      this.#markAll(() => true);
       this.#flush();
     };
-    socket.onmessage = (/** @type {{data: string}} */ event) => this.#heard(event.data);
+    socket.onmessage = (/** @type {{data: string}} */ event) => this.#receive(event.data);
     socket.onclose = (/** @type {{code: number, reason: string}} */ event) => this.#lost(event.code, event.reason);
     socket.onerror = () => {}; // it is closed, too
     socket.onroom = (/** @type {number} */ places) => { // that another tab gave up
-      this.#spare += places;
+      this.#freePlaces += places;
       this.#flush();
     };
   }
@@ -766,12 +770,12 @@ export class Sync {
   // Lets go of the connection, whatever it is like, without a word to anybody.
   /** @param {number} [code] */
   #drop(code) {
-    clearTimeout(this.#retry);
-    clearTimeout(this.#patience);
+    clearTimeout(this.#retryTimer);
+    clearTimeout(this.#secretTimer);
     clearTimeout(this.#deadline);
     this.#deadline = undefined;
     this.#waiting = false;
-    this.#turn++;
+    this.#generation++;
     const socket = this.#socket;
     if (socket) {
       this.#socket = socket.onopen = socket.onmessage = socket.onclose = undefined;
@@ -779,25 +783,25 @@ export class Sync {
     }
     this.#renewals.unshift(...[...this.#requests.values()].flatMap(({ renewals = [] }) => renewals)); // the next one says it anew
     this.#requests.clear();
-    this.#spare = 0;
+    this.#freePlaces = 0;
     this.#stale = false;
-    this.#entries.forEach((entry) => entry.unwire());
+    this.#entries.forEach((entry) => entry.reset());
   }
 
   /** @param {number} code @param {string} reason */
   #lost(code, reason) {
     this.#drop();
-    if (HOPELESS.includes(code) || (code >= 4500 && code < 4600)) {
+    if (isFatal(code)) {
       const name = code === 4503 ? "revoked" : code === 4501 ? "unauthenticated" : "closed";
       this.#deny(new SyncError(name, reason, { closeCode: code }));
       return;
     }
-    if (performance.now() - this.#liveSince > STEADY) {
+    if (performance.now() - this.#liveSince > STABLE_AFTER) {
       this.#failures = 0;
     }
     this.#liveSince = Infinity;
     const hint = /retry in (\d+) ms/.exec(reason);
-    this.#wait(hint ? Math.min(+hint[1], LONGEST_HINT) : undefined);
+    this.#retryLater(hint ? Math.min(+hint[1], LONGEST_RETRY_HINT) : undefined);
     this.#failures++;
     this.#set("offline");
   }
@@ -812,31 +816,31 @@ export class Sync {
   }
 
   /** @param {number} failures */
-  #most(failures) {
+  #backoff(failures) {
     const { min, max } = this.#options;
-    return Math.min(max, min * 2 ** failures, LONGEST);
+    return Math.min(max, min * 2 ** failures, LONGEST_TIMER);
   }
 
   // Full jitter, so that those who were lost together do not come back together.
   /** @param {number} [ms] */
-  #wait(ms = Math.random() * this.#most(this.#failures)) {
-    clearTimeout(this.#retry);
+  #retryLater(ms = Math.random() * this.#backoff(this.#failures)) {
+    clearTimeout(this.#retryTimer);
     this.#waiting = true;
-    this.#retry = after(ms, () => this.#open());
+    this.#retryTimer = after(ms, () => this.#open());
   }
 
-  // Something the node answers and does nothing for.
-  #knock(first = false) {
+  // A ping is a request that changes nothing: a page cannot send the ping of a WebSocket.
+  #ping(first = false) {
     this.#request("unsubscribe", `{"entity":"","id":""}`, { first });
   }
 
   // Gives the connection up unless the node is heard in time.
   /** @param {number} ms */
-  #expect(ms) {
-    this.#deadline ??= after(ms, () => this.#lost(LOST, ""));
+  #setDeadline(ms) {
+    this.#deadline ??= after(ms, () => this.#lost(ABNORMAL_CLOSURE, ""));
   }
 
-  #met() {
+  #clearDeadline() {
     clearTimeout(this.#deadline);
     this.#deadline = undefined;
   }
@@ -846,11 +850,11 @@ export class Sync {
   /** @param {number} ms */
   #probe(ms) {
     if (this.#phase === "live" && !this.#deadline) {
-      this.#knock();
-      this.#expect(ms);
+      this.#ping();
+      this.#setDeadline(ms);
     } else if (this.#waiting) { // and the reason to wait may be over
       this.#failures = 0;
-      this.#wait();
+      this.#retryLater();
     }
   }
 
@@ -858,21 +862,21 @@ export class Sync {
   // while the machine sleeps, which the other one shows.
   #tick() {
     const now = Date.now();
-    if (Math.abs(now - this.#tickedAt) > 3 * TICK) { // the machine has slept, or its clock was set
-      this.#heardAt = performance.now();
+    if (Math.abs(now - this.#tickedAt) > 3 * CHECK_EVERY) { // the machine has slept, or its clock was set
+      this.#receivedAt = performance.now();
       this.#probe(this.#options.timeout / 2);
-    } else if (this.#phase === "live" && performance.now() - this.#heardAt > (globalThis.navigator?.onLine === false ? 0 : IDLE)) {
+    } else if (this.#phase === "live" && performance.now() - this.#receivedAt > (globalThis.navigator?.onLine === false ? 0 : PING_AFTER)) {
       this.#probe(this.#options.timeout);
     }
     this.#tickedAt = now;
   }
 
   /** @param {any} event  one of EVENTS */
-  #happened({ type, persisted }) {
+  #onPageEvent({ type, persisted }) {
     if (type === "pagehide") {
       if (persisted && this.#phase !== "denied") { // a page with a connection is not kept
-        this.#lost(LOST, "");
-        clearTimeout(this.#retry); // pageshow goes on
+        this.#lost(ABNORMAL_CLOSURE, "");
+        clearTimeout(this.#retryTimer); // pageshow goes on
       }
     } else if (type !== "visibilitychange" || !globalThis.document?.hidden) {
       this.#probe(this.#options.timeout / 2);
@@ -882,10 +886,10 @@ export class Sync {
   // What the node says.
 
   /** @param {string} text */
-  #heard(text) {
-    this.#heardAt = performance.now();
+  #receive(text) {
+    this.#receivedAt = performance.now();
     if (this.#phase === "live") { // until then nothing but the answer counts
-      this.#met();
+      this.#clearDeadline();
     }
     let message;
     try {
@@ -906,13 +910,13 @@ export class Sync {
       case "current":
       case "delete":
         // What comes before the answer is of an earlier subscription.
-        if (entry?.wired && !entry.ref) {
+        if (entry?.subscribed && !entry.ref) {
           this.#news(entry, action, body);
         }
         break;
       case "unsubscribed":
-        if (entry?.wired && !entry.ref) {
-          this.#spare++;
+        if (entry?.subscribed && !entry.ref) {
+          this.#freePlaces++;
           this.#refused(entry, body.code, body.message);
           this.#flush();
         }
@@ -926,11 +930,11 @@ export class Sync {
         if (typeof this.#secret === "function") {
           this.#renew();
         } else {
-          this.#tell(() => this.#closed || this.#call(this.#options.onExpiring, body.seconds));
+          this.#enqueue(() => this.#closed || this.#call(this.#options.onExpiring, body.seconds));
         }
         break;
       default:
-        this.#tell(() => this.#closed || this.#call(this.#options.onMessage, message));
+        this.#enqueue(() => this.#closed || this.#call(this.#options.onMessage, message));
     }
   }
 
@@ -963,22 +967,22 @@ export class Sync {
     if (entries.length > 0) {
       this.#flush();
       for (const entry of entries) { // that found no place
-        if (entry.homeless && !entry.ref) {
-          this.#refused(entry, TOO_MANY, entry.homeless);
+        if (entry.noPlace && !entry.ref) {
+          this.#refused(entry, TOO_MANY, entry.noPlace);
         }
       }
     }
     if (this.#requests.size === 0) {
-      this.#spare = 0; // a key that is refused from now on was asked for after that
+      this.#freePlaces = 0; // a key that is refused from now on was asked for after that
     }
     if (request?.first) {
-      this.#met();
+      this.#clearDeadline();
       this.#liveSince = performance.now();
       this.#set("live");
     }
     this.#settle(request?.renewals);
     if (request?.secret && !request.first) {
-      this.#touchAll((entry) => entry.denied && !entry.wired);
+      this.#markAll((entry) => entry.denied && !entry.subscribed);
     }
   }
 
@@ -994,22 +998,22 @@ export class Sync {
         && (id === undefined ? index === undefined || i === index : entry.id === id && entry.entity === entity));
       if (those.length > 1) { // one of them, or all: one by one it is known which
         for (const entry of those) {
-          entry.unwire();
+          entry.reset();
           if (entry.listeners.size > 0) {
-            this.#bulk("subscribe", [entry]);
+            this.#requestAll("subscribe", [entry]);
           }
         }
       } else if (code === TOO_MANY && those.length > 0) { // what lingers goes first, before anything is shown
-        those[0].wired = false;
-        those[0].homeless = message;
-        this.#touchAll((entry) => entry.listeners.size === 0);
+        those[0].subscribed = false;
+        those[0].noPlace = message;
+        this.#markAll((entry) => entry.listeners.size === 0);
       } else {
-        this.#spare += those.length; // a place that it did not take
+        this.#freePlaces += those.length; // a place that it did not take
         those.forEach((entry) => this.#refused(entry, code, message));
       }
     } else if (request.first) { // so there is no other secret to go on with
       if (code === "unavailable") {
-        this.#lost(LOST, "");
+        this.#lost(ABNORMAL_CLOSURE, "");
       } else {
         this.#deny(error); // rather than show what a stranger may see
       }

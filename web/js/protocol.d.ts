@@ -1,5 +1,5 @@
-/** The close code of a connection that broke, so that nobody gave a reason. */
-export declare const LOST = 1006;
+/** The close code where a connection broke without a close frame. */
+export declare const ABNORMAL_CLOSURE = 1006;
 /** The code of a refusal for want of a place at the node. */
 export declare const TOO_MANY = "too_many_subscriptions";
 /**

@@ -1,7 +1,7 @@
 // What the client and the hub of its tabs share of the v2 wire (docs/protocol.md).
 
-/** The close code of a connection that broke, so that nobody gave a reason. */
-export const LOST = 1006;
+/** The close code where a connection broke without a close frame. */
+export const ABNORMAL_CLOSURE = 1006;
 
 /** The code of a refusal for want of a place at the node. */
 export const TOO_MANY = "too_many_subscriptions";
