@@ -78,6 +78,7 @@ export type Options = {
      */
     WebSocket?: new (url: string, protocol: string) => any;
 };
+/** @import { RowOf } from "./types.js" */
 /**
  * What a connection, or a key, is like:
  *
@@ -129,10 +130,6 @@ export type Options = {
  * @property {new (url: string, protocol: string) => any} [WebSocket]  where there is no global one
  */
 export { SyncError };
-export type Renewal = {
-    resolve: () => void;
-    reject: (error: unknown) => void;
-};
 /**
  * Connects to the node at url, and stays connected until it is closed.
  *

@@ -1,3 +1,5 @@
+export declare const PROTOCOL = "entity-sync.v2";
+export declare const FATAL_CODES: number[];
 /** The close code where a connection broke without a close frame. */
 export declare const ABNORMAL_CLOSURE = 1006;
 /** The code of a refusal for want of a place at the node. */

@@ -1,5 +1,11 @@
 // What the client and the hub of its tabs share of the v2 wire (docs/protocol.md).
 
+export const PROTOCOL = "entity-sync.v2";
+
+// Close codes after which the node would close the same client again: the client broke
+// the protocol, or sent what the node does not take. Those from 4500 to 4599 are fatal, too.
+export const FATAL_CODES = [1002, 1003, 1007, 1009];
+
 /** The close code where a connection broke without a close frame. */
 export const ABNORMAL_CLOSURE = 1006;
 

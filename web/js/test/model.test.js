@@ -34,16 +34,16 @@ async function importFaulty(from, to) {
 
 for (const [fault, [from, to]] of Object.entries({
   "a refusal is that of all keys of the request": ["entry.id === id && entry.entity === entity", "true"],
-  "what comes before the answer is taken": ["if (entry?.subscribed && !entry.ref) {\n          this.#news", "if (entry) {\n          this.#news"],
-  "a secret function may take for ever": ["return Promise.race([answer, late])", "return answer"],
-  "a node need not answer": ["this.#setDeadline(this.#options.timeout);", ""],
+  "what comes before the answer is taken": ["if (!entry?.subscribed || entry.request) {", "if (!entry || (action === \"unsubscribed\" && (!entry.subscribed || entry.request))) {"],
+  "a secret function may take for ever": ["() => reject(new SyncError(\"unavailable\", \"no secret in time\"))", "() => {}"],
+  "a node need not answer": ["this.#setDeadline(this.#context.timeout);", ""],
   "a connection that is lost is not tried again": ["    this.#retryLater(hint ?", "    void (hint ?"],
-  "a key that is unavailable is not asked for again": ["this.#later(entry, Math.random() * most, most);", ""],
-  "a place that the node takes back is not given": ["          this.#freePlaces++;\n          this.#refused", "          this.#refused"],
-  "a place that a refused key did not take is not given": ["        this.#freePlaces += those.length; // a place that it did not take\n", ""],
-  "the application is told in the midst of a transition": ["if (this.#queue.push(run) === 1) {", "run(); if (false) {"],
+  "a key that is unavailable is not asked for again": ["this.#lookLater(entry, most, Math.random() * most);", ""],
+  "a place that the node takes back is not given": ["      this.#freePlaces++;\n      this.#refused", "      this.#refused"],
+  "a place that a refused key did not take is not given": ["      this.#freePlaces += those.length; // a place that it did not take\n", ""],
+  "the application is told in the midst of a transition": ["if (context.queue.push(call) === 1) {", "call(); if (false) {"],
   "what is let go is not said": ["if (entry.subscribed) {\n          unwanted.push", "if (false) {\n          unwanted.push"],
-  "a renewal that waits is dropped with the connection": ["this.#renewals.unshift(...[...this.#requests.values()].flatMap(({ renewals = [] }) => renewals));", ""],
+  "a renewal that waits is dropped with the connection": ["this.#renewals.unshift(...[...this.requests.values()].flatMap(({ renewals = [] }) => renewals));", ""],
   "an earlier version goes with rows that are dropped": ["    this.rows = this.version = undefined;", "    this.rows = undefined;"],
 })) {
   test(`the model sees it where ${fault}`, async (t) => {
