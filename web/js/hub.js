@@ -4,9 +4,9 @@
 // request of a tab is a request to the node, and is answered when the node has answered
 // that; but a key that the node has brought already is not asked for again.
 
-const LOST = 1006;
+import { ABNORMAL_CLOSURE, TOO_MANY, nameOf } from "./protocol.js";
+
 const TOO_LARGE = 1009;
-const TOO_MANY = "too_many_subscriptions";
 const SHORTEST = 500; // ms that a node has to answer
 const NOTHING = { entity: "", id: "" }; // which the node answers, and does nothing for
 
@@ -80,9 +80,6 @@ class Key {
     this.version = this.text = undefined;
   }
 }
-
-/** @param {Named} key */
-const nameOf = ({ entity, id }) => JSON.stringify([entity, id]);
 
 /** @param {string} action @param {unknown} body @param {unknown} [ref] */
 const say = (action, body, ref) => JSON.stringify({ action, ref, body });
@@ -170,7 +167,7 @@ export class Hub {
   #doubt() {
     const [oldest] = this.#requests.values();
     if (oldest?.words === this.#words && performance.now() - oldest.at > SHORTEST) {
-      this.#lost(LOST, "");
+      this.#lost(ABNORMAL_CLOSURE, "");
     }
   }
 
@@ -302,7 +299,7 @@ export class Hub {
       socket.onclose = ({ code, reason }) => this.#lost(code, reason);
       socket.onerror = () => {}; // it is closed, too
     } catch { // the page may not connect there
-      this.#lost(LOST, "");
+      this.#lost(ABNORMAL_CLOSURE, "");
     }
   }
 
@@ -330,7 +327,7 @@ export class Hub {
     const tabs = [...this.#tabs.values()];
     const about = tabs.filter((tab) => tabs.length === 1 || (code === TOO_LARGE ? tab === this.#verbose : tab.greeted));
     this.#post(about, { code, reason });
-    this.#post(tabs.filter((tab) => !about.includes(tab)), { code: LOST, reason: "" });
+    this.#post(tabs.filter((tab) => !about.includes(tab)), { code: ABNORMAL_CLOSURE, reason: "" });
     this.#drop();
   }
 

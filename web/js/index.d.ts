@@ -1,3 +1,4 @@
+import { SyncError } from "./protocol.js";
 import type { RowOf } from "./types.js";
 export type State = "connecting" | "live" | "stale" | "offline" | "denied";
 export type Update<Row = any> = {
@@ -77,6 +78,7 @@ export type Options = {
      */
     WebSocket?: new (url: string, protocol: string) => any;
 };
+/** @import { RowOf } from "./types.js" */
 /**
  * What a connection, or a key, is like:
  *
@@ -127,30 +129,7 @@ export type Options = {
  * @property {number} [maxMessageBytes]  what the node takes as one message. Default: 32,768
  * @property {new (url: string, protocol: string) => any} [WebSocket]  where there is no global one
  */
-/** Why something was refused. `code` is one of the codes in docs/protocol.md. */
-export declare class SyncError extends Error {
-    code: string;
-    entity: string | undefined;
-    id: string | undefined;
-    /** The WebSocket's close code, where it was closed. */
-    closeCode: number | undefined;
-    name: string;
-    /**
-     * @param {string} code  one of docs/protocol.md's; or `revoked` or `closed` where the
-     *   connection was closed for good
-     * @param {string} [message]
-     * @param {{entity?: string, id?: string, closeCode?: number}} [about]
-     */
-    constructor(code: string, message?: string, about?: {
-        entity?: string;
-        id?: string;
-        closeCode?: number;
-    });
-}
-export type Renewal = {
-    resolve: () => void;
-    reject: (error: unknown) => void;
-};
+export { SyncError };
 /**
  * Connects to the node at url, and stays connected until it is closed.
  *

@@ -1,24 +1,13 @@
 // The browser client of Entity Sync: keeps the rows of the keys that a page shows
 // current, over one WebSocket, and comes back by itself when that is lost.
 //
-// It speaks the v2 wire of docs/protocol.md.
+// This is what a page calls. The keys are in subscriptions.js, the WebSocket is in
+// connection.js, and the wire is the v2 wire of docs/protocol.md.
+
+import { SyncError } from "./protocol.js";
+import { Subscriptions } from "./subscriptions.js";
 
 /** @import { RowOf } from "./types.js" */
-
-const PROTOCOL = "entity-sync.v2";
-
-// Close codes after which the same client would only be closed again, besides
-// those from 4500 to 4599: it broke the protocol, or sent what the node does not take.
-const HOPELESS = [1002, 1003, 1007, 1009];
-
-const LOST = 1006; // the connection broke, and nobody said why
-const TICK = 5_000; // how often to look whether the machine has slept, and the node is there
-const IDLE = 25_000; // how long the node may be silent before it is asked whether it is there
-const TOO_MANY = "too_many_subscriptions";
-const STEADY = 5_000; // a connection that lasted so long was not a failed attempt
-const LONGEST_HINT = 60_000; // that a node gives when to come back
-const LONGEST = 2 ** 31 - 1; // ms that a timer takes; it rings at once for more
-const EVENTS = ["online", "offline", "pageshow", "pagehide", "visibilitychange"];
 
 /**
  * What a connection, or a key, is like:
@@ -74,100 +63,7 @@ const EVENTS = ["online", "offline", "pageshow", "pagehide", "visibilitychange"]
  * @property {new (url: string, protocol: string) => any} [WebSocket]  where there is no global one
  */
 
-/** Why something was refused. `code` is one of the codes in docs/protocol.md. */
-export class SyncError extends Error {
-  name = "SyncError";
-
-  /**
-   * @param {string} code  one of docs/protocol.md's; or `revoked` or `closed` where the
-   *   connection was closed for good
-   * @param {string} [message]
-   * @param {{entity?: string, id?: string, closeCode?: number}} [about]
-   */
-  constructor(code, message, about = {}) {
-    super(message || code);
-    this.code = code;
-    this.entity = about.entity;
-    this.id = about.id;
-    /** The WebSocket's close code, where it was closed. */
-    this.closeCode = about.closeCode;
-  }
-}
-
-/** One who watches a key. */
-class Listener {
-  /** @type {Update | undefined} */
-  seen = undefined;
-
-  /** @param {(update: Update) => void} callback @param {() => void} [ended] */
-  constructor(callback, ended) {
-    this.callback = callback;
-    this.ended = ended;
-  }
-}
-
-/**
- * A call of renew, and what it is answered with.
- *
- * @typedef {{resolve: () => void, reject: (error: unknown) => void}} Renewal
- */
-
-/** @type {any} */
-const NOTHING = {}; // which any update differs from
-
-/** What is known of one key, for all who watch it. */
-class Entry {
-  /** @type {Set<Listener>} */
-  listeners = new Set();
-  /** @type {readonly any[] | undefined} */
-  rows = undefined;
-  /** @type {string | undefined} */
-  version = undefined;
-  /** @type {SyncError | undefined} */
-  error = undefined;
-  denied = false;
-  wired = false; // subscribed to in this connection, as far as we said
-  ref = 0; // of the subscription that is not acknowledged yet
-  confirmed = false; // the rows are current, by what this connection has brought
-  attempts = 0; // that were refused as unavailable
-  due = Infinity; // when to look at it, in ms: it lingers, or was unavailable
-  early = Infinity; // from when on it is looked at with others
-  /** @type {string | undefined} */
-  homeless = undefined; // it was too many, as the node put it
-  /** @type {Update} */
-  update = NOTHING;
-
-  /** @param {string} entity @param {string} id */
-  constructor(entity, id) {
-    this.entity = entity;
-    this.id = id;
-  }
-
-  /** The node does not send it, as far as we know. */
-  unwire() {
-    this.wired = this.confirmed = false;
-    this.ref = 0;
-  }
-
-  /** Nothing is shown of it. */
-  clear() {
-    this.rows = this.version = undefined;
-  }
-}
-
-/** @param {string} entity @param {string} id */
-const nameOf = (entity, id) => JSON.stringify([entity, id]);
-
-/** @param {number} ms @param {() => void} callback */
-const after = (ms, callback) => setTimeout(callback, Math.min(ms, LONGEST));
-
-/** @param {string} text */
-const bytesOf = (text) => new TextEncoder().encode(text).length;
-
-// As the node judges it; so a key that is refused is always one that was named.
-/** @param {Entry} entry */
-const isKey = ({ entity, id }) =>
-  /^[\w.-]{1,64}$/.test(entity) && id !== "" && !/[\0-\x1f\x7f\ud800-\udfff]/u.test(id) && bytesOf(id) <= 255;
+export { SyncError };
 
 /**
  * Connects to the node at url, and stays connected until it is closed.
@@ -181,93 +77,38 @@ export function connect(url, options = {}) {
 
 /** A connection to Entity Sync. */
 export class Sync {
-  #url;
-  #WebSocket;
-  #options;
-  #secret;
-  /** @type {Map<string, Entry>} */
-  #entries = new Map();
-  /** @type {Set<Entry>} */
-  #dirty = new Set(); // whose subscription may not be what it should be
-  /** @type {Set<(state: State, error?: SyncError) => void>} */
-  #watchers = new Set();
-  #unlisten = new AbortController();
-
-  // Of the connection.
-  /** @type {"connecting" | "live" | "offline" | "denied"} */
-  #phase = "connecting";
-  /** @type {State} */
-  #told = "connecting";
-  #stale = false; // the node cannot vouch for what it has sent
-  /** @type {SyncError | undefined} */
-  #error;
-  /** @type {any} */
-  #socket;
-  #ref = 0;
-  #spare = 0; // places at the node that came free, as far as we know
-  /** @type {Map<number, {entries?: Entry[], secret?: boolean, first?: boolean, renewals?: Renewal[]}>} */
-  #requests = new Map();
-  #turn = 0; // of asking for the secret: what an earlier one brings is of no use
-  /** @type {Renewal[]} */
-  #renewals = []; // whose secret is still to be said
-  /** @type {(() => unknown)[]} */
-  #calls = []; // that the application is about to be told
-
-  // Time.
-  #failures = 0;
-  #liveSince = Infinity;
-  #heardAt = 0;
-  #tickedAt = Date.now();
-  #waiting = false; // for the time to connect again
-  /** @type {any} */
-  #retry;
-  /** @type {any} */
-  #deadline; // by when the node must be heard
-  /** @type {any} */
-  #patience; // by when the secret must be there
-  /** @type {any} */
-  #look; // at what is due
-  #lookAt = Infinity;
-  /** @type {any} */
-  #ticker;
-  #closed = false;
+  #connection;
+  #subscriptions;
+  #ended = new AbortController(); // aborted when the client is closed
 
   /** @param {string | URL} url @param {Options} options */
   constructor(url, options) {
-    this.#url = new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href).href.replace(/^http/, "ws");
-    this.#WebSocket = options.WebSocket ?? globalThis.WebSocket;
-    if (!this.#WebSocket) {
-      throw new TypeError("there is no WebSocket here: give one in the options");
-    }
     const { linger = 1_000, timeout = 10_000, maxMessageBytes = 32_768, retry: { min = 500, max = 30_000 } = {} } = options;
-    this.#options = { ...options, linger, timeout, maxMessageBytes, min, max };
-    this.#secret = options.secret;
+    const { signal } = this.#ended;
+    const context = { ...options, linger, timeout, maxMessageBytes, min, max, signal, queue: [] };
+    this.#subscriptions = new Subscriptions(url, context);
+    this.#connection = this.#subscriptions.connection;
     if (options.signal?.aborted) {
-      this.#closed = true;
-      this.#phase = "offline";
-      return;
+      this.close();
+    } else {
+      options.signal?.addEventListener("abort", () => this.close(), { signal });
+      this.#connection.start();
     }
-    options.signal?.addEventListener("abort", () => this.close(), { signal: this.#unlisten.signal });
-    for (const type of EVENTS) {
-      globalThis.addEventListener?.(type, (event) => this.#happened(event), { signal: this.#unlisten.signal });
-    }
-    this.#ticker = setInterval(() => this.#tick(), TICK);
-    this.#open();
   }
 
   /** What the connection is like. @returns {State} */
   get state() {
-    return this.#phase === "live" && this.#stale ? "stale" : this.#phase;
+    return this.#connection.state;
   }
 
   /** Why the connection is denied. */
   get error() {
-    return this.#error;
+    return this.#connection.error;
   }
 
   /** Whether close was called. */
   get closed() {
-    return this.#closed;
+    return this.#ended.signal.aborted;
   }
 
   /**
@@ -277,10 +118,7 @@ export class Sync {
    * @returns {() => void} ends that
    */
   onState(callback) {
-    /** @type {typeof callback} */
-    const watcher = (state, error) => callback(state, error);
-    this.#watchers.add(watcher);
-    return () => void this.#watchers.delete(watcher);
+    return this.#connection.onState(callback);
   }
 
   /**
@@ -297,7 +135,7 @@ export class Sync {
    * @returns {() => void} ends that; nothing is called back afterwards
    */
   subscribe(entity, id, callback, { signal } = {}) {
-    return this.#add(entity, id, new Listener(callback), signal);
+    return this.#subscriptions.add(entity, id, signal, callback);
   }
 
   /**
@@ -311,7 +149,7 @@ export class Sync {
    * @returns {Update<RowOf<Entity, Row>> | undefined}
    */
   get(entity, id) {
-    return this.#entries.get(nameOf(entity, String(id)))?.update;
+    return this.#subscriptions.get(entity, id);
   }
 
   /**
@@ -325,7 +163,7 @@ export class Sync {
    * @returns {Update<RowOf<Entity, Row>>}
    */
   peek(entity, id) {
-    return this.get(entity, id) ?? this.#snapshot(new Entry(entity, String(id)));
+    return this.#subscriptions.peek(entity, id);
   }
 
   /**
@@ -343,6 +181,7 @@ export class Sync {
     /** @type {Update | undefined} */
     let next;
     let over = false;
+    /** @type {(value?: any) => void} */
     let wake = () => {};
     const callback = (/** @type {Update} */ update) => {
       next = update;
@@ -352,7 +191,7 @@ export class Sync {
       over = true;
       wake();
     };
-    const begin = () => this.#add(entity, id, new Listener(callback, ended), signal);
+    const begin = () => this.#subscriptions.add(entity, id, signal, callback, ended);
     const loop = (async function* () {
       const end = begin();
       try {
@@ -362,7 +201,7 @@ export class Sync {
             next = undefined;
             yield update;
           } else {
-            await new Promise((resolve) => (wake = () => resolve(undefined)));
+            await new Promise((resolve) => (wake = resolve));
           }
         }
       } finally {
@@ -392,14 +231,7 @@ export class Sync {
     if (text?.[0] !== "{" || "action" in message) {
       throw new TypeError("a message of one's own is an object without an action");
     }
-    if (bytesOf(text) > this.#options.maxMessageBytes) {
-      throw new RangeError("the message is too large");
-    }
-    if (this.#phase !== "live") {
-      return false;
-    }
-    this.#socket.send(text);
-    return true;
+    return this.#connection.send(text);
   }
 
   /**
@@ -411,667 +243,16 @@ export class Sync {
    * @param {Options["secret"]} [secret]
    * @returns {Promise<void>} settles when the node has answered
    */
-  renew(secret = this.#secret) {
-    this.#secret = secret;
-    /** @type {Promise<void>} */
-    const renewed = new Promise((resolve, reject) => this.#renewals.push({ resolve, reject }));
-    renewed.catch(() => {}); // who does not wait for it need not catch it
-    if (this.#closed) {
-      this.#settle(this.#renewals, new SyncError("closed", "the client is closed"));
-    } else if (this.#phase === "live") {
-      this.#renew();
-    } else {
-      this.#drop();
-      this.#error = undefined;
-      this.#set(this.#phase === "denied" ? "connecting" : this.#phase);
-      this.#open();
-    }
-    return renewed;
+  renew(secret) {
+    return this.#connection.renew(secret);
   }
 
   /** Ends everything. Nobody is called back any more. */
   close() {
-    if (this.#closed) {
-      return;
-    }
-    this.#closed = true;
-    this.#unlisten.abort();
-    clearInterval(this.#ticker);
-    clearTimeout(this.#look);
-    this.#drop(1000);
-    this.#phase = "offline";
-    this.#watchers.clear();
-    for (const entry of this.#entries.values()) {
-      const listeners = [...entry.listeners];
-      entry.listeners.clear();
-      listeners.forEach((listener) => listener.ended?.());
-    }
-    this.#entries.clear();
-    this.#dirty.clear();
-    this.#settle(this.#renewals, new SyncError("closed", "the client is closed"));
-  }
-
-  // Who watches what.
-
-  /** @param {string} entity @param {string | number} id @param {Listener} listener @param {AbortSignal} [signal] */
-  #add(entity, id, listener, signal) {
-    const end = () => {
-      signal?.removeEventListener("abort", end);
-      if (entry.listeners.delete(listener)) {
-        this.#abandoned(entry);
-        listener.ended?.();
-      }
-    };
-    const name = nameOf(entity, String(id));
-    const entry = this.#entries.get(name) ?? new Entry(entity, String(id));
-    if (this.#closed || signal?.aborted) {
-      listener.ended?.();
-      return end;
-    }
-    if (!this.#entries.has(name)) {
-      this.#entries.set(name, entry);
-      this.#emit(entry);
-      this.#touch(entry);
-    }
-    if (entry.listeners.size === 0) {
-      entry.due = entry.early = Infinity;
-      if (!entry.wired && !entry.denied) {
-        this.#touch(entry);
-      }
-    }
-    entry.listeners.add(listener);
-    signal?.addEventListener("abort", end, { signal: this.#unlisten.signal });
-    if (entry.update.state !== "connecting") {
-      this.#deliver(entry, listener);
-    }
-    return end;
-  }
-
-  /** @param {Entry} entry */
-  #abandoned(entry) {
-    if (entry.listeners.size === 0) {
-      this.#later(entry, this.#options.linger, this.#options.linger);
-    }
-  }
-
-  // Has a key be looked at. Those that are due at much the same time, by a tenth of
-  // what they may wait at most, are looked at together.
-  /** @param {Entry} entry @param {number} ms @param {number} most */
-  #later(entry, ms, most) {
-    entry.due = performance.now() + ms;
-    entry.early = entry.due - most / 10;
-    this.#rouse(entry.due);
-  }
-
-  /** @param {number} due */
-  #rouse(due) {
-    if (due < this.#lookAt) {
-      this.#lookAt = due;
-      clearTimeout(this.#look);
-      this.#look = after(due - performance.now(), () => {
-        const now = performance.now() + 1; // timers ring a little early
-        let next = Infinity;
-        this.#touchAll((entry) => {
-          if (entry.early <= now) {
-            entry.due = entry.early = Infinity;
-            return true;
-          }
-          next = Math.min(next, entry.due);
-          return false;
-        });
-        this.#lookAt = Infinity;
-        this.#rouse(next);
-      });
-    }
-  }
-
-  /** @param {Entry} entry @param {Listener} listener */
-  #deliver(entry, listener) {
-    const { update } = entry;
-    this.#tell(() => {
-      if (listener.seen !== update && entry.listeners.has(listener)) {
-        listener.seen = update;
-        this.#call(listener.callback, update);
-      }
-    });
-  }
-
-  // Calls the application when this turn's work is done, in the order in which it came
-  // about: what a callback does finds nothing half done, and all hear the same.
-  /** @param {() => unknown} run */
-  #tell(run) {
-    if (this.#calls.push(run) === 1) {
-      queueMicrotask(() => {
-        for (const next of this.#calls) {
-          next();
-        }
-        this.#calls = [];
-      });
-    }
-  }
-
-  // What a callback throws, also later, is its own fault and nobody else's.
-  /** @param {Function | undefined} callback @param {unknown[]} args */
-  async #call(callback, ...args) {
-    try {
-      await callback?.(...args);
-    } catch (error) {
-      this.#report(error);
-    }
-  }
-
-  /** @param {unknown} error */
-  #report(error) {
-    this.#tell(async () => {
-      try {
-        await (this.#options.onError ?? console.error)(error);
-      } catch {
-        // There is nobody left to tell.
-      }
-    });
-  }
-
-  /** @param {Entry} entry */
-  #stateOf(entry) {
-    if (entry.denied) {
-      return "denied";
-    }
-    if (this.#phase !== "live") {
-      return this.#phase;
-    }
-    if (!entry.confirmed) {
-      return entry.rows ? "stale" : "connecting";
-    }
-    return this.state;
-  }
-
-  /** @param {Entry} entry @returns {Update} */
-  #snapshot(entry) {
-    const { entity, id, rows, version } = entry;
-    return Object.freeze({ entity, id, rows, row: rows?.[0], version, state: this.#stateOf(entry), error: entry.error ?? this.#error });
-  }
-
-  // Tells those who watch a key, if there is anything new.
-  /** @param {Entry} entry */
-  #emit(entry) {
-    const { update } = entry;
-    const next = this.#snapshot(entry);
-    if (update.state !== next.state || update.rows !== next.rows || update.version !== next.version || update.error?.code !== next.error?.code) {
-      entry.update = next;
-      for (const listener of entry.listeners) {
-        this.#deliver(entry, listener);
-      }
-    }
-  }
-
-  /** @param {"connecting" | "live" | "offline" | "denied"} phase */
-  #set(phase) {
-    this.#phase = phase;
-    for (const entry of [...this.#entries.values()]) {
-      this.#emit(entry);
-    }
-    const { state, error } = this;
-    if (this.#told !== state) {
-      this.#told = state;
-      for (const watcher of this.#watchers) {
-        this.#tell(() => this.#watchers.has(watcher) && this.#call(watcher, state, error));
-      }
-    }
-  }
-
-  // Subscriptions. What changes in one go is said in one go.
-
-  /** @param {Entry} entry */
-  #touch(entry) {
-    if (this.#dirty.size === 0) {
-      queueMicrotask(() => this.#flush());
-    }
-    this.#dirty.add(entry);
-  }
-
-  /** @param {(entry: Entry) => boolean} which */
-  #touchAll(which) {
-    for (const entry of this.#entries.values()) {
-      if (which(entry)) {
-        this.#touch(entry);
-      }
-    }
-  }
-
-  #flush() {
-    /** @type {Set<Entry>} */
-    const wanted = new Set();
-    const unwanted = [];
-    for (const entry of this.#dirty) {
-      if (entry.listeners.size === 0) {
-        this.#entries.delete(nameOf(entry.entity, entry.id));
-        if (entry.wired) {
-          unwanted.push(entry);
-        }
-      } else if (!isKey(entry)) {
-        this.#refused(entry, "bad_key", "the key is malformed");
-      } else if (!entry.wired) {
-        wanted.add(entry);
-      }
-    }
-    this.#dirty.clear();
-    if (this.#socket?.readyState !== 1) {
-      return; // when it is open, everything is looked at
-    }
-    this.#bulk("unsubscribe", unwanted);
-    this.#spare = Math.max(0, this.#spare + unwanted.length - wanted.size);
-    for (const entry of this.#entries.values()) {
-      if (this.#spare > 0 && entry.homeless && !entry.ref && entry.listeners.size > 0 && !wanted.has(entry)) {
-        this.#spare--;
-        wanted.add(entry);
-      }
-    }
-    this.#bulk("subscribe", [...wanted]);
-  }
-
-  // Says something of many keys, in messages that the node takes.
-  /** @param {"subscribe" | "unsubscribe"} action @param {Entry[]} entries */
-  #bulk(action, entries) {
-    /** @type {Entry[]} */
-    let some = [];
-    let keys = "";
-    let size = 0;
-    const say = () => {
-      if (some.length > 0) {
-        this.#request(action, `[${keys}]`, { entries: some });
-      }
-    };
-    for (const entry of entries) {
-      const { entity, id, version } = entry;
-      const subscribes = action === "subscribe";
-      const key = JSON.stringify({ entity, id, version: subscribes ? version : undefined });
-      const bytes = bytesOf(key) + 1;
-      if (size + bytes > this.#options.maxMessageBytes - 100) { // 100 for what is around them
-        say();
-        some = [];
-        keys = "";
-        size = 0;
-      }
-      keys += (keys && ",") + key;
-      size += bytes;
-      some.push(entry);
-      entry.wired = subscribes;
-      entry.homeless = undefined;
-    }
-    say();
-  }
-
-  /** @param {string} action @param {string} body @param {{entries?: Entry[], secret?: boolean, first?: boolean, renewals?: Renewal[]}} request */
-  #request(action, body, request) {
-    const ref = ++this.#ref;
-    this.#requests.set(ref, request);
-    if (request.secret || request.first) {
-      request.renewals = this.#renewals.splice(0);
-    }
-    for (const entry of request.entries ?? []) {
-      entry.ref = ref;
-    }
-    this.#socket?.send(`{"action":"${action}","ref":${ref},"body":${body}}`);
-  }
-
-  // The node, or we in its place, will not have a key.
-  /** @param {Entry} entry @param {string} code @param {string} message */
-  #refused(entry, code, message) {
-    entry.unwire();
-    entry.error = new SyncError(code, message, entry);
-    if (code === "unavailable") { // which passes
-      const most = this.#most(entry.attempts++);
-      this.#later(entry, Math.random() * most, most);
-    } else {
-      entry.denied = true;
-      entry.clear();
-    }
-    this.#emit(entry);
-  }
-
-  // The connection.
-
-  #open() {
-    clearTimeout(this.#retry);
-    this.#waiting = false;
-    this.#withSecret((secret) => this.#connect(secret), () => this.#lost(LOST, ""));
-  }
-
-  // Gets the secret, and goes on with it unless it is asked for anew meanwhile.
-  /** @param {(secret: Secret) => void} use @param {(error: unknown) => void} failed */
-  async #withSecret(use, failed) {
-    const turn = ++this.#turn;
-    try {
-      const secret = await this.#ask();
-      if (turn === this.#turn) {
-        use(secret);
-      }
-    } catch (error) {
-      if (turn === this.#turn) {
-        this.#report(error);
-        failed(error);
-      }
-    }
-  }
-
-  // A function that never answers is one that fails.
-  #ask() {
-    clearTimeout(this.#patience);
-    if (typeof this.#secret !== "function") {
-      return this.#secret;
-    }
-    const answer = this.#secret();
-    /** @type {any} */
-    let timer;
-    const late = new Promise((_, reject) => {
-      timer = this.#patience = after(this.#options.timeout, () => reject(new SyncError("unavailable", "no secret in time")));
-    });
-    return Promise.race([answer, late]).finally(() => clearTimeout(timer));
-  }
-
-  /** @param {Secret} secret */
-  #connect(secret) {
-    const socket = new this.#WebSocket(this.#url, PROTOCOL);
-    this.#socket = socket;
-    this.#expect(this.#options.timeout);
-    socket.onopen = () => {
-      if (secret != null) {
-        this.#request("secret", JSON.stringify(secret), { secret: true, first: true });
-      } else {
-        this.#knock(true);
-      }
-      this.#touchAll(() => true);
-      this.#flush();
-    };
-    socket.onmessage = (/** @type {{data: string}} */ event) => this.#heard(event.data);
-    socket.onclose = (/** @type {{code: number, reason: string}} */ event) => this.#lost(event.code, event.reason);
-    socket.onerror = () => {}; // it is closed, too
-    socket.onroom = (/** @type {number} */ places) => { // that another tab gave up
-      this.#spare += places;
-      this.#flush();
-    };
-  }
-
-  // Lets go of the connection, whatever it is like, without a word to anybody.
-  /** @param {number} [code] */
-  #drop(code) {
-    clearTimeout(this.#retry);
-    clearTimeout(this.#patience);
-    clearTimeout(this.#deadline);
-    this.#deadline = undefined;
-    this.#waiting = false;
-    this.#turn++;
-    const socket = this.#socket;
-    if (socket) {
-      this.#socket = socket.onopen = socket.onmessage = socket.onclose = undefined;
-      socket.close(code);
-    }
-    this.#renewals.unshift(...[...this.#requests.values()].flatMap(({ renewals = [] }) => renewals)); // the next one says it anew
-    this.#requests.clear();
-    this.#spare = 0;
-    this.#stale = false;
-    this.#entries.forEach((entry) => entry.unwire());
-  }
-
-  /** @param {number} code @param {string} reason */
-  #lost(code, reason) {
-    this.#drop();
-    if (HOPELESS.includes(code) || (code >= 4500 && code < 4600)) {
-      const name = code === 4503 ? "revoked" : code === 4501 ? "unauthenticated" : "closed";
-      this.#deny(new SyncError(name, reason, { closeCode: code }));
-      return;
-    }
-    if (performance.now() - this.#liveSince > STEADY) {
-      this.#failures = 0;
-    }
-    this.#liveSince = Infinity;
-    const hint = /retry in (\d+) ms/.exec(reason);
-    this.#wait(hint ? Math.min(+hint[1], LONGEST_HINT) : undefined);
-    this.#failures++;
-    this.#set("offline");
-  }
-
-  /** @param {SyncError} error */
-  #deny(error) {
-    this.#drop();
-    this.#error = error;
-    this.#entries.forEach((entry) => entry.clear());
-    this.#set("denied");
-    this.#settle(this.#renewals, error);
-  }
-
-  /** @param {number} failures */
-  #most(failures) {
-    const { min, max } = this.#options;
-    return Math.min(max, min * 2 ** failures, LONGEST);
-  }
-
-  // Full jitter, so that those who were lost together do not come back together.
-  /** @param {number} [ms] */
-  #wait(ms = Math.random() * this.#most(this.#failures)) {
-    clearTimeout(this.#retry);
-    this.#waiting = true;
-    this.#retry = after(ms, () => this.#open());
-  }
-
-  // Something the node answers and does nothing for.
-  #knock(first = false) {
-    this.#request("unsubscribe", `{"entity":"","id":""}`, { first });
-  }
-
-  // Gives the connection up unless the node is heard in time.
-  /** @param {number} ms */
-  #expect(ms) {
-    this.#deadline ??= after(ms, () => this.#lost(LOST, ""));
-  }
-
-  #met() {
-    clearTimeout(this.#deadline);
-    this.#deadline = undefined;
-  }
-
-  // Asks whether the node is still there, when there is reason to doubt it; a
-  // connection that leads nowhere looks like any other from here.
-  /** @param {number} ms */
-  #probe(ms) {
-    if (this.#phase === "live" && !this.#deadline) {
-      this.#knock();
-      this.#expect(ms);
-    } else if (this.#waiting) { // and the reason to wait may be over
-      this.#failures = 0;
-      this.#wait();
-    }
-  }
-
-  // How long something took goes by a clock that nobody sets. That one may stand still
-  // while the machine sleeps, which the other one shows.
-  #tick() {
-    const now = Date.now();
-    if (Math.abs(now - this.#tickedAt) > 3 * TICK) { // the machine has slept, or its clock was set
-      this.#heardAt = performance.now();
-      this.#probe(this.#options.timeout / 2);
-    } else if (this.#phase === "live" && performance.now() - this.#heardAt > (globalThis.navigator?.onLine === false ? 0 : IDLE)) {
-      this.#probe(this.#options.timeout);
-    }
-    this.#tickedAt = now;
-  }
-
-  /** @param {any} event  one of EVENTS */
-  #happened({ type, persisted }) {
-    if (type === "pagehide") {
-      if (persisted && this.#phase !== "denied") { // a page with a connection is not kept
-        this.#lost(LOST, "");
-        clearTimeout(this.#retry); // pageshow goes on
-      }
-    } else if (type !== "visibilitychange" || !globalThis.document?.hidden) {
-      this.#probe(this.#options.timeout / 2);
-    }
-  }
-
-  // What the node says.
-
-  /** @param {string} text */
-  #heard(text) {
-    this.#heardAt = performance.now();
-    if (this.#phase === "live") { // until then nothing but the answer counts
-      this.#met();
-    }
-    let message;
-    try {
-      message = JSON.parse(text);
-    } catch {
-      message = text;
-    }
-    const { action, ref, body } = message ?? {};
-    const entry = body && this.#entries.get(nameOf(body.entity, body.id));
-    switch (action) {
-      case "ack":
-        this.#acknowledged(ref);
-        break;
-      case "error":
-        this.#failed(ref, body);
-        break;
-      case "update":
-      case "current":
-      case "delete":
-        // What comes before the answer is of an earlier subscription.
-        if (entry?.wired && !entry.ref) {
-          this.#news(entry, action, body);
-        }
-        break;
-      case "unsubscribed":
-        if (entry?.wired && !entry.ref) {
-          this.#spare++;
-          this.#refused(entry, body.code, body.message);
-          this.#flush();
-        }
-        break;
-      case "stale":
-      case "fresh":
-        this.#stale = action === "stale";
-        this.#set(this.#phase);
-        break;
-      case "expiring":
-        if (typeof this.#secret === "function") {
-          this.#renew();
-        } else {
-          this.#tell(() => this.#closed || this.#call(this.#options.onExpiring, body.seconds));
-        }
-        break;
-      default:
-        this.#tell(() => this.#closed || this.#call(this.#options.onMessage, message));
-    }
-  }
-
-  /** @param {Entry} entry @param {string} action @param {{version?: string, rows?: any[]}} body */
-  #news(entry, action, body) {
-    if (action === "delete") {
-      entry.rows = entry.rows?.length === 0 ? entry.rows : [];
-      entry.version = undefined;
-    } else if (action === "update" && (!body.version || entry.version !== body.version)) {
-      entry.rows = body.rows ?? [];
-      entry.version = body.version;
-    }
-    entry.confirmed = true;
-    entry.denied = false;
-    entry.error = undefined;
-    entry.attempts = 0;
-    this.#emit(entry);
-  }
-
-  /** @param {number} ref */
-  #acknowledged(ref) {
-    const request = this.#requests.get(ref);
-    this.#requests.delete(ref);
-    const { entries = [] } = request ?? {};
-    for (const entry of entries) {
-      if (entry.ref === ref) {
-        entry.ref = 0;
-      }
-    }
-    if (entries.length > 0) {
-      this.#flush();
-      for (const entry of entries) { // that found no place
-        if (entry.homeless && !entry.ref) {
-          this.#refused(entry, TOO_MANY, entry.homeless);
-        }
-      }
-    }
-    if (this.#requests.size === 0) {
-      this.#spare = 0; // a key that is refused from now on was asked for after that
-    }
-    if (request?.first) {
-      this.#met();
-      this.#liveSince = performance.now();
-      this.#set("live");
-    }
-    this.#settle(request?.renewals);
-    if (request?.secret && !request.first) {
-      this.#touchAll((entry) => entry.denied && !entry.wired);
-    }
-  }
-
-  /** @param {number} ref @param {{code: string, message: string, entity?: string, id?: string, index?: number}} body */
-  #failed(ref, body) {
-    const { code, message, entity, id, index } = body;
-    const request = this.#requests.get(ref);
-    const error = new SyncError(code, message, body);
-    if (!request) {
-      this.#report(error);
-    } else if (request.entries) {
-      const those = request.entries.filter((entry, i) => entry.ref === ref
-        && (id === undefined ? index === undefined || i === index : entry.id === id && entry.entity === entity));
-      if (those.length > 1) { // one of them, or all: one by one it is known which
-        for (const entry of those) {
-          entry.unwire();
-          if (entry.listeners.size > 0) {
-            this.#bulk("subscribe", [entry]);
-          }
-        }
-      } else if (code === TOO_MANY && those.length > 0) { // what lingers goes first, before anything is shown
-        those[0].wired = false;
-        those[0].homeless = message;
-        this.#touchAll((entry) => entry.listeners.size === 0);
-      } else {
-        this.#spare += those.length; // a place that it did not take
-        those.forEach((entry) => this.#refused(entry, code, message));
-      }
-    } else if (request.first) { // so there is no other secret to go on with
-      if (code === "unavailable") {
-        this.#lost(LOST, "");
-      } else {
-        this.#deny(error); // rather than show what a stranger may see
-      }
-    } else if (request.secret) {
-      this.#settle(request.renewals, error);
-      this.#report(error);
-    }
-  }
-
-  // The secret.
-
-  // Says the secret anew in this connection; or connects anew where there is none
-  // to say, because the request's cookie is what counts.
-  #renew() {
-    this.#withSecret((secret) => {
-      if (secret == null) {
-        this.#drop();
-        this.#set("offline");
-        this.#open();
-      } else {
-        this.#request("secret", JSON.stringify(secret), { secret: true });
-      }
-    }, (error) => this.#settle(this.#renewals, error));
-  }
-
-  /** @param {Renewal[]} [renewals] @param {unknown} [error] */
-  #settle(renewals = [], error) {
-    for (const { resolve, reject } of renewals.splice(0)) {
-      if (error) {
-        reject(error);
-      } else {
-        resolve();
-      }
+    if (!this.closed) {
+      this.#ended.abort();
+      this.#subscriptions.close();
+      this.#connection.close();
     }
   }
 }

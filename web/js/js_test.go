@@ -1,10 +1,12 @@
 package js_test
 
 import (
+	"io"
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -49,6 +51,36 @@ func TestHandler(t *testing.T) {
 	for _, path := range []string{"/", "/package.json", "/js.go", "/../js.go", "/another/index.js", "/" + js.Version() + "/", "/test/world.js"} {
 		if r := get(t, "GET", "/entity-sync"+path, ""); r.StatusCode != http.StatusNotFound {
 			t.Errorf("GET %s: %d, want 404", path, r.StatusCode)
+		}
+	}
+}
+
+// A page that loads a module finds all that the module imports, under either path.
+func TestImportsAreServed(t *testing.T) {
+	imports := regexp.MustCompile(`(?m)^import .* from "\./(.*)";$`)
+	for _, base := range []string{"/entity-sync/", "/entity-sync/" + js.Version() + "/"} {
+		seen := map[string]bool{}
+		left := []string{"index.js", "react.js", "store.js", "tabs.js", "tanstack-query.js"}
+		for len(left) > 0 {
+			name := left[0]
+			left = left[1:]
+			if seen[name] {
+				continue
+			}
+			seen[name] = true
+			r := get(t, "GET", base+name, "")
+			text, err := io.ReadAll(r.Body)
+			if r.StatusCode != http.StatusOK || err != nil {
+				t.Errorf("GET %s%s: %d, %v", base, name, r.StatusCode, err)
+			}
+			for _, found := range imports.FindAllStringSubmatch(string(text), -1) {
+				left = append(left, found[1])
+			}
+		}
+		for _, name := range []string{"connection.js", "hub.js", "protocol.js", "subscriptions.js"} {
+			if !seen[name] {
+				t.Errorf("%s is imported by nothing under %s", name, base)
+			}
 		}
 	}
 }

@@ -4,8 +4,8 @@
 // connection that broke, and the next one brings what was missed.
 
 import { Hub } from "./hub.js";
+import { ABNORMAL_CLOSURE } from "./protocol.js";
 
-const LOST = 1006;
 const PATIENCE = 3_000; // ms for whoever leads to answer, before the tab that is looked at takes over
 
 /**
@@ -139,7 +139,7 @@ class TabSocket {
     if (leads && this.readyState === 0) {
       this.#channel.postMessage({ hello: this.#id });
     } else if (leads) {
-      this.#end(LOST, "");
+      this.#end(ABNORMAL_CLOSURE, "");
     } else if (welcome === this.#id && this.readyState === 0) {
       clearInterval(this.#timer);
       this.#hub = hub;

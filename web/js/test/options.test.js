@@ -14,7 +14,7 @@ function watchTimers(t) {
   const timers = { all: 0, odd: [] };
   const real = globalThis.setTimeout;
   t.mock.method(globalThis, "setTimeout", (f, ms, ...args) => {
-    if (new Error().stack.includes("/web/js/index.js:")) {
+    if (/\/web\/js\/[\w-]+\.js:/.test(new Error().stack)) {
       timers.all++;
       if (ms > 60_000 || Number.isNaN(Number(ms))) timers.odd.push(ms);
     }

@@ -1,0 +1,42 @@
+export declare const PROTOCOL = "entity-sync.v2";
+export declare const FATAL_CODES: number[];
+/** The close code where a connection broke without a close frame. */
+export declare const ABNORMAL_CLOSURE = 1006;
+/** The code of a refusal for want of a place at the node. */
+export declare const TOO_MANY = "too_many_subscriptions";
+/**
+ * The name of a key in a Map.
+ *
+ * @param {{entity: string, id: string}} key
+ */
+export declare const nameOf: ({ entity, id }: {
+    entity: string;
+    id: string;
+}) => string;
+/** @param {string} text */
+export declare const bytesOf: (text: string) => number;
+/** @param {{entity: string, id: string}} key */
+export declare const isKey: ({ entity, id }: {
+    entity: string;
+    id: string;
+}) => boolean;
+/** Why something was refused. `code` is one of the codes in docs/protocol.md. */
+export declare class SyncError extends Error {
+    code: string;
+    entity: string | undefined;
+    id: string | undefined;
+    /** The WebSocket's close code, where it was closed. */
+    closeCode: number | undefined;
+    name: string;
+    /**
+     * @param {string} code  one of docs/protocol.md's; or `revoked` or `closed` where the
+     *   connection was closed for good
+     * @param {string} [message]
+     * @param {{entity?: string, id?: string, closeCode?: number}} [about]
+     */
+    constructor(code: string, message?: string, about?: {
+        entity?: string;
+        id?: string;
+        closeCode?: number;
+    });
+}
