@@ -27,7 +27,7 @@ func (b *Bridge) announce(name shared.EntityType) error {
 	if err := validate(name); err != nil {
 		return err
 	}
-	if err := b.feeds.Topic(name).Prepare(); err != nil {
+	if err := b.feeds.Prepare(name); err != nil {
 		return err
 	}
 	err := b.add(&entity{bridge: b, name: name, fetch: nothing, options: EntityOptions{}.withDefaults(), announced: true})

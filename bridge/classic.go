@@ -111,7 +111,7 @@ func (f *functionBus) Subscribe(entity shared.EntityType, l bus.Listener) (err e
 }
 
 // Blocks implements bus.Blocking: the functions know no contexts.
-func (f *functionBus) Blocks() {}
+func (f *functionBus) Blocks() bool { return true }
 
 // Close does nothing: the queue is the application's.
 func (f *functionBus) Close(context.Context) error { return nil }

@@ -3,6 +3,7 @@ package bridge
 import (
 	"runtime"
 	"slices"
+	"time"
 )
 
 // finish hands the result of the fetch in flight to the members there are now,
@@ -47,6 +48,9 @@ func (v *view) finish(job fetchJob, u *Update) (ok bool) {
 // few that the reader of the bus, which marks the view, does not wait for the fan-out.
 var handedOutAtOnce = 256 // but for a test
 
+// yieldFor is for how long a fan-out gives up its turn after each handedOutAtOnce.
+const yieldFor = time.Millisecond
+
 // deliverAll returns the members that are still to be told, where the update is one
 // that ends their subscription. It is not ok where finish is not.
 func (v *view) deliverAll(job fetchJob, u *Update) (refused []*subscription, ok bool) {
@@ -69,12 +73,18 @@ func (v *view) deliverAll(job fetchJob, u *Update) (refused []*subscription, ok 
 	// From the last member to the first: one that leaves in between has the last one in its
 	// place, which was handed the update already, and is not handed it again. Who joins in
 	// between is owed another fetch, as in state settling.
+	begin := time.Now()
 	for left := len(v.members); left > 0; {
 		end := max(0, left-handedOutAtOnce)
 		refused = v.deliverLocked(v.members[end:left], job.cause, u, refused)
 		if left = end; left > 0 {
 			v.mu.Unlock()
-			runtime.Gosched() // or this goroutine would have the lock again before who waits for it
+			// Without this the same goroutine has the lock again before another that waits. A
+			// sync.Mutex hands over to one that has waited for a millisecond; by then each turn
+			// that is given up on a busy machine would take longer than what is left to do.
+			if time.Since(begin) < yieldFor {
+				runtime.Gosched()
+			}
 			v.mu.Lock()
 			left = min(left, len(v.members))
 		}

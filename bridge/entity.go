@@ -221,7 +221,13 @@ func (e *entity) disconnected(g feed.Gap) {
 // missed looks again at what was fetched before a loss was noticed: what it hides was
 // announced earlier.
 func (e *entity) missed(g feed.Gap) {
-	b := e.bridge
+	n := e.index.markAll(causeMissed, g.Position)
+	e.bridge.noteMissed(e.name, g, n, &e.gapLines)
+}
+
+// noteMissed counts and logs what may have been missed of an entity type, or of a topic,
+// and of how many views.
+func (b *Bridge) noteMissed(name shared.EntityType, g feed.Gap, views int, lines *sparing.Period) {
 	level, what := slog.LevelInfo, "a node has begun to announce; looking once at everything watched"
 	if g.Reason == feed.Missing {
 		level, what = slog.LevelWarn, "notifications were missed; looking at everything watched again"
@@ -229,13 +235,12 @@ func (e *entity) missed(g feed.Gap) {
 	} else {
 		b.counts.resyncsStranger.Add(1)
 	}
-	n := e.index.markAll(causeMissed, g.Position)
-	times, say := e.gapLines.Again(time.Now())
+	times, say := lines.Again(time.Now())
 	if !say {
 		level = slog.LevelDebug
 	}
-	b.log.Log(b.ctx, level, what, slog.String("entity", string(e.name)), slog.Uint64("lost", g.Missing),
-		slog.Int("new_publishers", g.Joined), slog.Int("views", n), slog.Uint64("times_since_the_last_line", times))
+	b.log.Log(b.ctx, level, what, slog.String("entity", string(name)), slog.Uint64("lost", g.Missing),
+		slog.Int("new_publishers", g.Joined), slog.Int("views", views), slog.Uint64("times_since_the_last_line", times))
 }
 
 // gapLinesEvery is how often an entity type says at a level above debug that everything is

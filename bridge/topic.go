@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/entity-sync/entity-sync/internal/feed"
+	"github.com/entity-sync/entity-sync/internal/sparing"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -23,8 +24,10 @@ type Topic struct {
 
 // topic is the feed's Listener of all that are registered for one topic.
 type topic struct {
-	feed   *feed.Feed
-	topics atomic.Pointer[[]Topic] // replaced, never changed
+	bridge   *Bridge
+	feed     *feed.Feed
+	topics   atomic.Pointer[[]Topic] // replaced, never changed
+	gapLines sparing.Period
 }
 
 // Changed implements feed.Listener.
@@ -41,6 +44,9 @@ func (t *topic) Gap(g feed.Gap) {
 	}
 	for _, to := range *t.topics.Load() {
 		to.Gap()
+	}
+	if g.Reason != feed.Connected {
+		t.bridge.noteMissed(t.feed.Topic(), g, 0, &t.gapLines)
 	}
 }
 
@@ -86,7 +92,8 @@ func (b *Bridge) addTopic(name shared.EntityType, t Topic) (*topic, error) {
 		known.topics.Store(&more)
 		return nil, nil
 	}
-	added := &topic{feed: b.feeds.SpreadTopic(name)}
+	added := &topic{bridge: b, feed: b.feeds.SpreadTopic(name)}
+	added.gapLines.Every = gapLinesEvery
 	added.topics.Store(&[]Topic{t})
 	b.topics[name] = added
 	return added, nil

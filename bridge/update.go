@@ -36,7 +36,7 @@ type Update struct {
 	bytes    int   // of Rows
 
 	mu       sync.Mutex
-	encoding []encoding // one per codec in use, so one or two
+	encoding []encoding // one per wire in use, so one or two
 	current  *Update    // says that this is what the client has
 }
 

@@ -52,7 +52,7 @@ type view struct {
 	secret shared.Secret // its scope's value
 	entity *entity
 
-	mu       sync.Mutex // taken after the shard's lock, before an entity's queue and a client's outbox
+	mu       sync.Mutex // taken after the shard's lock, before an entity's queue and a client's sink
 	members  []*subscription
 	fetch    uint64  // number of the fetch in flight, or of the last one
 	forAll   uint64  // number of the last one whose result goes to every member it is news to; at first that of the view

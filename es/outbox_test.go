@@ -38,7 +38,7 @@ func TestANodeAnnouncesWhatIsInTheOutbox(t *testing.T) {
 	if err := es.Register(s, "items", fetch); err != nil { // later than the relay has begun
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(time.Minute); s.Bridge.Stats().Notified != 1; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); s.OutboxRelay().Stats().Published != 1; time.Sleep(time.Millisecond) {
 		s.OutboxRelay().Wake()
 		if time.Now().After(end) {
 			t.Fatal("nothing was announced")

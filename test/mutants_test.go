@@ -33,7 +33,7 @@ var mutants = map[string][]edit{
 		{"entity.go", "n := e.index.markAll(causeMissed, g.Position)\n	b.counts.resyncsJoined", "n := 0\n	b.counts.resyncsJoined"},
 	},
 	"the resync is dropped: after a number was missed nothing is looked at again": {
-		{"entity.go", "n := e.index.markAll(causeMissed, g.Position)\n	times", "n := 0\n	times"},
+		{"entity.go", "n := e.index.markAll(causeMissed, g.Position)\n	e.bridge.noteMissed", "n := 0\n	e.bridge.noteMissed"},
 	},
 	"a node's own clients are left to the bus": {
 		{"../internal/feed/publish.go", "		p.Feed.changedHere(p.IDs)\n", ""},
@@ -59,7 +59,7 @@ var mutants = map[string][]edit{
 		{"../internal/echo/reach.go", "len(r.states) > r.silent && r.silent == 0", "len(r.states) > r.silent"},
 	},
 	"a broker out of a node's reach: beats go to one broker alone": {
-		{"../internal/feed/send.go", "(p.feed.spread || m.isBeat())", "p.feed.spread"},
+		{"../internal/feed/send.go", "(p.feed.spread.Load() || m.isBeat())", "p.feed.spread.Load()"},
 	},
 	"a scope that has changed: that of a fetch's secret is not asked when the result is there": {
 		{"rescope.go", "	ours = same\n", "	ours = true\n"},

@@ -8,7 +8,7 @@ import (
 )
 
 // encoder makes complete WebSocket frames of what is said on one wire: of an update once
-// for all clients.
+// for all clients of a node, whatever Handler they came by.
 type encoder struct {
 	wire      wire.Wire
 	versioned bool // the wire says of which version rows are
@@ -16,22 +16,18 @@ type encoder struct {
 
 var _ bridge.Encoder = (*encoder)(nil)
 
-// encoders are a handler's, one for each wire. They are compared by their addresses.
-type encoders struct{ v2, classic *encoder }
+// There is one for each wire, because they are compared by their addresses.
+var (
+	onV2      = &encoder{wire: wire.V2{}, versioned: true}
+	onClassic = &encoder{wire: wire.Classic{}}
+)
 
-func newEncoders(c *Config) encoders {
-	return encoders{
-		v2:      &encoder{wire: wire.V2{MaxSecretBytes: c.MaxSecretBytes}, versioned: true},
-		classic: &encoder{wire: wire.Classic{MaxSecretBytes: c.MaxSecretBytes, Snapshot: c.Snapshot}},
-	}
-}
-
-// of returns the encoder of a subprotocol that was agreed on.
-func (e encoders) of(subprotocol string) *encoder {
+// encoderOf returns the encoder of a subprotocol that was agreed on.
+func encoderOf(subprotocol string) *encoder {
 	if subprotocol == wire.SubprotocolV2 {
-		return e.v2
+		return onV2
 	}
-	return e.classic
+	return onClassic
 }
 
 // Encode implements bridge.Encoder.

@@ -23,7 +23,6 @@ import (
 type Handler struct {
 	config   Config
 	upgrader websocket.Upgrader
-	encoders encoders
 	connect  func(*session) client // makes the engine's end of a session
 
 	ctx       context.Context // ends when sessions are cut off
@@ -77,7 +76,6 @@ func newHandler(c Config, connect func(*session) client) (*Handler, error) {
 		return nil, fmt.Errorf("web: Config: %w", err)
 	}
 	h := &Handler{config: c.withDefaults(), connect: connect, wall: time.Now, sessions: make(map[*session]struct{})}
-	h.encoders = newEncoders(&h.config)
 	h.flusher, h.parking = newFlusher(), newParking(h.config.Logger)
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.leaving, h.leave = context.WithCancel(h.ctx)

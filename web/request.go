@@ -10,7 +10,8 @@ import (
 // act does what one message asks for, on every wire. An error says what was wrong with it;
 // the session goes on.
 func (s *session) act(message []byte) error {
-	r, err := s.encoder.wire.Request(message)
+	c := &s.handler.config
+	r, err := s.encoder.wire.Request(message, wire.Options{MaxSecretBytes: c.MaxSecretBytes, Snapshot: c.Snapshot})
 	if err != nil {
 		return err
 	}
@@ -51,7 +52,7 @@ func (s *session) changeSubscriptions(r wire.Request) {
 	for i, k := range r.Keys {
 		if r.Action == wire.ActionSubscribe {
 			errs[i] = s.permit(k.EntityKey) // may take its time: the application is asked
-		} else if !s.keepPace(&s.subscribes, "keys") {
+		} else if i > 0 && !s.keepPace(&s.subscribes, "keys") { // the first costs what its message does
 			return
 		}
 	}

@@ -248,7 +248,7 @@ func TestNotifyGivesNoOrders(t *testing.T) {
 		t.Errorf("Notify returned %v", err)
 	}
 	if err := s.bridge.Publish(t.Context(), items, "1"); !errors.Is(err, shared.ErrUnknownEntity) {
-		t.Errorf("Tell of an entity type returned %v", err)
+		t.Errorf("Publish of an entity type returned %v", err)
 	}
 	// A process without sessions knows nothing of the topic, and must not announce on it.
 	alone, err := bridge.New(bridge.Config{Bus: s.broker.NewNode(), Logger: canary.Logger(canary.Output(t))})

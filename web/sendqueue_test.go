@@ -21,14 +21,6 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// The encoders of a Config without anything in it.
-var (
-	onV2      = newEncoders(&testedConfig).v2
-	onClassic = newEncoders(&testedConfig).classic
-
-	testedConfig = Config{}.withDefaults()
-)
-
 // still is a session that writes to a recorder.
 func still(c Config) (*session, *recorder) {
 	h := &Handler{config: c.withDefaults(), logs: rate.NewLimiter(1, 1)}

@@ -89,7 +89,7 @@ var pingFrame = appendFrame(nil, websocket.PingMessage, nil)
 // newSession makes a session of an upgraded connection. begin must follow.
 func newSession(h *Handler, conn *websocket.Conn, below *upgraded, id identity, remote string) *session {
 	s := &session{
-		handler: h, conn: conn, reader: below.reader, encoder: h.encoders.of(conn.Subprotocol()), identity: id, remote: remote,
+		handler: h, conn: conn, reader: below.reader, encoder: encoderOf(conn.Subprotocol()), identity: id, remote: remote,
 		messages: newPace(h.config.MessageRate), subscribes: newPace(h.config.SubscribeRate),
 	}
 	boundKernelBuffer(below.Conn)

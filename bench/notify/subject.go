@@ -55,8 +55,9 @@ var discard = slog.New(slog.DiscardHandler)
 
 // nodeSubject is a node with one client of its own, which watches many keys.
 type nodeSubject struct {
-	sync *es.EntitySync
-	lone chan time.Time
+	sync   *es.EntitySync
+	writer *es.EntitySync
+	lone   chan time.Time
 }
 
 func newNode(c config) (subject, error) {
@@ -64,7 +65,15 @@ func newNode(c config) (subject, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &nodeSubject{sync: s, lone: make(chan time.Time, 1)}
+	// Another node announces: a node's own clients wait for no bus.
+	writer, err := es.New(es.Config{NSQAddr: c.NSQD, Logger: discard})
+	if err == nil {
+		err = writer.Bridge.Announce(topic)
+	}
+	if err != nil {
+		return nil, err
+	}
+	n := &nodeSubject{sync: s, writer: writer, lone: make(chan time.Time, 1)}
 	err = es.RegisterRows(s, topic, func(_ context.Context, key shared.EntityKey, _ string) ([]string, error) {
 		if key.ID == loneID {
 			select {
@@ -99,7 +108,7 @@ func (n *nodeSubject) announce(ctx context.Context, ids []string) error {
 	for i, id := range ids {
 		keys[i] = shared.EntityKey{Entity: topic, ID: id}
 	}
-	return n.sync.Notify(ctx, keys...)
+	return n.writer.Notify(ctx, keys...)
 }
 
 func (n *nodeSubject) heard() int                { return int(n.sync.Bridge.Stats().Notified) }

@@ -18,6 +18,7 @@ import (
 // choose the wire.
 type entitySync struct {
 	*es.EntitySync
+	announcer *es.EntitySync // another node, over an nsqd: a node's own clients wait for no bus
 	fetches
 }
 
@@ -47,7 +48,17 @@ func newNode(c Config) (*entitySync, error) {
 		PingInterval:     c.Patience,
 		Logger:           slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
-	return &entitySync{EntitySync: node}, err
+	if err != nil {
+		return nil, err
+	}
+	s := &entitySync{EntitySync: node, announcer: node}
+	if c.NSQAddr != "" {
+		s.announcer, err = es.New(es.Config{NSQAddr: c.NSQAddr, Logger: slog.New(slog.DiscardHandler)})
+		if err == nil {
+			err = s.announcer.Bridge.Announce(workload.Entity)
+		}
+	}
+	return s, err
 }
 
 func newEntitySync(c Config, t *workload.Table) (*entitySync, error) {
@@ -76,7 +87,7 @@ func newEntitySync(c Config, t *workload.Table) (*entitySync, error) {
 func (s *entitySync) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.EntitySync.ServeHTTP(w, r) }
 
 func (s *entitySync) change(key int) error {
-	return s.Notify(context.Background(), shared.EntityKey{Entity: workload.Entity, ID: workload.ID(key)})
+	return s.announcer.Notify(context.Background(), shared.EntityKey{Entity: workload.Entity, ID: workload.ID(key)})
 }
 
 // watched is nothing until the node hears the bus.

@@ -58,12 +58,13 @@ type Preparer interface {
 }
 
 // Blocking is a Bus whose Publish may take longer than its context allows, because what
-// is below it knows no contexts. Callers publish through it from goroutines of their own.
+// is below it may know no contexts. Callers publish through one that blocks from goroutines
+// of their own.
 type Blocking interface {
 	Bus
 
-	// Blocks does nothing.
-	Blocks()
+	// Blocks reports whether that is so. It always returns the same.
+	Blocks() bool
 }
 
 // Surveyor is a Bus that knows which of its brokers it hears.

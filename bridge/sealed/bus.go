@@ -60,6 +60,7 @@ var (
 	_ bus.Spreader = (*Bus)(nil)
 	_ bus.Surveyor = (*Bus)(nil)
 	_ bus.Refuser  = (*Bus)(nil)
+	_ bus.Blocking = (*Bus)(nil)
 )
 
 // New returns a bus on bus, which it owns from then on and closes.
@@ -120,6 +121,12 @@ func (b *Bus) Prepare(entity shared.EntityType) error {
 		return below.Prepare(entity)
 	}
 	return nil
+}
+
+// Blocks implements bus.Blocking.
+func (b *Bus) Blocks() bool {
+	below, ok := b.bus.(bus.Blocking)
+	return ok && below.Blocks()
 }
 
 // Survey implements bus.Surveyor, where the bus below does.

@@ -3,6 +3,7 @@ package feed
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 )
 
@@ -19,29 +20,25 @@ func (n *Node) beat() {
 	for {
 		select {
 		case <-ticker.C:
-			n.beatOnce(n.ctx)
+			n.beatOnce(n.ctx, n.all())
 		case <-n.ctx.Done():
 			return
 		}
 	}
 }
 
-// lastBeat says the last numbers before the node leaves, to a bus that is there.
+// lastBeat says the last numbers before the node leaves, on those topics that are on the bus.
 func (n *Node) lastBeat(ctx context.Context) {
-	for _, f := range n.all() {
-		if f.listener.Load() != nil && !f.Live() {
-			return
-		}
-	}
+	feeds := slices.DeleteFunc(n.all(), func(f *Feed) bool { return f.listener.Load() != nil && !f.Live() })
 	ctx, cancel := context.WithTimeout(ctx, n.config.PublishTimeout)
 	defer cancel()
-	n.beatOnce(ctx)
+	n.beatOnce(ctx, feeds)
 }
 
-func (n *Node) beatOnce(ctx context.Context) {
+func (n *Node) beatOnce(ctx context.Context, feeds []*Feed) {
 	ctx, cancel := context.WithTimeout(ctx, n.config.BeatInterval)
 	defer cancel()
-	for _, f := range n.all() {
+	for _, f := range feeds {
 		if err := f.publish.beat(ctx); err != nil {
 			n.config.Logger.Debug("a beat was not published", slog.String("entity", string(f.topic)), slog.Any("error", err))
 		}

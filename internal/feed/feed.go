@@ -79,7 +79,7 @@ type Feed struct {
 	topic    shared.EntityType
 	listener atomic.Pointer[Listener] // nil where the node publishes only
 	live     atomic.Bool              // subscribed on the bus
-	spread   bool                     // every message goes to every broker
+	spread   atomic.Bool              // every message goes to every broker
 	publish  publisher
 	gaps     gapDetector
 }
@@ -94,15 +94,6 @@ func (f *Feed) Listen(l Listener) error {
 	if err := f.node.config.Bus.Subscribe(f.topic, listener{f}); err != nil {
 		f.listener.Store(nil)
 		return err
-	}
-	return nil
-}
-
-// Prepare sees to it that the topic can be published on without Listen. The error is the
-// bus's, which could never accept what is published.
-func (f *Feed) Prepare() error {
-	if preparer, ok := f.node.config.Bus.(bus.Preparer); ok {
-		return preparer.Prepare(f.topic)
 	}
 	return nil
 }

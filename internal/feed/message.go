@@ -133,7 +133,9 @@ func decodeSlow(body []byte) (m message, err error) {
 	if in[4].Has() {
 		m.Seq, err5 = strconv.ParseUint(string(in[4].Value), 10, 64)
 	}
-	m.At, _ = strconv.ParseInt(string(in[5].Value), 10, 64)
+	if at, err := strconv.ParseInt(string(in[5].Value), 10, 64); err == nil && at > 0 {
+		m.At = at
+	}
 	m.Trace, _ = exactjson.String(in[6].Value)
 	return m, errors.Join(err1, err2, err3, err4, err5)
 }

@@ -62,9 +62,9 @@ type Node struct {
 // NewNode returns a Node with no Feed yet.
 func NewNode(c Config) *Node {
 	ctx, cancel := context.WithCancel(context.Background())
-	_, blocking := c.Bus.(bus.Blocking)
+	blocking, _ := c.Bus.(bus.Blocking)
 	return &Node{
-		config: c, blocking: blocking, name: rand.Text(),
+		config: c, blocking: blocking != nil && blocking.Blocks(), name: rand.Text(),
 		ctx: ctx, cancel: cancel, feeds: make(map[shared.EntityType]*Feed),
 	}
 }
@@ -80,11 +80,21 @@ func (n *Node) topic(name shared.EntityType, spread bool) *Feed {
 	defer n.mu.Unlock()
 	f := n.feeds[name]
 	if f == nil {
-		f = &Feed{node: n, topic: name, spread: spread}
+		f = &Feed{node: n, topic: name}
 		f.publish.feed, f.gaps.feed = f, f
 		n.feeds[name] = f
 	}
+	f.spread.Store(spread) // of the last who asked: it goes on counting for another, too
 	return f
+}
+
+// Prepare sees to it that a topic can be published on without Listen. The error is the
+// bus's, which could never accept what is published.
+func (n *Node) Prepare(topic shared.EntityType) error {
+	if preparer, ok := n.config.Bus.(bus.Preparer); ok {
+		return preparer.Prepare(topic)
+	}
+	return nil
 }
 
 func (n *Node) all() []*Feed {

@@ -94,7 +94,7 @@ func (p *publisher) transmit(ctx context.Context, m message) error {
 		return fmt.Errorf("encoding a notification: %w", err)
 	}
 	carrier := p.feed.node.config.Bus
-	if spreader, ok := carrier.(bus.Spreader); ok && (p.feed.spread || m.isBeat()) {
+	if spreader, ok := carrier.(bus.Spreader); ok && (p.feed.spread.Load() || m.isBeat()) {
 		return spreader.Spread(ctx, p.feed.topic, body)
 	}
 	return carrier.Publish(ctx, p.feed.topic, body)

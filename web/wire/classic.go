@@ -8,10 +8,7 @@ import (
 
 // Classic is spoken by clients that ask for no subprotocol: each row is one text message,
 // as the fetch handler wrote it, and the node says nothing else.
-type Classic struct {
-	MaxSecretBytes int  // of the secret in a request
-	Snapshot       bool // for every subscription, whether the client asks for one or not
-}
+type Classic struct{}
 
 var _ Wire = Classic{}
 
@@ -22,7 +19,7 @@ func (Classic) Name() string { return "classic" }
 func (Classic) Reply(r Reply) [][]byte { return r.Rows }
 
 // Request implements Wire.
-func (w Classic) Request(message []byte) (r Request, err error) {
+func (Classic) Request(message []byte, o Options) (r Request, err error) {
 	e, err := readEnvelope(message)
 	switch {
 	case errors.Is(err, errNotJSON):
@@ -36,11 +33,11 @@ func (w Classic) Request(message []byte) (r Request, err error) {
 	switch r.Action {
 	case "":
 	case ActionSecret:
-		r.Secret, err = readSecret(e.body, w.MaxSecretBytes)
+		r.Secret, err = readSecret(e.body, o.MaxSecretBytes)
 	case ActionSubscribe, ActionUnsubscribe:
 		var k Key
 		k, err = readKey(e.body, keyNames[:3], false)
-		k.Snapshot = k.Snapshot || w.Snapshot
+		k.Snapshot = k.Snapshot || o.Snapshot
 		r.Keys = []Key{k}
 	default:
 		err = errNoSuch

@@ -11,9 +11,7 @@ import (
 
 // V2 says of everything what it is about: rows come with their key and version, requests
 // are acknowledged, refusals have a code.
-type V2 struct {
-	MaxSecretBytes int // of the secret in a request
-}
+type V2 struct{}
 
 var _ Appender = V2{}
 
@@ -21,7 +19,7 @@ var _ Appender = V2{}
 func (V2) Name() string { return SubprotocolV2 }
 
 // Request implements Wire.
-func (w V2) Request(message []byte) (Request, error) {
+func (w V2) Request(message []byte, o Options) (Request, error) {
 	e, err := readEnvelope(message)
 	r := Request{Action: e.action, Ref: e.ref}
 	switch {
@@ -31,17 +29,17 @@ func (w V2) Request(message []byte) (Request, error) {
 	case e.badRef:
 		err = errBadRef
 	default:
-		err = w.readBody(&r, e.body)
+		err = w.readBody(&r, e.body, o)
 	}
 	return r, withRef(err, r.Ref)
 }
 
-func (w V2) readBody(r *Request, body []byte) (err error) {
+func (V2) readBody(r *Request, body []byte, o Options) (err error) {
 	switch r.Action {
 	case "":
 		r.Unclaimed = errNoAction.WithRef(r.Ref)
 	case ActionSecret:
-		r.Secret, err = readSecret(body, w.MaxSecretBytes)
+		r.Secret, err = readSecret(body, o.MaxSecretBytes)
 	case ActionSubscribe, ActionUnsubscribe:
 		r.Keys, err = readKeys(body)
 	default:

@@ -14,19 +14,24 @@ import (
 // the v2 wire.
 const SubprotocolV2 = "entity-sync.v2"
 
-// Wire is one way to say it, from the node's end. Wires are compared, and cost nothing to
-// copy.
+// Wire is one way to say it, from the node's end.
 type Wire interface {
 	// Name is what the log calls the wire.
 	Name() string
 
 	// Request reads one message of a client. An error is a *Refusal, and has the
 	// request's Ref as far as there is one.
-	Request(message []byte) (Request, error)
+	Request(message []byte, o Options) (Request, error)
 
 	// Reply returns the messages that say r: none where the wire has no words for it. They
 	// may share memory with r.
 	Reply(r Reply) (messages [][]byte)
+}
+
+// Options say how a node takes requests.
+type Options struct {
+	MaxSecretBytes int  // of a secret
+	Snapshot       bool // on the classic wire, for every subscription, whether the client asks for one or not
 }
 
 // Appender is a Wire of which each reply is one message, that can be made in place.

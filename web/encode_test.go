@@ -1,0 +1,59 @@
+package web
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// What the engine has to say is said as the document shows it.
+func TestWhatTheEngineSaysIsInTheDocument(t *testing.T) {
+	text, err := os.ReadFile("../docs/protocol.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, found := strings.Cut(string(text), "```json server\n")
+	block, _, ended := strings.Cut(block, "\n```")
+	if !found || !ended {
+		t.Fatal("docs/protocol.md has no block of server frames")
+	}
+	shown := make(map[string]bool)
+	for line := range strings.Lines(block) {
+		shown[strings.TrimSpace(line)] = true
+	}
+	version, err := bridge.ParseVersion("tp0ICeR8Qa1mYIZhG2hZnw")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := func(id string) shared.EntityKey { return shared.EntityKey{Entity: "items", ID: id} }
+	s, conn := still(Config{})
+	s.sayExpiring(30 * time.Second)
+	s.out.end(nil)
+	s.out.wait()
+	said := map[string][]byte{
+		"rows":      onV2.Encode(&bridge.Update{Key: key("100"), Kind: bridge.KindRows, Version: version, Rows: [][]byte{[]byte(`{"id":"100","name":"hammer"}`)}}),
+		"current":   onV2.Encode(&bridge.Update{Key: key("101"), Kind: bridge.KindCurrent, Version: version}),
+		"deleted":   onV2.Encode(&bridge.Update{Key: key("100"), Kind: bridge.KindDeleted}),
+		"forbidden": onV2.Encode(&bridge.Update{Key: key("100"), Kind: bridge.KindForbidden}),
+		"stale":     onV2.freshness(false),
+		"fresh":     onV2.freshness(true),
+		"expiring":  conn.written,
+	}
+	for what, frames := range said {
+		messages := payloads(t, frames)
+		if len(messages) != 1 || !shown[string(messages[0])] {
+			t.Errorf("%s is said as %q, which the document does not show", what, messages)
+		}
+	}
+	for what, frames := range map[string][]byte{
+		"deleted": onClassic.Encode(&bridge.Update{Key: key("100"), Kind: bridge.KindDeleted}), "stale": onClassic.freshness(false), "fresh": onClassic.freshness(true),
+	} {
+		if frames != nil {
+			t.Errorf("the classic wire has words for %s: %q", what, frames)
+		}
+	}
+}
