@@ -355,3 +355,51 @@ type arrival chan time.Time
 
 func (a arrival) Push(*bridge.Slot, *bridge.Update) { a <- time.Now() }
 func (arrival) Drop(*bridge.Slot) bool              { return false }
+
+// BenchmarkFanOutOnABusyNode is BenchmarkFanOut for 10,000 clients beside goroutines that
+// want the processor as well.
+func BenchmarkFanOutOnABusyNode(b *testing.B) {
+	for _, busy := range []int{0, 50} {
+		b.Run(fmt.Sprint(busy, "busy"), func(b *testing.B) {
+			const clients = 10_000
+			n, bus := newEaves(b)
+			stop := make(chan struct{})
+			var others sync.WaitGroup
+			sink := &counter{done: make(chan struct{}, 1), want: clients}
+			for range clients {
+				c := n.NewClient(sink, bridge.ClientOptions{Secret: shared.NewSecret("all")})
+				if err := c.Subscribe(key, bridge.SubscribeOptions{}); err != nil {
+					b.Fatal(err)
+				}
+			}
+			for range busy {
+				others.Go(func() {
+					for {
+						select {
+						case <-stop:
+							return
+						default:
+						}
+						for end := time.Now().Add(50 * time.Microsecond); time.Now().Before(end); {
+						}
+						runtime.Gosched()
+					}
+				})
+			}
+			body := []byte(`{"entity":"items","id":"100"}`)
+			var took []time.Duration
+			for b.Loop() {
+				sink.pushes = 0
+				begin := time.Now()
+				bus.listener.Message(body)
+				<-sink.done
+				took = append(took, time.Since(begin))
+			}
+			close(stop)
+			others.Wait()
+			slices.Sort(took)
+			b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-µs")
+			b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
+		})
+	}
+}

@@ -37,7 +37,7 @@ import (
 func TestPromisesUnderRandomSchedules(t *testing.T) {
 	usual := *bridge.HandedOutAtOnce
 	t.Cleanup(func() { *bridge.HandedOutAtOnce = usual })
-	*bridge.HandedOutAtOnce = 1 // a view is let go of after each member
+	*bridge.HandedOutAtOnce = 1                               // a view is let go of after each member
 	for _, half := range []string{"one half", "other half"} { // one a core
 		t.Run(half, func(t *testing.T) {
 			t.Parallel()
