@@ -10,6 +10,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/internal/conflate"
+	"github.com/entity-sync/entity-sync/internal/sparing"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -172,7 +173,7 @@ func (f *functionClient) subscribe(key shared.EntityKey) {
 	f.refused++
 	n := f.refused
 	f.mu.Unlock()
-	if n&(n-1) == 0 { // the 1st, 2nd, 4th, 8th … time
+	if sparing.Says(n) {
 		f.bridge.log.Warn("refusing a client's subscription", slog.Uint64("so_far", n), slog.Any("error", err))
 	}
 }

@@ -146,11 +146,11 @@ type entity struct {
 	overdue   overdue
 	feed      *feed.Feed
 	gapLines  sparing.Period
-	lost      atomic.Bool   // was live, and is not any more
-	running   atomic.Int64  // fetches under way
-	failures  atomic.Uint64 // fetches failed in a row
-	wentBack  atomic.Uint64 // revisions that went back for good
-	misjudged atomic.Uint64 // calls of the scope function that panicked
+	lost      atomic.Bool     // was live, and is not any more
+	running   atomic.Int64    // fetches under way
+	failures  atomic.Uint64   // fetches failed in a row
+	wentBack  sparing.Counter // revisions that went back for good
+	misjudged sparing.Counter // calls of the scope function that panicked
 
 	announced bool    // and nothing else: nobody here hears or fetches it
 	before    *entity // that was only announced, in whose place this one is; or nil
@@ -166,8 +166,8 @@ func (e *entity) scopeOf(secret shared.Secret) (s scope) {
 	defer func() {
 		if r := recover(); r != nil {
 			s = scope{value: secret}
-			// Logged the 1st, 2nd, 4th, 8th … time: it is asked for each member of each fetch.
-			if n := e.misjudged.Add(1); n&(n-1) == 0 {
+			// Not each time: it is asked for each member of each fetch.
+			if n, say := e.misjudged.Again(); say {
 				e.bridge.log.Error("scope function panicked; the client's rows are fetched for it alone", slog.Uint64("so_far", n),
 					slog.String("entity", string(e.name)), slog.String("panic", describePanic(r)), slog.String("stack", string(debug.Stack())))
 			}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/internal/deadline"
 	"github.com/entity-sync/entity-sync/internal/isolate"
+	"github.com/entity-sync/entity-sync/internal/sparing"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -183,7 +184,7 @@ func allFailed(jobs []fetchJob, o outcome) []outcome {
 func (e *entity) failed(job fetchJob, o outcome, retryIn time.Duration) {
 	e.bridge.counts.failed.Add(1)
 	n := e.failures.Add(1)
-	if n&(n-1) != 0 {
+	if !sparing.Says(n) {
 		return
 	}
 	attrs := []any{

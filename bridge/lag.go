@@ -66,7 +66,7 @@ func (v *view) serveFirstLocked(u *Update) {
 // wentBackLocked says in the log that a revision went back for good: of an entity type
 // the 1st, 2nd, 4th, 8th … time, because a backup takes all of them back.
 func (v *view) wentBackLocked(to int64) {
-	if n := v.entity.wentBack.Add(1); n&(n-1) == 0 {
+	if n, say := v.entity.wentBack.Again(); say {
 		v.entity.bridge.log.Warn("a revision went back and stays there: the older row is handed out",
 			slog.String("entity", string(v.entity.name)), slog.String("id", v.id),
 			slog.Int64("from", v.revision), slog.Int64("to", to), slog.Uint64("so_far", n))

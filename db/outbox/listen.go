@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 
 	"github.com/entity-sync/entity-sync/internal/backoff"
+	"github.com/entity-sync/entity-sync/internal/sparing"
 )
 
 // listenerPatience is how long a connection may be silent before it is asked
@@ -29,7 +30,7 @@ func (r *Relay) listen() {
 		if heard {
 			failures = 1
 		}
-		if worthSaying(failures) {
+		if sparing.Says(uint64(failures)) {
 			r.log.Warn("listening to the outbox failed", slog.Int("in_a_row", failures), slog.Any("error", err))
 		}
 		select {

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/bits"
 	"sync"
 	"time"
 
 	"github.com/entity-sync/entity-sync/internal/backoff"
+	"github.com/entity-sync/entity-sync/internal/sparing"
 	"github.com/entity-sync/entity-sync/internal/wait"
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -169,7 +169,7 @@ func (r *Relay) tell(err error) {
 	}
 	r.failures++
 	r.countFailure()
-	if !worthSaying(r.failures) {
+	if !sparing.Says(uint64(r.failures)) {
 		return
 	}
 	attrs := []any{slog.Int("in_a_row", r.failures), slog.Any("error", err)}
@@ -179,9 +179,3 @@ func (r *Relay) tell(err error) {
 	}
 	r.log.Warn("relaying the outbox failed", attrs...)
 }
-
-// worthSaying picks the 1st, 2nd, 4th, 8th … of what may go on for ever.
-func worthSaying(n int) bool { return n&(n-1) == 0 }
-
-// doubled reports whether one such time is after before, up to now.
-func doubled(before, now uint64) bool { return bits.Len64(before) < bits.Len64(now) }

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/entity-sync/entity-sync/db/internal/sqlstate"
+	"github.com/entity-sync/entity-sync/internal/sparing"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -160,7 +161,7 @@ func (r *Relay) announce(ctx context.Context, b batch) (failed int) {
 		failed++
 		n := r.resting[entity].failures + 1
 		r.resting[entity] = rest{n, time.Now().Add(retry.Delay(n))}
-		if worthSaying(n) && r.stopping.Err() == nil {
+		if sparing.Says(uint64(n)) && r.stopping.Err() == nil {
 			r.log.Warn("announcing from the outbox failed", slog.String("entity", string(entity)), slog.Int("in_a_row", n), slog.Any("error", err))
 		}
 	}
@@ -177,7 +178,7 @@ func (r *Relay) count(b batch) {
 	}
 	r.stats.Published += b.good
 	r.stats.Bad += b.bad
-	if doubled(before, r.stats.Bad) {
+	if sparing.SaysBetween(before, r.stats.Bad) {
 		r.log.Warn("the outbox holds what is no key: it was removed", slog.Uint64("so_far", r.stats.Bad))
 	}
 }

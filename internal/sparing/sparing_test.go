@@ -21,6 +21,20 @@ func TestPowersOfTwoAreSaid(t *testing.T) {
 	}
 }
 
+func TestWhatIsSaidBetween(t *testing.T) {
+	for before := range uint64(70) {
+		for now := before; now < 70; now++ {
+			want := false
+			for n := before + 1; n <= now; n++ {
+				want = want || sparing.Says(n)
+			}
+			if got := sparing.SaysBetween(before, now); got != want {
+				t.Errorf("after %d, up to %d: %v, want %v", before, now, got, want)
+			}
+		}
+	}
+}
+
 func TestOneIsSaidInEachPeriod(t *testing.T) {
 	p := sparing.Period{Every: time.Minute}
 	var said []uint64
