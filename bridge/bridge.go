@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/entity-sync/entity-sync/bridge/bus"
-	"github.com/entity-sync/entity-sync/internal/crew"
 	"github.com/entity-sync/entity-sync/internal/feed"
+	"github.com/entity-sync/entity-sync/internal/workerpool"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -95,6 +95,7 @@ type Bridge struct {
 	fetch     shared.Fetcher // may be nil
 	log       *slog.Logger
 	admission admission
+	workers   workerpool.Pool // of fetches, and clients' pumps
 	counts    counts
 	lost      atomic.Int64 // entity types that have lost the bus
 
@@ -106,7 +107,6 @@ type Bridge struct {
 	entities map[shared.EntityType]*entity
 	topics   map[shared.EntityType]*topic
 	closed   bool
-	crew     crew.Crew // workers, and clients' pumps
 }
 
 // New returns a Bridge on the given bus.
@@ -314,13 +314,7 @@ func (b *Bridge) publicationsOf(keys []shared.EntityKey) (publications []feed.Pu
 // startWorker runs work in a goroutine that Close waits for. It returns false
 // when the Bridge is closed.
 func (b *Bridge) startWorker(work func()) bool {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	if b.closed {
-		return false
-	}
-	b.crew.Go(work)
-	return true
+	return b.workers.Go(work)
 }
 
 // Close waits for notifications under way, ends the context of every fetch, leaves the
@@ -330,13 +324,14 @@ func (b *Bridge) Close(ctx context.Context) error {
 	b.mu.Lock()
 	b.closed = true
 	b.mu.Unlock()
+	b.workers.Refuse()
 	for _, ent := range b.registered() {
 		ent.queue.close()
 		ent.overdue.close()
 	}
 	err := b.feeds.StopPublishing(ctx)
 	b.cancel()
-	if err = errors.Join(err, b.feeds.Close(ctx), b.crew.Close(ctx)); err != nil {
+	if err = errors.Join(err, b.feeds.Close(ctx), b.workers.Close(ctx)); err != nil {
 		return fmt.Errorf("bridge: waiting for what is under way: %w", err)
 	}
 	return nil

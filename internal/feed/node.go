@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"github.com/entity-sync/entity-sync/bridge/bus"
-	"github.com/entity-sync/entity-sync/internal/crew"
 	"github.com/entity-sync/entity-sync/internal/sparing"
 	"github.com/entity-sync/entity-sync/internal/wait"
+	"github.com/entity-sync/entity-sync/internal/workerpool"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -51,12 +51,12 @@ type Node struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
-	mu     sync.RWMutex // taken after a publisher's
-	feeds  map[shared.EntityType]*Feed
-	closed bool
-	crew   crew.Crew
+	mu      sync.RWMutex // taken after a publisher's
+	feeds   map[shared.EntityType]*Feed
+	closed  bool
+	workers workerpool.Pool
 
-	publishing sync.WaitGroup // those that publish: some of the crew, and callers of Publish
+	publishing sync.WaitGroup // those that publish: some workers, and callers of Publish
 }
 
 // NewNode returns a Node with no Feed yet.
@@ -126,13 +126,7 @@ func (n *Node) Stats() Stats {
 // start runs work in a goroutine that Close waits for. It returns false when the Node is
 // closed.
 func (n *Node) start(work func()) bool {
-	n.mu.RLock()
-	defer n.mu.RUnlock()
-	if n.closed {
-		return false
-	}
-	n.crew.Go(work)
-	return true
+	return n.workers.Go(work)
 }
 
 // startPublishing is start for work that publishes, which Close lets come to its end.
@@ -143,11 +137,14 @@ func (n *Node) startPublishing(work func()) bool {
 		return false
 	}
 	n.publishing.Add(1)
-	n.crew.Go(func() {
+	started := n.workers.Go(func() {
 		defer n.publishing.Done()
 		work()
 	})
-	return true
+	if !started {
+		n.publishing.Done()
+	}
+	return started
 }
 
 // joinPublishing has Close wait until publishing.Done is called. It returns false when
@@ -168,6 +165,7 @@ func (n *Node) StopPublishing(ctx context.Context) error {
 	n.mu.Lock()
 	n.closed = true
 	n.mu.Unlock()
+	n.workers.Refuse()
 	for _, f := range n.all() {
 		f.gaps.close()
 		f.publish.close()
@@ -181,5 +179,5 @@ func (n *Node) StopPublishing(ctx context.Context) error {
 // StopPublishing comes before it. It may be called again, also at the same time.
 func (n *Node) Close(ctx context.Context) error {
 	n.cancel()
-	return errors.Join(n.config.Bus.Close(ctx), n.crew.Close(ctx))
+	return errors.Join(n.config.Bus.Close(ctx), n.workers.Close(ctx))
 }

@@ -1,4 +1,4 @@
-package crew
+package workerpool
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func (c *Crew) atRest() int {
+func (c *Pool) atRest() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.idle)
@@ -23,12 +23,12 @@ func (c *Crew) atRest() int {
 
 // All runs at once, however much there is; few goroutines stay, and run what comes
 // next.
-func TestCrew(t *testing.T) {
+func TestPool(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var c Crew
+		var c Pool
 		var ran, running atomic.Int64
 		goOn := make(chan bool)
-		const many = 10 * resting
+		const many = 10 * maxIdle
 		for range 3 {
 			for range many {
 				c.Go(func() {
@@ -46,14 +46,14 @@ func TestCrew(t *testing.T) {
 				goOn <- true
 			}
 			synctest.Wait()
-			if n := c.atRest(); n != resting {
-				t.Fatalf("%d rest, want %d", n, resting)
+			if n := c.atRest(); n != maxIdle {
+				t.Fatalf("%d rest, want %d", n, maxIdle)
 			}
 		}
 		c.Go(func() { ran.Add(1) })
 		synctest.Wait()
-		if n := c.atRest(); n != resting {
-			t.Errorf("%d rest, want %d", n, resting)
+		if n := c.atRest(); n != maxIdle {
+			t.Errorf("%d rest, want %d", n, maxIdle)
 		}
 		if err := c.Close(t.Context()); err != nil {
 			t.Error(err)
@@ -66,7 +66,7 @@ func TestCrew(t *testing.T) {
 
 // What ends its goroutine does not end others.
 func TestGoexit(t *testing.T) {
-	var c Crew
+	var c Pool
 	var work sync.WaitGroup
 	for i := range 100 {
 		work.Add(1)
@@ -83,9 +83,30 @@ func TestGoexit(t *testing.T) {
 	}
 }
 
+// What is given to a Pool that refuses does not run; what it has taken goes on.
+func TestAPoolThatRefuses(t *testing.T) {
+	var c Pool
+	goOn, ended := make(chan bool), make(chan bool)
+	if !c.Go(func() { <-goOn; close(ended) }) {
+		t.Fatal("a new pool refuses work")
+	}
+	c.Refuse()
+	if c.Go(func() { t.Error("it runs what it has refused") }) {
+		t.Error("it takes work")
+	}
+	close(goOn)
+	<-ended
+	if err := c.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if c.Go(func() { t.Error("it runs what it was given when it was closed") }) {
+		t.Error("it takes work when it is closed")
+	}
+}
+
 func TestCloseWaitsNoLongerThanItMay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var c Crew
+		var c Pool
 		goOn := make(chan bool)
 		c.Go(func() { <-goOn })
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -113,8 +134,8 @@ func deep(n int) int {
 func BenchmarkGo(b *testing.B) {
 	done := make(chan int, 1)
 	work := func() { done <- deep(20) }
-	b.Run("crew", func(b *testing.B) {
-		var c Crew
+	b.Run("pool", func(b *testing.B) {
+		var c Pool
 		for b.Loop() {
 			c.Go(work)
 			<-done
