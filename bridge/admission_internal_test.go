@@ -101,17 +101,17 @@ func TestMoreTypesThanPlaces(t *testing.T) {
 // Two clients ask for a view in turns, for as long as it takes. It is moved to the
 // end for the first of them alone, or it would never be served.
 func TestAViewIsFavouredOnce(t *testing.T) {
-	var l fairLine
+	var l fairQueue
 	const busy = 3 // clients, with more to do than the test lasts
 	for range 100 {
 		for client := range uint64(busy) {
-			l.put(&view{errand: new(errand)}, client)
+			l.put(&view{pending: new(pendingFetch)}, client)
 		}
 	}
-	v := &view{errand: new(errand)}
+	v := &view{pending: new(pendingFetch)}
 	l.put(v, 0)
 	for served := range busy + 2 {
-		l.favour(v, busy+uint64(served)%2)
+		l.moveToShorter(v, busy+uint64(served)%2)
 		if l.pop() == v {
 			return
 		}
@@ -123,7 +123,7 @@ func TestAViewIsFavouredOnce(t *testing.T) {
 // each flow before each of one's own.
 func TestFairLine(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var l fairLine
+		var l fairQueue
 		waiting := map[*view]uint64{} // on whose behalf
 		ahead := func(client uint64) (n int) {
 			for _, c := range waiting {
@@ -151,19 +151,19 @@ func TestFairLine(t *testing.T) {
 		patience := map[*view]int{} // how many may be served before it
 		t.Repeat(map[string]func(*rapid.T){
 			"put": func(t *rapid.T) {
-				v, c := &view{errand: new(errand)}, client.Draw(t, "client")
+				v, c := &view{pending: new(pendingFetch)}, client.Draw(t, "client")
 				v.id = fmt.Sprint(ever)
 				ever++
 				waiting[v] = c
 				l.put(v, c)
 				patience[v] = ahead(c) * flowCount
 			},
-			"favour": func(t *rapid.T) {
+			"moveToShorter": func(t *rapid.T) {
 				if v := pick(t); v != nil {
 					c := client.Draw(t, "client")
-					before := v.errand.waiting.flow
-					l.favour(v, c)
-					if v.errand.waiting.flow != before {
+					before := v.pending.waiting.flow
+					l.moveToShorter(v, c)
+					if v.pending.waiting.flow != before {
 						waiting[v] = c
 						patience[v] = flowCount
 					}

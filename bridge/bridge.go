@@ -327,7 +327,7 @@ func (b *Bridge) Close(ctx context.Context) error {
 	b.workers.Refuse()
 	for _, ent := range b.registered() {
 		ent.queue.close()
-		ent.overdue.close()
+		ent.lagging.close()
 	}
 	err := b.feeds.StopPublishing(ctx)
 	b.cancel()

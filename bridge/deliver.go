@@ -15,7 +15,7 @@ func (v *view) finish(job fetchJob, u *Update) (ok bool) {
 	if !ok {
 		return false
 	}
-	// In state settling no newer result can come between.
+	// In state delivering no newer result can come between.
 	for _, sub := range refused {
 		sub.client.evict(sub, v, u)
 	}
@@ -26,18 +26,18 @@ func (v *view) finish(job fetchJob, u *Update) (ok bool) {
 		return true
 	}
 	v.state = idle
-	// A member that moved here meanwhile may have brought a doubt along, which ends
+	// A member that moved here meanwhile may have brought a stale reason along, which ends
 	// with the fetch that it is owed.
-	remaining := v.doubt
+	remaining := v.stale
 	if v.owed&(causeMissed|causeJoined) == 0 {
-		remaining &= doubtBus
+		remaining &= staleBus
 	}
 	if v.noteHandedOutLocked() {
-		remaining |= doubtLate
+		remaining |= staleLate
 	}
-	v.setDoubtLocked(remaining)
+	v.setStaleLocked(remaining)
 	if v.owed == 0 {
-		v.errand = nil
+		v.pending = nil
 	} else {
 		v.queueLocked(v.payerLocked())
 	}
@@ -59,8 +59,8 @@ func (v *view) deliverAll(job fetchJob, u *Update) (refused []*subscription, ok 
 	if v.lagsLocked(u) {
 		return nil, false
 	}
-	v.errandLocked().failures = 0
-	v.state = settling
+	v.pendingLocked().failures = 0
+	v.state = delivering
 	if u.Kind == KindRows && len(u.Rows) == 0 {
 		// The handler had nothing to say: what waits to be written stays right.
 		for _, sub := range v.members {
@@ -72,7 +72,7 @@ func (v *view) deliverAll(job fetchJob, u *Update) (refused []*subscription, ok 
 	}
 	// From the last member to the first: one that leaves in between has the last one in its
 	// place, which was handed the update already, and is not handed it again. Who joins in
-	// between is owed another fetch, as in state settling.
+	// between is owed another fetch, as in state delivering.
 	begin := time.Now()
 	for left := len(v.members); left > 0; {
 		end := max(0, left-handedOutAtOnce)

@@ -142,8 +142,8 @@ type entity struct {
 	options   EntityOptions
 	index     index
 	queue     fetchQueue
-	backlog   backlog
-	overdue   overdue
+	retries   retryQueue
+	lagging   lagWatch
 	feed      *feed.Feed
 	gapLines  sparing.Period
 	lost      atomic.Bool     // was live, and is not any more
@@ -206,10 +206,10 @@ func (e *entity) connected(g feed.Gap) {
 	}
 }
 
-// disconnected puts everything watched in doubt. It is said of the first entity type: the
+// disconnected makes everything watched stale. It is said of the first entity type: the
 // others nearly always follow.
 func (e *entity) disconnected(g feed.Gap) {
-	e.index.doubtAll(doubtBus)
+	e.index.staleAll(staleBus)
 	level := slog.LevelDebug
 	if !e.lost.Swap(true) && e.bridge.lost.Add(1) == 1 {
 		level = slog.LevelWarn

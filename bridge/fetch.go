@@ -199,7 +199,7 @@ func (e *entity) failed(job fetchJob, o outcome, retryIn time.Duration) {
 
 // worked ends a row of failures, and tries early what they had put off.
 func (e *entity) worked() {
-	for _, v := range e.backlog.worked(e.failures.Swap(0)) {
+	for _, v := range e.retries.worked(e.failures.Swap(0)) {
 		v.tryNow()
 	}
 }

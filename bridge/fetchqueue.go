@@ -44,7 +44,7 @@ type fetchQueue struct {
 	places    places
 
 	mu        sync.Mutex // taken after a view's lock
-	lines     [lanes]fairLine
+	lines     [lanes]fairQueue
 	taken     int // to share the turns
 	running   int // workers
 	repairing int // workers of those whose views are, in part, repairs
@@ -76,7 +76,7 @@ func (q *fetchQueue) push(v *view, to lane, client uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if v.lane != noLane && v.lane <= to {
-		q.lines[v.lane].favour(v, client)
+		q.lines[v.lane].moveToShorter(v, client)
 		return
 	}
 	q.lines[v.lane].drop(v)

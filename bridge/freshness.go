@@ -18,41 +18,41 @@ type FreshnessSink interface {
 	Fresh(fresh bool)
 }
 
-// doubt is a set of reasons why a node cannot vouch for a view.
-type doubt uint8
+// staleReason is a set of reasons why a node cannot vouch for a view, which is stale then.
+type staleReason uint8
 
 const (
-	doubtBus     doubt = 1 << iota // the bus is lost
-	doubtMissed                    // notifications may have been missed, and it was not fetched since
-	doubtFailing                   // the last fetch failed
-	doubtLate                      // it has changed, and was not fetched for a while
+	staleBus     staleReason = 1 << iota // the bus is lost
+	staleMissed                          // notifications may have been missed, and it was not fetched since
+	staleFailing                         // the last fetch failed
+	staleLate                            // it has changed, and was not fetched for a while
 )
 
-// freshness counts how many of a client's subscriptions are in doubt, and tells
+// freshness counts how many of a client's subscriptions are stale, and tells
 // its sink when that begins and ends.
 type freshness struct {
-	mu     sync.Mutex // taken after a view's lock
-	doubts int
-	told   bool          // that it is not fresh
-	held   bool          // nothing is told until release
-	sink   FreshnessSink // nil where nobody wants to know
-	stale  *atomic.Int64 // clients that are not fresh
+	mu      sync.Mutex // taken after a view's lock
+	reasons int
+	told    bool          // that it is not fresh
+	held    bool          // nothing is told until release
+	sink    FreshnessSink // nil where nobody wants to know
+	stale   *atomic.Int64 // clients that are not fresh
 }
 
 func (f *freshness) add(n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.doubts += n
+	f.reasons += n
 	if !f.held {
 		f.tellLocked()
 	}
 }
 
 func (f *freshness) tellLocked() {
-	if f.told == (f.doubts > 0) {
+	if f.told == (f.reasons > 0) {
 		return
 	}
-	f.told = f.doubts > 0
+	f.told = f.reasons > 0
 	if f.told {
 		f.stale.Add(1)
 	} else {
@@ -85,11 +85,11 @@ func (f *freshness) mute() {
 	f.sink = nil
 }
 
-// setDoubtLocked changes why the view is in doubt, and tells its members' clients
+// setStaleLocked changes why the view is stale, and tells its members' clients
 // if that makes a difference.
-func (v *view) setDoubtLocked(d doubt) {
-	was := v.doubt
-	v.doubt = d
+func (v *view) setStaleLocked(d staleReason) {
+	was := v.stale
+	v.stale = d
 	switch {
 	case was == 0 && d != 0:
 		for _, sub := range v.members {
@@ -102,18 +102,18 @@ func (v *view) setDoubtLocked(d doubt) {
 	}
 }
 
-// suspect puts the view in doubt.
-func (v *view) suspect(d doubt) {
+// suspect makes the view stale.
+func (v *view) suspect(d staleReason) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if d == doubtBus && v.entity.feed.Live() {
+	if d == staleBus && v.entity.feed.Live() {
 		return // it is back already
 	}
-	v.setDoubtLocked(v.doubt | d)
+	v.setStaleLocked(v.stale | d)
 }
 
-// doubtAll puts every view in doubt.
-func (x *index) doubtAll(d doubt) {
+// staleAll makes every view stale.
+func (x *index) staleAll(d staleReason) {
 	for i := range x.shards {
 		x.shards[i].each(func(v *view) { v.suspect(d) })
 	}

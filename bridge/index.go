@@ -94,7 +94,7 @@ func (x *index) join(sub *subscription, id string, s scope) {
 	sh := x.shard(id)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	x.joinLocked(sh, sub, id, s, baggage{forAll: math.MaxUint64})
+	x.joinLocked(sh, sub, id, s, handover{forAll: math.MaxUint64})
 }
 
 // leave takes sub out of its view.
@@ -125,14 +125,14 @@ func (x *index) move(sub *subscription, s scope, secret shared.Secret) {
 	x.joinLocked(sh, sub, id, s, from)
 }
 
-func (x *index) joinLocked(sh *shard, sub *subscription, id string, s scope, from baggage) {
+func (x *index) joinLocked(sh *shard, sub *subscription, id string, s scope, from handover) {
 	k := sh.keys.Get(id)
 	counts := &x.entity.bridge.counts
 	v := k.find(s)
 	if v == nil {
 		v = &view{id: id, secret: s.value, shared: s.shared, entity: x.entity, forAll: counts.sequence.Add(1)}
 		if !x.entity.feed.Live() {
-			v.doubt = doubtBus
+			v.stale = staleBus
 		}
 		counts.views.Add(1)
 		if k.first == nil {
@@ -144,7 +144,7 @@ func (x *index) joinLocked(sh *shard, sub *subscription, id string, s scope, fro
 	v.join(sub, from)
 }
 
-func (x *index) leaveLocked(sh *shard, sub *subscription) (from baggage) {
+func (x *index) leaveLocked(sh *shard, sub *subscription) (from handover) {
 	v := sub.view
 	from, unused := v.leave(sub)
 	if unused {

@@ -27,7 +27,7 @@ type lag struct {
 // out. It notes the revision otherwise.
 func (v *view) lagsLocked(u *Update) bool {
 	if u.revision > 0 && u.revision < v.revision {
-		e, now := v.errandLocked(), time.Now()
+		e, now := v.pendingLocked(), time.Now()
 		if e.lag == nil {
 			e.lag = &lag{began: now}
 		}
@@ -43,14 +43,14 @@ func (v *view) lagsLocked(u *Update) bool {
 	if u.revision > 0 || u.Kind == KindDeleted {
 		v.revision = u.revision // zero: a row that comes back begins anew
 	}
-	if v.errand != nil {
-		v.errand.lag = nil
+	if v.pending != nil {
+		v.pending.lag = nil
 	}
 	return false
 }
 
 // serveFirstLocked hands what others are too new for to the members that have nothing.
-// The view stays in doubt, and what is fetched next is theirs, too.
+// The view stays stale, and what is fetched next is theirs, too.
 func (v *view) serveFirstLocked(u *Update) {
 	if u.Kind == KindRows && len(u.Rows) == 0 {
 		return

@@ -121,11 +121,11 @@ func (v *view) ask(job fetchJob) (ours bool) {
 }
 
 // appendMembers notes that the members there are now are asked about. Who comes later is
-// not, and needs another fetch, as in state settling.
+// not, and needs another fetch, as in state delivering.
 func (v *view) appendMembers(list []member) []member {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.state = settling
+	v.state = delivering
 	for _, sub := range v.members {
 		sub.asked = true
 		list = append(list, member{sub, sub.secret})
@@ -163,10 +163,10 @@ func (v *view) startOver(job fetchJob) {
 func (v *view) queueAgain(job fetchJob) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if e := v.errandLocked(); len(v.members) == 0 || e.failures > 0 || v.entity.bridge.ctx.Err() != nil {
+	if e := v.pendingLocked(); len(v.members) == 0 || e.failures > 0 || v.entity.bridge.ctx.Err() != nil {
 		return false
 	}
-	v.errand.failures++
+	v.pending.failures++
 	v.owed |= job.cause
 	v.queueLocked(v.payerLocked())
 	return true

@@ -22,7 +22,7 @@ const (
 	// causeNotified: the key was announced as changed. Every member is pushed to.
 	causeNotified cause = 1 << iota
 	// causeMissed: announcements may have been missed. Members are pushed what
-	// differs from what they last got, and until then the view is in doubt.
+	// differs from what they last got, and until then the view is stale.
 	causeMissed
 	// causeRefresh: it is time to look again. Members are pushed what differs.
 	causeRefresh
@@ -36,7 +36,7 @@ const (
 	idle       viewState = iota
 	queued               // waiting for a worker
 	fetching             // a worker is calling the fetch handler
-	settling             // the result was handed out; what arrives now needs another fetch
+	delivering           // the result was handed out; what arrives now needs another fetch
 	backingOff           // the last fetch failed; the retry timer is running
 )
 
@@ -45,7 +45,7 @@ const (
 // often it is marked meanwhile.
 //
 // There are as many as there are things that clients watch, and most are idle: what
-// only the others need is in their errand. For the same reason the scope is in two
+// only the others need is in their pendingFetch. For the same reason the scope is in two
 // fields, which take less room apart.
 type view struct {
 	id     string
@@ -54,10 +54,10 @@ type view struct {
 
 	mu       sync.Mutex // taken after the shard's lock, before an entity's queue and a client's sink
 	members  []*subscription
-	fetch    uint64  // number of the fetch in flight, or of the last one
-	forAll   uint64  // number of the last one whose result goes to every member it is news to; at first that of the view
-	revision int64   // of the newest result handed out, if it had one
-	errand   *errand // nil while the view is idle
+	fetch    uint64        // number of the fetch in flight, or of the last one
+	forAll   uint64        // number of the last one whose result goes to every member it is news to; at first that of the view
+	revision int64         // of the newest result handed out, if it had one
+	pending  *pendingFetch // nil while the view is idle
 
 	others *viewSet // of the key, where it is the first of them; guarded by the shard's lock
 	shared bool     // whether its scope is
@@ -65,16 +65,16 @@ type view struct {
 
 	// Guarded by mu, too.
 	state viewState
-	owed  cause // what the next fetch is for
-	doubt doubt // why the node cannot vouch for what its members were sent
+	owed  cause       // what the next fetch is for
+	stale staleReason // why the node cannot vouch for what its members were sent
 }
 
-// errand is what a view needs from when it is marked until what was fetched has been
+// pendingFetch is what a view needs from when it is marked until what was fetched has been
 // handed out. It is guarded by the view's lock, but for its places in lines.
-type errand struct {
-	waiting standing                   // to be fetched; guarded by the queue's lock
-	failed  conflate.Slot[*view]       // to be tried again; guarded by the backlog's lock
-	late    conflate.Slot[overdueView] // to be handed out once it has changed; guarded by overdue's lock
+type pendingFetch struct {
+	waiting queueEntry                   // to be fetched; guarded by the queue's lock
+	failed  conflate.Slot[*view]         // to be tried again; guarded by the retry queue's lock
+	late    conflate.Slot[waitingChange] // to be handed out once it has changed; guarded by the lag watch's lock
 
 	changed  bool        // announced as changed, and nothing fetched since was handed out
 	again    time.Time   // of the first change that the fetch in flight may be too early for; zero where there is none
@@ -89,12 +89,12 @@ func (v *view) key() shared.EntityKey {
 
 func (v *view) scope() scope { return scope{shared: v.shared, value: v.secret} }
 
-// errandLocked returns the view's errand, which begins if it has none.
-func (v *view) errandLocked() *errand {
-	if v.errand == nil {
-		v.errand = new(errand)
+// pendingLocked returns the view's pendingFetch, which begins if it has none.
+func (v *view) pendingLocked() *pendingFetch {
+	if v.pending == nil {
+		v.pending = new(pendingFetch)
 	}
-	return v.errand
+	return v.pending
 }
 
 // mark owes the view a fetch. The first mark of an idle view queues it at once;
@@ -111,18 +111,18 @@ func (v *view) mark(c cause) {
 func (v *view) markOlder(c cause, number uint64) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	doubt := v.doubt
+	reasons := v.stale
 	if v.entity.feed.Live() {
-		doubt &^= doubtBus
+		reasons &^= staleBus
 	}
 	if v.forAll > number {
-		v.setDoubtLocked(doubt)
+		v.setStaleLocked(reasons)
 		return false
 	}
 	if c&causeMissed != 0 {
-		doubt |= doubtMissed
+		reasons |= staleMissed
 	}
-	v.setDoubtLocked(doubt)
+	v.setStaleLocked(reasons)
 	v.markLocked(c, v.payerLocked())
 	return true
 }
@@ -140,7 +140,7 @@ func (v *view) markLocked(c cause, client uint64) {
 	case idle, queued:
 		v.queueLocked(client)
 	case backingOff:
-		if laneOf(c) != repairLane && v.entity.backlog.mayProbe() {
+		if laneOf(c) != repairLane && v.entity.retries.mayProbe() {
 			v.tryNowLocked()
 		}
 	}
@@ -148,7 +148,7 @@ func (v *view) markLocked(c cause, client uint64) {
 
 func (v *view) queueLocked(client uint64) {
 	v.state = queued
-	v.errandLocked()
+	v.pendingLocked()
 	v.entity.queue.push(v, laneOf(v.owed), client)
 }
 
@@ -161,26 +161,26 @@ func (v *view) payerLocked() uint64 {
 	return v.members[0].client.number
 }
 
-// baggage is what a member that moves to another view takes along.
-type baggage struct {
+// handover is what a member that moves to another view takes along.
+type handover struct {
 	owed   bool   // the view it left had, or may have had, something for it to come
 	forAll uint64 // of the view it left, the greatest number where it left none
-	doubt  doubt
+	stale  staleReason
 }
 
-func (v *view) join(sub *subscription, from baggage) {
+func (v *view) join(sub *subscription, from handover) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	// The results that this view has handed out were not for the new member: it
 	// is no more up to date than the view it comes from.
 	v.forAll = min(v.forAll, from.forAll)
-	if from.owed { // so that a fetch will end the doubt
-		v.setDoubtLocked(v.doubt | from.doubt&^doubtBus)
+	if from.owed { // so that a fetch will end what makes it stale
+		v.setStaleLocked(v.stale | from.stale&^staleBus)
 	}
 	sub.view, sub.asked = v, false
 	sub.place = int32(len(v.members)) //nolint:gosec // a node has fewer clients
 	v.members = append(v.members, sub)
-	if v.doubt != 0 {
+	if v.stale != 0 {
 		sub.client.fresh.add(1)
 	}
 	v.serveLocked(sub)
@@ -215,16 +215,16 @@ func (v *view) serveLocked(sub *subscription) {
 }
 
 // leave removes a member. unused says that the view can be forgotten.
-func (v *view) leave(sub *subscription) (from baggage, unused bool) {
+func (v *view) leave(sub *subscription) (from handover, unused bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	from = baggage{owed: v.state != idle, forAll: v.forAll, doubt: v.doubt}
+	from = handover{owed: v.state != idle, forAll: v.forAll, stale: v.stale}
 	last := len(v.members) - 1
 	moved := v.members[last]
 	v.members[sub.place], moved.place = moved, sub.place
 	v.members[last] = nil
 	v.members = v.members[:last]
-	if v.doubt != 0 {
+	if v.stale != 0 {
 		sub.client.fresh.add(-1)
 	}
 	if last == 0 && v.abandon() {
@@ -240,8 +240,8 @@ func (v *view) abandon() bool {
 	case queued:
 		return v.entity.queue.remove(v)
 	case backingOff:
-		v.errand.retry.Stop()
-		v.entity.backlog.remove(v)
+		v.pending.retry.Stop()
+		v.entity.retries.remove(v)
 		return true
 	default:
 		return false
@@ -252,8 +252,8 @@ func (v *view) abandon() bool {
 func (v *view) forgetLocked() {
 	v.state, v.owed = idle, 0
 	v.forgetChangesLocked()
-	v.setDoubtLocked(v.doubt & doubtBus)
-	v.errand = nil
+	v.setStaleLocked(v.stale & staleBus)
+	v.pending = nil
 }
 
 // unused views are forgotten. One with a fetch in flight is kept even without
@@ -290,7 +290,7 @@ func (v *view) beginWith(secret shared.Secret) (job fetchJob, ok, changed bool) 
 	}
 	job = fetchJob{view: v, cause: v.owed, secret: secret}
 	v.owed = 0
-	v.errand.again = time.Time{} // this fetch is late enough
+	v.pending.again = time.Time{} // this fetch is late enough
 	return job, true, false
 }
 
@@ -321,14 +321,14 @@ func (v *view) failLocked(owed cause) time.Duration {
 		v.state, v.owed = idle, 0
 		return 0
 	}
-	v.setDoubtLocked(v.doubt | doubtFailing)
+	v.setStaleLocked(v.stale | staleFailing)
 	v.owed |= owed
-	e := v.errandLocked()
+	e := v.pendingLocked()
 	e.failures++
 	v.state = backingOff
 	delay := v.entity.options.Retry.Delay(e.failures)
 	e.retry = time.AfterFunc(delay, v.tryNow)
-	v.entity.backlog.add(v)
+	v.entity.retries.add(v)
 	return delay
 }
 
@@ -342,8 +342,8 @@ func (v *view) tryNow() {
 }
 
 func (v *view) tryNowLocked() {
-	v.errand.retry.Stop()
-	v.entity.backlog.remove(v)
+	v.pending.retry.Stop()
+	v.entity.retries.remove(v)
 	v.entity.bridge.counts.retried.Add(1)
 	v.queueLocked(v.payerLocked())
 }

@@ -18,7 +18,7 @@ type edit struct{ file, old, new string }
 // not being there.
 var mutants = map[string][]edit{
 	"the dirty flag is skipped: a mark during a fetch is forgotten": {
-		{"view.go", "	v.owed |= c\n", "	if v.state != fetching && v.state != settling {\n		v.owed |= c\n	}\n"},
+		{"view.go", "	v.owed |= c\n", "	if v.state != fetching && v.state != delivering {\n		v.owed |= c\n	}\n"},
 	},
 	"pushed without the generation check: to who was a member when the fetch began": {
 		{"fetch.go", "	secret shared.Secret\n}", "	secret shared.Secret\n	members []*subscription\n}"},
@@ -46,8 +46,8 @@ var mutants = map[string][]edit{
 	},
 	"a failed fetch is not tried again": {
 		{"view.go", "	e.retry = time.AfterFunc(delay, v.tryNow)", "	e.retry = time.AfterFunc(1000*time.Hour, v.tryNow)"},
-		{"backlog.go", "	if failures >= outage {", "	if failures > 1<<60 {"},
-		{"backlog.go", "	if now.Sub(b.probed) < probeInterval {", "	if now.Sub(b.probed) < 1000*time.Hour {"},
+		{"retryqueue.go", "	if failures >= outage {", "	if failures > 1<<60 {"},
+		{"retryqueue.go", "	if now.Sub(q.probed) < probeInterval {", "	if now.Sub(q.probed) < 1000*time.Hour {"},
 	},
 	"silence is not noticed: an echo that was acknowledged and does not come back is not missed": {
 		{"../internal/echo/ear.go", "if unheard >= drowned || unheard >= rounds && e.heard.Load() == before {", "if unheard > 1<<30 && e.heard.Load() == before {"},

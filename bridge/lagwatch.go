@@ -7,95 +7,95 @@ import (
 	"github.com/entity-sync/entity-sync/internal/conflate"
 )
 
-// overdueAfter is how long a change may wait to be handed out before its view's
+// lateAfter is how long a change may wait to be handed out before its view's
 // members are told that their rows may be stale. A change that comes during a fetch
 // may wait twice as long, because its view queues behind those that began to wait
-// during that fetch. Twice overdueAfter must stay below the time in which a lost bus
+// during that fetch. Twice lateAfter must stay below the time in which a lost bus
 // is noticed.
-const overdueAfter = 2 * time.Second
+const lateAfter = 2 * time.Second
 
-// overdue is one entity type's views that have changed and wait for the change to
+// lagWatch is one entity type's views that have changed and wait for the change to
 // be fetched and handed out: in the order in which they began to.
-type overdue struct {
+type lagWatch struct {
 	mu      sync.Mutex // taken after a view's lock
-	waiting conflate.Queue[overdueView]
+	waiting conflate.Queue[waitingChange]
 	timer   *time.Timer // runs while any waits
 	closed  bool
 }
 
-type overdueView struct {
+type waitingChange struct {
 	view  *view
 	since time.Time
 }
 
 // add takes v in, whose change came at a time; anew where it waits already. The caller holds v's lock.
-func (o *overdue) add(v *view, since time.Time) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.waiting.Drop(&v.errand.late)
-	o.waiting.Put(&v.errand.late, overdueView{v, since})
-	if o.timer == nil && !o.closed {
-		o.timer = time.AfterFunc(overdueAfter-time.Since(since), o.check)
+func (w *lagWatch) add(v *view, since time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.waiting.Drop(&v.pending.late)
+	w.waiting.Put(&v.pending.late, waitingChange{v, since})
+	if w.timer == nil && !w.closed {
+		w.timer = time.AfterFunc(lateAfter-time.Since(since), w.check)
 	}
 }
 
 // remove lets v go. The caller holds v's lock.
-func (o *overdue) remove(v *view) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.waiting.Drop(&v.errand.late)
+func (w *lagWatch) remove(v *view) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.waiting.Drop(&v.pending.late)
 }
 
-// check puts the views in doubt that have waited for too long.
-func (o *overdue) check() {
-	for _, v := range o.take(time.Now()) {
-		v.suspectOverdue()
+// check makes the views stale that have waited for too long.
+func (w *lagWatch) check() {
+	for _, v := range w.take(time.Now()) {
+		v.suspectLate()
 	}
 }
 
 // take returns those, and comes back for the next one when it is due.
-func (o *overdue) take(now time.Time) (views []*view) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.timer = nil
+func (w *lagWatch) take(now time.Time) (views []*view) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.timer = nil
 	for {
-		first, any := o.waiting.Peek()
-		if !any || o.closed {
+		first, any := w.waiting.Peek()
+		if !any || w.closed {
 			return views
 		}
-		if left := overdueAfter - now.Sub(first.since); left > 0 {
-			o.timer = time.AfterFunc(left, o.check)
+		if left := lateAfter - now.Sub(first.since); left > 0 {
+			w.timer = time.AfterFunc(left, w.check)
 			return views
 		}
-		o.waiting.Pop()
+		w.waiting.Pop()
 		views = append(views, first.view)
 	}
 }
 
-func (o *overdue) close() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.closed = true
-	if o.timer != nil {
-		o.timer.Stop()
+func (w *lagWatch) close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closed = true
+	if w.timer != nil {
+		w.timer.Stop()
 	}
 }
 
-// suspectOverdue puts the view in doubt, unless the change that it waited for was
+// suspectLate makes the view stale, unless the change that it waited for was
 // handed out meanwhile.
-func (v *view) suspectOverdue() {
+func (v *view) suspectLate() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.errand != nil && v.errand.changed {
-		v.setDoubtLocked(v.doubt | doubtLate)
+	if v.pending != nil && v.pending.changed {
+		v.setStaleLocked(v.stale | staleLate)
 	}
 }
 
 // noteChangeLocked notes that the view has changed, and waits for that to be handed
 // out. What is fetched already may be older than the change.
 func (v *view) noteChangeLocked() {
-	e := v.errandLocked()
-	tooEarly := v.state == fetching || v.state == settling
+	e := v.pendingLocked()
+	tooEarly := v.state == fetching || v.state == delivering
 	if e.changed && (!tooEarly || !e.again.IsZero()) {
 		return // an earlier change waits for the same fetch
 	}
@@ -105,7 +105,7 @@ func (v *view) noteChangeLocked() {
 	}
 	if !e.changed {
 		e.changed = true
-		v.entity.overdue.add(v, now)
+		v.entity.lagging.add(v, now)
 	}
 }
 
@@ -114,27 +114,27 @@ func (v *view) noteChangeLocked() {
 // came later waits for too long already: a client must not be told that it is up to date
 // between the two.
 func (v *view) noteHandedOutLocked() (late bool) {
-	e := v.errand
+	e := v.pending
 	if e == nil || !e.changed {
 		return false
 	}
 	since := e.again
 	e.changed, e.again = !since.IsZero(), time.Time{}
-	v.entity.overdue.remove(v)
+	v.entity.lagging.remove(v)
 	if !e.changed {
 		return false
 	}
-	if time.Since(since) >= overdueAfter {
+	if time.Since(since) >= lateAfter {
 		return true
 	}
-	v.entity.overdue.add(v, since)
+	v.entity.lagging.add(v, since)
 	return false
 }
 
 // forgetChangesLocked notes that nobody is left to hand a change out to.
 func (v *view) forgetChangesLocked() {
-	if e := v.errand; e != nil && e.changed {
+	if e := v.pending; e != nil && e.changed {
 		e.changed = false
-		v.entity.overdue.remove(v)
+		v.entity.lagging.remove(v)
 	}
 }

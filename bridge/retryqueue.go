@@ -22,9 +22,9 @@ const (
 	probeInterval = 100 * time.Millisecond
 )
 
-// backlog is one entity type's views whose last fetch failed, waiting for their
+// retryQueue is one entity type's views whose last fetch failed, waiting for their
 // next attempt. When an outage ends they need not wait for their time.
-type backlog struct {
+type retryQueue struct {
 	mu      sync.Mutex // taken after a view's lock
 	views   conflate.Queue[*view]
 	release int       // how many of them the end of an outage still releases
@@ -32,46 +32,46 @@ type backlog struct {
 }
 
 // add takes v in. The caller holds v's lock.
-func (b *backlog) add(v *view) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.views.Put(&v.errand.failed, v)
+func (q *retryQueue) add(v *view) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.views.Put(&v.pending.failed, v)
 }
 
 // remove lets v go. The caller holds v's lock.
-func (b *backlog) remove(v *view) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.views.Drop(&v.errand.failed)
+func (q *retryQueue) remove(v *view) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.views.Drop(&v.pending.failed)
 }
 
 // mayProbe reports whether it is time again to try one for news of it.
-func (b *backlog) mayProbe() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+func (q *retryQueue) mayProbe() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	now := time.Now()
-	if now.Sub(b.probed) < probeInterval {
+	if now.Sub(q.probed) < probeInterval {
 		return false
 	}
-	b.probed = now
+	q.probed = now
 	return true
 }
 
 // worked notes a fetch that worked after so many failures in a row, and returns
 // the views to try now.
-func (b *backlog) worked(failures uint64) (early []*view) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+func (q *retryQueue) worked(failures uint64) (early []*view) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	if failures >= outage {
-		b.release = b.views.Len()
+		q.release = q.views.Len()
 	}
-	for len(early) < releasedBySuccess && b.release > 0 {
-		_, v, ok := b.views.Pop()
+	for len(early) < releasedBySuccess && q.release > 0 {
+		_, v, ok := q.views.Pop()
 		if !ok {
-			b.release = 0
+			q.release = 0
 			break
 		}
-		b.release--
+		q.release--
 		early = append(early, v)
 	}
 	return early
