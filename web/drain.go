@@ -41,7 +41,7 @@ func drain(ctx context.Context, sessions []*session) {
 			case <-ctx.Done(): // the rest at once
 			}
 		}
-		s.goAway(wire.CloseRestart, retryHint())
+		s.closeGracefully(wire.CloseRestart, retryHint())
 	}
 }
 

@@ -134,7 +134,7 @@ func hear(t *testing.T, encoder *encoder, c Config, message []byte) (s *session,
 	conn := &recorder{}
 	s = &session{
 		handler: h, encoder: encoder, client: engine{map[shared.EntityKey]bool{}},
-		messages: newPace(1000), subscribes: newPace(1_000_000), endOfMessage: midMessage,
+		messages: newTokenBucket(1000), subscribes: newTokenBucket(1_000_000), endOfMessage: midMessage,
 	}
 	s.out = newSendQueue(conn, s)
 	s.receive(message)

@@ -32,8 +32,8 @@ type Handler struct {
 	admission admission
 	orders    orders
 	flusher   *flusher
-	parking   *parking
-	alarm     alarm
+	idle      *idlePoller
+	timers    timerQueue
 	wall      func() time.Time // the clock by which secrets expire
 	logs      *rate.Limiter    // of what clients decide how often it is logged
 
@@ -76,7 +76,7 @@ func newHandler(c Config, connect func(*session) client) (*Handler, error) {
 		return nil, fmt.Errorf("web: Config: %w", err)
 	}
 	h := &Handler{config: c.withDefaults(), connect: connect, wall: time.Now, sessions: make(map[*session]struct{})}
-	h.flusher, h.parking = newFlusher(), newParking(h.config.Logger)
+	h.flusher, h.idle = newFlusher(), newIdlePoller(h.config.Logger)
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.leaving, h.leave = context.WithCancel(h.ctx)
 	h.logs = rate.NewLimiter(logsPerSecond, logBurst)
@@ -157,10 +157,10 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request, id identity, r
 	s.traceBegin()
 	s.begin()
 	if h.isClosed() { // and Close may not have known of it yet
-		s.goAway(wire.CloseRestart, retryHint())
+		s.closeGracefully(wire.CloseRestart, retryHint())
 	}
 	if code != 0 { // an order came while the client was being let in
-		s.goAwayBy(code)
+		s.closeBy(code)
 	}
 	return true
 }
@@ -204,7 +204,7 @@ func (h *Handler) add(s *session) {
 func (h *Handler) forget(s *session) {
 	defer h.work.Done()
 	h.release(s.remote)
-	h.parking.forget(s)
+	h.idle.forget(s)
 	h.orders.leave(s)
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -219,8 +219,8 @@ func (h *Handler) forget(s *session) {
 // know of upgraded connections.
 func (h *Handler) Close(ctx context.Context) error {
 	defer h.flusher.close()
-	defer h.parking.close()
-	defer h.alarm.close()
+	defer h.idle.close()
+	defer h.timers.close()
 	drain(ctx, h.close())
 	err := wait.For(ctx, &h.work)
 	h.cancel()
@@ -228,7 +228,7 @@ func (h *Handler) Close(ctx context.Context) error {
 		return nil
 	}
 	for _, s := range h.close() {
-		s.hangUp()
+		s.closeNow()
 	}
 	// Reading and writing fail at once, but the application's code may take its time.
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutOffWait)

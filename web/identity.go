@@ -125,10 +125,10 @@ func (s *session) reauthorize(id identity) {
 		return
 	}
 	s.mu.Lock()
-	s.renewing = true // until become
+	s.renewing = true // until setIdentity
 	s.mu.Unlock()
 	for _, key := range s.client.Keys() {
-		if !s.keepPace(&s.subscribes, "subscriptions") {
+		if !s.waitForToken(&s.subscribes, "subscriptions") {
 			return
 		}
 		if s.handler.config.Authorize == nil {
@@ -166,8 +166,8 @@ func withoutDetails(err error) error {
 	return fmt.Errorf("the application's check failed with a %T", err)
 }
 
-// become makes the client the given one from now on.
-func (s *session) become(id identity) {
+// setIdentity makes the client the given one from now on.
+func (s *session) setIdentity(id identity) {
 	s.mu.Lock()
 	s.identity = id
 	s.scheduleExpiryLocked()
@@ -254,7 +254,7 @@ func (s *session) expire(id identity) {
 		s.mu.Unlock()
 	default:
 		s.mu.Unlock()
-		s.goAway(wire.CloseExpired, "the secret has expired")
+		s.closeGracefully(wire.CloseExpired, "the secret has expired")
 	}
 }
 
@@ -270,7 +270,7 @@ func (s *session) lapse() {
 // permit returns an error unless the client may subscribe to key, as far as that
 // is known before its rows are fetched.
 func (s *session) permit(key shared.EntityKey) error {
-	if !s.keepPace(&s.subscribes, "subscriptions") {
+	if !s.waitForToken(&s.subscribes, "subscriptions") {
 		return shared.ErrClosed
 	}
 	id := s.who()

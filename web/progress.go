@@ -60,7 +60,7 @@ func (q *sendQueue) extended(limit time.Duration) (stop func()) {
 		now := q.progress()
 		if now.since(last) && !q.isOver() {
 			_ = q.conn.SetWriteDeadline(q.noLaterThanEnd(time.Now().Add(limit)))
-			_ = q.session.heard()
+			_ = q.session.extendDeadline()
 		}
 		last = now
 		timer.Reset(limit / timeoutParts)

@@ -36,7 +36,7 @@ func (s *session) read() {
 }
 
 // park ends the reading, if nothing is left to be read, until the client says more:
-// see wake. It returns false where the goroutine must go on reading.
+// see resume. It returns false where the goroutine must go on reading.
 func (s *session) park() bool {
 	if s.out.raw == nil || s.reader.Buffered() > 0 {
 		return false
@@ -46,15 +46,15 @@ func (s *session) park() bool {
 	parked := s.parked
 	s.mu.Unlock()
 	// From the next line on another goroutine may be reading.
-	if !parked || s.handler.parking.watch(s) == nil {
+	if !parked || s.handler.idle.arm(s) == nil {
 		return parked
 	}
 	return !s.unpark() // else somebody has woken it already
 }
 
-// wake has a goroutine read again where there is none. It does not have to mean that
+// resume has a goroutine read again where there is none. It does not have to mean that
 // there is something to be read.
-func (s *session) wake() {
+func (s *session) resume() {
 	if s.unpark() {
 		go s.read()
 	}
@@ -81,10 +81,10 @@ func (s *session) readOne() error {
 	case !utf8.Valid(message):
 		return errNotUTF8
 	}
-	if s.keepPace(&s.messages, "messages") {
+	if s.waitForToken(&s.messages, "messages") {
 		s.receive(message)
 	} // else it was told to go: what it says now is not heard
-	return s.heard()
+	return s.extendDeadline()
 }
 
 // readControl takes a ping or pong, if one comes next. gorilla takes those as well,
@@ -122,14 +122,14 @@ func (s *session) readControl() (done bool, err error) {
 }
 
 func (s *session) answerPing(payload []byte) error {
-	s.keepPace(&s.messages, "messages")
+	s.waitForToken(&s.messages, "messages")
 	s.out.sendPong(appendFrame(nil, websocket.PongMessage, payload))
-	return s.heard()
+	return s.extendDeadline()
 }
 
 func (s *session) notePong() error {
-	s.keepPace(&s.messages, "messages")
-	return s.heard()
+	s.waitForToken(&s.messages, "messages")
+	return s.extendDeadline()
 }
 
 // readMessage is the connection's ReadMessage, with a limit to the time that a part

@@ -17,7 +17,7 @@ func (s *session) act(message []byte) error {
 	}
 	switch r.Action {
 	case "":
-		if s.own(message) || r.Unclaimed == nil {
+		if s.appMessage(message) || r.Unclaimed == nil {
 			return nil
 		}
 		return r.Unclaimed
@@ -40,7 +40,7 @@ func (s *session) changeSecret(r wire.Request) error {
 	s.reauthorize(id)
 	s.out.hold()
 	defer s.out.release()
-	s.become(id)
+	s.setIdentity(id)
 	s.reply(wire.Reply{Action: wire.ActionAck, Ref: r.Ref})
 	return nil
 }
@@ -52,7 +52,7 @@ func (s *session) changeSubscriptions(r wire.Request) {
 	for i, k := range r.Keys {
 		if r.Action == wire.ActionSubscribe {
 			errs[i] = s.permit(k.EntityKey) // may take its time: the application is asked
-		} else if i > 0 && !s.keepPace(&s.subscribes, "keys") { // the first costs what its message does
+		} else if i > 0 && !s.waitForToken(&s.subscribes, "keys") { // the first costs what its message does
 			return
 		}
 	}

@@ -43,7 +43,7 @@ func (h *Handler) listenToOrders(b *bridge.Bridge) {
 // about it: it was being let in while the order came.
 func (h *Handler) obeys(s *session) {
 	if code := h.enlist(s); code != 0 {
-		s.goAwayBy(code)
+		s.closeBy(code)
 	}
 }
 
@@ -115,18 +115,18 @@ func (h *Handler) takeOrders() (due map[subject]reach, wait time.Duration) {
 func (h *Handler) carryOut(about subject, r reach) {
 	for _, s := range h.orders.sessions(about.digest) {
 		if id := s.who(); digestOf(id.secret) == about.digest && r.covers(id.since) {
-			s.goAwayBy(about.code)
+			s.closeBy(about.code)
 		}
 	}
 }
 
-// goAwayBy sends a client away because of an order.
-func (s *session) goAwayBy(code int) {
+// closeBy sends a client away because of an order.
+func (s *session) closeBy(code int) {
 	reason := "the secret was withdrawn"
 	if code == wire.CloseDisconnected {
 		reason = "connect anew"
 	}
-	s.goAway(code, reason)
+	s.closeGracefully(code, reason)
 }
 
 // Revoke ends the sessions of every node that go by a secret, with close code

@@ -321,7 +321,7 @@ func (q *sendQueue) fail() {
 	q.ending, q.writing, q.urgent = true, false, false
 	q.mu.Unlock()
 	q.change.Broadcast()
-	q.session.hangUp()
+	q.session.closeNow()
 }
 
 // expireAt has no update written from a time of the wall clock on. A timer does not
@@ -429,7 +429,7 @@ func (q *sendQueue) writeAll(frames net.Buffers) error {
 		now := q.progress()
 		if idle++; n > 0 || now.since(last) {
 			idle = 0
-			if err := q.session.heard(); err != nil {
+			if err := q.session.extendDeadline(); err != nil {
 				return err
 			}
 		}
@@ -494,7 +494,7 @@ func (q *sendQueue) timed(limit time.Duration, write func() (int64, error)) (n i
 	}
 	n, err = write()
 	if n > 0 && time.Since(begin) > blocked {
-		err = errors.Join(err, q.session.heard())
+		err = errors.Join(err, q.session.extendDeadline())
 	}
 	return n, err
 }

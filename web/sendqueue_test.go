@@ -26,7 +26,7 @@ func still(c Config) (*session, *recorder) {
 	h := &Handler{config: c.withDefaults(), logs: rate.NewLimiter(1, 1)}
 	h.flusher = newFlusher()
 	conn := &recorder{}
-	s := &session{handler: h, encoder: onV2, messages: newPace(1000), subscribes: newPace(1000), endOfMessage: midMessage}
+	s := &session{handler: h, encoder: onV2, messages: newTokenBucket(1000), subscribes: newTokenBucket(1000), endOfMessage: midMessage}
 	s.out = newSendQueue(conn, s)
 	return s, conn
 }

@@ -29,14 +29,14 @@ type session struct {
 	remote  string // where the client is
 	number  uint64 // what the log calls it
 
-	socket int        // of a session that was ever parked, its number; guarded by the parking's lock
+	socket int        // of a session that was ever parked, its number; guarded by the idle poller's lock
 	place  place      // among those with its secret; guarded by the orders' lock
-	alarm  alarmPlace // for the next ping, or the end of the wait for an answer; guarded by the handler's alarm
+	timer  timerEntry // for the next ping, or the end of the wait for an answer; guarded by the handler's timer queue
 
 	// Of the reading goroutine.
 	complaints int // messages that made no sense
-	messages   pace
-	subscribes pace
+	messages   tokenBucket
+	subscribes tokenBucket
 
 	mu       sync.Mutex // guards what follows
 	identity identity
@@ -45,14 +45,14 @@ type session struct {
 	asked    time.Time   // when it was first asked since it was heard of; zero if it was not
 	written  progress    // when it was asked, or given more time
 	looked   bool        // for what may lie in the socket, since it was heard of
-	parked   bool        // there is no goroutine that reads, until wake
+	parked   bool        // there is no goroutine that reads, until resume
 	expiry   *time.Timer // of the identity
 	renewing bool        // a verified identity is about to follow this one
 	overdue  bool        // and the one before it has expired meanwhile: the send queue is held
 	leaving  bool        // told to go away
 
 	endOfMessage time.Time // when the next part of the message that is being read must be there; zero between two
-	ended        bool      // no timer starts any more, and no alarm is set
+	ended        bool      // no timer starts any more, and nothing is scheduled
 }
 
 // client is the engine's end of a session: a *bridge.Client, or functions.
@@ -90,7 +90,7 @@ var pingFrame = appendFrame(nil, websocket.PingMessage, nil)
 func newSession(h *Handler, conn *websocket.Conn, below *upgraded, id identity, remote string) *session {
 	s := &session{
 		handler: h, conn: conn, reader: below.reader, encoder: encoderOf(conn.Subprotocol()), identity: id, remote: remote,
-		messages: newPace(h.config.MessageRate), subscribes: newPace(h.config.SubscribeRate),
+		messages: newTokenBucket(h.config.MessageRate), subscribes: newTokenBucket(h.config.SubscribeRate),
 	}
 	boundKernelBuffer(below.Conn)
 	s.out = newSendQueue(below.Conn, s)
@@ -110,11 +110,11 @@ func newSession(h *Handler, conn *websocket.Conn, below *upgraded, id identity, 
 func (s *session) begin() {
 	s.mu.Lock()
 	s.nextPing = time.Now().Add(s.handler.config.PingInterval)
-	s.handler.alarm.ring(s, s.nextPing)
+	s.handler.timers.schedule(s, s.nextPing)
 	s.scheduleExpiryLocked()
 	s.out.expireAt(s.identity.expires)
 	s.mu.Unlock()
-	if err := s.heard(); err != nil || !s.park() {
+	if err := s.extendDeadline(); err != nil || !s.park() {
 		go s.read()
 	}
 }
@@ -122,7 +122,7 @@ func (s *session) begin() {
 // end lets go of everything, err being why nothing more is read.
 func (s *session) end(err error) {
 	if isTimeout(err) && !s.isLeaving() {
-		s.hangUp() // nobody there to say goodbye to
+		s.closeNow() // nobody there to say goodbye to
 	}
 	s.out.end(farewell(err))
 	if !s.isLeaving() {
@@ -133,7 +133,7 @@ func (s *session) end(err error) {
 	s.traceEnd(err)
 	s.mu.Lock()
 	s.ended = true
-	s.handler.alarm.stop(s)
+	s.handler.timers.stop(s)
 	if s.expiry != nil {
 		s.expiry.Stop()
 	}
@@ -141,7 +141,7 @@ func (s *session) end(err error) {
 	if !websocket.IsCloseError(err, websocket.CloseAbnormalClosure) {
 		linger(s.out.conn)
 	}
-	s.hangUp()
+	s.closeNow()
 }
 
 // receive acts on one message. The application's functions are called from
@@ -164,8 +164,8 @@ func (s *session) refuse(err error, attrs ...any) {
 	s.reply(wire.RefusalOf(err).Reply())
 }
 
-// heard gives the client until after the next ping to be heard of again.
-func (s *session) heard() error {
+// extendDeadline gives the client until after the next ping to be heard of again.
+func (s *session) extendDeadline() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.leaving || !s.endOfMessage.IsZero() {
@@ -195,7 +195,7 @@ func (s *session) askAlive() {
 		if !gone && s.silent.Before(next) {
 			next = s.silent
 		}
-		s.handler.alarm.ring(s, next)
+		s.handler.timers.schedule(s, next)
 	}
 	s.mu.Unlock()
 	if ask && s.handler.expired(id.expires) { // the clock was set forward
@@ -205,12 +205,12 @@ func (s *session) askAlive() {
 		s.out.sendPing()
 	}
 	if gone {
-		s.wake()
+		s.resume()
 	}
 }
 
-// goAway tells the client to go, once it has what waits for it.
-func (s *session) goAway(code int, reason string) {
+// closeGracefully tells the client to go, once it has what waits for it.
+func (s *session) closeGracefully(code int, reason string) {
 	s.traceAway(code)
 	s.out.end(closeFrame(code, reason))
 	s.leave()
@@ -223,9 +223,9 @@ func (s *session) leave() {
 	err := s.conn.SetReadDeadline(time.Now().Add(closeWait))
 	s.mu.Unlock()
 	if err != nil {
-		s.hangUp()
+		s.closeNow()
 	}
-	s.wake()
+	s.resume()
 }
 
 func (s *session) isLeaving() bool {
@@ -234,10 +234,10 @@ func (s *session) isLeaving() bool {
 	return s.leaving
 }
 
-// hangUp ends the connection without a word. It may be called more than once.
-func (s *session) hangUp() {
+// closeNow ends the connection without a word. It may be called more than once.
+func (s *session) closeNow() {
 	_ = s.out.conn.Close()
-	s.wake()
+	s.resume()
 }
 
 // farewell returns the close frame that answers the error with which reading

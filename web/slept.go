@@ -83,7 +83,7 @@ func (s *session) expectSecret(due time.Time) {
 	}
 	s.mu.Unlock()
 	if missing && !slept {
-		s.goAway(wire.CloseUnauthenticated, "say a secret first")
+		s.closeGracefully(wire.CloseUnauthenticated, "say a secret first")
 	}
 }
 

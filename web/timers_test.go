@@ -25,7 +25,7 @@ func TestNoTimerOutlivesASession(t *testing.T) {
 		"in time":          func(*session) {},
 		"a ping":           (*session).askAlive,
 		"a warning":        func(s *session) { s.warn(s.who()) },
-		"another identity": func(s *session) { s.become(identity{expires: time.Now().Add(time.Hour), known: true}) },
+		"another identity": func(s *session) { s.setIdentity(identity{expires: time.Now().Add(time.Hour), known: true}) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			b, err := bridge.New(bridge.Config{Bus: new(membus.Broker).NewNode(), Logger: canary.Logger(t.Output())})

@@ -45,13 +45,13 @@ func (s Session) Close(code int, reason string) error {
 	if len(reason) > maxReason || !utf8.ValidString(reason) {
 		return errors.New("web: a reason is at most 123 bytes of UTF-8")
 	}
-	s.s.goAway(code, reason)
+	s.s.closeGracefully(code, reason)
 	return nil
 }
 
-// own hands the application a message of its own. It returns false where the
+// appMessage hands the application a message of its own. It returns false where the
 // application takes none.
-func (s *session) own(message []byte) bool {
+func (s *session) appMessage(message []byte) bool {
 	c := &s.handler.config
 	switch {
 	case c.OnMessage != nil:

@@ -9,13 +9,13 @@ import (
 	"time"
 )
 
-// parking waits for idle clients to say something, for all of them together, so that
+// idlePoller waits for idle clients to say something, for all of them together, so that
 // one that only listens needs no goroutine and no stack. It is an epoll(7) of its own
 // beside the runtime's, where waiting takes a goroutine for each.
 //
 // It opens when the first session is parked. Where it cannot, sessions keep their
 // goroutines.
-type parking struct {
+type idlePoller struct {
 	log  *slog.Logger
 	work sync.WaitGroup
 
@@ -35,17 +35,17 @@ const (
 	toldAtOnce = 128
 )
 
-func newParking(log *slog.Logger) *parking {
-	return &parking{log: log, sessions: make(map[int]*session)}
+func newIdlePoller(log *slog.Logger) *idlePoller {
+	return &idlePoller{log: log, sessions: make(map[int]*session)}
 }
 
-// watch has s.wake called as soon as there is something to read from its socket.
-func (p *parking) watch(s *session) (err error) {
-	arm := func(fd uintptr) { err = p.arm(int(fd), s) }
+// arm has s.resume called as soon as there is something to read from its socket.
+func (p *idlePoller) arm(s *session) (err error) {
+	arm := func(fd uintptr) { err = p.register(int(fd), s) }
 	return errors.Join(s.out.raw.Control(arm), err)
 }
 
-func (p *parking) arm(socket int, s *session) error {
+func (p *idlePoller) register(socket int, s *session) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.epoll == nil && p.failed == nil {
@@ -69,7 +69,7 @@ func (p *parking) arm(socket int, s *session) error {
 }
 
 // openLocked has the runtime wait for the epoll itself, as for any other file.
-func (p *parking) openLocked() error {
+func (p *idlePoller) openLocked() error {
 	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	if err != nil {
 		return os.NewSyscallError("epoll_create1", err)
@@ -93,7 +93,7 @@ func (p *parking) openLocked() error {
 }
 
 // run wakes sessions until close.
-func (p *parking) run(raw syscall.RawConn) {
+func (p *idlePoller) run(raw syscall.RawConn) {
 	var told [toldAtOnce]syscall.EpollEvent
 	for {
 		n := 0
@@ -107,20 +107,20 @@ func (p *parking) run(raw syscall.RawConn) {
 		}
 		for _, event := range told[:max(0, n)] {
 			if s := p.session(int(event.Fd)); s != nil {
-				s.wake()
+				s.resume()
 			}
 		}
 	}
 }
 
-func (p *parking) session(socket int) *session {
+func (p *idlePoller) session(socket int) *session {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.sessions[socket]
 }
 
-// forget ends what watch began, if it did.
-func (p *parking) forget(s *session) {
+// forget ends what arm began, if it did.
+func (p *idlePoller) forget(s *session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.sessions[s.socket] == s { // else it is another's already
@@ -129,7 +129,7 @@ func (p *parking) forget(s *session) {
 }
 
 // close wakes nobody any more. It may be called more than once.
-func (p *parking) close() {
+func (p *idlePoller) close() {
 	p.mu.Lock()
 	if p.failed == nil {
 		p.failed = os.ErrClosed

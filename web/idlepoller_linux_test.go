@@ -162,8 +162,8 @@ func TestAParkedSessionEnds(t *testing.T) {
 		end  func(*session, net.Conn)
 	}{
 		"where the client hangs up":              {time.Hour, func(_ *session, c net.Conn) { c.Close() }},
-		"where it is cut off":                    {time.Hour, func(s *session, _ net.Conn) { s.hangUp() }},
-		"where it is told to go, and does not":   {time.Hour, func(s *session, _ net.Conn) { s.goAway(wire.CloseExpired, "") }},
+		"where it is cut off":                    {time.Hour, func(s *session, _ net.Conn) { s.closeNow() }},
+		"where it is told to go, and does not":   {time.Hour, func(s *session, _ net.Conn) { s.closeGracefully(wire.CloseExpired, "") }},
 		"where it does not say that it is there": {2 * time.Second, func(*session, net.Conn) {}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -186,9 +186,9 @@ func TestAParkedSessionEnds(t *testing.T) {
 			})
 			c.end(s, ws.NetConn())
 			until(t, "it has ended", func() bool { return len(h.all()) == 0 })
-			h.parking.mu.Lock()
-			defer h.parking.mu.Unlock()
-			if n := len(h.parking.sessions); n > 0 {
+			h.idle.mu.Lock()
+			defer h.idle.mu.Unlock()
+			if n := len(h.idle.sessions); n > 0 {
 				t.Errorf("%d sessions are kept", n)
 			}
 		})
@@ -198,7 +198,7 @@ func TestAParkedSessionEnds(t *testing.T) {
 // Where the kernel gives no epoll, each session keeps a goroutine, and all works.
 func TestWithoutParking(t *testing.T) {
 	h, url := echoing(t, Config{PingInterval: 50 * time.Millisecond})
-	h.parking.failed = errors.New("too many open files")
+	h.idle.failed = errors.New("too many open files")
 	l := listen(t, url)
 	l.wantEcho(t, `"once"`)
 	until(t, "it was asked whether it is there", func() bool { return l.pings.Load() > 2 })
@@ -211,7 +211,7 @@ func TestWithoutParking(t *testing.T) {
 // A session that the kernel does not take, because there are too many, is offered to it
 // anew the next time.
 func TestASessionThatCannotBeParkedMayBeLater(t *testing.T) {
-	p := newParking(canary.Logger(canary.Watch(t)))
+	p := newIdlePoller(canary.Logger(canary.Watch(t)))
 	defer p.close()
 	s := new(session)
 	file, err := os.Open(os.Args[0]) // of which an epoll takes none
@@ -220,8 +220,8 @@ func TestASessionThatCannotBeParkedMayBeLater(t *testing.T) {
 	}
 	defer file.Close()
 	number := int(file.Fd())
-	if err := p.arm(number, s); !errors.Is(err, syscall.EPERM) {
-		t.Errorf("parking a file says %v", err)
+	if err := p.register(number, s); !errors.Is(err, syscall.EPERM) {
+		t.Errorf("polling a file says %v", err)
 	}
 	server, _ := sockets(t)
 	raw, err := server.SyscallConn()
@@ -230,7 +230,7 @@ func TestASessionThatCannotBeParkedMayBeLater(t *testing.T) {
 	}
 	var armed error
 	err = raw.Control(func(fd uintptr) { // now the same number is that of a socket
-		armed = errors.Join(syscall.Dup3(int(fd), number, syscall.O_CLOEXEC), p.arm(number, s))
+		armed = errors.Join(syscall.Dup3(int(fd), number, syscall.O_CLOEXEC), p.register(number, s))
 	})
 	if err := errors.Join(err, armed); err != nil {
 		t.Error(err)
@@ -277,8 +277,8 @@ func TestParkingIsClosed(t *testing.T) {
 	if err := h.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.parking.arm(0, nil); !errors.Is(err, os.ErrClosed) {
-		t.Errorf("a closed parking says %v", err)
+	if err := h.idle.register(0, nil); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("a closed poller says %v", err)
 	}
-	h.parking.close()
+	h.idle.close()
 }

@@ -44,14 +44,14 @@ func (a *asked) begin() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.nextPing = time.Now().Add(a.handler.config.PingInterval)
-	a.handler.alarm.ring(a.session, a.nextPing)
+	a.handler.timers.schedule(a.session, a.nextPing)
 }
 
 func (a *asked) end() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.ended = true
-	a.handler.alarm.stop(a.session)
+	a.handler.timers.stop(a.session)
 }
 
 // Clients come and go at random; each is asked at the interval since it came, to the
@@ -82,7 +82,7 @@ func TestEachClientIsAskedInItsTime(t *testing.T) {
 					}
 				}
 				time.Sleep(3*interval + interval/2)
-				h.alarm.close()
+				h.timers.close()
 				closed := time.Now()
 				time.Sleep(3 * interval)
 				for i, s := range stays {
@@ -112,12 +112,12 @@ func TestAnAlarmCanBeSetAnew(t *testing.T) {
 		h := &Handler{config: Config{PingInterval: time.Hour}.withDefaults(), flusher: newFlusher()}
 		begin := time.Now()
 		first, second := newAsked(h), newAsked(h)
-		h.alarm.ring(first.session, begin.Add(2*time.Second))
-		h.alarm.ring(second.session, begin.Add(3*time.Second))
-		h.alarm.ring(second.session, begin.Add(time.Second))
-		h.alarm.ring(first.session, begin.Add(4*time.Second))
+		h.timers.schedule(first.session, begin.Add(2*time.Second))
+		h.timers.schedule(second.session, begin.Add(3*time.Second))
+		h.timers.schedule(second.session, begin.Add(time.Second))
+		h.timers.schedule(first.session, begin.Add(4*time.Second))
 		time.Sleep(time.Minute)
-		h.alarm.close()
+		h.timers.close()
 		for after, a := range map[time.Duration]*asked{4 * time.Second: first, time.Second: second} {
 			_ = a.client.Close()
 			<-a.done

@@ -6,40 +6,40 @@ import (
 	"github.com/entity-sync/entity-sync/web/wire"
 )
 
-// paceBurst is for how many seconds a client may be ahead of its rate.
-const paceBurst = 10
+// burstSeconds is for how many seconds a client may be ahead of its rate.
+const burstSeconds = 10
 
 // toldSlower is how often a client is told that it is being slowed down.
 const toldSlower = time.Minute
 
-// paceStep is how long a session that is slowed down does not notice that it ends.
-const paceStep = 50 * time.Millisecond
+// waitStep is how long a session that is slowed down does not notice that it ends.
+const waitStep = 50 * time.Millisecond
 
-// pace is how fast something of a client's is taken: a token bucket that remembers
-// nothing but when it will be full again.
-type pace struct {
+// tokenBucket is how fast something of a client's is taken. It remembers nothing but when
+// it will be full again.
+type tokenBucket struct {
 	every time.Duration // that one may be taken
 	full  time.Time
 	told  time.Time
 }
 
-func newPace(perSecond int) pace {
-	return pace{every: time.Second / time.Duration(perSecond)}
+func newTokenBucket(perSecond int) tokenBucket {
+	return tokenBucket{every: time.Second / time.Duration(perSecond)}
 }
 
 // take takes one, and returns how long to wait before it may be used.
-func (p *pace) take(now time.Time) (wait time.Duration) {
+func (p *tokenBucket) take(now time.Time) (wait time.Duration) {
 	if p.full.Before(now) {
 		p.full = now
 	}
 	p.full = p.full.Add(p.every)
-	return max(0, p.full.Sub(now)-paceBurst*time.Second)
+	return max(0, p.full.Sub(now)-burstSeconds*time.Second)
 }
 
-// keepPace waits until one more may be taken, and returns false where the session
+// waitForToken waits until one more may be taken, and returns false where the session
 // ends first. Not reading is what slows a client down without losing anything of
 // it: its own writes then wait.
-func (s *session) keepPace(p *pace, what string) bool {
+func (s *session) waitForToken(p *tokenBucket, what string) bool {
 	now := time.Now()
 	wait := p.take(now)
 	if wait > 0 && now.Sub(p.told) > toldSlower {
@@ -47,7 +47,7 @@ func (s *session) keepPace(p *pace, what string) bool {
 		s.refuse(&wire.Refusal{Code: wire.CodeRateLimited, Message: "too many " + what + ": they are taken more slowly"})
 	}
 	for wait > 0 && !s.isLeaving() {
-		step := min(wait, paceStep)
+		step := min(wait, waitStep)
 		time.Sleep(step)
 		wait -= step
 	}

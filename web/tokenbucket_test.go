@@ -12,11 +12,11 @@ import (
 func TestPaceAgainstALimiter(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		perSecond := rapid.SampledFrom([]int{1, 3, 100, 1_000_000}).Draw(t, "per second")
-		p, limiter := newPace(perSecond), rate.NewLimiter(rate.Limit(perSecond), paceBurst*perSecond)
+		p, limiter := newTokenBucket(perSecond), rate.NewLimiter(rate.Limit(perSecond), burstSeconds*perSecond)
 		now := time.Now()
 		t.Repeat(map[string]func(*rapid.T){
 			"time passes": func(t *rapid.T) {
-				now = now.Add(time.Duration(rapid.Int64Range(0, int64(2*paceBurst*time.Second)).Draw(t, "for")))
+				now = now.Add(time.Duration(rapid.Int64Range(0, int64(2*burstSeconds*time.Second)).Draw(t, "for")))
 			},
 			"some are taken": func(t *rapid.T) {
 				for range rapid.IntRange(1, 50).Draw(t, "n") {
