@@ -140,7 +140,7 @@ func die(t *testing.T, live func(*mortal)) weak.Pointer[bridge.Bridge] {
 	m := &mortal{t: t, fetch: fine, screen: &screen{out: t.Output(), news: make(chan struct{}, 1)}}
 	m.bus = &talkative{Bus: m.broker.NewNode()}
 	var err error
-	if m.bridge, err = bridge.New(bridge.Config{Bus: m.bus, Grace: time.Hour, Logger: canary.Logger(t.Output())}); err != nil {
+	if m.bridge, err = bridge.New(bridge.Config{Bus: m.bus, Grace: time.Hour, Logger: canary.Logger(canary.Output(t))}); err != nil {
 		t.Fatal(err)
 	}
 	fetch := func(ctx context.Context, k shared.EntityKey, secret string) ([][]byte, error) {

@@ -41,7 +41,7 @@ var _ bus.Listener = (*tap)(nil)
 // sessions that go by a secret.
 func TestNoSecretTravelsOverNSQ(t *testing.T) {
 	nsqd := nsqdtest.Start(t)
-	bus, err := nsqbus.New(nsqbus.Config{Addrs: []string{nsqd.Addr}, Logger: canary.Logger(t.Output())})
+	bus, err := nsqbus.New(nsqbus.Config{Addrs: []string{nsqd.Addr}, Logger: canary.Logger(canary.Output(t))})
 	if err != nil {
 		t.Fatal(err)
 	}

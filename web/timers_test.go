@@ -28,13 +28,13 @@ func TestNoTimerOutlivesASession(t *testing.T) {
 		"another identity": func(s *session) { s.setIdentity(identity{expires: time.Now().Add(time.Hour), known: true}) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			b, err := bridge.New(bridge.Config{Bus: new(membus.Broker).NewNode(), Logger: canary.Logger(t.Output())})
+			b, err := bridge.New(bridge.Config{Bus: new(membus.Broker).NewNode(), Logger: canary.Logger(canary.Output(t))})
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer b.Close(t.Context())
 			h, err := New(Config{
-				Bridge: b, PingInterval: time.Hour, Logger: canary.Logger(t.Output()),
+				Bridge: b, PingInterval: time.Hour, Logger: canary.Logger(canary.Output(t)),
 				VerifySecret: func(context.Context, string) (time.Time, error) { return time.Now().Add(time.Hour), nil },
 			})
 			if err != nil {

@@ -6,7 +6,9 @@ package canary
 import (
 	"io"
 	"log/slog"
+	"os"
 	"slices"
+	"sync"
 	"testing"
 )
 
@@ -61,7 +63,29 @@ func Output(t testing.TB) io.Writer {
 	if _, ok := t.(*testing.B); ok {
 		return io.Discard
 	}
-	return t.Output()
+	o := &output{to: t.Output()}
+	t.Cleanup(o.end)
+	return o
+}
+
+// output is a test's as long as the test runs, and standard error after that: what a node
+// leaves behind for a moment, because its Close was cut off, logs as it ends. Package
+// testing takes that for a race.
+type output struct {
+	mu sync.Mutex
+	to io.Writer
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.to.Write(b)
+}
+
+func (o *output) end() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.to = os.Stderr
 }
 
 // Watch is for a test that writes too much to be kept: what it writes is searched at

@@ -13,6 +13,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/bridge/membus"
+	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/feed"
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -106,7 +107,7 @@ func (w *two) node(b bus.Bus, e *ear, position func() uint64) *feed.Feed {
 	w.t.Helper()
 	n := feed.NewNode(feed.Config{
 		Bus: b, PublishTimeout: time.Second, BeatInterval: 4 * time.Second, Grace: grace,
-		Position: position, Logger: slog.New(slog.NewTextHandler(w.t.Output(), nil)),
+		Position: position, Logger: slog.New(slog.NewTextHandler(canary.Output(w.t), nil)),
 	})
 	w.t.Cleanup(func() {
 		if err := n.StopPublishing(context.Background()); err != nil {

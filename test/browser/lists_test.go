@@ -115,7 +115,7 @@ func TestALongListIsShownPageByPage(t *testing.T) {
 		t.Fatal("docs/recipes.md has no recipe for long lists")
 	}
 	list := &longList{first: 1, n: make(map[string]int)}
-	c := es.Config{NSQAddr: nsqdtest.Start(t).Addr, Logger: canary.Logger(t.Output())}
+	c := es.Config{NSQAddr: nsqdtest.Start(t).Addr, Logger: canary.Logger(canary.Output(t))}
 	node, url := list.serve(t, c, recipe)
 	everything := bytes.ReplaceAll(recipe, []byte("50"), []byte("5000"))
 	_, limited := list.serve(t, c, everything)

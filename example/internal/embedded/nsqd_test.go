@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/nsqio/nsq/nsqd"
+
+	"github.com/entity-sync/entity-sync/internal/canary"
 )
 
 // start starts an nsqd at an address, with its files in a folder.
@@ -21,7 +23,7 @@ func start(t *testing.T, addr, dir string) *NSQD {
 	t.Helper()
 	o := nsqd.NewOptions()
 	o.TCPAddress, o.HTTPAddress, o.HTTPSAddress, o.DataPath = addr, "", "", dir
-	o.Logger = log.New(t.Output(), "", log.Lmicroseconds)
+	o.Logger = log.New(canary.Output(t), "", log.Lmicroseconds)
 	o.LogLevel = nsqd.LOG_ERROR
 	n, err := Start(o)
 	if err != nil {
@@ -168,7 +170,7 @@ func TestStartWhereAddressIsTaken(t *testing.T) {
 	first := start(t, "127.0.0.1:0", t.TempDir())
 	defer stop(t, first)
 	o := nsqd.NewOptions()
-	o.TCPAddress, o.HTTPAddress, o.DataPath, o.Logger = first.Addr(), "", t.TempDir(), log.New(t.Output(), "", 0)
+	o.TCPAddress, o.HTTPAddress, o.DataPath, o.Logger = first.Addr(), "", t.TempDir(), log.New(canary.Output(t), "", 0)
 	if n, err := Start(o); err == nil {
 		stop(t, n)
 		t.Error("two nsqds have one address")
@@ -183,7 +185,7 @@ func TestStartWhereFolderIsTaken(t *testing.T) {
 	free := start(t, "127.0.0.1:0", t.TempDir())
 	stop(t, free)
 	o := nsqd.NewOptions()
-	o.TCPAddress, o.HTTPAddress, o.DataPath, o.Logger = free.Addr(), "", dir, log.New(t.Output(), "", 0)
+	o.TCPAddress, o.HTTPAddress, o.DataPath, o.Logger = free.Addr(), "", dir, log.New(canary.Output(t), "", 0)
 	if n, err := Start(o); err == nil {
 		stop(t, n)
 		t.Fatal("two nsqds have one folder")
@@ -203,7 +205,7 @@ func TestStartWithBadMetadata(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := nsqd.NewOptions()
-	o.TCPAddress, o.HTTPAddress, o.DataPath, o.Logger = "127.0.0.1:0", "", dir, log.New(t.Output(), "", 0)
+	o.TCPAddress, o.HTTPAddress, o.DataPath, o.Logger = "127.0.0.1:0", "", dir, log.New(canary.Output(t), "", 0)
 	if n, err := Start(o); err == nil || !strings.Contains(err.Error(), file) {
 		t.Errorf("got %v, want something about %s", err, file)
 		if err == nil {
