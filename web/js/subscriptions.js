@@ -117,7 +117,7 @@ export class Subscriptions {
     }
     if (entry.listeners.size === 0) {
       entry.due = entry.early = Infinity;
-      if (!entry.subscribed && !entry.denied) {
+      if (!entry.subscribed && (!entry.denied || entry.noPlace)) { // a place that came free while it lingered went past it
         this.#mark(entry);
       }
     }

@@ -230,6 +230,7 @@ class Model {
   fault = undefined;
   plan = undefined; // what the next callback does
   moment = 0; // that has something to do with a renewal
+  left = undefined; // the key that somebody has let go last
   revoked = -1; // when the client heard that last
 
   constructor(connect, random, clock) {
@@ -240,7 +241,7 @@ class Model {
       WebSocket: socketOf(this.node),
       secret: () => this.secret(),
       timeout: 1_000,
-      linger: random(2) * 100,
+      linger: [0, 100, 2_000][random(3)],
       retry: { min: 50, max: 2_000 },
       onError: (error) => { if (error instanceof assert.AssertionError) this.fault ??= error; },
     });
@@ -300,7 +301,12 @@ class Model {
 
   acts = {
     watch: () => this.watching.length < 10 && this.watch(IDS[this.random(6)]),
-    let: () => this.watching.splice(this.random(this.watching.length + 1), 1)[0]?.end(),
+    let: () => {
+      const [watcher] = this.watching.splice(this.random(this.watching.length + 1), 1);
+      watcher?.end();
+      this.left = watcher?.id ?? this.left;
+    },
+    back: () => this.left && this.watching.length < 10 && this.watch(this.left), // maybe while it lingers
     renew: () => this.renew(),
     plan: () => {
       this.plan = [() => this.renew(), () => this.acts.watch(), () => this.acts.let()][this.random(3)];
@@ -331,7 +337,7 @@ class Model {
   };
 
   async run(steps) {
-    const calm = ["watch", "watch", "let", "write", "hide", "pass"];
+    const calm = ["watch", "watch", "let", "back", "write", "hide", "pass"];
     const rough = ["watch", "let", "write", "write", "write", "renew", "plan", "unavailable", "cut", "down", "freeze", "stale", "pass"];
     await this.go(steps, [...calm, ...rough]);
     await this.rest();
@@ -350,7 +356,10 @@ class Model {
     }
   }
 
-  /** Nothing is to come from anybody: then something is waited for, wherever all is not well. */
+  /**
+   * Nothing is to come from anybody: then something is waited for, wherever all is not
+   * well, a key that found no place would find none now, and every place has its key.
+   */
   check() {
     if (this.fault) throw this.fault; // of what the application was told
     const { state } = this.sync;
@@ -360,10 +369,15 @@ class Model {
       assert.ok(waits > 0, `${state}, and no timer ends that`);
     }
     if (this.node.pending.length > 0 || this.node.frozen || state === "denied") return;
+    const connected = state === "live" || state === "stale";
+    const subs = this.node.sockets.at(-1)?.subs;
     for (const { id, seen } of this.watching) {
-      const { state: key = "connecting" } = this.sync.get("items", id) ?? {};
+      const { state: key = "connecting", error } = this.sync.get("items", id) ?? {};
       assert.ok(key !== "connecting" || waits > 0, `${id} is ${key}, after ${seen.map((update) => update.state)}, and no timer ends that`);
+      const full = !connected || subs.size === PLACES;
+      assert.ok(full || error?.code !== "too_many_subscriptions", `${id} is denied, and there are places`);
     }
+    for (const id of connected ? subs.keys() : []) assert.ok(this.sync.get("items", id), `${id} is sent to nobody`);
   }
 
   async pass(ms) {

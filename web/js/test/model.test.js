@@ -41,6 +41,7 @@ for (const [fault, [from, to]] of Object.entries({
   "a key that is unavailable is not asked for again": ["this.#lookLater(entry, most, Math.random() * most);", ""],
   "a place that the node takes back is not given": ["      this.#freePlaces++;\n      this.#refused", "      this.#refused"],
   "a place that a refused key did not take is not given": ["      this.#freePlaces += those.length; // a place that it did not take\n", ""],
+  "a key that found no place and comes back is not asked for": ["(!entry.denied || entry.noPlace)", "!entry.denied"],
   "the application is told in the midst of a transition": ["if (context.queue.push(call) === 1) {", "call(); if (false) {"],
   "what is let go is not said": ["if (entry.subscribed) {\n          unwanted.push", "if (false) {\n          unwanted.push"],
   "a renewal that waits is dropped with the connection": ["this.#renewals.unshift(...[...this.requests.values()].flatMap(({ renewals = [] }) => renewals));", ""],

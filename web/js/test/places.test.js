@@ -3,7 +3,7 @@
 
 import test from "node:test";
 import assert from "node:assert/strict";
-import { follow, neverBackwards, startWorld, until } from "./world.js";
+import { actions, follow, neverBackwards, startWorld, until } from "./world.js";
 import { rows, startScript } from "./script.js";
 
 const range = (from, to) => Array.from({ length: to - from }, (_, i) => String(from + i));
@@ -68,6 +68,49 @@ test("places that the node takes from some are given to as many", async (t) => {
   for (const id of ["0", "1", "2"]) await world.tell("notify", { id });
   await until("three of them have a place", () => watchers.slice(4).filter(({ last }) => last.state === "live").length === 3);
   watchers.forEach(neverBackwards);
+});
+
+for (const [how, free] of Object.entries({
+  "is still free": async () => {},
+  "was offered to another key, which could not take it": async (world, sync) => {
+    const other = follow(sync, "hidden");
+    await until("the other key is denied", () => other.last?.state === "denied");
+    const acks = () => actions(world.socket.received).filter((action) => action === "ack").length;
+    await until("all requests are answered", () => acks() === world.socket.sent.length);
+  },
+})) {
+  test(`a key that no place was left for comes back while it lingers, and takes the place that ${how}`, async (t) => {
+    const world = await startWorld(t, { maxSubscriptions: 1 });
+    await world.tell("store", { ids: ["1", "2"], row: { n: 1 } });
+    await world.tell("hide", { id: "hidden", on: true });
+    const sync = world.connect({ linger: 600_000 });
+    const one = follow(sync, "1");
+    await until("the first is live", () => one.n === 1);
+    const gone = follow(sync, "2");
+    await until("the second is one too many", () => gone.last?.error?.code === "too_many_subscriptions");
+    gone.end();
+    await world.tell("hide", { id: "1", on: true });
+    await world.tell("notify", { id: "1" });
+    await until("the node takes the first one's place", () => one.last.state === "denied");
+    await free(world, sync);
+    const back = follow(sync, "2");
+    await until("the second is live", () => back.last?.state === "live");
+    assert.deepEqual(back.states.filter((state) => state !== "denied"), ["live"], "and does not flash");
+  });
+}
+
+test("a key that comes back after it found no place has another one that lingers give way", async (t) => {
+  const world = await startWorld(t, { maxSubscriptions: 1 });
+  await world.tell("store", { ids: ["1", "2"], row: { n: 1 } });
+  const sync = world.connect({ linger: 600_000 });
+  const one = follow(sync, "1");
+  await until("the first is live", () => one.n === 1);
+  const gone = follow(sync, "2");
+  await until("the second is one too many", () => gone.last?.error?.code === "too_many_subscriptions");
+  gone.end();
+  one.end();
+  const back = follow(sync, "2");
+  await until("the second is live", () => back.last?.state === "live");
 });
 
 test("a place that the first one cannot take is given to the next", async (t) => {
