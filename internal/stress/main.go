@@ -6,7 +6,8 @@
 //	stress [flags] DIR
 //
 // The whole suite is run first; what took less than a tenth of a second there runs
-// more often, by itself. All numbers are for one processor, and again for four.
+// more often, by itself. All numbers are for one processor, and again for four. An
+// interrupt ends it with the row of what was run until then.
 package main
 
 import (
@@ -94,13 +95,13 @@ func (s *stress) run(ctx context.Context, dir string) (failed bool, err error) {
 	defer s.beBusy()()
 
 	suites, err := s.repeat(ctx, s.suites, 1, ".")
-	if err != nil {
+	if err != nil && ctx.Err() == nil {
 		return false, err
 	}
 	tests := s.fast()
 	runs := 0
 	if len(tests) > 0 {
-		if runs, err = s.repeat(ctx, s.runs, chunk, "^("+strings.Join(tests, "|")+")$"); err != nil {
+		if runs, err = s.repeat(ctx, s.runs, chunk, "^("+strings.Join(tests, "|")+")$"); err != nil && ctx.Err() == nil {
 			return false, err
 		}
 	}
@@ -146,8 +147,8 @@ func (s *stress) build(ctx context.Context) error {
 // process several times, and returns how often they did.
 func (s *stress) repeat(ctx context.Context, times, each int, pattern string) (int, error) {
 	for done := 0; done < times; {
-		if !s.until.IsZero() && time.Now().After(s.until) {
-			return done, nil
+		if !s.until.IsZero() && time.Now().After(s.until) || ctx.Err() != nil {
+			return done, ctx.Err()
 		}
 		n := min(each, times-done)
 		if err := s.once(ctx, n, pattern); err != nil {

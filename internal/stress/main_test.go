@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -69,5 +71,35 @@ func TestTheRowSaysHowOftenThingsRan(t *testing.T) {
 	row, _, _ := stressed(t, "0", stress{runs: 500, suites: 20, limit: time.Nanosecond})
 	if want := "| DIR | 0 × 0 | 0 | none |\n"; row != want {
 		t.Errorf("row %q, want %q", row, want)
+	}
+}
+
+// An interrupt ends it with the row of what was run until then.
+func TestAnInterruptEndsWithTheRow(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"go.mod": "module sample\n", "sample_test.go": "package sample\n\nimport (\"os\"; \"testing\")\n\nfunc TestFast(t *testing.T) { os.WriteFile(\"ran\", nil, 0o600) }\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("GOWORK", "off")
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	var out strings.Builder
+	s := stress{out: &out, kept: filepath.Join(dir, "kept"), timeout: time.Minute, suites: 1 << 30}
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		for ctx.Err() == nil {
+			if _, err := os.Stat(filepath.Join(dir, "ran")); err == nil {
+				interrupt()
+			}
+			time.Sleep(time.Millisecond)
+		}
+	})
+	_, err := s.run(ctx, dir)
+	interrupt()
+	watching.Wait()
+	if row := strings.ReplaceAll(out.String(), dir, "DIR"); err != nil || !regexp.MustCompile(`^\| DIR \| \d × 0 \| \d+ \| none \|\n$`).MatchString(row) {
+		t.Errorf("row %q, %v", row, err)
 	}
 }
