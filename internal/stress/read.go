@@ -13,7 +13,7 @@ type result struct {
 }
 
 var (
-	passedLine  = regexp.MustCompile(`^--- PASS: (\S+) \((\d+\.\d+)s\)`)
+	passedLine  = regexp.MustCompile(`^( *)--- PASS: (\S+) \((\d+\.\d+)s\)`)
 	failedLine  = regexp.MustCompile(`--- FAIL: (\S+) \(`)
 	runningLine = regexp.MustCompile(`^\t\t?(\S+) \(\d.*s\)$`)
 )
@@ -23,12 +23,24 @@ var (
 func read(output string) result {
 	r := result{took: map[string]time.Duration{}}
 	running := false
+	var test string // that passed last
+	var took time.Duration
+	note := func() {
+		if shortest, known := r.took[test]; test != "" && (!known || took < shortest) {
+			r.took[test] = took
+		}
+		test, took = "", 0
+	}
 	for line := range strings.Lines(output) {
 		line = strings.TrimRight(line, "\n")
 		if m := passedLine.FindStringSubmatch(line); m != nil {
-			took, err := time.ParseDuration(m[2] + "s")
-			if shortest, known := r.took[m[1]]; err == nil && (!known || took < shortest) {
-				r.took[m[1]] = took
+			if m[1] == "" {
+				note()
+				test = m[2]
+			}
+			// The time of a test is without that of its parallel parts, which follow it.
+			if t, err := time.ParseDuration(m[3] + "s"); err == nil && strings.HasPrefix(m[2]+"/", test+"/") {
+				took = max(took, t)
 			}
 			continue
 		}
@@ -45,5 +57,6 @@ func read(output string) result {
 			r.failed = append(r.failed, m[1])
 		}
 	}
+	note()
 	return r
 }

@@ -23,6 +23,16 @@ func TestWhatAProcessSaysIsReadRight(t *testing.T) {
     --- PASS: TestB/part (0.00s)
 PASS
 `, map[string]time.Duration{"TestA": 20 * time.Millisecond, "TestB": 0}, nil},
+		"a test is as slow as its slowest part": {`=== RUN   TestA
+--- PASS: TestA (0.00s)
+    --- PASS: TestA/one (1.20s)
+        --- PASS: TestA/one/part (3.00s)
+    --- PASS: TestA/two (0.00s)
+--- PASS: TestB (0.01s)
+--- PASS: TestA (0.00s)
+    --- PASS: TestA/one (0.40s)
+    --- PASS: TestA/two (0.50s)
+`, map[string]time.Duration{"TestA": 500 * time.Millisecond, "TestB": 10 * time.Millisecond}, nil},
 		"tests and their parts that failed": {`--- FAIL: TestA (0.31s)
     a_test.go:7: no
 --- FAIL: TestB (0.00s)
