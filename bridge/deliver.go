@@ -1,11 +1,5 @@
 package bridge
 
-import (
-	"runtime"
-	"slices"
-	"time"
-)
-
 // finish hands the result of the fetch in flight to the members there are now,
 // and queues the view again if it was marked since the fetch began. It returns
 // false, having done nothing, where the result is older than one handed out
@@ -44,15 +38,11 @@ func (v *view) finish(job fetchJob, u *Update) (ok bool) {
 	return true
 }
 
-// handedOutAtOnce is how many members are handed an update while the view's lock is held: so
-// few that the reader of the bus, which marks the view, does not wait for the fan-out.
-var handedOutAtOnce = 256 // but for a test
-
-// yieldFor is for how long a fan-out gives up its turn after each handedOutAtOnce.
-const yieldFor = time.Millisecond
-
 // deliverAll returns the members that are still to be told, where the update is one
 // that ends their subscription. It is not ok where finish is not.
+//
+// The view's lock is held for all members. Who lets others have the view in between must ask
+// for the members' scopes again: one may change meanwhile.
 func (v *view) deliverAll(job fetchJob, u *Update) (refused []*subscription, ok bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -70,34 +60,8 @@ func (v *view) deliverAll(job fetchJob, u *Update) (refused []*subscription, ok 
 		}
 		return nil, true
 	}
-	// From the last member to the first: one that leaves in between has the last one in its
-	// place, which was handed the update already, and is not handed it again. Who joins in
-	// between is owed another fetch, as in state delivering.
-	begin := time.Now()
-	for left := len(v.members); left > 0; {
-		end := max(0, left-handedOutAtOnce)
-		refused = v.deliverLocked(v.members[end:left], job.cause, u, refused)
-		if left = end; left > 0 {
-			v.mu.Unlock()
-			// Without this the same goroutine has the lock again before another that waits. A
-			// sync.Mutex hands over to one that has waited for a millisecond; by then each turn
-			// that is given up on a busy machine would take longer than what is left to do.
-			if time.Since(begin) < yieldFor {
-				runtime.Gosched()
-			}
-			v.mu.Lock()
-			left = min(left, len(v.members))
-		}
-	}
-	slices.Reverse(refused) // they are told in the order in which they joined
-	return refused, true
-}
-
-// deliverLocked hands some members the update, and adds those to refused that it refuses.
-func (v *view) deliverLocked(members []*subscription, c cause, u *Update, refused []*subscription) []*subscription {
-	for i := len(members) - 1; i >= 0; i-- {
-		sub := members[i]
-		due, ok := v.due(sub, c, u)
+	for _, sub := range v.members {
+		due, ok := v.due(sub, job.cause, u)
 		switch {
 		case !ok:
 		case due.Kind == KindForbidden:
@@ -106,7 +70,7 @@ func (v *view) deliverLocked(members []*subscription, c cause, u *Update, refuse
 			sub.client.sink.Push(&sub.slot, due)
 		}
 	}
-	return refused
+	return refused, true
 }
 
 // due returns what one member is to be handed of u, and notes that it was. It is not

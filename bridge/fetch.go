@@ -62,6 +62,8 @@ type outcome struct {
 	kind   string // of an error that is the application's, which may quote anything
 	stack  []byte // where the handler panicked
 	final  bool   // the handler is wrong, whatever it is asked for
+
+	rescoped bool // the secret had another scope meanwhile
 }
 
 // settle does what the outcome of one job asks for. It returns why an update was not
@@ -76,8 +78,9 @@ func (e *entity) settle(job fetchJob, o outcome) (dropped string) {
 		return ""
 	}
 	e.worked()
+	ours := job.view.ask(job)
 	switch {
-	case !job.view.ask(job):
+	case !ours || o.rescoped:
 		job.view.startOver(job)
 		return "rescoped"
 	case job.view.finish(job, o.update):
@@ -102,11 +105,17 @@ func (e *entity) call(jobs []fetchJob) (outcomes []outcome) {
 	for i := range all {
 		all[i] = i
 	}
+	rescoped := make([]bool, len(jobs))
 	isolate.Each(ctx, all, func(part []int) bool {
 		first, end := part[0], part[len(part)-1]+1
+		e.noteRescoped(jobs[first:end], rescoped[first:end])
 		copy(outcomes[first:end], e.callOnce(ctx, jobs[first:end]))
+		e.noteRescoped(jobs[first:end], rescoped[first:end])
 		return !failedAlike(outcomes[first:end])
 	})
+	for i := range outcomes {
+		outcomes[i].rescoped = rescoped[i]
+	}
 	return outcomes
 }
 

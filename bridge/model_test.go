@@ -35,9 +35,6 @@ import (
 // One schedule takes about a millisecond; -rapid.checks=50000 makes each half of
 // the test that many.
 func TestPromisesUnderRandomSchedules(t *testing.T) {
-	usual := *bridge.HandedOutAtOnce
-	t.Cleanup(func() { *bridge.HandedOutAtOnce = usual })
-	*bridge.HandedOutAtOnce = 1                               // a view is let go of after each member
 	for _, half := range []string{"one half", "other half"} { // one a core
 		t.Run(half, func(t *testing.T) {
 			t.Parallel()

@@ -37,6 +37,20 @@ func (e *entity) isStill(s scope, secret shared.Secret) (same bool) {
 	return s.shared && e.options.Scope(secret.Reveal()) == s.value.Reveal()
 }
 
+// noteRescoped notes which of the jobs have a secret that does not see with their view's
+// scope now. It is for the parts of a batch that failed: they are called one after the other,
+// so a scope may change for some of them and change back before all are done.
+func (e *entity) noteRescoped(jobs []fetchJob, rescoped []bool) {
+	if e.options.Scope == nil {
+		return
+	}
+	for i, job := range jobs {
+		if _, same := job.view.sees(job.secret); !same {
+			rescoped[i] = true
+		}
+	}
+}
+
 // begin takes the view from queued to fetching, with a secret that has the view's scope
 // now. Members that are found to have another one move. It returns false where beginWith
 // does.

@@ -2,6 +2,7 @@ package bridge_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -413,6 +414,52 @@ func TestAScopeFunctionThatNeverAgreesSharesNothing(t *testing.T) {
 		time.Sleep(time.Minute)
 		if got := n.Stats(); got.FetchesRunning+got.FetchesQueued != 0 {
 			t.Errorf("%+v after a minute", got)
+		}
+	})
+}
+
+// The parts of a batch that failed are fetched one after the other. A scope that changes for
+// one of them, and back before the last, gives nobody what was read in between.
+func TestAScopeThatChangesForAPartOfABatch(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var role atomic.Value
+		role.Store("own")
+		waiting, parts := make(chan struct{}), 0 // the latter of the one worker
+		n := newNode(t, &membus.Broker{})
+		err := n.RegisterBatch(items, func(_ context.Context, requests []shared.FetchRequest) []shared.FetchResult {
+			results := make([]shared.FetchResult, len(requests))
+			switch {
+			case requests[0].Key.ID == "wait":
+				<-waiting
+			case len(requests) > 1:
+				for i := range results {
+					results[i].Err = errors.New("broken")
+				}
+				role.Store("another's")
+			default:
+				results[0].Rows = [][]byte{[]byte(role.Load().(string))}
+				if parts++; parts == 1 {
+					role.Store("own")
+				}
+			}
+			return results
+		}, bridge.EntityOptions{Workers: 1, Scope: func(string) string { return role.Load().(string) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := newScreen(n, "me")
+		s.subscribe(t, shared.EntityKey{Entity: items, ID: "wait"}, withSnapshot)
+		synctest.Wait()
+		s.subscribe(t, key, bridge.SubscribeOptions{})
+		s.subscribe(t, other, bridge.SubscribeOptions{})
+		n.notify(t, key, other)
+		synctest.Wait()
+		close(waiting)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		rows := s.rows()
+		if len(rows) < 2 || slices.Contains(rows, "another's") {
+			t.Errorf("the client saw %q, want its own rows of both keys alone", rows)
 		}
 	})
 }

@@ -23,8 +23,7 @@ var mutants = map[string][]edit{
 	"pushed without the generation check: to who was a member when the fetch began": {
 		{"fetch.go", "	secret shared.Secret\n}", "	secret shared.Secret\n	members []*subscription\n}"},
 		{"view.go", "cause: v.owed, secret: secret}", "cause: v.owed, secret: secret, members: append([]*subscription(nil), v.members...)}"},
-		{"deliver.go", "	for left := len(v.members); left > 0; {", "	for left := len(job.members); left > 0; {"},
-		{"deliver.go", "v.deliverLocked(v.members[end:left]", "v.deliverLocked(job.members[end:left]"},
+		{"deliver.go", "	for _, sub := range v.members {\n		due, ok := v.due(", "	for _, sub := range job.members {\n		due, ok := v.due("},
 	},
 	"indexed after the fetch: a member is not marked for before its snapshot": {
 		{"view.go", "	v.markLocked(c, v.payerLocked())\n}\n\n// markOlder", "	if len(v.members) > 0 && v.members[0].fetch == 0 && v.state == fetching {\n		return\n	}\n	v.markLocked(c, v.payerLocked())\n}\n\n// markOlder"},

@@ -1,4 +1,0 @@
-package bridge
-
-// HandedOutAtOnce is for tests outside of this package.
-var HandedOutAtOnce = &handedOutAtOnce
