@@ -27,7 +27,8 @@ type EntityOptions struct {
 	// for each secret that watches when the result is there, so it must be quick and not
 	// wait. A client whose scope has changed is handed rows of its new scope instead.
 	// Those of a fetch whose secret has another scope by then go to nobody. The handler
-	// must go by the same memory.
+	// must go by the same memory. A scope that changes and changes back within one call of
+	// the handler is not noticed.
 	Scope func(secret string) string
 
 	// Workers is how many fetches of this type run at once on this node, if Limit or
