@@ -4,7 +4,7 @@
 // of the writer.
 //
 // EnsureSchema, or the SQL in Schema, makes the outbox. NotifyTx and NotifySQLTx write keys
-// to it; Track has triggers write the keys of a table, whoever writes the table. Config
+// to it; Track has triggers write the keys of a table, for any program that writes it. Config
 // starts a Relay: in es.Config.Outbox on a node, with Start without one.
 //
 // A key is announced at least once, and keys in any order. Any number of relays share the

@@ -3,7 +3,7 @@
 //
 // A Node is one process's place on the bus. It has a Feed for each topic. What is
 // published on a Feed is numbered, and each node says at intervals what number it has come
-// to. A number that stays out is a Gap for whoever listens: it cannot be told what was
+// to. A number that stays out is a Gap for the Listener: it cannot be told what was
 // missed, only that something was.
 //
 // The texts are what the topic's Listener makes of them: the ids of keys that have changed,
@@ -125,7 +125,7 @@ func (l listener) Message(body []byte) {
 	n := l.node
 	m, err := decodeMessage(l.topic, body)
 	if err != nil {
-		if times, say := n.badMessages.Again(); say { // whoever publishes rubbish must not be able to fill the disk
+		if times, say := n.badMessages.Again(); say { // bad messages must not fill the disk
 			n.config.Logger.Warn("ignoring a bus message", slog.String("entity", string(l.topic)),
 				slog.Int("bytes", len(body)), slog.Uint64("so_far", times), slog.Any("error", err))
 		}

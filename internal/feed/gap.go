@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// maxPublishers bounds whom a gap detector remembers. Restarted nodes come under a new
+// maxPublishers bounds the publishers that a gap detector remembers. Restarted nodes come under a new
 // name; names not heard for longest are forgotten.
 const maxPublishers = 1024
 

@@ -77,8 +77,8 @@ func (p *publisher) narrow(refused int) {
 	p.room.narrow(refused)
 }
 
-// number numbers a message. The number is used up even if the message fails: whoever
-// misses it will look again, which is what the message was for.
+// number numbers a message. The number is used up even if the message fails: a node
+// that misses it looks again, which is what the message was for.
 func (p *publisher) number(m message) message {
 	p.mu.Lock()
 	p.seq++

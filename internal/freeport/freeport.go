@@ -21,12 +21,13 @@ const (
 )
 
 var (
-	mu    sync.Mutex
-	given = make(map[int]bool) // by this process
+	mu     sync.Mutex
+	given  = make(map[int]bool) // by this process
+	before map[int]bool         // given earlier, up to a third of the ports
 )
 
-// Addr returns an address of 127.0.0.1 at which nobody listens. No two calls in one process
-// return the same.
+// Addr returns an address of 127.0.0.1 at which nobody listens. A process gets an address
+// again after some four thousand others at the earliest.
 func Addr() (string, error) {
 	port, err := Port()
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), err
@@ -36,9 +37,12 @@ func Addr() (string, error) {
 func Port() (int, error) {
 	mu.Lock()
 	defer mu.Unlock()
+	if len(given) >= (end-first)/3 {
+		before, given = given, make(map[int]bool)
+	}
 	for range end - first {
 		port := first + rand.IntN(end-first) //nolint:gosec // a port is no secret
-		if given[port] {
+		if given[port] || before[port] {
 			continue
 		}
 		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))) //nolint:noctx // at once

@@ -13,7 +13,7 @@ import (
 // Nobody is there, nobody gets the port by asking for any, and it can be listened at again.
 func TestAddr(t *testing.T) {
 	known := make(map[string]bool)
-	for range 100 {
+	for range 10 {
 		addr, err := freeport.Addr()
 		if err != nil {
 			t.Fatal(err)
@@ -38,5 +38,20 @@ func TestAddr(t *testing.T) {
 				t.Errorf("the system may choose %s, from %d on", addr, chosen)
 			}
 		}
+	}
+}
+
+// However many ports a process takes, there is another one, and none of the last thousands.
+func TestThereIsAlwaysAnotherPort(t *testing.T) {
+	last := make(map[int]int)
+	for n := range 20_000 {
+		port, err := freeport.Port()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if before, known := last[port]; known && n-before < 4_000 {
+			t.Fatalf("port %d was given again after %d others", port, n-before)
+		}
+		last[port] = n
 	}
 }
