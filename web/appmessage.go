@@ -4,9 +4,10 @@ import (
 	"errors"
 	"unicode/utf8"
 
-	"github.com/gorilla/websocket"
-
 	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web/internal/sendqueue"
+	"github.com/entity-sync/entity-sync/web/internal/websocket"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // Session is a client, for the messages that are the application's own. It may be
@@ -21,14 +22,14 @@ func (s Session) Remote() string { return s.s.remote }
 
 var errNotText = errors.New("web: a message must be UTF-8 text")
 
-// Send sends a text message. It waits while others that were sent before are
-// still waiting to be written, and returns shared.ErrClosed when the client is
-// gone. It does not wait for the client to have read it.
+// Send sends a text message, in the order of the calls. It waits while 256 messages or
+// 1 MiB are waiting to be written to the client, and returns shared.ErrClosed when the
+// client is gone. It does not wait for the client to have read it.
 func (s Session) Send(message []byte) error {
 	if !utf8.Valid(message) {
 		return errNotText
 	}
-	if !s.s.out.sendDirect(appendFrame(nil, websocket.TextMessage, message)) {
+	if !s.s.out.Send(websocket.AppendText(nil, message), sendqueue.MaxOrdered) {
 		return shared.ErrClosed
 	}
 	return nil
@@ -38,7 +39,7 @@ func (s Session) Send(message []byte) error {
 // one that applications may send: 1000, or from 4000 on; see docs/protocol.md for
 // those that have a meaning here. The reason has at most 123 bytes.
 func (s Session) Close(code int, reason string) error {
-	if code != websocket.CloseNormalClosure && (code < 4000 || code > 4999) {
+	if code != wire.CloseNormal && (code < 4000 || code > 4999) {
 		return errors.New("web: an application may close with 1000, or 4000 to 4999")
 	}
 	const maxReason = 123 // RFC 6455: a control frame has 125 bytes, two of them the code

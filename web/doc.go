@@ -1,10 +1,9 @@
-// Package web is the door for clients: the WebSocket upgrade, the sessions, what
-// waits to be written to each, and the wires they speak.
+// Package web is the door for clients: who is connected, as whom, and with which limits. It
+// acts on what clients ask for (request.go) on every wire that package wire reads, and
+// hands what the engine pushes to each client's send queue.
 //
-// A session that nothing is said to or by has no goroutine, where the system allows
-// that: it is parked until its client says something (see idlePoller), and what is
-// written to it is written by a few goroutines for all (see flusher), or by a writer
-// of its own while its socket takes no more. What waits is at most one update for
-// each key the client watches, so a slow client costs memory in proportion to what it
-// subscribed to, and nobody else waits for it.
+// What carries messages is below web/internal, and knows no session: the send queue, the
+// WebSocket transport, and sockets.
+//
+// Locks are taken in this order: the orders', a session's or the Handler's, a send queue's.
 package web

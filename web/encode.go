@@ -1,9 +1,9 @@
 package web
 
 import (
-	"github.com/gorilla/websocket"
-
 	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/web/internal/sendqueue"
+	"github.com/entity-sync/entity-sync/web/internal/websocket"
 	"github.com/entity-sync/entity-sync/web/wire"
 )
 
@@ -14,7 +14,11 @@ type encoder struct {
 	versioned bool // the wire says of which version rows are
 }
 
-var _ bridge.Encoder = (*encoder)(nil)
+var (
+	_ bridge.Encoder                    = (*encoder)(nil)
+	_ sendqueue.Encoder[*bridge.Update] = (*encoder)(nil)
+	_ bridge.FreshnessSink              = (*sendqueue.Queue[*bridge.Update])(nil)
+)
 
 // There is one for each wire, because they are compared by their addresses.
 var (
@@ -51,9 +55,11 @@ func (e *encoder) Encode(u *bridge.Update) []byte {
 	return e.frames(r)
 }
 
-// freshness returns the frame that says whether the node can vouch for what it has sent,
-// nil where the wire has no words for it.
-func (e *encoder) freshness(fresh bool) []byte {
+// Update implements sendqueue.Encoder.
+func (e *encoder) Update(u *bridge.Update) []byte { return u.Encoded(e) }
+
+// Freshness implements sendqueue.Encoder.
+func (e *encoder) Freshness(fresh bool) []byte {
 	if fresh {
 		return e.frames(wire.Reply{Action: wire.ActionFresh})
 	}
@@ -64,23 +70,27 @@ func (e *encoder) freshness(fresh bool) []byte {
 // it.
 func (e *encoder) frames(r wire.Reply) []byte {
 	if appender, ok := e.wire.(wire.Appender); ok {
-		b := appender.Append(headRoom[:maxHead:maxHead], r)
-		if len(b) == maxHead {
+		b := appender.Append(headRoom[:len(headRoom):len(headRoom)], r)
+		if len(b) == len(headRoom) {
 			return nil
 		}
-		return frameAround(b, websocket.TextMessage)
+		return websocket.TextAround(b)
 	}
 	messages := e.wire.Reply(r)
 	size := 0
 	for _, message := range messages {
-		size += maxHead + len(message)
+		size += websocket.MaxHead + len(message)
 	}
 	if size == 0 {
 		return nil
 	}
 	frames := make([]byte, 0, size)
 	for _, message := range messages {
-		frames = appendFrame(frames, websocket.TextMessage, message)
+		frames = websocket.AppendText(frames, message)
 	}
 	return frames
 }
+
+// headRoom is what a message that becomes a frame in place is appended to: as it has no
+// room for more, nothing is written into it.
+var headRoom [websocket.MaxHead]byte

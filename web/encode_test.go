@@ -32,15 +32,15 @@ func TestWhatTheEngineSaysIsInTheDocument(t *testing.T) {
 	key := func(id string) shared.EntityKey { return shared.EntityKey{Entity: "items", ID: id} }
 	s, conn := still(Config{})
 	s.sayExpiring(30 * time.Second)
-	s.out.end(nil)
-	s.out.wait()
+	s.out.End(nil)
+	s.out.Wait()
 	said := map[string][]byte{
 		"rows":      onV2.Encode(&bridge.Update{Key: key("100"), Kind: bridge.KindRows, Version: version, Rows: [][]byte{[]byte(`{"id":"100","name":"hammer"}`)}}),
 		"current":   onV2.Encode(&bridge.Update{Key: key("101"), Kind: bridge.KindCurrent, Version: version}),
 		"deleted":   onV2.Encode(&bridge.Update{Key: key("100"), Kind: bridge.KindDeleted}),
 		"forbidden": onV2.Encode(&bridge.Update{Key: key("100"), Kind: bridge.KindForbidden}),
-		"stale":     onV2.freshness(false),
-		"fresh":     onV2.freshness(true),
+		"stale":     onV2.Freshness(false),
+		"fresh":     onV2.Freshness(true),
 		"expiring":  conn.written,
 	}
 	for what, frames := range said {
@@ -50,10 +50,21 @@ func TestWhatTheEngineSaysIsInTheDocument(t *testing.T) {
 		}
 	}
 	for what, frames := range map[string][]byte{
-		"deleted": onClassic.Encode(&bridge.Update{Key: key("100"), Kind: bridge.KindDeleted}), "stale": onClassic.freshness(false), "fresh": onClassic.freshness(true),
+		"deleted": onClassic.Encode(&bridge.Update{Key: key("100"), Kind: bridge.KindDeleted}), "stale": onClassic.Freshness(false), "fresh": onClassic.Freshness(true),
 	} {
 		if frames != nil {
 			t.Errorf("the classic wire has words for %s: %q", what, frames)
 		}
+	}
+}
+
+func TestFramingAnUpdateAllocatesOnce(t *testing.T) {
+	u := &bridge.Update{Rows: [][]byte{[]byte("one"), []byte("two")}}
+	if n := testing.AllocsPerRun(100, func() { onClassic.Encode(u) }); n != 1 {
+		t.Errorf("%v allocations to encode an update, want 1", n)
+	}
+	u.Encoded(onClassic)
+	if n := testing.AllocsPerRun(100, func() { u.Encoded(onClassic) }); n != 0 {
+		t.Errorf("%v allocations for each further recipient, want 0", n)
 	}
 }

@@ -14,9 +14,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/gorilla/websocket"
-	"golang.org/x/time/rate"
-
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
@@ -130,16 +127,11 @@ func FuzzV2Message(f *testing.F) {
 // hear has a session of a wire take one message, and returns what it wrote.
 func hear(t *testing.T, encoder *encoder, c Config, message []byte) (s *session, written []byte) {
 	c.Logger = canary.Logger(canary.Watch(t))
-	h := &Handler{config: c.withDefaults(), logs: rate.NewLimiter(1, 1)}
-	conn := &recorder{}
-	s = &session{
-		handler: h, encoder: encoder, client: engine{map[shared.EntityKey]bool{}},
-		messages: newTokenBucket(1000), subscribes: newTokenBucket(1_000_000), endOfMessage: midMessage,
-	}
-	s.out = newSendQueue(conn, s)
+	s, conn := stillOn(encoder, c)
+	s.client, s.subscribes = engine{map[shared.EntityKey]bool{}}, newTokenBucket(1_000_000)
 	s.receive(message)
-	s.out.end(nil)
-	s.out.wait()
+	s.out.End(nil)
+	s.out.Wait()
 	return s, conn.written
 }
 
@@ -254,12 +246,6 @@ func FuzzFrames(f *testing.F) {
 			request.Header.Set("Sec-WebSocket-Protocol", wire.SubprotocolV2)
 		}
 		conn := &stranger{sends: bytes.NewReader(sends)}
-		upgrader := websocket.Upgrader{Subprotocols: subprotocols, WriteBufferPool: &sync.Pool{}}
-		ws, below, err := upgrade(&upgrader, hijacked{httptest.NewRecorder(), conn}, request)
-		if err != nil {
-			t.Fatal(err)
-		}
-		conn.written = nil // the upgrade
 		h, err := newHandler(Config{Logger: canary.Logger(canary.Watch(t)), MessageRate: 1 << 20, SubscribeRate: 1 << 20, MaxMessageBytes: 4 << 10},
 			func(*session) client { return engine{map[shared.EntityKey]bool{}} })
 		if err != nil {
@@ -268,7 +254,12 @@ func FuzzFrames(f *testing.F) {
 		if !h.admit(httptest.NewRecorder(), "somewhere") || !h.enter() {
 			t.Fatal("the handler takes nobody")
 		}
-		s := newSession(h, ws, below, identity{}, "somewhere")
+		ws, err := h.newUpgrader(subprotocols).Upgrade(hijacked{httptest.NewRecorder(), conn}, request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.written = nil // the upgrade
+		s := newSession(h, ws, identity{}, "somewhere")
 		h.add(s)
 		s.begin()
 		h.work.Wait()

@@ -11,18 +11,21 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/gorilla/websocket"
 	"golang.org/x/time/rate"
 
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/internal/wait"
+	"github.com/entity-sync/entity-sync/web/internal/sendqueue"
+	"github.com/entity-sync/entity-sync/web/internal/socket"
+	"github.com/entity-sync/entity-sync/web/internal/timers"
+	"github.com/entity-sync/entity-sync/web/internal/websocket"
 	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // Handler upgrades requests to WebSocket and keeps the sessions that result.
 type Handler struct {
 	config   Config
-	upgrader websocket.Upgrader
+	upgrader *websocket.Upgrader
 	connect  func(*session) client // makes the engine's end of a session
 
 	ctx       context.Context // ends when sessions are cut off
@@ -31,9 +34,9 @@ type Handler struct {
 	leave     context.CancelFunc
 	admission admission
 	orders    orders
-	flusher   *flusher
-	idle      *idlePoller
-	timers    timerQueue
+	queues    *sendqueue.Group[*bridge.Update]
+	poller    *socket.Poller
+	timers    timers.Queue
 	wall      func() time.Time // the clock by which secrets expire
 	logs      *rate.Limiter    // of what clients decide how often it is logged
 
@@ -61,7 +64,7 @@ func newBy(c Config, clock func() time.Time) (*Handler, error) {
 		return nil, errors.New("web: Config.Bridge is nil")
 	}
 	h, err := newHandler(c, func(s *session) client {
-		return c.Bridge.NewClient(s.out, bridge.ClientOptions{Secret: s.identity.secret, MaxSubscriptions: c.MaxSubscriptions})
+		return c.Bridge.NewClient(&s.out, bridge.ClientOptions{Secret: s.identity.secret, MaxSubscriptions: c.MaxSubscriptions})
 	})
 	if err != nil {
 		return nil, err
@@ -76,21 +79,34 @@ func newHandler(c Config, connect func(*session) client) (*Handler, error) {
 		return nil, fmt.Errorf("web: Config: %w", err)
 	}
 	h := &Handler{config: c.withDefaults(), connect: connect, wall: time.Now, sessions: make(map[*session]struct{})}
-	h.flusher, h.idle = newFlusher(), newIdlePoller(h.config.Logger)
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.leaving, h.leave = context.WithCancel(h.ctx)
 	h.logs = rate.NewLimiter(logsPerSecond, logBurst)
-	h.upgrader = websocket.Upgrader{
-		// Nothing is written through gorilla but its own farewells, so its write
-		// buffer is lent for those alone.
-		WriteBufferPool: &sync.Pool{},
-		CheckOrigin:     func(*http.Request) bool { return true }, // ServeHTTP has checked it
-		Error:           h.answerFailedUpgrade,
-	}
-	if c.Bridge != nil { // functions have nothing but rows to say
-		h.upgrader.Subprotocols = []string{wire.SubprotocolV2}
-	}
+	h.startTransports()
 	return h, nil
+}
+
+// startTransports makes what all connections have in common.
+func (h *Handler) startTransports() {
+	c := &h.config
+	h.poller = socket.NewPoller(c.Logger)
+	h.queues = sendqueue.NewGroup[*bridge.Update](sendqueue.Config{
+		MaxBytes: c.MaxQueuedBytes, OverflowCode: wire.CloseSlow, OverflowReason: "too much is waiting to be read",
+		EndTimeout: c.WriteTimeout, Clock: func() time.Time { return h.wall() }, Go: h.work.Go,
+	})
+	var subprotocols []string
+	if c.Bridge != nil { // functions have nothing but rows to say
+		subprotocols = []string{wire.SubprotocolV2}
+	}
+	h.upgrader = h.newUpgrader(subprotocols)
+}
+
+func (h *Handler) newUpgrader(subprotocols []string) *websocket.Upgrader {
+	c := &h.config
+	return websocket.NewUpgrader(websocket.Config{
+		MaxMessageBytes: c.MaxMessageBytes, PingInterval: c.PingInterval, PongWait: c.PongWait,
+		WriteTimeout: c.WriteTimeout, CloseWait: closeWait, Poller: h.poller, Timers: &h.timers,
+	}, subprotocols, h.answerFailedUpgrade)
 }
 
 // ServeHTTP upgrades the request and returns; the session goes on by itself, so
@@ -137,19 +153,17 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request, id identity, r
 			h.work.Done()
 		}
 	}()
-	conn, below, err := upgrade(&h.upgrader, w, r)
+	conn, err := h.upgrader.Upgrade(w, r)
 	if err != nil {
-		// The request was answered by answerFailedUpgrade, or the client has talked
-		// before it was let in, and gorilla has hung up.
-		if answered := (websocket.HandshakeError{}); !errors.As(err, &answered) && h.debugging() {
+		if !websocket.IsAnswered(err) && h.debugging() {
 			h.config.Logger.Debug("an upgrade failed", slog.Any("error", err))
 		}
 		return false
 	}
-	s, err := h.open(conn, below, id, remote)
+	s, err := h.open(conn, id, remote)
 	if err != nil {
 		h.config.Logger.Error("a client could not be connected", slog.Any("error", err))
-		_ = below.Close()
+		conn.CloseNow()
 		return false
 	}
 	h.add(s)
@@ -167,13 +181,13 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request, id identity, r
 
 // open makes a session. The application's client builder, if there is one, is
 // called from here.
-func (h *Handler) open(conn *websocket.Conn, below *upgraded, id identity, remote string) (s *session, err error) {
+func (h *Handler) open(conn *websocket.Conn, id identity, remote string) (s *session, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("the client builder panicked: %s", debug.Stack())
 		}
 	}()
-	return newSession(h, conn, below, id, remote), nil
+	return newSession(h, conn, id, remote), nil
 }
 
 func (h *Handler) isClosed() bool {
@@ -204,7 +218,6 @@ func (h *Handler) add(s *session) {
 func (h *Handler) forget(s *session) {
 	defer h.work.Done()
 	h.release(s.remote)
-	h.idle.forget(s)
 	h.orders.leave(s)
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -218,9 +231,9 @@ func (h *Handler) forget(s *session) {
 // first the rest are cut off. http.Server's Shutdown does none of this: it does not
 // know of upgraded connections.
 func (h *Handler) Close(ctx context.Context) error {
-	defer h.flusher.close()
-	defer h.idle.close()
-	defer h.timers.close()
+	defer h.queues.Close()
+	defer h.poller.Close()
+	defer h.timers.Close()
 	drain(ctx, h.close())
 	err := wait.For(ctx, &h.work)
 	h.cancel()
@@ -228,7 +241,7 @@ func (h *Handler) Close(ctx context.Context) error {
 		return nil
 	}
 	for _, s := range h.close() {
-		s.closeNow()
+		s.conn.CloseNow()
 	}
 	// Reading and writing fail at once, but the application's code may take its time.
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutOffWait)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web/internal/timers"
 	"github.com/entity-sync/entity-sync/web/wire"
 )
 
@@ -171,16 +172,16 @@ func (s *session) setIdentity(id identity) {
 	s.mu.Lock()
 	s.identity = id
 	s.scheduleExpiryLocked()
-	s.out.expireAt(id.expires)
+	s.out.ExpireAt(id.expires)
 	if s.overdue {
-		defer s.out.release()
+		defer s.out.Release()
 	}
 	s.renewing, s.overdue = false, false
 	s.mu.Unlock()
 	// The subscriptions move one after the other: while some have rows of the new
 	// secret already, others still have some of the old one to be taken back.
-	s.out.hold()
-	defer s.out.release()
+	s.out.Hold()
+	defer s.out.Release()
 	s.client.SetSecret(id.secret.Reveal())
 	s.handler.obeys(s)
 }
@@ -246,11 +247,11 @@ func (s *session) expire(id identity) {
 		s.mu.Unlock()
 	case !s.handler.expired(id.expires): // the clock was set back
 		s.expiry = time.AfterFunc(id.expires.Sub(s.handler.wall()), func() { s.expire(id) })
-		s.out.expireAt(id.expires)
+		s.out.ExpireAt(id.expires)
 		s.mu.Unlock()
 	case s.renewing:
 		s.overdue = true
-		s.out.hold()
+		s.out.Hold()
 		s.mu.Unlock()
 	default:
 		s.mu.Unlock()
@@ -258,13 +259,35 @@ func (s *session) expire(id identity) {
 	}
 }
 
-// lapse acts on what the send queue has found by the wall clock: that the secret expired.
-func (s *session) lapse() {
+// Expired implements sendqueue.Owner. The send queue has found by the wall clock that the
+// secret has expired.
+func (s *session) Expired() {
 	if id := s.who(); s.handler.expired(id.expires) {
 		s.expire(id)
 	} else { // it was renewed just now, or the clock was set back
-		s.out.expireAt(id.expires)
+		s.out.ExpireAt(id.expires)
 	}
+}
+
+// expectSecret ends a session that has no secret in time. What the client has said may
+// lie in the socket where the node has slept.
+func (s *session) expectSecret(due time.Time) {
+	late, wait := time.Since(due), timers.Slack(s.handler.config.SecretTimeout)
+	s.mu.Lock()
+	missing := !s.identity.known && !s.ended
+	slept := missing && late >= wait
+	if slept {
+		s.startExpectingLocked(wait)
+	}
+	s.mu.Unlock()
+	if missing && !slept {
+		s.closeGracefully(wire.CloseUnauthenticated, "say a secret first")
+	}
+}
+
+func (s *session) startExpectingLocked(wait time.Duration) {
+	due := time.Now().Add(wait)
+	s.expiry = time.AfterFunc(wait, func() { s.expectSecret(due) })
 }
 
 // permit returns an error unless the client may subscribe to key, as far as that

@@ -7,10 +7,10 @@ import (
 	"time"
 
 	"github.com/gorilla/mux"
-	"github.com/gorilla/websocket"
 
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web/internal/websocket"
 )
 
 // Mux is what a Handler can be mounted on.
@@ -66,9 +66,13 @@ type functionClient struct {
 
 var _ client = (*functionClient)(nil)
 
+// maxRows bounds the rows that wait for a client of functions: they have no key by which a
+// newer one could replace them. Beyond it their sender waits.
+const maxRows = 4
+
 func newFunctionClient(s *session, builder shared.ByteSecretHandlingRemoteProxy) client {
 	c := &functionClient{}
-	toWS := func(row []byte) { _ = s.out.sendDirect(appendFrame(nil, websocket.TextMessage, row)) }
+	toWS := func(row []byte) { _ = s.out.Send(websocket.AppendText(nil, row), maxRows) }
 	c.sub, c.unSub, c.dc = builder(toWS, s.getSecret)
 	return c
 }

@@ -38,8 +38,8 @@ func (s *session) changeSecret(r wire.Request) error {
 		return err
 	}
 	s.reauthorize(id)
-	s.out.hold()
-	defer s.out.release()
+	s.out.Hold()
+	defer s.out.Release()
 	s.setIdentity(id)
 	s.reply(wire.Reply{Action: wire.ActionAck, Ref: r.Ref})
 	return nil
@@ -56,8 +56,8 @@ func (s *session) changeSubscriptions(r wire.Request) {
 			return
 		}
 	}
-	s.out.hold()
-	defer s.out.release()
+	s.out.Hold()
+	defer s.out.Release()
 	for i, k := range r.Keys {
 		if errs[i] == nil {
 			errs[i] = s.changeSubscription(r.Action, k)
@@ -88,13 +88,13 @@ func (s *session) changeSubscription(action wire.Action, k wire.Key) error {
 // much is waiting already.
 func (s *session) reply(r wire.Reply) {
 	if frames := s.encoder.frames(r); frames != nil {
-		s.out.sendDirect(frames)
+		s.out.Reply(frames)
 	}
 }
 
 // sayExpiring tells the client when its secret will not do any more.
 func (s *session) sayExpiring(in time.Duration) {
 	if frames := s.encoder.frames(wire.Reply{Action: wire.ActionExpiring, Seconds: max(1, int(in.Seconds()))}); frames != nil {
-		s.out.sendNotice(frames)
+		s.out.Notice(frames)
 	}
 }

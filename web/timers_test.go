@@ -23,7 +23,7 @@ import (
 func TestNoTimerOutlivesASession(t *testing.T) {
 	for name, late := range map[string]func(*session){
 		"in time":          func(*session) {},
-		"a ping":           (*session).askAlive,
+		"a ping":           (*session).Ask,
 		"a warning":        func(s *session) { s.warn(s.who()) },
 		"another identity": func(s *session) { s.setIdentity(identity{expires: time.Now().Add(time.Hour), known: true}) },
 	} {

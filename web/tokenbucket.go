@@ -46,10 +46,10 @@ func (s *session) waitForToken(p *tokenBucket, what string) bool {
 		p.told = now
 		s.refuse(&wire.Refusal{Code: wire.CodeRateLimited, Message: "too many " + what + ": they are taken more slowly"})
 	}
-	for wait > 0 && !s.isLeaving() {
+	for wait > 0 && !s.conn.IsLeaving() {
 		step := min(wait, waitStep)
 		time.Sleep(step)
 		wait -= step
 	}
-	return !s.isLeaving()
+	return !s.conn.IsLeaving()
 }

@@ -1,13 +1,11 @@
 package web
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 
-	"github.com/gorilla/websocket"
-
 	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web/internal/websocket"
 	"github.com/entity-sync/entity-sync/web/wire"
 )
 
@@ -61,22 +59,13 @@ func (s *session) traceEnd(err error) {
 
 // causeOfEnd is one of few texts: what err says may be the client's.
 func (s *session) causeOfEnd(err error) string {
-	var closed *websocket.CloseError
 	switch {
-	case s.out.overflowed():
+	case s.out.HasOverflowed():
 		return fmt.Sprint("it read too slowly: close code ", wire.CloseSlow)
-	case s.isLeaving():
+	case s.conn.IsLeaving():
 		return "it was told to go"
-	case errors.Is(err, errBinary), errors.Is(err, errNotUTF8), errors.Is(err, errEnded):
-		return err.Error()
-	case errors.Is(err, websocket.ErrReadLimit):
-		return "a message larger than MaxMessageBytes"
-	case errors.As(err, &closed) && closed.Code != websocket.CloseAbnormalClosure:
-		return fmt.Sprint("the client closed with code ", closed.Code)
-	case isTimeout(err):
-		return "nothing was heard of it for too long"
 	default:
-		return "the connection broke"
+		return websocket.Cause(err)
 	}
 }
 

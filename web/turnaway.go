@@ -5,9 +5,8 @@ import (
 	"net/http"
 	"strconv"
 
-	"github.com/gorilla/websocket"
-
 	"github.com/entity-sync/entity-sync/internal/sparing"
+	"github.com/entity-sync/entity-sync/web/internal/websocket"
 )
 
 // obstacle is why a request does not become a session.
@@ -95,7 +94,7 @@ func obstacleOf(r *http.Request) (why obstacle, met bool) {
 		return newHTTP, true
 	case !r.ProtoAtLeast(1, 1):
 		return oldHTTP, true
-	case !websocket.IsWebSocketUpgrade(r):
+	case !websocket.IsUpgrade(r):
 		return noUpgrade, true
 	case r.Method != http.MethodGet:
 		return wrongMethod, true

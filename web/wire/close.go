@@ -8,6 +8,10 @@ import (
 // Close codes with a meaning here. From 4400 to 4499 a client does well to come back, from
 // 4500 to 4599 it does not: see IsFinal.
 const (
+	// CloseNormal says that the application is done with the client, or the client with
+	// the node. It is RFC 6455's "normal closure".
+	CloseNormal = 1000
+
 	// CloseRestart says that the node goes, and perhaps when to come back: see RetryHint.
 	// It is RFC 6455's "service restart".
 	CloseRestart = 1012

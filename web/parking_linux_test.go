@@ -2,16 +2,13 @@ package web
 
 import (
 	"context"
-	"errors"
 	"net"
 	"net/http/httptest"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -100,7 +97,7 @@ func echoing(t *testing.T, c Config) (*Handler, string) {
 // readers counts the goroutines that read what clients say.
 func readers() int {
 	stacks := make([]byte, 1<<20)
-	return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "web.(*session).read(")
+	return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "web/internal/websocket.(*Conn).read(")
 }
 
 // A client that says nothing, or only that it is there, has no goroutine.
@@ -162,7 +159,7 @@ func TestAParkedSessionEnds(t *testing.T) {
 		end  func(*session, net.Conn)
 	}{
 		"where the client hangs up":              {time.Hour, func(_ *session, c net.Conn) { c.Close() }},
-		"where it is cut off":                    {time.Hour, func(s *session, _ net.Conn) { s.closeNow() }},
+		"where it is cut off":                    {time.Hour, func(s *session, _ net.Conn) { s.conn.CloseNow() }},
 		"where it is told to go, and does not":   {time.Hour, func(s *session, _ net.Conn) { s.closeGracefully(wire.CloseExpired, "") }},
 		"where it does not say that it is there": {2 * time.Second, func(*session, net.Conn) {}},
 	} {
@@ -179,16 +176,10 @@ func TestAParkedSessionEnds(t *testing.T) {
 				}
 				return s != nil
 			})
-			until(t, "it is parked", func() bool {
-				s.mu.Lock()
-				defer s.mu.Unlock()
-				return s.parked
-			})
+			until(t, "it is parked", func() bool { return h.poller.Waiting() == 1 && readers() == 0 })
 			c.end(s, ws.NetConn())
 			until(t, "it has ended", func() bool { return len(h.all()) == 0 })
-			h.idle.mu.Lock()
-			defer h.idle.mu.Unlock()
-			if n := len(h.idle.sessions); n > 0 {
+			if n := h.poller.Waiting(); n > 0 {
 				t.Errorf("%d sessions are kept", n)
 			}
 		})
@@ -198,42 +189,13 @@ func TestAParkedSessionEnds(t *testing.T) {
 // Where the kernel gives no epoll, each session keeps a goroutine, and all works.
 func TestWithoutParking(t *testing.T) {
 	h, url := echoing(t, Config{PingInterval: 50 * time.Millisecond})
-	h.idle.failed = errors.New("too many open files")
+	h.poller.Close()
 	l := listen(t, url)
 	l.wantEcho(t, `"once"`)
 	until(t, "it was asked whether it is there", func() bool { return l.pings.Load() > 2 })
 	l.wantEcho(t, `"and again"`)
 	if n := readers(); n != 1 {
 		t.Errorf("%d goroutines read", n)
-	}
-}
-
-// A session that the kernel does not take, because there are too many, is offered to it
-// anew the next time.
-func TestASessionThatCannotBeParkedMayBeLater(t *testing.T) {
-	p := newIdlePoller(canary.Logger(canary.Watch(t)))
-	defer p.close()
-	s := new(session)
-	file, err := os.Open(os.Args[0]) // of which an epoll takes none
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	number := int(file.Fd())
-	if err := p.register(number, s); !errors.Is(err, syscall.EPERM) {
-		t.Errorf("polling a file says %v", err)
-	}
-	server, _ := sockets(t)
-	raw, err := server.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var armed error
-	err = raw.Control(func(fd uintptr) { // now the same number is that of a socket
-		armed = errors.Join(syscall.Dup3(int(fd), number, syscall.O_CLOEXEC), p.register(number, s))
-	})
-	if err := errors.Join(err, armed); err != nil {
-		t.Error(err)
 	}
 }
 
@@ -267,18 +229,4 @@ func TestParkingUnderChurn(t *testing.T) {
 	}
 	work.Wait()
 	until(t, "all are gone", func() bool { return len(h.all()) == 0 && readers() == 0 })
-}
-
-// What is closed stays closed.
-func TestParkingIsClosed(t *testing.T) {
-	h, url := echoing(t, Config{})
-	l := listen(t, url)
-	l.wantEcho(t, `1`)
-	if err := h.Close(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if err := h.idle.register(0, nil); !errors.Is(err, os.ErrClosed) {
-		t.Errorf("a closed poller says %v", err)
-	}
-	h.idle.close()
 }

@@ -1,4 +1,4 @@
-package web
+package websocket
 
 import (
 	"encoding/binary"
@@ -6,18 +6,21 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// appendFrame appends an unfragmented, unmasked frame as a server sends it
-// (RFC 6455, section 5.2). opcode is one of gorilla's message types, which are
-// the RFC's numbers.
+// AppendText appends a text message as an unfragmented, unmasked frame, as a server sends
+// it (RFC 6455, section 5.2).
 //
 // Frames are made here, and written to the connection without gorilla's writer,
 // so that one frame serves every recipient and several go out in one system call.
+func AppendText(b, message []byte) []byte { return appendFrame(b, websocket.TextMessage, message) }
+
+// appendFrame appends a frame. opcode is one of gorilla's message types, which are the
+// RFC's numbers.
 func appendFrame(b []byte, opcode byte, payload []byte) []byte {
 	return append(appendHead(b, opcode, len(payload)), payload...)
 }
 
-// maxHead is how many bytes may come before the payload.
-const maxHead = 10
+// MaxHead is how many bytes may come before the payload.
+const MaxHead = 10
 
 func appendHead(b []byte, opcode byte, length int) []byte {
 	const final = 0x80
@@ -34,19 +37,17 @@ func appendHead(b []byte, opcode byte, length int) []byte {
 	}
 }
 
-// frameAround makes b a frame in place. Its first maxHead bytes are room for the
+// TextAround makes b a frame of a text message in place. Its first MaxHead bytes are room for the
 // head, the others the payload.
-func frameAround(b []byte, opcode byte) []byte {
-	var room [maxHead]byte
-	head := appendHead(room[:0], opcode, len(b)-maxHead)
-	frame := b[maxHead-len(head):]
+func TextAround(b []byte) []byte {
+	var room [MaxHead]byte
+	head := appendHead(room[:0], websocket.TextMessage, len(b)-MaxHead)
+	frame := b[MaxHead-len(head):]
 	copy(frame, head)
 	return frame
 }
 
-// headRoom is what a message that becomes a frame in place is appended to: as it has no
-// room for more, nothing is written into it.
-var headRoom [maxHead]byte
+var pingFrame = appendFrame(nil, websocket.PingMessage, nil)
 
 // closeFrame returns a close frame. A code that may not be sent makes an empty one.
 func closeFrame(code int, reason string) []byte {

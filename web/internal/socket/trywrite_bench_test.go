@@ -1,4 +1,4 @@
-package web
+package socket
 
 import (
 	"io"
@@ -15,16 +15,12 @@ func BenchmarkWrite(b *testing.B) {
 		name  string
 		write func(*net.TCPConn) func() error
 	}{
-		{"attempt", func(conn *net.TCPConn) func() error {
-			a := newAttempt()
-			raw, err := conn.SyscallConn()
-			if err != nil {
-				b.Fatal(err)
-			}
+		{"TryWrite", func(conn *net.TCPConn) func() error {
+			s, room := New(conn), NewScratch()
 			frames := make(net.Buffers, 1)
 			return func() error {
 				frames[0] = frame
-				_, err := a.run(raw, frames)
+				_, err := s.TryWrite(room, frames)
 				return err
 			}
 		}},

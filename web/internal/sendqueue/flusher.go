@@ -1,8 +1,10 @@
-package web
+package sendqueue
 
 import (
 	"runtime"
 	"sync"
+
+	"github.com/entity-sync/entity-sync/web/internal/socket"
 )
 
 // flusher writes to the clients whose sockets take it at once, which is nearly all
@@ -12,11 +14,11 @@ import (
 // It has a goroutine for each core at most. None of them ever waits for a client.
 // They start when there is something to write, and stay: to grow a new one's stack
 // would take longer than most writes.
-type flusher struct {
+type flusher[U Update] struct {
 	most int // goroutines
 
 	mu          sync.Mutex // taken after a send queue's lock
-	first, last *sendQueue // those with something to write, linked by sendQueue.next
+	first, last *Queue[U]  // those with something to write, linked by Queue.next
 	waiting     int
 	busy, idle  int // goroutines
 	wake        sync.Cond
@@ -24,8 +26,8 @@ type flusher struct {
 	closed      bool
 }
 
-func newFlusher() *flusher {
-	f := &flusher{most: runtime.GOMAXPROCS(0)}
+func newFlusher[U Update]() *flusher[U] {
+	f := &flusher[U]{most: runtime.GOMAXPROCS(0)}
 	f.wake.L, f.ended.L = &f.mu, &f.mu
 	return f
 }
@@ -35,15 +37,15 @@ func newFlusher() *flusher {
 const flushed = 32
 
 // add has a send queue written, which must not be waiting already.
-func (f *flusher) add(o *sendQueue) {
+func (f *flusher[U]) add(q *Queue[U]) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.last == nil {
-		f.first = o
+		f.first = q
 	} else {
-		f.last.next = o
+		f.last.next = q
 	}
-	f.last = o
+	f.last = q
 	f.waiting++
 	if f.busy == f.most || f.waiting <= f.busy*flushed {
 		return
@@ -57,25 +59,25 @@ func (f *flusher) add(o *sendQueue) {
 	}
 }
 
-func (f *flusher) run() {
-	a := newAttempt()
+func (f *flusher[U]) run() {
+	room := socket.NewScratch()
 	for {
-		o := f.take()
-		if o == nil {
+		q := f.take()
+		if q == nil {
 			return
 		}
-		for o != nil {
-			next := o.next
-			o.next = nil // from now on it may be added again
-			o.flush(a)
-			o = next
+		for q != nil {
+			next := q.next
+			q.next = nil // from now on it may be added again
+			q.flush(room)
+			q = next
 		}
 	}
 }
 
 // take waits for some send queues and returns the first, linked to the others, or nil
 // once the flusher is closed and nothing is left to write.
-func (f *flusher) take() *sendQueue {
+func (f *flusher[U]) take() *Queue[U] {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for f.first == nil {
@@ -101,7 +103,7 @@ func (f *flusher) take() *sendQueue {
 
 // close lets the goroutines end when nothing is left to write. What is added later is
 // written all the same, also while close waits: a sync.WaitGroup would not have that.
-func (f *flusher) close() {
+func (f *flusher[U]) close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.closed = true

@@ -1,4 +1,4 @@
-package web
+package websocket
 
 import (
 	"bytes"
@@ -8,11 +8,9 @@ import (
 	"testing"
 
 	"github.com/gorilla/websocket"
-
-	"github.com/entity-sync/entity-sync/bridge"
 )
 
-// TestFramesReadBack has gorilla's reader read what appendFrame writes, at the
+// TestFramesReadBack has gorilla's reader read what AppendText writes, at the
 // sizes where the header changes.
 func TestFramesReadBack(t *testing.T) {
 	sizes := []int{0, 1, 125, 126, 127, 1<<16 - 1, 1 << 16, 1 << 20}
@@ -24,7 +22,7 @@ func TestFramesReadBack(t *testing.T) {
 		}
 		defer c.Close()
 		for _, size := range sizes {
-			c.NetConn().Write(appendFrame(nil, websocket.TextMessage, payload(size)))
+			c.NetConn().Write(AppendText(nil, payload(size)))
 		}
 		c.NetConn().Write(closeFrame(websocket.CloseServiceRestart, "restarting"))
 	}))
@@ -45,24 +43,13 @@ func TestFramesReadBack(t *testing.T) {
 	}
 }
 
-func TestFramingAnUpdateAllocatesOnce(t *testing.T) {
-	u := &bridge.Update{Rows: [][]byte{[]byte("one"), []byte("two")}}
-	if n := testing.AllocsPerRun(100, func() { onClassic.Encode(u) }); n != 1 {
-		t.Errorf("%v allocations to encode an update, want 1", n)
-	}
-	u.Encoded(onClassic)
-	if n := testing.AllocsPerRun(100, func() { u.Encoded(onClassic) }); n != 0 {
-		t.Errorf("%v allocations for each further recipient, want 0", n)
-	}
-}
-
 // A frame that is made in place is the one that is appended.
 func TestFramesMadeInPlace(t *testing.T) {
 	for _, size := range []int{0, 125, 126, 1<<16 - 1, 1 << 16} {
 		payload := bytes.Repeat([]byte("x"), size)
-		got := frameAround(append(make([]byte, maxHead), payload...), websocket.TextMessage)
-		if want := appendFrame(nil, websocket.TextMessage, payload); !bytes.Equal(got, want) {
-			t.Errorf("around %d bytes the frame is % x…, want % x…", size, got[:maxHead], want[:maxHead])
+		got := TextAround(append(make([]byte, MaxHead), payload...))
+		if want := AppendText(nil, payload); !bytes.Equal(got, want) {
+			t.Errorf("around %d bytes the frame is % x…, want % x…", size, got[:MaxHead], want[:MaxHead])
 		}
 	}
 }

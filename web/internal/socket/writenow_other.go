@@ -1,6 +1,6 @@
 //go:build !unix
 
-package web
+package socket
 
 // writeNow leaves everything to a writer that waits.
 func writeNow(uintptr, []byte) (n int, err error) { return 0, nil }

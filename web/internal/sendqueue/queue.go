@@ -1,0 +1,428 @@
+package sendqueue
+
+import (
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/entity-sync/entity-sync/internal/conflate"
+	"github.com/entity-sync/entity-sync/web/internal/socket"
+)
+
+const (
+	// maxBatch and maxBatchBytes bound what is written at once: enough that the
+	// system call no longer matters, little enough that newer updates still
+	// replace those that wait.
+	maxBatch      = 64
+	maxBatchBytes = 256 << 10
+)
+
+// Queue is what waits to be written to one client. While something waits, either the
+// Group's flusher sees to it or a writer of the Queue's own is alive.
+type Queue[U Update] struct {
+	// What a row that is written touches comes first, close together: of thousands
+	// of clients little of it is in the processor's caches.
+	mu        sync.Mutex
+	updates   conflate.Queue[U] // the lane of the newest: one for each key, in the order in which the keys first had one
+	bytes     int               // of updates
+	next      *Queue[U]         // in the flusher
+	group     *Group[U]
+	transport Transport
+	encoder   Encoder[U]
+	expires   int64 // when the secret does, by the wall clock, see ExpireAt; zero for never
+	held      int   // above zero no update is written
+	immediate bool  // the transport takes something at once
+	lapsed    bool  // the secret has expired: no update is written, either
+	writing   bool  // the flusher or a writer sees to what waits
+	urgent    bool  // something besides updates waits
+	ending    bool  // nothing more is taken
+
+	overflow bool // too much came together
+	reported bool // and the owner was told
+	fresh    bool
+	told     bool // what of fresh was said last
+	ping     bool
+	pong     []byte // an answer to the client's newest ping
+	notice   []byte // something the client should know soon
+	ordered  lane
+	last     []byte           // the frame that nothing follows
+	endBy    time.Time        // when the last of it must be written
+	news     conflate.Slot[U] // waits among the updates to say fresh; see Fresh
+	change   sync.Cond        // there is more room, or writing has ended
+
+	owner Owner
+}
+
+// Options describe a Queue.
+type Options[U Update] struct {
+	Transport Transport
+	Encoder   Encoder[U]
+	Owner     Owner
+
+	// Immediate says that the transport's TryWrite takes something.
+	Immediate bool
+}
+
+// Init makes q, which is zero, a Queue of the Group's.
+func (g *Group[U]) Init(q *Queue[U], o Options[U]) {
+	q.group, q.transport, q.encoder, q.owner, q.immediate = g, o.Transport, o.Encoder, o.Owner, o.Immediate
+	q.fresh, q.told = true, true
+	q.change.L = &q.mu
+}
+
+// Push has an update written, in place of one that still waits in slot. It does not wait.
+func (q *Queue[U]) Push(slot *conflate.Slot[U], u U) {
+	q.put(func() {
+		q.forget(slot)
+		q.updates.Put(slot, u)
+		if q.bytes += u.Bytes(); q.bytes > q.group.config.MaxBytes {
+			q.overflowLocked()
+		}
+	})
+}
+
+// forget no longer counts what waits in a slot.
+func (q *Queue[U]) forget(slot *conflate.Slot[U]) {
+	if u, waits := slot.Waiting(); waits {
+		q.bytes -= u.Bytes()
+	}
+}
+
+// forgetAllLocked drops all updates.
+func (q *Queue[U]) forgetAllLocked() {
+	for {
+		if _, _, ok := q.updates.Pop(); !ok {
+			q.bytes = 0
+			return
+		}
+	}
+}
+
+// forgetHeldLocked drops the updates of a queue that ends while they are held: they may
+// be of a secret that is just being changed, or has expired, and what they answer is not
+// acknowledged any more.
+func (q *Queue[U]) forgetHeldLocked() {
+	if (q.held > 0 || q.lapsed) && q.ending {
+		q.forgetAllLocked()
+	}
+}
+
+// overflowLocked gives up on a client that lets too much come together.
+func (q *Queue[U]) overflowLocked() {
+	q.forgetAllLocked()
+	q.ordered.clear()
+	q.last = q.transport.Close(q.group.config.OverflowCode, q.group.config.OverflowReason)
+	q.ending, q.overflow, q.urgent = true, true, true
+	q.endBy = time.Now().Add(q.group.config.EndTimeout)
+	q.change.Broadcast()
+}
+
+// HasOverflowed reports whether the client was given up because too much came together.
+func (q *Queue[U]) HasOverflowed() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.overflow
+}
+
+// Drop takes back what waits in slot, and reports whether anything did.
+func (q *Queue[U]) Drop(slot *conflate.Slot[U]) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.forget(slot)
+	return q.updates.Drop(slot)
+}
+
+// Fresh has it said whether what was sent is up to date. That it is again is said after
+// the updates that make it so; what has changed back before it could be said is not said
+// at all.
+func (q *Queue[U]) Fresh(fresh bool) {
+	q.put(func() {
+		q.fresh = fresh
+		q.updates.Drop(&q.news)
+		if q.fresh != q.told {
+			var none U
+			q.updates.Put(&q.news, none)
+		}
+	})
+}
+
+// encode returns the frames of what was in a slot.
+func (q *Queue[U]) encode(slot *conflate.Slot[U], u U) []byte {
+	if slot == &q.news {
+		q.told = q.fresh
+		return q.encoder.Freshness(q.fresh)
+	}
+	q.bytes -= u.Bytes()
+	return q.encoder.Update(u)
+}
+
+// Ping asks the client whether it is there, unless the Queue is ending.
+func (q *Queue[U]) Ping() { q.putUrgent(func() { q.ping = true }) }
+
+// Pong sends a frame that answers a ping. Of several unanswered pings the newest is answered,
+// as RFC 6455 section 5.5.3 allows, so a flood of them piles up nothing.
+func (q *Queue[U]) Pong(frame []byte) { q.putUrgent(func() { q.pong = frame }) }
+
+// Hold keeps updates from being written until Release, which must follow as often:
+// so that the answer to a request comes before what the request brings, and the
+// last row of an old secret before the first of the new one.
+func (q *Queue[U]) Hold() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.held++
+}
+
+// Release ends what Hold began.
+func (q *Queue[U]) Release() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.held--
+	if q.waitsLocked() {
+		q.startLocked()
+	}
+}
+
+// Notice sends a frame that a later one replaces.
+func (q *Queue[U]) Notice(frame []byte) { q.putUrgent(func() { q.notice = frame }) }
+
+// Send sends a frame in order, after those that were sent before. It waits while most
+// others are waiting, or MaxOrdered or MaxOrderedBytes are, and returns true when the frame
+// waits, too; false when the Queue is ending.
+func (q *Queue[U]) Send(frame []byte, most int) bool {
+	return q.send(frame, min(most, MaxOrdered), false)
+}
+
+// Reply is Send for the answer to a request: no update that comes later, or is held, is
+// written before it.
+func (q *Queue[U]) Reply(frame []byte) bool { return q.send(frame, MaxOrdered, true) }
+
+func (q *Queue[U]) send(frame []byte, most int, reply bool) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for !q.ending && !q.ordered.hasRoom(frame, most) {
+		q.change.Wait()
+	}
+	if q.ending {
+		return false
+	}
+	q.ordered.add(frame, reply)
+	q.urgent = true
+	q.startLocked()
+	return true
+}
+
+// End takes nothing more, and writes frame, if there is one, after what waits
+// already and is not held. Only the first call counts.
+func (q *Queue[U]) End(frame []byte) {
+	q.putUrgent(func() {
+		q.last, q.ending = frame, true
+		q.forgetHeldLocked()
+		q.endBy = time.Now().Add(q.group.config.EndTimeout)
+	})
+	q.change.Broadcast()
+}
+
+// Wait returns when nothing is written any more, once End was called.
+func (q *Queue[U]) Wait() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for q.writing {
+		q.change.Wait()
+	}
+}
+
+// put adds an update, or what goes among them.
+func (q *Queue[U]) put(add func()) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.ending {
+		add()
+		q.startLocked()
+	}
+}
+
+// putUrgent adds what goes before the updates.
+func (q *Queue[U]) putUrgent(add func()) {
+	q.put(func() {
+		add()
+		q.urgent = true
+	})
+}
+
+// startLocked sees to it that what waits is written. Of more than the kernel holds a
+// socket would not take all at once, and large rows take long to encode: they would keep
+// the flusher from other clients.
+func (q *Queue[U]) startLocked() {
+	switch {
+	case q.writing:
+	case q.immediate && q.bytes <= socket.KernelBuffer:
+		q.writing = true
+		q.group.flusher.add(q)
+	default:
+		q.writing = true
+		q.group.config.Go(func() { q.write(nil) })
+	}
+}
+
+// flush writes what the socket takes at once of what waits, and leaves the rest to
+// a writer, or more that waits to the next turn: other clients wait too.
+func (q *Queue[U]) flush(room *socket.Scratch) {
+	frames := q.take(room.Frames[:0])
+	if len(frames) == 0 {
+		return
+	}
+	rest, err := q.transport.TryWrite(room, frames)
+	switch {
+	case err != nil:
+		q.fail()
+	case len(rest) > 0:
+		rest = slices.Clone(rest)
+		q.group.config.Go(func() { q.write(rest) })
+	default:
+		q.flushed()
+	}
+	clear(frames)
+	room.Frames = frames[:0]
+}
+
+// flushed ends a turn in which the socket took everything.
+func (q *Queue[U]) flushed() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.writing = false
+	if q.waitsLocked() {
+		q.startLocked()
+	} else if q.ending { // nobody waits before
+		q.change.Broadcast()
+	}
+}
+
+// waitsLocked reports whether there is something that may be written now.
+func (q *Queue[U]) waitsLocked() bool {
+	return q.urgent || q.updates.Len() > 0 && (q.held == 0 && !q.lapsed || q.ending)
+}
+
+// write writes first what the socket did not take at once, and then what waits,
+// until there is nothing or the client cannot be written to.
+func (q *Queue[U]) write(frames net.Buffers) {
+	for {
+		if len(frames) == 0 {
+			frames = q.take(nil)
+		}
+		if len(frames) == 0 {
+			return
+		}
+		if err := q.transport.Write(frames, q.lastMoment); err != nil {
+			q.fail()
+			return
+		}
+		frames = nil
+	}
+}
+
+// fail gives up on a client that cannot be written to, and on what waits for it: else
+// Release would try again.
+func (q *Queue[U]) fail() {
+	q.mu.Lock()
+	q.forgetAllLocked()
+	q.ordered.clear()
+	q.ending, q.writing, q.urgent = true, false, false
+	q.mu.Unlock()
+	q.change.Broadcast()
+	q.owner.Failed()
+}
+
+// lastMoment is when everything must be written, zero while the Queue goes on.
+func (q *Queue[U]) lastMoment() time.Time {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.endBy
+}
+
+// ExpireAt has no update written from a time of the wall clock on. A timer does not
+// follow that clock when it is set.
+func (q *Queue[U]) ExpireAt(at time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.expires, q.lapsed = 0, false
+	if !at.IsZero() {
+		q.expires = at.UnixMilli() + 1 // no earlier than it does
+	}
+	if q.waitsLocked() {
+		q.startLocked()
+	}
+}
+
+// hasLapsedLocked looks at the clock. What is written to one client at once costs one
+// look, and nothing where the secret does not expire.
+func (q *Queue[U]) hasLapsedLocked() bool {
+	if q.expires != 0 && !q.lapsed {
+		q.lapsed = q.group.config.Clock().UnixMilli() >= q.expires
+	}
+	return q.lapsed
+}
+
+// take appends what is to be written next. Nothing means that writing ends.
+func (q *Queue[U]) take(batch net.Buffers) net.Buffers {
+	q.mu.Lock()
+	overflow, lapsed := q.overflow && !q.reported, q.lapsed
+	q.reported = q.overflow
+	if q.urgent {
+		batch = q.takeUrgentLocked(batch)
+	}
+	batch = q.takeUpdatesLocked(batch)
+	if len(batch) == 0 && q.last != nil { // and no update waits
+		batch, q.last, q.urgent = append(batch, q.last), nil, false
+	}
+	q.writing = len(batch) > 0
+	lapsed = q.lapsed && !lapsed // just now
+	q.mu.Unlock()
+	if overflow {
+		q.owner.Overflowed()
+	}
+	if lapsed {
+		q.owner.Expired()
+	}
+	if len(batch) == 0 {
+		q.change.Broadcast()
+	}
+	return batch
+}
+
+// takeUrgentLocked appends what goes before the updates.
+func (q *Queue[U]) takeUrgentLocked(batch net.Buffers) net.Buffers {
+	if q.pong != nil {
+		batch, q.pong = append(batch, q.pong), nil
+	}
+	if q.ping {
+		batch, q.ping = append(batch, q.transport.Ping()), false
+	}
+	if q.notice != nil {
+		batch, q.notice = append(batch, q.notice), nil
+	}
+	if len(q.ordered.frames) > 0 {
+		batch = q.ordered.take(batch)
+		q.change.Broadcast()
+	}
+	q.urgent = len(q.ordered.frames) > 0 || q.last != nil // which comes when nothing else waits
+	return batch
+}
+
+func (q *Queue[U]) takeUpdatesLocked(batch net.Buffers) net.Buffers {
+	q.forgetHeldLocked()
+	if q.held > 0 || q.ordered.replies > 0 || q.updates.Len() > 0 && q.hasLapsedLocked() {
+		return batch
+	}
+	for size := 0; len(batch) < maxBatch && size < maxBatchBytes; {
+		slot, u, ok := q.updates.Pop()
+		if !ok {
+			break
+		}
+		if frames := q.encode(slot, u); len(frames) > 0 {
+			batch = append(batch, frames)
+			size += len(frames)
+		}
+	}
+	return batch
+}

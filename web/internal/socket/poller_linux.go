@@ -1,0 +1,154 @@
+package socket
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Poller waits for idle clients to say something, for all of them together, so that
+// one that only listens needs no goroutine and no stack. It is an epoll(7) of its own
+// beside the runtime's, where waiting takes a goroutine for each.
+//
+// It opens when the first socket is armed. Where it cannot, connections keep their
+// goroutines.
+type Poller struct {
+	log  *slog.Logger
+	work sync.WaitGroup
+
+	mu      sync.Mutex // taken after a socket's own
+	epoll   *os.File
+	number  int   // of epoll, as the kernel knows it
+	failed  error // why there is none
+	waiting map[int]Waiter
+}
+
+// Waiter is somebody who waits for a client to say something.
+type Waiter interface{ Resume() }
+
+const (
+	// said is what is waited for: that a client has sent something, or is gone. Being
+	// told once ends the wait.
+	said = syscall.EPOLLIN | syscall.EPOLLRDHUP | syscall.EPOLLONESHOT
+
+	// toldAtOnce is of how many sockets the kernel tells in one call.
+	toldAtOnce = 128
+)
+
+// NewPoller returns a Poller that nobody waits for yet.
+func NewPoller(log *slog.Logger) *Poller {
+	return &Poller{log: log, waiting: make(map[int]Waiter)}
+}
+
+// Arm has w.Resume called, once, as soon as there is something to read from the socket,
+// which must be Immediate.
+func (p *Poller) Arm(s *Socket, w Waiter) (err error) {
+	arm := func(fd uintptr) { err = p.register(int(fd), s, w) }
+	return errors.Join(s.raw.Control(arm), err)
+}
+
+func (p *Poller) register(number int, s *Socket, w Waiter) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.epoll == nil && p.failed == nil {
+		if p.failed = p.openLocked(); p.failed != nil {
+			p.log.Warn("idle clients will need a goroutine each", slog.Any("error", p.failed))
+		}
+	}
+	if p.failed != nil {
+		return p.failed
+	}
+	op, event := syscall.EPOLL_CTL_MOD, syscall.EpollEvent{Events: said, Fd: int32(number)} //nolint:gosec // files are numbered with a C int
+	known := p.waiting[number] == w
+	if !known { // the kernel has forgotten an earlier one's socket when it was closed
+		op = syscall.EPOLL_CTL_ADD
+	}
+	err := syscall.EpollCtl(p.number, op, number, &event)
+	if err == nil && !known { // else it is tried anew the next time
+		p.waiting[number], s.number = w, number
+	}
+	return os.NewSyscallError("epoll_ctl", err)
+}
+
+// openLocked has the runtime wait for the epoll itself, as for any other file.
+func (p *Poller) openLocked() error {
+	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+	if err != nil {
+		return os.NewSyscallError("epoll_create1", err)
+	}
+	if err := syscall.SetNonblock(fd, true); err != nil {
+		_ = syscall.Close(fd)
+		return os.NewSyscallError("fcntl", err)
+	}
+	f := os.NewFile(uintptr(fd), "epoll")
+	raw, err := f.SyscallConn()
+	if err == nil {
+		err = f.SetReadDeadline(time.Time{}) // which fails where the runtime cannot wait for it
+	}
+	if err != nil {
+		_ = f.Close()
+		return err
+	}
+	p.epoll, p.number = f, fd
+	p.work.Go(func() { p.run(raw) })
+	return nil
+}
+
+// run resumes those who wait until Close.
+func (p *Poller) run(raw syscall.RawConn) {
+	var told [toldAtOnce]syscall.EpollEvent
+	for {
+		n := 0
+		err := raw.Read(func(fd uintptr) bool {
+			var err error
+			n, err = syscall.EpollWait(int(fd), told[:], 0)
+			return n > 0 || err != nil // else the runtime waits
+		})
+		if err != nil { // closed
+			return
+		}
+		for _, event := range told[:max(0, n)] {
+			if w := p.waiter(int(event.Fd)); w != nil {
+				w.Resume()
+			}
+		}
+	}
+}
+
+func (p *Poller) waiter(number int) Waiter {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.waiting[number]
+}
+
+// Forget ends what Arm began, if it did.
+func (p *Poller) Forget(s *Socket, w Waiter) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.waiting[s.number] == w { // else it is another's already
+		delete(p.waiting, s.number)
+	}
+}
+
+// Waiting returns how many sockets have been armed and are not forgotten.
+func (p *Poller) Waiting() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.waiting)
+}
+
+// Close resumes nobody any more. It may be called more than once.
+func (p *Poller) Close() {
+	p.mu.Lock()
+	if p.failed == nil {
+		p.failed = os.ErrClosed
+		if p.epoll != nil {
+			_ = p.epoll.Close()
+		}
+	}
+	p.mu.Unlock()
+	p.work.Wait()
+}

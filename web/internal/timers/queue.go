@@ -1,0 +1,145 @@
+// Package timers calls many at times of their own with one timer of the runtime's: one for
+// each client would be a twentieth of what an idle client costs.
+package timers
+
+import (
+	"container/heap"
+	"sync"
+	"time"
+)
+
+// Queue has entries called when it is time to. The zero Queue is ready to use.
+type Queue struct {
+	work sync.WaitGroup // one while the timer runs, or what it has started
+
+	mu     sync.Mutex
+	set    entries
+	timer  *time.Timer // nil while it does not run
+	at     time.Time   // when it ends
+	closed bool
+}
+
+// Called is somebody whom a Queue calls.
+type Called interface {
+	// Due is called at the time that was scheduled, or as soon as those before have
+	// returned. It may schedule the entry anew.
+	Due()
+}
+
+// Entry is the place of one that is called; a Queue guards it.
+type Entry struct {
+	called Called
+	at     time.Time
+	place  int // in the heap, from 1 on; zero for none
+}
+
+// Schedule has c called at the given time, and at no other that was given for the entry
+// before.
+func (q *Queue) Schedule(e *Entry, at time.Time, c Called) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	e.at, e.called = at, c
+	if e.place == 0 {
+		heap.Push(&q.set, e)
+	} else {
+		heap.Fix(&q.set, e.place-1)
+	}
+	q.startLocked()
+}
+
+// Stop takes back what Schedule was told.
+func (q *Queue) Stop(e *Entry) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if e.place > 0 {
+		heap.Remove(&q.set, e.place-1)
+	}
+}
+
+// startLocked sees to it that the timer ends with the first that is scheduled at the latest.
+func (q *Queue) startLocked() {
+	if q.closed || len(q.set) == 0 {
+		return
+	}
+	first := q.set[0].at
+	if q.timer != nil {
+		if !first.Before(q.at) || !q.stopLocked() {
+			return // it ends early enough, or just now
+		}
+	}
+	q.work.Add(1)
+	q.at = first
+	q.timer = time.AfterFunc(time.Until(first), q.run)
+}
+
+// stopLocked stops the timer, unless what it starts has begun.
+func (q *Queue) stopLocked() bool {
+	stopped := q.timer.Stop()
+	if stopped {
+		q.timer = nil
+		q.work.Done()
+	}
+	return stopped
+}
+
+func (q *Queue) run() {
+	defer q.work.Done()
+	for c := q.next(time.Now()); c != nil; c = q.next(time.Now()) {
+		c.Due()
+	}
+}
+
+// next returns one whose time has come. Without one it starts the timer anew.
+func (q *Queue) next(now time.Time) Called {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.closed && len(q.set) > 0 && !q.set[0].at.After(now) {
+		return heap.Pop(&q.set).(*Entry).called //nolint:forcetypeassert // nothing else is put there
+	}
+	q.timer = nil
+	q.startLocked()
+	return nil
+}
+
+// Close returns when nobody is being called, and nobody will be. It may be called more
+// than once.
+func (q *Queue) Close() {
+	q.mu.Lock()
+	q.closed = true
+	if q.timer != nil {
+		q.stopLocked()
+	}
+	q.mu.Unlock()
+	q.work.Wait()
+}
+
+// entries implements heap.Interface: the entry whose time comes first is first.
+type entries []*Entry
+
+func (h entries) Len() int           { return len(h) }
+func (h entries) Less(i, j int) bool { return h[i].at.Before(h[j].at) }
+
+func (h entries) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].place, h[j].place = i+1, j+1
+}
+
+// Push implements heap.Interface.
+func (h *entries) Push(e any) {
+	*h = append(*h, e.(*Entry)) //nolint:forcetypeassert // see next
+	(*h)[len(*h)-1].place = len(*h)
+}
+
+// Pop implements heap.Interface.
+func (h *entries) Pop() any {
+	last := len(*h) - 1
+	e := (*h)[last]
+	(*h)[last] = nil
+	*h = (*h)[:last]
+	e.place = 0
+	return e
+}
+
+// Slack is how much later than its time a limit that is over is noticed by a node that does
+// not sleep, at most.
+func Slack(limit time.Duration) time.Duration { return limit / 4 }
