@@ -43,15 +43,42 @@ type Queue[U Update] struct {
 	fresh    bool
 	told     bool // what of fresh was said last
 	ping     bool
-	pong     []byte // an answer to the client's newest ping
-	notice   []byte // something the client should know soon
-	ordered  lane
-	last     []byte           // the frame that nothing follows
-	endBy    time.Time        // when the last of it must be written
+	rest     *rest            // what else waits; nil for nothing, as for most clients
 	news     conflate.Slot[U] // waits among the updates to say fresh; see Fresh
-	change   sync.Cond        // there is more room, or writing has ended
+	change   *sync.Cond       // there is more room, or writing has ended; nil before somebody waits for it
 
 	owner Owner
+}
+
+// rest is what waits besides updates.
+type rest struct {
+	pong    []byte // an answer to the client's newest ping
+	notice  []byte // something the client should know soon
+	ordered lane
+	last    []byte    // the frame that nothing follows
+	endBy   time.Time // when the last of it must be written
+}
+
+// waitLocked waits for a change.
+func (q *Queue[U]) waitLocked() {
+	if q.change == nil {
+		q.change = sync.NewCond(&q.mu)
+	}
+	q.change.Wait()
+}
+
+// changedLocked tells those who wait of a change.
+func (q *Queue[U]) changedLocked() {
+	if q.change != nil {
+		q.change.Broadcast()
+	}
+}
+
+func (q *Queue[U]) restLocked() *rest {
+	if q.rest == nil {
+		q.rest = new(rest)
+	}
+	return q.rest
 }
 
 // Options describe a Queue.
@@ -68,7 +95,6 @@ type Options[U Update] struct {
 func (g *Group[U]) Init(q *Queue[U], o Options[U]) {
 	q.group, q.transport, q.encoder, q.owner, q.immediate = g, o.Transport, o.Encoder, o.Owner, o.Immediate
 	q.fresh, q.told = true, true
-	q.change.L = &q.mu
 }
 
 // Push has an update written, in place of one that still waits in slot. It does not wait.
@@ -111,11 +137,12 @@ func (q *Queue[U]) forgetHeldLocked() {
 // overflowLocked gives up on a client that lets too much come together.
 func (q *Queue[U]) overflowLocked() {
 	q.forgetAllLocked()
-	q.ordered.clear()
-	q.last = q.transport.Close(q.group.config.OverflowCode, q.group.config.OverflowReason)
+	r := q.restLocked()
+	r.ordered.clear()
+	r.last = q.transport.Close(q.group.config.OverflowCode, q.group.config.OverflowReason)
+	r.endBy = time.Now().Add(q.group.config.EndTimeout)
 	q.ending, q.overflow, q.urgent = true, true, true
-	q.endBy = time.Now().Add(q.group.config.EndTimeout)
-	q.change.Broadcast()
+	q.changedLocked()
 }
 
 // HasOverflowed reports whether the client was given up because too much came together.
@@ -162,7 +189,7 @@ func (q *Queue[U]) Ping() { q.putUrgent(func() { q.ping = true }) }
 
 // Pong sends a frame that answers a ping. Of several unanswered pings the newest is answered,
 // as RFC 6455 section 5.5.3 allows, so a flood of them piles up nothing.
-func (q *Queue[U]) Pong(frame []byte) { q.putUrgent(func() { q.pong = frame }) }
+func (q *Queue[U]) Pong(frame []byte) { q.putUrgent(func() { q.restLocked().pong = frame }) }
 
 // Hold keeps updates from being written until Release, which must follow as often:
 // so that the answer to a request comes before what the request brings, and the
@@ -184,7 +211,7 @@ func (q *Queue[U]) Release() {
 }
 
 // Notice sends a frame that a later one replaces.
-func (q *Queue[U]) Notice(frame []byte) { q.putUrgent(func() { q.notice = frame }) }
+func (q *Queue[U]) Notice(frame []byte) { q.putUrgent(func() { q.restLocked().notice = frame }) }
 
 // Send sends a frame in order, after those that were sent before. It waits while most
 // others are waiting, or MaxOrdered or MaxOrderedBytes are, and returns true when the frame
@@ -200,13 +227,13 @@ func (q *Queue[U]) Reply(frame []byte) bool { return q.send(frame, MaxOrdered, t
 func (q *Queue[U]) send(frame []byte, most int, reply bool) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for !q.ending && !q.ordered.hasRoom(frame, most) {
-		q.change.Wait()
+	for !q.ending && !q.restLocked().ordered.hasRoom(frame, most) {
+		q.waitLocked()
 	}
 	if q.ending {
 		return false
 	}
-	q.ordered.add(frame, reply)
+	q.restLocked().ordered.add(frame, reply)
 	q.urgent = true
 	q.startLocked()
 	return true
@@ -216,11 +243,12 @@ func (q *Queue[U]) send(frame []byte, most int, reply bool) bool {
 // already and is not held. Only the first call counts.
 func (q *Queue[U]) End(frame []byte) {
 	q.putUrgent(func() {
-		q.last, q.ending = frame, true
+		r := q.restLocked()
+		r.last, r.endBy = frame, time.Now().Add(q.group.config.EndTimeout)
+		q.ending = true
 		q.forgetHeldLocked()
-		q.endBy = time.Now().Add(q.group.config.EndTimeout)
+		q.changedLocked()
 	})
-	q.change.Broadcast()
 }
 
 // Wait returns when nothing is written any more, once End was called.
@@ -228,7 +256,7 @@ func (q *Queue[U]) Wait() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for q.writing {
-		q.change.Wait()
+		q.waitLocked()
 	}
 }
 
@@ -294,7 +322,7 @@ func (q *Queue[U]) flushed() {
 	if q.waitsLocked() {
 		q.startLocked()
 	} else if q.ending { // nobody waits before
-		q.change.Broadcast()
+		q.changedLocked()
 	}
 }
 
@@ -326,10 +354,10 @@ func (q *Queue[U]) write(frames net.Buffers) {
 func (q *Queue[U]) fail() {
 	q.mu.Lock()
 	q.forgetAllLocked()
-	q.ordered.clear()
+	q.rest = nil
 	q.ending, q.writing, q.urgent = true, false, false
+	q.changedLocked()
 	q.mu.Unlock()
-	q.change.Broadcast()
 	q.owner.Failed()
 }
 
@@ -337,7 +365,10 @@ func (q *Queue[U]) fail() {
 func (q *Queue[U]) lastMoment() time.Time {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.endBy
+	if q.rest == nil {
+		return time.Time{}
+	}
+	return q.rest.endBy
 }
 
 // ExpireAt has no update written from a time of the wall clock on. A timer does not
@@ -372,10 +403,12 @@ func (q *Queue[U]) take(batch net.Buffers) net.Buffers {
 		batch = q.takeUrgentLocked(batch)
 	}
 	batch = q.takeUpdatesLocked(batch)
-	if len(batch) == 0 && q.last != nil { // and no update waits
-		batch, q.last, q.urgent = append(batch, q.last), nil, false
+	if r := q.rest; len(batch) == 0 && r != nil && r.last != nil { // and no update waits
+		batch, r.last, q.urgent = append(batch, r.last), nil, false
 	}
-	q.writing = len(batch) > 0
+	if q.writing = len(batch) > 0; !q.writing {
+		q.changedLocked()
+	}
 	lapsed = q.lapsed && !lapsed // just now
 	q.mu.Unlock()
 	if overflow {
@@ -384,34 +417,39 @@ func (q *Queue[U]) take(batch net.Buffers) net.Buffers {
 	if lapsed {
 		q.owner.Expired()
 	}
-	if len(batch) == 0 {
-		q.change.Broadcast()
-	}
 	return batch
 }
 
 // takeUrgentLocked appends what goes before the updates.
 func (q *Queue[U]) takeUrgentLocked(batch net.Buffers) net.Buffers {
-	if q.pong != nil {
-		batch, q.pong = append(batch, q.pong), nil
+	r := q.rest
+	if r != nil && r.pong != nil {
+		batch, r.pong = append(batch, r.pong), nil
 	}
 	if q.ping {
 		batch, q.ping = append(batch, q.transport.Ping()), false
 	}
-	if q.notice != nil {
-		batch, q.notice = append(batch, q.notice), nil
+	if r == nil {
+		q.urgent = false
+		return batch
 	}
-	if len(q.ordered.frames) > 0 {
-		batch = q.ordered.take(batch)
-		q.change.Broadcast()
+	if r.notice != nil {
+		batch, r.notice = append(batch, r.notice), nil
 	}
-	q.urgent = len(q.ordered.frames) > 0 || q.last != nil // which comes when nothing else waits
+	if len(r.ordered.frames) > 0 {
+		batch = r.ordered.take(batch)
+		q.changedLocked()
+	}
+	q.urgent = len(r.ordered.frames) > 0 || r.last != nil // which comes when nothing else waits
+	if !q.urgent && !q.ending {
+		q.rest = nil
+	}
 	return batch
 }
 
 func (q *Queue[U]) takeUpdatesLocked(batch net.Buffers) net.Buffers {
 	q.forgetHeldLocked()
-	if q.held > 0 || q.ordered.replies > 0 || q.updates.Len() > 0 && q.hasLapsedLocked() {
+	if q.held > 0 || q.rest != nil && q.rest.ordered.replies > 0 || q.updates.Len() > 0 && q.hasLapsedLocked() {
 		return batch
 	}
 	for size := 0; len(batch) < maxBatch && size < maxBatchBytes; {

@@ -8,6 +8,7 @@
 package websocket
 
 import (
+	"bufio"
 	"net"
 	"sync"
 	"time"
@@ -56,8 +57,8 @@ type Owner interface {
 // Conn is one client's connection.
 type Conn struct {
 	config *Config
-	ws     *websocket.Conn
-	below  *below
+	ws     *websocket.Conn // nil before the request is answered
+	reader *bufio.Reader   // that ws reads from
 	owner  Owner
 	socket socket.Socket
 	timer  timers.Entry // for the next ping, or the end of the wait for an answer
@@ -77,17 +78,23 @@ type Conn struct {
 	endOfMessage time.Time // when the next part of the message that is being read must be there; zero between two
 }
 
-func newConn(config *Config, ws *websocket.Conn, b *below) *Conn {
-	c := &Conn{config: config, ws: ws, below: b, socket: socket.New(b.Conn)}
-	b.above = c
-	ws.SetReadLimit(config.MaxMessageBytes)
+func newConn(config *Config, conn net.Conn) *Conn {
+	return &Conn{config: config, socket: socket.New(conn)}
+}
+
+// upgraded has the connection go on as ws.
+func (c *Conn) upgraded(ws *websocket.Conn) {
+	c.ws = ws
+	ws.SetReadLimit(c.config.MaxMessageBytes)
 	// gorilla's own handlers write to the connection; what is written here waits for
 	// its turn.
 	ws.SetPingHandler(func(data string) error { return c.control(appendFrame(nil, websocket.PongMessage, []byte(data))) })
 	ws.SetPongHandler(func(string) error { return c.control(nil) })
-	ws.SetCloseHandler(func(int, string) error { return nil }) // answered by Farewell
-	return c
+	ws.SetCloseHandler(closeHandler)
 }
+
+// closeHandler leaves it to Farewell to answer a close frame.
+func closeHandler(int, string) error { return nil }
 
 // Subprotocol returns the one that was agreed on, or the empty text.
 func (c *Conn) Subprotocol() string { return c.ws.Subprotocol() }

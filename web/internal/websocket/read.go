@@ -30,7 +30,7 @@ func (c *Conn) read() {
 // park ends the reading, if nothing is left to be read, until the client says more:
 // see resume. It returns false where the goroutine must go on reading.
 func (c *Conn) park() bool {
-	if !c.socket.Immediate() || c.below.reader.Buffered() > 0 {
+	if !c.socket.Immediate() || c.reader.Buffered() > 0 {
 		return false
 	}
 	c.mu.Lock()
@@ -92,7 +92,7 @@ func (c *Conn) readControl() (done bool, err error) {
 		maskBytes     = 4
 		maxPayload    = 125
 	)
-	head, err := c.below.reader.Peek(2)
+	head, err := c.reader.Peek(2)
 	if err != nil {
 		return false, nil //nolint:nilerr // gorilla will meet it again
 	}
@@ -100,7 +100,7 @@ func (c *Conn) readControl() (done bool, err error) {
 	if head[0]&final == 0 || head[1]&masked == 0 || length > maxPayload || opcode != websocket.PingMessage && opcode != websocket.PongMessage {
 		return false, nil
 	}
-	frame, err := c.below.reader.Peek(len(head) + maskBytes + length)
+	frame, err := c.reader.Peek(len(head) + maskBytes + length)
 	if err != nil {
 		return false, nil //nolint:nilerr // as above
 	}
@@ -108,7 +108,7 @@ func (c *Conn) readControl() (done bool, err error) {
 	for i := range payload {
 		payload[i] ^= mask[i%maskBytes]
 	}
-	if _, err := c.below.reader.Discard(len(frame)); err != nil {
+	if _, err := c.reader.Discard(len(frame)); err != nil {
 		return true, err
 	}
 	if opcode == websocket.PingMessage {

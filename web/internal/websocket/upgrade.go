@@ -2,13 +2,11 @@ package websocket
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"net"
 	"net/http"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/gorilla/websocket"
 )
@@ -50,7 +48,7 @@ func IsAnswered(err error) bool {
 // Upgrade makes a connection of a request. It sees each header with subprotocols, and
 // answers with the headers that middleware has set. Nothing is read before Start.
 func (u *Upgrader) Upgrade(w http.ResponseWriter, r *http.Request) (*Conn, error) {
-	h := &hijacker{ResponseWriter: w}
+	h := &hijacker{ResponseWriter: w, config: &u.config}
 	const offer = "Sec-Websocket-Protocol"
 	if several := r.Header[offer]; len(several) > 1 { // RFC 6455, section 11.3.4: they are one list; gorilla reads the first
 		joined := *r
@@ -62,7 +60,8 @@ func (u *Upgrader) Upgrade(w http.ResponseWriter, r *http.Request) (*Conn, error
 	if err != nil {
 		return nil, err
 	}
-	return newConn(&u.config, ws, h.below), nil
+	h.conn.upgraded(ws)
+	return h.conn, nil
 }
 
 // others returns the headers that are neither the upgrade's own nor about a body.
@@ -79,43 +78,11 @@ func others(all http.Header) http.Header {
 	return left
 }
 
-// below is the connection that gorilla has. The Conn above writes to the one in it, and
-// takes its reader, to see whether there is more to read already, and what comes next.
-type below struct {
-	net.Conn
-	reader *bufio.Reader
-	above  *Conn // nil before there is one
-}
-
-// Read reads on where the time was over because this node has slept, or before the client
-// was asked: see readOn. gorilla must not see that, for it never reads again.
-func (b *below) Read(p []byte) (int, error) {
-	for {
-		n, err := b.Conn.Read(p)
-		if n > 0 || !IsTimeout(err) || b.above == nil || !b.above.readOn() {
-			return n, err
-		}
-	}
-}
-
-// Write writes the answer to the upgrade. What gorilla writes after that are farewells
-// of its own: that the protocol was broken, or a message too large. Somebody may be in the
-// midst of writing another frame, and so they are kept for Farewell.
-func (b *below) Write(p []byte) (int, error) {
-	if b.above == nil {
-		return b.Conn.Write(p)
-	}
-	b.above.farewell = bytes.Clone(p)
-	return len(p), nil
-}
-
-// SetWriteDeadline does nothing: it would cut short what is being written.
-func (b *below) SetWriteDeadline(time.Time) error { return nil }
-
 // hijacker hands over the connection with a small reader in place of the server's.
 type hijacker struct {
 	http.ResponseWriter
-	below *below
+	config *Config
+	conn   *Conn
 }
 
 // Hijack implements http.Hijacker.
@@ -124,7 +91,8 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil || rw.Reader.Buffered() > 0 { // the client talks too early: it is refused
 		return conn, rw, err
 	}
-	h.below = &below{Conn: conn}
-	h.below.reader = bufio.NewReaderSize(h.below, readBuffer)
-	return h.below, bufio.NewReadWriter(h.below.reader, rw.Writer), nil
+	h.conn = newConn(h.config, conn)
+	lower := (*lower)(h.conn)
+	h.conn.reader = bufio.NewReaderSize(lower, readBuffer)
+	return lower, bufio.NewReadWriter(h.conn.reader, rw.Writer), nil
 }
