@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/internal/feed"
+	"github.com/entity-sync/entity-sync/internal/field"
 	"github.com/entity-sync/entity-sync/internal/workerpool"
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -77,15 +79,15 @@ func (c Config) withDefaults() Config {
 }
 
 func (c Config) validate() error {
-	switch {
-	case c.Bus == nil:
-		return errors.New("Bus is nil")
-	case c.PublishTimeout < 0 || c.BeatInterval < 0 || c.Grace < 0:
-		return errors.New("PublishTimeout, BeatInterval and Grace cannot be negative")
-	case c.MaxFetches < 0:
-		return errors.New("MaxFetches cannot be negative")
+	if c.Bus == nil {
+		return field.Errorf("Bus", "is nil")
 	}
-	return nil
+	return cmp.Or(
+		field.NotNegative("PublishTimeout", c.PublishTimeout),
+		field.NotNegative("BeatInterval", c.BeatInterval),
+		field.NotNegative("MaxFetches", c.MaxFetches),
+		field.NotNegative("Grace", c.Grace),
+	)
 }
 
 // Bridge is the engine of one node. Its methods may be called from any goroutine.
@@ -112,7 +114,7 @@ type Bridge struct {
 // New returns a Bridge on the given bus.
 func New(c Config) (*Bridge, error) {
 	if err := c.validate(); err != nil {
-		return nil, fmt.Errorf("bridge: Config: %w", err)
+		return nil, field.In("bridge.Config", err)
 	}
 	c = c.withDefaults()
 	ctx, cancel := context.WithCancel(context.Background())

@@ -1,10 +1,7 @@
 package es
 
 import (
-	"context"
-	"crypto/tls"
 	"log/slog"
-	"net/http"
 	"reflect"
 	"strings"
 	"testing"
@@ -14,53 +11,158 @@ import (
 	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/bridge/nsqbus"
 	"github.com/entity-sync/entity-sync/internal/canary"
-	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/internal/field"
 	"github.com/entity-sync/entity-sync/web"
 )
 
-// Every field that Config shares with a part's Config reaches it.
-func TestConfigReachesTheParts(t *testing.T) {
-	c := Config{
-		AllowedOrigins: []string{"https://example.com"}, Snapshot: true, PublishTimeout: 1,
-		MaxMessageBytes: 2, MaxSubscriptions: 3, PingInterval: 4, PongWait: 5, WriteTimeout: 6,
-		Logger: slog.New(slog.DiscardHandler), WSPassThrough: func(string, []byte) {}, OnMessage: func(web.Session, []byte) {},
-		Authenticate:  func(*http.Request) (string, time.Time, error) { return "", time.Time{}, nil },
-		VerifySecret:  func(context.Context, string) (time.Time, error) { return time.Time{}, nil },
-		RequireSecret: true, SecretTimeout: 7, RemoteAddr: func(*http.Request) string { return "" },
-		Authorize:   func(context.Context, shared.AccessRequest) error { return nil },
-		MaxSessions: 8, MaxSessionsPerAddr: 9, MessageRate: 10, SubscribeRate: 11, MaxQueuedBytes: 12, MaxSecretBytes: 13,
-	}
-	got := c.web(&bridge.Bridge{})
-	part := reflect.ValueOf(got)
-	for i := range part.NumField() {
-		if part.Field(i).IsZero() {
-			t.Errorf("web.Config.%s is not set", part.Type().Field(i).Name)
+// owned are the fields of parts that the node sets itself.
+var owned = map[string]bool{"Bridge.Fetch": true, "Web.Bridge": true}
+
+// Each field of a part reaches the part as it was set, or New refuses it by its name.
+func TestEachFieldOfAPartReachesThePart(t *testing.T) {
+	for _, part := range []string{"NSQ", "Bridge", "Web"} {
+		fields, _ := reflect.TypeFor[Config]().FieldByName(part)
+		for i := range fields.Type.NumField() {
+			path := part + "." + fields.Type.Field(i).Name
+			var c Config
+			if part == "NSQ" && path != "NSQ.Addrs" {
+				c.NSQAddr = "a:1"
+			}
+			value := reflect.ValueOf(&c).Elem().FieldByName(part).Field(i)
+			fill(t, value)
+			p, err := built(c)
+			if owned[path] {
+				if err == nil || !strings.HasPrefix(err.Error(), "es.Config."+path+": ") {
+					t.Errorf("%s, which is the node's own, is set: %v", path, err)
+				}
+				continue
+			}
+			if err != nil {
+				t.Errorf("%s is set: %v", path, err)
+				continue
+			}
+			if got := partOf(p, part).Field(i); !same(got, value) {
+				t.Errorf("%s is set to %v, and its part has %v", path, value, got)
+			}
 		}
 	}
-	if got.MaxMessageBytes != 2 || got.MaxSubscriptions != 3 || got.PingInterval != 4 || got.PongWait != 5 || got.WriteTimeout != 6 ||
-		got.SecretTimeout != 7 || got.MaxSessions != 8 || got.MaxSessionsPerAddr != 9 || got.MessageRate != 10 || got.SubscribeRate != 11 || got.MaxQueuedBytes != 12 || got.MaxSecretBytes != 13 {
-		t.Errorf("values are mixed up: %+v", got)
+}
+
+// Each field of the top is a part, one of the node's own, or one of a part: then it reaches
+// the part, and may not be set in both places.
+func TestEachFieldOfTheTopReachesItsPart(t *testing.T) {
+	paths := map[string]string{
+		"NSQ": "", "Bridge": "", "Web": "", "Outbox": "", // see above, and TestOutboxIsRelayed
+		"Mux": "", "Path": "", "DrainDelay": "", "BusKey": "", "Logger": "", // each has a test of its own
+		"NSQAddr": "NSQ.Addrs", "Bus": "Bridge.Bus",
+		"WSPassThrough": "Web.PassThrough", "OnMessage": "Web.OnMessage",
+		"Authenticate": "Web.Authenticate", "VerifySecret": "Web.VerifySecret", "Authorize": "Web.Authorize", "AllowedOrigins": "Web.AllowedOrigins",
 	}
-	if b := c.bridge(nil, nil); b.PublishTimeout != 1 || b.Logger != c.Logger {
-		t.Errorf("bridge.Config is %+v", b)
+	for i, f := range reflect.VisibleFields(reflect.TypeFor[Config]()) {
+		path, known := paths[f.Name]
+		if !known {
+			t.Errorf("nobody says where %s belongs", f.Name)
+		}
+		if path == "" {
+			continue
+		}
+		var c Config
+		fill(t, reflect.ValueOf(&c).Elem().Field(i))
+		p, err := built(c)
+		if err != nil {
+			t.Errorf("%s is set: %v", f.Name, err)
+			continue
+		}
+		part, name, _ := strings.Cut(path, ".")
+		if partOf(p, part).FieldByName(name).IsZero() {
+			t.Errorf("%s is set, and %s is not", f.Name, path)
+		}
+		fill(t, reflect.ValueOf(&c).Elem().FieldByName(part).FieldByName(name))
+		want := "es.Config." + f.Name + ": is set, and so is " + path + ","
+		if _, err := built(c); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s and %s are set: %v", f.Name, path, err)
+		}
+	}
+}
+
+// built is what New makes of a Config before it starts anything.
+func built(c Config) (parts, error) {
+	c = c.withDefaults()
+	err := c.validate()
+	if err != nil {
+		return parts{}, field.In("es.Config", err)
+	}
+	p, err := newParts(c)
+	return p, field.In("es.Config", err)
+}
+
+func partOf(p parts, part string) reflect.Value {
+	return map[string]reflect.Value{"NSQ": reflect.ValueOf(p.nsq).Elem(), "Bridge": reflect.ValueOf(p.bridge), "Web": reflect.ValueOf(p.web)}[part]
+}
+
+// fill sets v to a value that is not its zero value, and that no validation refuses.
+func fill(t *testing.T, v reflect.Value) {
+	t.Helper()
+	switch v.Kind() {
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Int, reflect.Int64:
+		v.SetInt(int64(2 * time.Second))
+	case reflect.String:
+		v.SetString("a:1")
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		fill(t, v.Index(0))
+	case reflect.Func:
+		v.Set(reflect.MakeFunc(v.Type(), func([]reflect.Value) []reflect.Value { panic("is not to be called") }))
+	case reflect.Interface:
+		v.Set(reflect.ValueOf(new(membus.Broker).NewNode())) // the only one is a Bus
+	default:
+		t.Fatalf("there is no way to set a %s", v.Type())
+	}
+}
+
+// same reports whether two values are equal, functions by their address.
+func same(a, b reflect.Value) bool {
+	if a.Kind() == reflect.Func {
+		return a.Pointer() == b.Pointer()
+	}
+	return reflect.DeepEqual(a.Interface(), b.Interface())
+}
+
+// A part that has no Logger has the node's, and one that has one keeps it.
+func TestTheLoggerIsThePartsToo(t *testing.T) {
+	node, own := slog.New(slog.DiscardHandler), slog.New(slog.DiscardHandler)
+	p, err := newParts(Config{NSQAddr: "a:1", Logger: node})
+	if err != nil || p.nsq.Logger != node || p.bridge.Logger != node || p.web.Logger != node || p.log != node {
+		t.Errorf("the node's logger is not the parts': %v", err)
+	}
+	p, err = newParts(Config{
+		NSQ: nsqbus.Config{Addrs: []string{"a:1"}, Logger: own}, Bridge: bridge.Config{Logger: own}, Web: web.Config{Logger: own}, Logger: node,
+	})
+	if err != nil || p.nsq.Logger != own || p.bridge.Logger != own || p.web.Logger != own || p.log != node {
+		t.Errorf("a part's own logger is not its own: %v", err)
 	}
 }
 
 func TestConfigReachesNSQ(t *testing.T) {
-	c := Config{
-		NSQAddr: "a:1, b:2", NSQLookupAddr: "c:3,d:4", NSQSharedTopic: "changes", QueuePrefix: "my.",
-		NSQTLS: &tls.Config{}, NSQAuthSecret: canary.Mark, Logger: slog.New(slog.DiscardHandler),
+	p, err := newParts(Config{NSQAddr: "a:1, b:2", NSQ: nsqbus.Config{LookupAddrs: []string{"c:3"}, AuthSecret: canary.Mark}})
+	if err != nil {
+		t.Fatal(err)
 	}
-	want := nsqbus.Config{
-		Addrs: []string{"a:1", "b:2"}, LookupAddrs: []string{"c:3", "d:4"}, SharedTopic: "changes", Prefix: "my.",
-		TLS: c.NSQTLS, AuthSecret: canary.Mark, Logger: c.Logger,
+	want := nsqbus.Config{Addrs: []string{"a:1", "b:2"}, LookupAddrs: []string{"c:3"}, AuthSecret: canary.Mark}
+	if !reflect.DeepEqual(*p.nsq, want) {
+		t.Errorf("nsqbus.Config is %+v, want %+v", *p.nsq, want)
 	}
-	if got := c.nsq(); !reflect.DeepEqual(got, want) {
-		t.Errorf("nsqbus.Config is %+v, want %+v", got, want)
-	}
-	// With one kind of address alone the other is none, not an empty one.
-	for _, c := range []Config{{NSQAddr: "a:1"}, {NSQLookupAddr: "c:3"}} {
-		bus, err := c.bus()
+	// One kind of address alone is enough.
+	for _, c := range []Config{{NSQAddr: "a:1"}, {NSQ: nsqbus.Config{Addrs: []string{"a:1"}}}, {NSQ: nsqbus.Config{LookupAddrs: []string{"c:3"}}}} {
+		p, err := newParts(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bus, err := p.newBus("")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/db"
 	"github.com/entity-sync/entity-sync/db/outbox"
+	"github.com/entity-sync/entity-sync/internal/field"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
 )
@@ -40,35 +41,53 @@ var _ http.Handler = (*EntitySync)(nil)
 func New(c Config) (*EntitySync, error) {
 	c = c.withDefaults()
 	if err := c.validate(); err != nil {
-		return nil, fmt.Errorf("es: Config: %w", err)
+		return nil, field.In("es.Config", err)
 	}
-	bus, err := c.bus()
+	p, err := newParts(c)
 	if err != nil {
-		return nil, fmt.Errorf("es: Config: %w", err)
+		return nil, field.In("es.Config", err)
 	}
 	s := &EntitySync{DatabaseHub: db.NewDatabaseHub(), log: c.Logger, limits: new(sync.Map), modern: new(sync.Map), drain: &drain{delay: c.DrainDelay, log: c.Logger}}
-	if s.Bridge, err = bridge.New(c.bridge(bus, s.DatabaseHub.Fetch)); err != nil {
-		return nil, fmt.Errorf("es: Config: %w", err)
+	if err := s.startBridge(&p, c.BusKey); err != nil {
+		return nil, err
 	}
-	if err := errors.Join(s.startRelay(c), s.serve(c)); err != nil {
+	if err := errors.Join(s.startRelay(c), s.serve(c, &p)); err != nil {
 		_ = errors.Join(s.closeRelay(context.Background()), s.Bridge.Close(context.Background())) // of what has only just begun
-		return nil, fmt.Errorf("es: Config: %w", err)
+		return nil, err
 	}
-	if c.Bus == nil && !c.usesNSQ() {
+	if p.alone() {
 		c.Logger.Info("no NSQAddr: changes are announced within this process only")
 	}
 	return s, nil
 }
 
-func (s *EntitySync) serve(c Config) (err error) {
-	if s.handler, err = web.New(c.web(s.Bridge)); err != nil {
+func (s *EntitySync) startBridge(p *parts, key string) error {
+	bus, err := p.newBus(key)
+	if err != nil {
 		return err
+	}
+	config := p.bridge
+	config.Bus, config.Fetch = bus, s.DatabaseHub.Fetch
+	if s.Bridge, err = bridge.New(config); err != nil {
+		if p.bridge.Bus == nil {
+			_ = bus.Close(context.Background()) // which has only just begun
+		}
+		return p.errorIn("Bridge", err)
+	}
+	return nil
+}
+
+func (s *EntitySync) serve(c Config, p *parts) (err error) {
+	config := p.web
+	config.Bridge = s.Bridge
+	if s.handler, err = web.New(config); err != nil {
+		return p.errorIn("Web", err)
 	}
 	if c.Mux == nil {
 		return nil
 	}
 	if err := web.Mount(c.Mux, c.Path, s.handler); err != nil {
-		return fmt.Errorf("Path: %w", err)
+		return field.In("es.Config", field.Errorf("Path", "%w", err))
 	}
 	return nil
 }
@@ -77,7 +96,7 @@ func (s *EntitySync) serve(c Config) (err error) {
 // committed, on any node. When it returns nil, every client of every node that
 // stays subscribed to one of the keys ends up with rows fetched after this call.
 // It waits for the bus no longer than ctx allows, and gives up once the bus has taken no
-// message of the entity type for Config.PublishTimeout: very many keys are several
+// message of the entity type for Config.Bridge.PublishTimeout: very many keys are several
 // messages, each of which has that time. After an error it is safe to call again, with all
 // keys or with those that a *shared.NotAnnouncedError has.
 func (s *EntitySync) Notify(ctx context.Context, keys ...shared.EntityKey) error {

@@ -13,10 +13,15 @@ import (
 	"github.com/gorilla/mux"
 	"github.com/gorilla/websocket"
 
+	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/bridge/membus"
+	"github.com/entity-sync/entity-sync/bridge/nsqbus"
+	"github.com/entity-sync/entity-sync/db"
+	"github.com/entity-sync/entity-sync/db/outbox"
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web"
 )
 
 func newSync(t *testing.T, c es.Config) *es.EntitySync {
@@ -37,27 +42,51 @@ func newSync(t *testing.T, c es.Config) *es.EntitySync {
 }
 
 func TestConfigErrorsNameTheField(t *testing.T) {
+	nsq := nsqbus.Config{Addrs: []string{"localhost:4150"}}
 	for want, c := range map[string]es.Config{
-		"Path is \"ws\"":  {Mux: mux.NewRouter(), Path: "ws"},
-		"Path is for Mux": {Path: "/live"},
-		"host:port":       {NSQAddr: "localhost"},
-		"Prefix":          {NSQAddr: "localhost:4150", QueuePrefix: "a b"},
-		"QueuePrefix":     {QueuePrefix: "mine."},
-		"Path:":           {Mux: mux.NewRouter(), Path: "/{"},
-		"65535":           {NSQAddr: "localhost:99999"},
-		"Bus":             {NSQAddr: "localhost:4150", Bus: new(membus.Broker).NewNode()},
-		"NSQLookupAddr":   {NSQLookupAddr: "localhost"},
-		"LookupAddrs":     {NSQAddr: "localhost:4150", NSQLookupAddr: "localhost:4161, localhost:0"},
-		"SharedTopic":     {NSQAddr: "localhost:4150", NSQSharedTopic: "a b"},
-		"NSQSharedTopic":  {NSQSharedTopic: "changes"},
-		"NSQ: NSQAddr":    {NSQLookupAddr: "localhost:4161", Bus: new(membus.Broker).NewNode()},
-		"AllowedOrigins":  {AllowedOrigins: []string{"example.com"}},
-		"MaxMessageBytes": {MaxMessageBytes: -1},
-		"PublishTimeout":  {PublishTimeout: -1},
-		"DrainDelay":      {DrainDelay: -1},
+		`Path: is "ws"`:                   {Mux: mux.NewRouter(), Path: "ws"},
+		"Path: is for Mux":                {Path: "/live"},
+		"Path: web: serving":              {Mux: mux.NewRouter(), Path: "/{"},
+		`NSQAddr: holds "localhost"`:      {NSQAddr: "localhost"},
+		`NSQAddr: holds "localhost:9`:     {NSQAddr: "localhost:4150,localhost:99999"},
+		`NSQ.Addrs: holds "localhost"`:    {NSQ: nsqbus.Config{Addrs: []string{"localhost"}}},
+		`NSQ.LookupAddrs: holds "l"`:      {NSQ: nsqbus.Config{LookupAddrs: []string{"l"}}},
+		`NSQ.LookupAddrs: holds "l:0"`:    {NSQAddr: "localhost:4150", NSQ: nsqbus.Config{LookupAddrs: []string{"l:1", "l:0"}}},
+		`NSQ.Prefix: is "a b"`:            {NSQAddr: "localhost:4150", NSQ: nsqbus.Config{Prefix: "a b"}},
+		`NSQ.SharedTopic: makes`:          {NSQAddr: "localhost:4150", NSQ: nsqbus.Config{SharedTopic: "a b"}},
+		"NSQ.LookupInterval: is 1":        {NSQAddr: "localhost:4150", NSQ: nsqbus.Config{LookupInterval: 1}},
+		"NSQ.Heartbeat: is 1ms":           {NSQAddr: "localhost:4150", NSQ: nsqbus.Config{Heartbeat: time.Millisecond}},
+		"NSQ.DialTimeout: is -1ns":        {NSQAddr: "localhost:4150", NSQ: nsqbus.Config{DialTimeout: -1}},
+		"NSQ.Reconnect: is -1ns":          {NSQAddr: "localhost:4150", NSQ: nsqbus.Config{Reconnect: -1}},
+		"NSQ: is set, but no address":     {NSQ: nsqbus.Config{SharedTopic: "changes"}},
+		"Bus: takes the place":            {NSQAddr: "localhost:4150", Bus: new(membus.Broker).NewNode()},
+		"Bridge.Bus: takes the place":     {NSQ: nsq, Bridge: bridge.Config{Bus: new(membus.Broker).NewNode()}},
+		"NSQAddr: is set, and so is NSQ.": {NSQAddr: "localhost:4150", NSQ: nsq},
+		"Bridge.Fetch: must be nil":       {Bridge: bridge.Config{Fetch: db.NewDatabaseHub().Fetch}},
+		"Bridge.PublishTimeout: is -1ns":  {Bridge: bridge.Config{PublishTimeout: -1}},
+		"Bridge.BeatInterval: is -1ns":    {Bridge: bridge.Config{BeatInterval: -1}},
+		"Bridge.MaxFetches: is -1":        {Bridge: bridge.Config{MaxFetches: -1}},
+		"Bridge.Grace: is -1ns":           {Bridge: bridge.Config{Grace: -1}},
+		"Web.Bridge: must be nil":         {Web: web.Config{Bridge: &bridge.Bridge{}}},
+		"AllowedOrigins: holds":           {AllowedOrigins: []string{"example.com"}},
+		"Web.AllowedOrigins: holds":       {Web: web.Config{AllowedOrigins: []string{"example.com"}}},
+		"OnMessage: takes the place":      {WSPassThrough: func(string, []byte) {}, OnMessage: func(web.Session, []byte) {}},
+		"Web.SecretTimeout: is -1ns":      {Web: web.Config{SecretTimeout: -1}},
+		"Web.MaxSessions: is -1":          {Web: web.Config{MaxSessions: -1}},
+		"Web.MaxSessionsPerAddr: is -1":   {Web: web.Config{MaxSessionsPerAddr: -1}},
+		"Web.MessageRate: is -1":          {Web: web.Config{MessageRate: -1}},
+		"Web.SubscribeRate: is -1":        {Web: web.Config{SubscribeRate: -1}},
+		"Web.MaxQueuedBytes: is -1":       {Web: web.Config{MaxQueuedBytes: -1}},
+		"Web.MaxMessageBytes: is -1":      {Web: web.Config{MaxMessageBytes: -1}},
+		"Web.MaxSecretBytes: is -1":       {Web: web.Config{MaxSecretBytes: -1}},
+		"Web.PingInterval: is -1ns":       {Web: web.Config{PingInterval: -1}},
+		"Web.PongWait: is -1ns":           {Web: web.Config{PongWait: -1}},
+		"Web.WriteTimeout: is -1ns":       {Web: web.Config{WriteTimeout: -1}},
+		"Outbox.Pool: is nil":             {Outbox: &outbox.Config{}},
+		"DrainDelay: is -1ns":             {DrainDelay: -1},
 	} {
-		if _, err := es.New(c); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("New(%+v) returned %v, want an error that names %s", c, err, want)
+		if _, err := es.New(c); err == nil || !strings.HasPrefix(err.Error(), "es.Config."+want) {
+			t.Errorf("New(%+v) returned %v, want an error that begins es.Config.%s", c, err, want)
 		}
 	}
 	defer func() {
@@ -220,7 +249,7 @@ func TestPath(t *testing.T) {
 
 // What the options say reaches the engine.
 func TestOptions(t *testing.T) {
-	s := newSync(t, es.Config{Snapshot: true})
+	s := newSync(t, es.Config{Web: web.Config{Snapshot: true}})
 	deadline := make(chan time.Duration, 1)
 	err := es.Register(s, "items", func(ctx context.Context, _ shared.EntityKey, _ string) (string, error) {
 		end, _ := ctx.Deadline()

@@ -78,7 +78,7 @@ func WithScope(scope func(secret string) string) Option {
 
 // WithWorkers sets how many fetches of the entity type run at once on this node.
 // The default is 32, or what the pool of WithPool or of a query allows if that is less.
-// More than the pool allows is an error. Where there is no pool, Config.MaxFetches
+// More than the pool allows is an error. Where there is no pool, Config.Bridge.MaxFetches
 // bounds those of all entity types together.
 func WithWorkers(n int) Option {
 	return func(s *settings) { s.Workers = n }

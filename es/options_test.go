@@ -88,7 +88,7 @@ func TestNilIsNotRegistered(t *testing.T) {
 			t.Errorf("%s: %v, want an error", name, err)
 		}
 	}
-	if _, err := es.New(es.Config{Outbox: &outbox.Config{}}); err == nil || !strings.Contains(err.Error(), "outbox: Config: Pool is nil") {
+	if _, err := es.New(es.Config{Outbox: &outbox.Config{}}); err == nil || !strings.Contains(err.Error(), "es.Config.Outbox.Pool: is nil") {
 		t.Errorf("an outbox without a pool: %v", err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/entity-sync/entity-sync/db/outbox"
+	"github.com/entity-sync/entity-sync/internal/field"
 )
 
 // OutboxRelay returns the relay that announces the keys in the outbox: wake it after a
@@ -20,7 +21,7 @@ func (s *EntitySync) startRelay(c Config) (err error) {
 		config.Logger = c.Logger
 	}
 	s.relay, err = outbox.Start(config, s.Bridge)
-	return err
+	return field.In("es.Config.Outbox", err)
 }
 
 func (s *EntitySync) closeRelay(ctx context.Context) error {

@@ -64,7 +64,7 @@ func TestANodeWithoutAnOutbox(t *testing.T) {
 	if s.OutboxRelay() != nil || s.OutboxRelay().Stats() != (outbox.Stats{}) {
 		t.Error("there is an outbox")
 	}
-	if _, err := es.New(es.Config{Outbox: &outbox.Config{}}); err == nil || !strings.Contains(err.Error(), "outbox: Config: Pool") {
+	if _, err := es.New(es.Config{Outbox: &outbox.Config{}}); err == nil || !strings.Contains(err.Error(), "es.Config.Outbox.Pool: is nil") {
 		t.Errorf("New returned %v", err)
 	}
 }

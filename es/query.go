@@ -76,7 +76,7 @@ func (s *settings) forQuery(query *db.Query) error {
 // pool together run no more fetches at once than three quarters of its
 // connections, so that something is left for the rest of the application, and
 // none of them can take them all while another has something to fetch. These
-// fetches do not count for Config.MaxFetches.
+// fetches do not count for Config.Bridge.MaxFetches.
 func WithPool(pool *pgxpool.Pool) Option {
 	return func(s *settings) {
 		s.refuse(pool == nil, "WithPool's pool")

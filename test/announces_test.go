@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/entity-sync/entity-sync/bridge/nsqbus"
 	"github.com/entity-sync/entity-sync/db"
 	"github.com/entity-sync/entity-sync/db/outbox"
 	"github.com/entity-sync/entity-sync/es"
@@ -39,8 +40,8 @@ func TestAProgramThatOnlyAnnounces(t *testing.T) {
 		topic       string
 		subscribers int // of the topic: the nodes that serve, and on a shared topic the announcer's sessions
 	}{
-		"a topic for each type": {es.Config{QueuePrefix: "my."}, "my.items", 2},
-		"a shared topic":        {es.Config{QueuePrefix: "my.", NSQSharedTopic: "changes"}, "my.changes", 3},
+		"a topic for each type": {es.Config{NSQ: nsqbus.Config{Prefix: "my."}}, "my.items", 2},
+		"a shared topic":        {es.Config{NSQ: nsqbus.Config{Prefix: "my.", SharedTopic: "changes"}}, "my.changes", 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			nsqd := nsqdtest.Start(t)
@@ -75,7 +76,7 @@ func TestAProgramThatOnlyAnnounces(t *testing.T) {
 // the first change is.
 func TestAnnouncingANameThatIsNoTopic(t *testing.T) {
 	nsqd := nsqdtest.Start(t)
-	n := startAnnouncer(t, es.Config{NSQAddr: nsqd.Addr, QueuePrefix: "fifty.bytes.with.the.dots.fifty.bytes.with.the.dots."})
+	n := startAnnouncer(t, es.Config{NSQAddr: nsqd.Addr, NSQ: nsqbus.Config{Prefix: "fifty.bytes.with.the.dots.fifty.bytes.with.the.dots."}})
 	if err := es.Announces(n.EntitySync, "thirteen_more"); !errors.Is(err, shared.ErrBadEntity) {
 		t.Errorf("it returned %v, want ErrBadEntity", err)
 	}

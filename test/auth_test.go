@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/entity-sync/entity-sync/bridge/nsqbus"
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
@@ -55,7 +56,7 @@ func TestAnAuthenticationServerThatIsAwayForAMoment(t *testing.T) {
 	a := startAuthd(t)
 	nsqd := nsqdtest.StartWith(t, nsqdtest.Options{AuthAddrs: []string{a.addr()}})
 	var db database
-	n := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr, NSQAuthSecret: nsqSecret})
+	n := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr, NSQ: nsqbus.Config{AuthSecret: nsqSecret}})
 	untilReady(t, n)
 	n.notify(t, "100")
 	var err error
@@ -87,7 +88,7 @@ func TestAnAuthenticationServerThatIsAwayForGood(t *testing.T) {
 	one := nsqdtest.StartWith(t, nsqdtest.Options{AuthAddrs: []string{gone.addr()}})
 	two := nsqdtest.StartWith(t, nsqdtest.Options{AuthAddrs: []string{there.addr()}})
 	var db database
-	n := startNode(t, &db, es.Config{NSQAddr: one.Addr + "," + two.Addr, NSQAuthSecret: nsqSecret})
+	n := startNode(t, &db, es.Config{NSQAddr: one.Addr + "," + two.Addr, NSQ: nsqbus.Config{AuthSecret: nsqSecret}})
 	until(t, "it is subscribed on both", func() bool { return goneFrom(n) == "" && n.Bridge.Ready() })
 	n.notify(t, "100") // to the first, which goes on being the first
 	gone.away.Store(1 << 40)

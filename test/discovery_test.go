@@ -29,7 +29,7 @@ func TestNodesFindTheirNSQD(t *testing.T) {
 	lookupd := nsqdtest.StartLookupd(t)
 	startListed(t, lookupd)
 	var db database
-	config := es.Config{NSQLookupAddr: lookupd.HTTPAddr}
+	config := es.Config{NSQ: nsqbus.Config{LookupAddrs: []string{lookupd.HTTPAddr}}}
 	here, there := startNode(t, &db, config), startNode(t, &db, config)
 	untilReady(t, here, there)
 	c := there.dial(t, "me")
@@ -47,7 +47,7 @@ func TestGivenNSQDsNeedNoLookupd(t *testing.T) {
 	lookupd.Stop(t)
 	nsqd := nsqdtest.Start(t)
 	var db database
-	config := es.Config{NSQAddr: nsqd.Addr, NSQLookupAddr: lookupd.HTTPAddr}
+	config := es.Config{NSQAddr: nsqd.Addr, NSQ: nsqbus.Config{LookupAddrs: []string{lookupd.HTTPAddr}}}
 	here, there := startNode(t, &db, config), startNode(t, &db, config)
 	untilReady(t, here, there)
 	c := there.dial(t, "me")

@@ -20,9 +20,11 @@ import (
 
 	"github.com/nsqio/go-nsq"
 
+	"github.com/entity-sync/entity-sync/bridge/nsqbus"
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
+	"github.com/entity-sync/entity-sync/web"
 	"github.com/entity-sync/entity-sync/web/wire"
 )
 
@@ -108,7 +110,7 @@ func TestAForgerDoesNothingWhereNodesHaveAKey(t *testing.T) {
 			var nodes []*node
 			var clients []*conn
 			for _, keys := range []string{earlierKey + "," + laterKey, laterKey + ", " + earlierKey} {
-				n := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr, NSQSharedTopic: topic, BusKey: keys})
+				n := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr, NSQ: nsqbus.Config{SharedTopic: topic}, BusKey: keys})
 				c := n.dial(t, "me")
 				c.watch("100")
 				c.watch("666")
@@ -255,7 +257,7 @@ func TestWhatAForgerCanDoWithoutAKeyIsBounded(t *testing.T) {
 	nsqd := nsqdtest.Start(t)
 	var db database
 	log := new(lines)
-	s, err := es.New(es.Config{NSQAddr: nsqd.Addr, PingInterval: time.Hour, Logger: slog.New(slog.NewTextHandler(log, nil))})
+	s, err := es.New(es.Config{NSQAddr: nsqd.Addr, Web: web.Config{PingInterval: time.Hour}, Logger: slog.New(slog.NewTextHandler(log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}

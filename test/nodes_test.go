@@ -77,8 +77,8 @@ func TestEachNodeFetchesOnceForEqualScopes(t *testing.T) {
 func TestAPrefixKeepsTwoSystemsApart(t *testing.T) {
 	nsqd := nsqdtest.Start(t)
 	var db database
-	mine := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr, QueuePrefix: "mine."})
-	mine2 := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr, QueuePrefix: "mine."})
+	mine := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr, NSQ: nsqbus.Config{Prefix: "mine."}})
+	mine2 := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr, NSQ: nsqbus.Config{Prefix: "mine."}})
 	theirs := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr})
 	untilReady(t, mine, mine2, theirs)
 	mine.notify(t, "100")
@@ -413,7 +413,7 @@ func TestManyChangesFromManyNodesEndRight(t *testing.T) {
 func TestBadNamesFailAtRegistration(t *testing.T) {
 	nsqd := nsqdtest.Start(t)
 	var db database
-	n := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr, QueuePrefix: strings.Repeat("p", 50)})
+	n := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr, NSQ: nsqbus.Config{Prefix: strings.Repeat("p", 50)}})
 	for _, name := range []shared.EntityType{"", "a b", "x\n", "#ephemeral", "fifteen_letters"} {
 		if err := es.Register(n.EntitySync, name, db.fetch); !errors.Is(err, shared.ErrBadEntity) {
 			t.Errorf("registering %q returned %v, want ErrBadEntity", name, err)

@@ -4,9 +4,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/entity-sync/entity-sync/es"
 )
 
 // The README's program is the one that example/minimal compiles and tests.
@@ -78,6 +81,42 @@ func TestTheDocsNameTestsThatExist(t *testing.T) {
 				t.Errorf("%s names %s, which is no test", page, name)
 			}
 		}
+	}
+}
+
+// Every field of es.Config that the documents name is there.
+func TestTheDocsNameFieldsThatExist(t *testing.T) {
+	pages, err := filepath.Glob("../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	paths := regexp.MustCompile(`(\w+\.)?Config\.([A-Z][\w.]*\w)|[\x60 ]((?:Web|NSQ|Bridge)\.[A-Z]\w+)`)
+	seen := 0
+	for _, page := range append(pages, "../README.md", "../example/README.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range paths.FindAllStringSubmatch(string(text), -1) {
+			if m[1] != "" && m[1] != "es." {
+				continue // another Config
+			}
+			seen++
+			in := reflect.TypeFor[es.Config]()
+			for name := range strings.SplitSeq(m[2]+m[3], ".") {
+				f, ok := in.FieldByName(name)
+				if !ok {
+					t.Errorf("%s names %s, which es.Config does not have", page, m[2]+m[3])
+					break
+				}
+				if in = f.Type; in.Kind() == reflect.Pointer {
+					in = in.Elem()
+				}
+			}
+		}
+	}
+	if seen < 50 {
+		t.Errorf("the documents name %d fields, which are fewer than there were", seen)
 	}
 }
 

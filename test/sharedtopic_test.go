@@ -8,6 +8,7 @@ import (
 
 	"github.com/nsqio/go-nsq"
 
+	"github.com/entity-sync/entity-sync/bridge/nsqbus"
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
@@ -19,7 +20,7 @@ import (
 func TestASharedTopic(t *testing.T) {
 	nsqd := nsqdtest.Start(t)
 	var db database
-	config := es.Config{NSQAddr: nsqd.Addr, QueuePrefix: "my.", NSQSharedTopic: "changes"}
+	config := es.Config{NSQAddr: nsqd.Addr, NSQ: nsqbus.Config{Prefix: "my.", SharedTopic: "changes"}}
 	here, there := startNode(t, &db, config), startNode(t, &db, config)
 	kind := func(i int) shared.EntityType { return shared.EntityType(fmt.Sprint("kind", i)) }
 	const kinds = 10

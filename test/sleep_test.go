@@ -21,6 +21,7 @@ import (
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
+	"github.com/entity-sync/entity-sync/web"
 )
 
 // sleeperVariable makes the test binary be a node, as it says.
@@ -46,8 +47,8 @@ func sleeperMain() {
 
 func beSleeper(nsqd string) error {
 	node, err := es.New(es.Config{
-		NSQAddr: nsqd, PingInterval: sleeperPing, PongWait: sleeperPong, Logger: canary.Logger(os.Stderr),
-		RequireSecret: true, SecretTimeout: sleeperPong, MessageRate: 1000,
+		NSQAddr: nsqd, Logger: canary.Logger(os.Stderr),
+		Web: web.Config{PingInterval: sleeperPing, PongWait: sleeperPong, RequireSecret: true, SecretTimeout: sleeperPong, MessageRate: 1000},
 	})
 	if err != nil {
 		return err

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/entity-sync/entity-sync/bridge/nsqbus"
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
@@ -131,7 +132,7 @@ func TestTLSToNSQ(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var db database
-			n := startNode(t, &db, es.Config{NSQAddr: tt.nsqd.Addr, NSQTLS: tt.tls})
+			n := startNode(t, &db, es.Config{NSQAddr: tt.nsqd.Addr, NSQ: nsqbus.Config{TLS: tt.tls}})
 			if !tt.works {
 				if err := n.Notify(t.Context(), item("100")); err == nil {
 					t.Error("Notify returned nil")
@@ -163,11 +164,11 @@ func TestAuthenticationToNSQ(t *testing.T) {
 	t.Cleanup(authd.Close) // after the nodes: nsqd logs the question that it could not ask, with the secret
 	nsqd := nsqdtest.StartWith(t, nsqdtest.Options{AuthAddrs: []string{strings.TrimPrefix(authd.URL, "http://")}})
 	var db database
-	n := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr, NSQAuthSecret: mark})
+	n := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr, NSQ: nsqbus.Config{AuthSecret: mark}})
 	untilReady(t, n)
 	n.notify(t, "100")
 	for _, wrong := range []string{"", mark + "?"} {
-		n := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr, NSQAuthSecret: wrong})
+		n := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr, NSQ: nsqbus.Config{AuthSecret: wrong}})
 		err := n.Notify(t.Context(), item("100"))
 		if err == nil || n.Bridge.Ready() {
 			t.Errorf("with the secret %q Notify returned %v", wrong, err)

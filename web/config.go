@@ -1,14 +1,14 @@
 package web
 
 import (
+	"cmp"
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
 
 	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/internal/field"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -163,22 +163,28 @@ func (c Config) withDefaults() Config {
 }
 
 func (c Config) validate() error {
-	if c.MaxMessageBytes < 0 || c.PingInterval < 0 || c.PongWait < 0 || c.WriteTimeout < 0 {
-		return errors.New("MaxMessageBytes, PingInterval, PongWait and WriteTimeout cannot be negative")
-	}
-	if c.SecretTimeout < 0 || c.MaxSessions < 0 || c.MaxSessionsPerAddr < 0 || c.MessageRate < 0 || c.SubscribeRate < 0 || c.MaxQueuedBytes < 0 || c.MaxSecretBytes < 0 {
-		return errors.New("SecretTimeout, MaxSessions, MaxSessionsPerAddr, MessageRate, SubscribeRate, MaxQueuedBytes and MaxSecretBytes cannot be negative")
-	}
 	if c.OnMessage != nil && c.PassThrough != nil {
-		return errors.New("OnMessage takes the place of PassThrough: set one of them")
+		return field.Errorf("OnMessage", "takes the place of PassThrough: set one of them")
 	}
 	for _, origin := range c.AllowedOrigins {
 		if origin == "*" {
 			continue
 		}
 		if err := checkOrigin(origin); err != nil {
-			return fmt.Errorf("AllowedOrigins holds %q, which no browser says: %w", origin, err)
+			return field.Errorf("AllowedOrigins", "holds %q, which no browser says: %w", origin, err)
 		}
 	}
-	return nil
+	return cmp.Or(
+		field.NotNegative("SecretTimeout", c.SecretTimeout),
+		field.NotNegative("MaxSessions", c.MaxSessions),
+		field.NotNegative("MaxSessionsPerAddr", c.MaxSessionsPerAddr),
+		field.NotNegative("MessageRate", c.MessageRate),
+		field.NotNegative("SubscribeRate", c.SubscribeRate),
+		field.NotNegative("MaxQueuedBytes", c.MaxQueuedBytes),
+		field.NotNegative("MaxMessageBytes", c.MaxMessageBytes),
+		field.NotNegative("MaxSecretBytes", c.MaxSecretBytes),
+		field.NotNegative("PingInterval", c.PingInterval),
+		field.NotNegative("PongWait", c.PongWait),
+		field.NotNegative("WriteTimeout", c.WriteTimeout),
+	)
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/internal/field"
 	"github.com/entity-sync/entity-sync/internal/wait"
 	"github.com/entity-sync/entity-sync/web/internal/sendqueue"
 	"github.com/entity-sync/entity-sync/web/internal/socket"
@@ -61,7 +62,7 @@ func New(c Config) (*Handler, error) { return newBy(c, time.Now) }
 // newBy is New with another clock.
 func newBy(c Config, clock func() time.Time) (*Handler, error) {
 	if c.Bridge == nil {
-		return nil, errors.New("web: Config.Bridge is nil")
+		return nil, field.In("web.Config", field.Errorf("Bridge", "is nil"))
 	}
 	h, err := newHandler(c, func(s *session) client {
 		return c.Bridge.NewClient(&s.out, bridge.ClientOptions{Secret: s.identity.secret, MaxSubscriptions: c.MaxSubscriptions})
@@ -76,7 +77,7 @@ func newBy(c Config, clock func() time.Time) (*Handler, error) {
 
 func newHandler(c Config, connect func(*session) client) (*Handler, error) {
 	if err := c.validate(); err != nil {
-		return nil, fmt.Errorf("web: Config: %w", err)
+		return nil, field.In("web.Config", err)
 	}
 	h := &Handler{config: c.withDefaults(), connect: connect, wall: time.Now, sessions: make(map[*session]struct{})}
 	h.ctx, h.cancel = context.WithCancel(context.Background())

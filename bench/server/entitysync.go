@@ -12,6 +12,7 @@ import (
 	"github.com/entity-sync/entity-sync/bench/workload"
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web"
 )
 
 // entitySync is a node of Entity Sync, with one scope for everybody. Its clients
@@ -42,11 +43,9 @@ func (f *fetches) counts() (all, most int) { return int(f.all.Load()), int(f.mos
 // newNode returns a node that can fetch nothing yet.
 func newNode(c Config) (*entitySync, error) {
 	node, err := es.New(es.Config{
-		NSQAddr:          c.NSQAddr,
-		MaxSubscriptions: c.MaxSubscriptions,
-		WriteTimeout:     c.Patience,
-		PingInterval:     c.Patience,
-		Logger:           slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		NSQAddr: c.NSQAddr,
+		Web:     web.Config{MaxSubscriptions: c.MaxSubscriptions, WriteTimeout: c.Patience, PingInterval: c.Patience},
+		Logger:  slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if err != nil {
 		return nil, err

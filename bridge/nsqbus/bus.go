@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/entity-sync/entity-sync/bridge/bus"
+	"github.com/entity-sync/entity-sync/internal/field"
 	"github.com/entity-sync/entity-sync/internal/wait"
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -58,7 +59,7 @@ var (
 // of the configuration; an nsqd that cannot be reached is not one.
 func New(c Config) (*Bus, error) {
 	if err := c.withDefaults().validate(); err != nil {
-		return nil, fmt.Errorf("nsqbus: %w", err)
+		return nil, field.In("nsqbus.Config", err)
 	}
 	b := &Bus{
 		config:        c.withDefaults(),

@@ -1,14 +1,15 @@
 package nsqbus
 
 import (
+	"cmp"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"strconv"
 	"time"
 
+	"github.com/entity-sync/entity-sync/internal/field"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -91,7 +92,7 @@ func (c Config) withDefaults() Config {
 
 func (c Config) validate() error {
 	if len(c.Addrs) == 0 && len(c.LookupAddrs) == 0 {
-		return errors.New("Addrs and LookupAddrs are empty, want the host:port of at least one nsqd or nsqlookupd")
+		return field.Errorf("Addrs", "is empty, and so is LookupAddrs: want the host:port of one nsqd or nsqlookupd at least")
 	}
 	if err := validateAddrs("Addrs", c.Addrs); err != nil {
 		return err
@@ -100,35 +101,32 @@ func (c Config) validate() error {
 		return err
 	}
 	if c.LookupInterval < minLookupInterval {
-		return fmt.Errorf("LookupInterval is %v, want %v at least", c.LookupInterval, minLookupInterval)
+		return field.Errorf("LookupInterval", "is %v, want %v at least", c.LookupInterval, minLookupInterval)
 	}
 	if c.Prefix != "" {
 		if err := shared.EntityType(c.Prefix).Validate(); err != nil {
-			return fmt.Errorf("Prefix %.80q: %w", c.Prefix, err)
+			return field.Errorf("Prefix", "is %.80q: %w", c.Prefix, err)
 		}
 	}
 	if c.SharedTopic != "" {
 		if err := shared.EntityType(c.Prefix + c.SharedTopic).Validate(); err != nil {
-			return fmt.Errorf("SharedTopic: the topic %.80q (with the prefix): %w", c.Prefix+c.SharedTopic, err)
+			return field.Errorf("SharedTopic", "makes the topic %.80q, with the prefix: %w", c.Prefix+c.SharedTopic, err)
 		}
 	}
 	if c.Heartbeat < time.Second || c.Heartbeat > time.Minute {
-		return fmt.Errorf("Heartbeat is %v, want 1s to 60s", c.Heartbeat)
+		return field.Errorf("Heartbeat", "is %v, want 1s to 60s", c.Heartbeat)
 	}
-	if c.DialTimeout < 0 || c.Reconnect < 0 {
-		return errors.New("DialTimeout and Reconnect cannot be negative")
-	}
-	return nil
+	return cmp.Or(field.NotNegative("DialTimeout", c.DialTimeout), field.NotNegative("Reconnect", c.Reconnect))
 }
 
-func validateAddrs(field string, addrs []string) error {
+func validateAddrs(name string, addrs []string) error {
 	for _, addr := range addrs {
 		_, port, err := net.SplitHostPort(addr)
 		if err != nil {
-			return fmt.Errorf("%s holds %q, want host:port: %w", field, addr, err)
+			return field.Errorf(name, "holds %q, want host:port: %w", addr, err)
 		}
 		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-			return fmt.Errorf("%s holds %q, want host:port with a port from 1 to 65535", field, addr)
+			return field.Errorf(name, "holds %q, want host:port with a port from 1 to 65535", addr)
 		}
 	}
 	return nil

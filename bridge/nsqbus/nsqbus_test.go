@@ -29,19 +29,20 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestConfigErrorsNameTheField(t *testing.T) {
 	for want, c := range map[string]nsqbus.Config{
-		"Addrs and LookupAddrs": {},
-		"Addrs holds":           {Addrs: []string{"localhost"}},
-		"LookupAddrs holds":     {Addrs: []string{"h:1"}, LookupAddrs: []string{"localhost:http"}},
-		"LookupInterval":        {LookupAddrs: []string{"h:1"}, LookupInterval: time.Millisecond},
-		"LookupInterval is -":   {LookupAddrs: []string{"h:1"}, LookupInterval: -1},
-		"Prefix":                {Addrs: []string{"h:1"}, Prefix: "a b"},
-		"SharedTopic":           {Addrs: []string{"h:1"}, SharedTopic: "x#ephemeral"},
-		"66 bytes":              {Addrs: []string{"h:1"}, Prefix: strings.Repeat("p", 60), SharedTopic: "shared"},
-		"Heartbeat":             {Addrs: []string{"h:1"}, Heartbeat: time.Millisecond},
-		"DialTimeout":           {Addrs: []string{"h:1"}, DialTimeout: -1},
+		"Addrs: is empty, and so is LookupAddrs": {},
+		"Addrs: holds":                           {Addrs: []string{"localhost"}},
+		"LookupAddrs: holds":                     {Addrs: []string{"h:1"}, LookupAddrs: []string{"localhost:http"}},
+		"LookupInterval: is 1":                   {LookupAddrs: []string{"h:1"}, LookupInterval: time.Millisecond},
+		"LookupInterval: is -1":                  {LookupAddrs: []string{"h:1"}, LookupInterval: -1},
+		"Prefix: is":                             {Addrs: []string{"h:1"}, Prefix: "a b"},
+		"SharedTopic: makes":                     {Addrs: []string{"h:1"}, SharedTopic: "x#ephemeral"},
+		`SharedTopic: makes the topic "` + strings.Repeat("p", 60) + `shared", with the prefix: bad entity type: it has 66 bytes`: {Addrs: []string{"h:1"}, Prefix: strings.Repeat("p", 60), SharedTopic: "shared"},
+		"Heartbeat: is":   {Addrs: []string{"h:1"}, Heartbeat: time.Millisecond},
+		"DialTimeout: is": {Addrs: []string{"h:1"}, DialTimeout: -1},
+		"Reconnect: is":   {Addrs: []string{"h:1"}, Reconnect: -1},
 	} {
-		if _, err := nsqbus.New(c); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("New(%+v) returned %v, want an error that names %s", c, err, want)
+		if _, err := nsqbus.New(c); err == nil || !strings.HasPrefix(err.Error(), "nsqbus.Config."+want) {
+			t.Errorf("New(%+v) returned %v, want an error that begins nsqbus.Config.%s", c, err, want)
 		}
 	}
 }

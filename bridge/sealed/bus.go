@@ -20,13 +20,13 @@ package sealed
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/entity-sync/entity-sync/bridge/bus"
+	"github.com/entity-sync/entity-sync/internal/field"
 	"github.com/entity-sync/entity-sync/internal/sparing"
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -69,7 +69,7 @@ func New(bus bus.Bus, c Config) (*Bus, error) {
 		return nil, errors.New("sealed: the bus is nil")
 	}
 	if len(c.Keys) == 0 {
-		return nil, errors.New("sealed: Config.Keys is empty")
+		return nil, field.In("sealed.Config", field.Errorf("Keys", "is empty"))
 	}
 	b := &Bus{bus: bus, log: c.Logger, lines: sparing.Period{Every: lineEvery}}
 	if b.log == nil {
@@ -77,7 +77,8 @@ func New(bus bus.Bus, c Config) (*Bus, error) {
 	}
 	for i, secret := range c.Keys {
 		if len(secret) < MinKeyBytes {
-			return nil, fmt.Errorf("sealed: key %d of %d has %d bytes, want %d at least, and better 32 random ones", i+1, len(c.Keys), len(secret), MinKeyBytes)
+			err := field.Errorf("Keys", "key %d of %d has %d bytes, want %d at least, and better 32 random ones", i+1, len(c.Keys), len(secret), MinKeyBytes)
+			return nil, field.In("sealed.Config", err)
 		}
 		b.keys = append(b.keys, newKey(secret))
 	}

@@ -1,13 +1,14 @@
 package outbox
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"log/slog"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/entity-sync/entity-sync/internal/field"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -63,13 +64,8 @@ func (c Config) withDefaults() Config {
 }
 
 func (c Config) validate() error {
-	switch {
-	case c.Pool == nil:
-		return errors.New("Pool is nil")
-	case c.Interval < 0:
-		return errors.New("Interval cannot be negative")
-	case c.BatchSize < 0:
-		return errors.New("BatchSize cannot be negative")
+	if c.Pool == nil {
+		return field.Errorf("Pool", "is nil")
 	}
-	return nil
+	return cmp.Or(field.NotNegative("Interval", c.Interval), field.NotNegative("BatchSize", c.BatchSize))
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/entity-sync/entity-sync/internal/backoff"
+	"github.com/entity-sync/entity-sync/internal/field"
 	"github.com/entity-sync/entity-sync/internal/sparing"
 	"github.com/entity-sync/entity-sync/internal/wait"
 	"github.com/entity-sync/entity-sync/shared"
@@ -75,7 +76,7 @@ type rest struct {
 // mends them. Close the relay before what it announces to.
 func Start(c Config, to Announcer) (*Relay, error) {
 	if err := c.validate(); err != nil {
-		return nil, fmt.Errorf("outbox: Config: %w", err)
+		return nil, field.In("outbox.Config", err)
 	}
 	if isNil(to) {
 		return nil, errors.New("outbox: there is nothing to announce to: the Announcer is nil")

@@ -32,7 +32,7 @@ type Options struct {
 	// NSQAddr joins the nodes. Without it they share a bus in memory.
 	NSQAddr string `json:"-"`
 
-	// QueuePrefix is that of es.Config: systems that share an nsqd need one each, or
+	// QueuePrefix is nsqbus.Config.Prefix: systems that share an nsqd need one each, or
 	// a secret that is revoked in one is revoked in all.
 	QueuePrefix string `json:"-"`
 
@@ -45,7 +45,7 @@ type Options struct {
 	// Lifetime is how long secrets last from when they are said first.
 	Lifetime map[string]time.Duration `json:"-"`
 
-	// MaxSubscriptions and SubscribeRate are those of es.Config.
+	// MaxSubscriptions and SubscribeRate are those of web.Config.
 	MaxSubscriptions int `json:"maxSubscriptions"`
 	SubscribeRate    int `json:"subscribeRate"`
 
@@ -112,11 +112,12 @@ func New(o Options) (w *World, err error) {
 // StartNode adds a node.
 func (w *World) StartNode() error {
 	c := es.Config{
-		NSQAddr: w.options.NSQAddr, QueuePrefix: w.options.QueuePrefix,
-		MaxSubscriptions: w.options.MaxSubscriptions, SubscribeRate: w.options.SubscribeRate, AllowedOrigins: w.options.AllowedOrigins,
-		RequireSecret: w.options.Verify, Authorize: w.authorize, OnMessage: w.hear, Logger: w.options.Logger,
+		NSQAddr: w.options.NSQAddr, AllowedOrigins: w.options.AllowedOrigins, Authorize: w.authorize, OnMessage: w.hear, Logger: w.options.Logger,
+		Web: web.Config{RequireSecret: w.options.Verify, MaxSubscriptions: w.options.MaxSubscriptions, SubscribeRate: w.options.SubscribeRate},
 	}
-	if c.NSQAddr == "" {
+	if c.NSQAddr != "" {
+		c.NSQ.Prefix = w.options.QueuePrefix
+	} else {
 		c.Bus = w.broker.NewNode()
 	}
 	if w.options.Verify {

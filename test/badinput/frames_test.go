@@ -23,7 +23,7 @@ func TestB01InvalidJSON(t *testing.T) {
 	n.endure(t, abuse{row: "B1", one: n.repeat(invalidJSON, 10)})
 }
 
-// limit is Config.MaxMessageBytes.
+// limit is Config.Web.MaxMessageBytes.
 const limit = 32 << 10
 
 // pieces returns a message in so many pieces of the size given, the last of which is

@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	maxSubscriptions = 1000 // Config.MaxSubscriptions
-	messageRate      = 100  // Config.MessageRate
-	subscribeRate    = 200  // Config.SubscribeRate
+	maxSubscriptions = 1000 // Config.Web.MaxSubscriptions
+	messageRate      = 100  // Config.Web.MessageRate
+	subscribeRate    = 200  // Config.Web.SubscribeRate
 	burst            = 10   // seconds that a client may be ahead of its rate
 )
 

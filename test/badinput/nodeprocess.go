@@ -121,7 +121,8 @@ func newProcess(c nodeConfig) (*process, error) {
 	p := &process{revisions: make(map[string]int)}
 	config := es.Config{NSQAddr: c.NSQ, Logger: logger, AllowedOrigins: c.AllowedOrigins}
 	if c.VerifySecret {
-		config.RequireSecret, config.SecretTimeout, config.VerifySecret = true, c.SecretTimeout, p.verify
+		config.VerifySecret = p.verify
+		config.Web.RequireSecret, config.Web.SecretTimeout = true, c.SecretTimeout
 	}
 	if c.Authenticate {
 		config.Authenticate, config.VerifySecret = p.authenticate, p.verify

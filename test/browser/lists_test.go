@@ -119,7 +119,7 @@ func TestALongListIsShownPageByPage(t *testing.T) {
 	node, url := list.serve(t, c, recipe)
 	everything := bytes.ReplaceAll(recipe, []byte("50"), []byte("5000"))
 	_, limited := list.serve(t, c, everything)
-	c.MaxSubscriptions, c.SubscribeRate = 5000, 500
+	c.Web.MaxSubscriptions, c.Web.SubscribeRate = 5000, 500
 	_, raised := list.serve(t, c, everything)
 	browser := startBrowser(t)
 

@@ -25,6 +25,7 @@ import (
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web"
 )
 
 // nodeVariable makes the test binary be a node, as it says.
@@ -127,11 +128,11 @@ func newProcess(c nodeConfig) (*process, error) {
 	}
 	config := es.Config{
 		NSQAddr: c.NSQ, Logger: logger,
-		PingInterval: c.PingInterval, PongWait: c.PongWait, WriteTimeout: c.WriteTimeout,
+		Web: web.Config{PingInterval: c.PingInterval, PongWait: c.PongWait, WriteTimeout: c.WriteTimeout},
 	}
 	if c.Verify {
 		p.guard.life = c.Life
-		config.VerifySecret, config.RequireSecret = p.guard.verify, true
+		config.VerifySecret, config.Web.RequireSecret = p.guard.verify, true
 	}
 	p.sync, err = es.New(config)
 	if err != nil {

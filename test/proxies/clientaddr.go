@@ -11,7 +11,7 @@ import (
 // docs/proxies.md shows what follows, with other addresses; a test compares the two.
 var proxies = netip.MustParsePrefix("127.0.0.1/32")
 
-// clientAddr is for Config.RemoteAddr. The proxy writes the last address of the header.
+// clientAddr is for Config.Web.RemoteAddr. The proxy writes the last address of the header.
 // Those before it, and all of a request that has not come from the proxy, may be made up.
 func clientAddr(r *http.Request) string {
 	peer, _, _ := net.SplitHostPort(r.RemoteAddr)

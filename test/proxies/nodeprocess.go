@@ -64,7 +64,7 @@ func beNode(what string) error {
 	}
 	defer pool.Close()
 	sync, err := es.New(es.Config{
-		NSQAddr: c.NSQ, DrainDelay: c.DrainDelay, RemoteAddr: clientAddr,
+		NSQAddr: c.NSQ, DrainDelay: c.DrainDelay, Web: web.Config{RemoteAddr: clientAddr},
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)).With(slog.String("node", c.Name)),
 		OnMessage: func(s web.Session, _ []byte) { // who am I?
 			if err := s.Send(fmt.Appendf(nil, "%q", s.Remote())); err != nil {

@@ -190,7 +190,7 @@ func TestCallersShareASubscription(t *testing.T) {
 // What is refused is refused by itself, with a reason to branch on, and asked for
 // again when there is an occasion.
 func TestRefusals(t *testing.T) {
-	w := start(t, es.Config{MaxSubscriptions: 2})
+	w := start(t, es.Config{Web: web.Config{MaxSubscriptions: 2}})
 	w.table.write("1")
 	w.table.hide("hidden", true)
 	c := w.dial(client.Options{})

@@ -27,7 +27,7 @@ type Options struct {
 	SecretFunc func(ctx context.Context) (string, error)
 
 	// Header is asked at each connect for what to send with the request: cookies,
-	// Authorization. It is for servers that look there (Config.Authenticate).
+	// Authorization. It is for servers that look there (es.Config.Authenticate).
 	Header func(ctx context.Context) (http.Header, error)
 
 	// OnMessage gets each message that is the server application's own, in order: what
@@ -56,7 +56,7 @@ type Options struct {
 	WriteTimeout time.Duration
 
 	// MaxMessageBytes bounds one message to the server, which has a limit too
-	// (Config.MaxMessageBytes). Zero means 32 KiB.
+	// (web.Config.MaxMessageBytes). Zero means 32 KiB.
 	MaxMessageBytes int
 
 	// MaxSecretBytes bounds the secret, and should be what the server's Config says.

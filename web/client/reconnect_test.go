@@ -18,6 +18,7 @@ import (
 	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web"
 	"github.com/entity-sync/entity-sync/web/client"
 )
 
@@ -244,7 +245,7 @@ func (s *tokens) setBroken(broken bool) {
 func TestASecretIsRenewedInPlace(t *testing.T) {
 	t.Parallel()
 	source := tokens{lives: 4 * time.Second}
-	w := start(t, es.Config{VerifySecret: source.verify, RequireSecret: true})
+	w := start(t, es.Config{VerifySecret: source.verify, Web: web.Config{RequireSecret: true}})
 	w.table.write("1")
 	c := w.dial(client.Options{SecretFunc: source.next})
 	v := watch(t, c, "1")
@@ -271,7 +272,7 @@ func TestASecretIsRenewedInPlace(t *testing.T) {
 func TestASecretThatCannotBeRenewed(t *testing.T) {
 	t.Parallel()
 	source := tokens{lives: 2 * time.Second}
-	w := start(t, es.Config{VerifySecret: source.verify, RequireSecret: true})
+	w := start(t, es.Config{VerifySecret: source.verify, Web: web.Config{RequireSecret: true}})
 	w.table.write("1")
 	c := w.dial(client.Options{SecretFunc: source.next})
 	v := watch(t, c, "1")
@@ -397,7 +398,7 @@ func TestCloseOfAHalfOpenConnection(t *testing.T) {
 
 // A great many long keys are asked for in messages that the server takes.
 func TestSubscriptionsAreSentInPieces(t *testing.T) {
-	w := start(t, es.Config{MaxMessageBytes: 2 << 10, MaxSubscriptions: 2000})
+	w := start(t, es.Config{Web: web.Config{MaxMessageBytes: 2 << 10, MaxSubscriptions: 2000}})
 	w.line.setDown(true)
 	c, err := client.New(w.server.URL, w.options(client.Options{MaxMessageBytes: 2 << 10}))
 	if err != nil {
