@@ -12,6 +12,7 @@ import (
 	"github.com/entity-sync/entity-sync/db/outbox"
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -38,12 +39,10 @@ func TestANodeAnnouncesWhatIsInTheOutbox(t *testing.T) {
 	if err := es.Register(s, "items", fetch); err != nil { // later than the relay has begun
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(time.Minute); s.OutboxRelay().Stats().Published != 1; time.Sleep(time.Millisecond) {
+	testkit.Until(t, "the key is announced", func() bool {
 		s.OutboxRelay().Wake()
-		if time.Now().After(end) {
-			t.Fatal("nothing was announced")
-		}
-	}
+		return s.OutboxRelay().Stats().Published == 1
+	})
 	if err := s.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}

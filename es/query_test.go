@@ -18,6 +18,7 @@ import (
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web/wire"
 )
@@ -178,10 +179,7 @@ func TestALockedTable(t *testing.T) {
 		locked = append(locked, shared.EntityKey{Entity: "items", ID: fmt.Sprint(i + 1)})
 	}
 	p.subscribe(locked...)
-	// Wait until they have all of the pool that they get.
-	for end := time.Now().Add(30 * time.Second); s.Bridge.Stats().Entities["items"].FetchesRunning < 2 && time.Now().Before(end); {
-		time.Sleep(time.Millisecond)
-	}
+	testkit.Until(t, "they have all of the pool that they get", func() bool { return s.Bridge.Stats().Entities["items"].FetchesRunning >= 2 })
 	for i := range 200 {
 		p.subscribe(shared.EntityKey{Entity: "people", ID: fmt.Sprint(i + 1)})
 	}
@@ -231,9 +229,7 @@ func TestAnErrorOfAPolicyDoesNotShowTheSecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.subscribe(shared.EntityKey{Entity: "items", ID: "1"})
-	for end := time.Now().Add(30 * time.Second); s.Bridge.Stats().FetchesFailed == 0 && time.Now().Before(end); {
-		time.Sleep(time.Millisecond)
-	}
+	testkit.Until(t, "a fetch fails", func() bool { return s.Bridge.Stats().FetchesFailed > 0 })
 	if err := s.Close(t.Context()); err != nil {
 		t.Error(err)
 	}

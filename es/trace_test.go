@@ -1,7 +1,6 @@
 package es_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"os"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,6 +16,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web/wire"
 )
@@ -33,24 +32,7 @@ type traced struct {
 	*es.EntitySync
 	server *httptest.Server
 	ws     *websocket.Conn
-	log    *lines
-}
-
-type lines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	log    *testkit.Buffer
 }
 
 // errNoPrices is what a database says that is down, which quotes what it was asked.
@@ -60,7 +42,7 @@ func (e errNoPrices) Error() string { return e.text }
 
 func startTraced(t *testing.T, subprotocols ...string) *traced {
 	t.Helper()
-	n := &traced{log: &lines{}}
+	n := &traced{log: &testkit.Buffer{}}
 	s, err := es.New(es.Config{Logger: canary.Logger(n.log, canary.Output(t))})
 	if err != nil {
 		t.Fatal(err)
@@ -219,7 +201,7 @@ func TestEachRefusalIsLogged(t *testing.T) {
 
 // A client whose subscription Authorize ends later, and one that goes by itself.
 func TestTheEndsOfSubscriptionsAndSessionsAreLogged(t *testing.T) {
-	log := &lines{}
+	log := &testkit.Buffer{}
 	s, err := es.New(es.Config{Logger: canary.Logger(log, canary.Output(t)), Authorize: func(_ context.Context, a shared.AccessRequest) error {
 		if a.Secret.Reveal() != mark {
 			return errors.Join(shared.ErrForbidden, errors.New(a.Key.ID))

@@ -11,6 +11,7 @@ import (
 	"github.com/entity-sync/entity-sync/db/outbox"
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
@@ -60,7 +61,7 @@ func TestAProgramThatOnlyAnnounces(t *testing.T) {
 					client.readUntil(rev)
 				}
 			}
-			until(t, "all who subscribe have", func() bool { return subscriptions(t, nsqd)[c.topic] == c.subscribers })
+			testkit.Until(t, "all who subscribe have", func() bool { return subscriptions(t, nsqd)[c.topic] == c.subscribers })
 			if got := writer.Bridge.Stats().Entities; len(got) != 0 {
 				t.Errorf("the writer has %+v, want nothing registered", got)
 			}
@@ -126,7 +127,7 @@ func TestTheOutboxOfANodeThatOnlyAnnounces(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.readUntil(rev)
-	until(t, "what it does not announce is left to others", func() bool {
+	testkit.Until(t, "what it does not announce is left to others", func() bool {
 		var waiting string
 		err := pool.QueryRow(t.Context(), "select coalesce(string_agg(entity, ' '), '') from entity_sync_outbox").Scan(&waiting)
 		return err == nil && waiting == "orders" && relay.OutboxRelay().Stats().Published == 1

@@ -16,6 +16,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 	"github.com/entity-sync/entity-sync/web"
 	"github.com/entity-sync/entity-sync/web/wire"
@@ -167,7 +168,7 @@ func TestOrdersWhateverTheClocksSay(t *testing.T) {
 			for i := range nodes {
 				nodes[i] = clockNode{t, run(t, path, "-nsqd", nsqd.Addr)}
 				nodes[i].set(ahead[i])
-				until(t, "the node is on the bus", func() bool {
+				testkit.Until(t, "the node is on the bus", func() bool {
 					_, status := nodes[i].ask("/ready", nil)
 					return status == http.StatusOK
 				})

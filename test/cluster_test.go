@@ -14,6 +14,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -112,19 +113,10 @@ func (n *node) notify(t testing.TB, ids ...string) {
 	}
 }
 
-func until(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !holds(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited %v in vain until %s", patience, what)
-		}
-	}
-}
-
 func untilReady(t testing.TB, nodes ...*node) {
 	t.Helper()
 	for i, n := range nodes {
-		until(t, fmt.Sprintf("node %d is on the bus", i), n.Bridge.Ready)
+		testkit.Until(t, fmt.Sprintf("node %d is on the bus", i), n.Bridge.Ready)
 	}
 }
 

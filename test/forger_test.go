@@ -14,13 +14,13 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/nsqio/go-nsq"
 
 	"github.com/entity-sync/entity-sync/es"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 	"github.com/entity-sync/entity-sync/web/wire"
@@ -119,7 +119,7 @@ func TestAForgerDoesNothingWhereNodesHaveAKey(t *testing.T) {
 			nodes[0].notify(t, "100")
 			for i, c := range clients {
 				c.readUntil(rev)
-				until(t, "what the node looked at when it joined was fetched", func() bool {
+				testkit.Until(t, "what the node looked at when it joined was fetched", func() bool {
 					s := nodes[i].Bridge.Stats()
 					return s.FetchesQueued+s.FetchesRunning == 0
 				})
@@ -140,7 +140,7 @@ func TestAForgerDoesNothingWhereNodesHaveAKey(t *testing.T) {
 			f.publish(items, keys...)
 			f.publish(sessions, orders...)
 			for i, n := range nodes {
-				until(t, "everything forged is refused", func() bool { return n.Bridge.Stats().Refused == uint64(len(keys)+len(orders)) })
+				testkit.Until(t, "everything forged is refused", func() bool { return n.Bridge.Stats().Refused == uint64(len(keys)+len(orders)) })
 				if s := n.Bridge.Stats(); s.Lost != 0 || s.Resyncs.Lost != 0 || s.BadMessages != 0 {
 					t.Errorf("node %d took what was forged: %+v", i, s)
 				}
@@ -221,24 +221,6 @@ func (c *conn) readNothingUntil(rev int, id string) {
 	}
 }
 
-// lines is a log.
-type lines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lines) all() []string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Split(strings.TrimSpace(l.b.String()), "\n")
-}
-
 // heapNow is what is in use, in bytes.
 func heapNow() int64 {
 	for range 2 { // what the first run finds unused in pools, the second lets go
@@ -254,7 +236,7 @@ func heapNow() int64 {
 func TestWhatAForgerCanDoWithoutAKeyIsBounded(t *testing.T) {
 	nsqd := nsqdtest.Start(t)
 	var db database
-	log := new(lines)
+	log := new(testkit.Buffer)
 	s, err := es.New(es.Config{NSQAddr: nsqd.Addr, PingInterval: time.Hour, Logger: slog.New(slog.NewTextHandler(log, nil))})
 	if err != nil {
 		t.Fatal(err)
@@ -286,7 +268,7 @@ func TestWhatAForgerCanDoWithoutAKeyIsBounded(t *testing.T) {
 		}
 	}
 	settle()
-	before, said, begin := heapNow(), len(log.all()), time.Now()
+	before, said, begin := heapNow(), len(log.Lines()), time.Now()
 
 	// Dated to the end of time, as orders once were.
 	forever := n.dial(t, "forever")
@@ -323,13 +305,13 @@ func TestWhatAForgerCanDoWithoutAKeyIsBounded(t *testing.T) {
 	clear(large)
 	clear(many)
 	grown := heapNow() - before
-	t.Logf("%d KiB more in use, %d lines more", grown>>10, len(log.all())-said)
+	t.Logf("%d KiB more in use, %d lines more", grown>>10, len(log.Lines())-said)
 	if grown > 8<<20 {
 		t.Errorf("%d KiB more are in use after 30 MB and 800 orders", grown>>10)
 	}
 	// One in ten seconds that something was looked at again, and one that clients were.
-	if more, most := len(log.all())-said, 3+int(time.Since(begin)/(10*time.Second)); more > most {
-		t.Errorf("the log has %d lines more, want %d at most: %q", more, most, log.all()[said:])
+	if more, most := len(log.Lines())-said, 3+int(time.Since(begin)/(10*time.Second)); more > most {
+		t.Errorf("the log has %d lines more, want %d at most: %q", more, most, log.Lines()[said:])
 	}
 	rev := db.write("100")
 	n.notify(t, "100")

@@ -23,6 +23,7 @@ import (
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
@@ -188,14 +189,14 @@ func TestAWriterIsKilledBetweenCommitAndAnnouncement(t *testing.T) {
 		}
 		begin := time.Now()
 		// What the killed one has sent to the database may be committed still.
-		until(t, "the database knows that it is gone", func() bool {
+		testkit.Until(t, "the database knows that it is gone", func() bool {
 			var n int
 			err := pool.QueryRow(t.Context(), "select count(*) from pg_stat_activity where application_name = $1", w.name).Scan(&n)
 			return err == nil && n == 0
 		})
 		want := revisions(t, pool)
 		for i, c := range clients {
-			until(t, fmt.Sprintf("client %d has all that is committed", i), func() bool { return c.has(want) })
+			testkit.Until(t, fmt.Sprintf("client %d has all that is committed", i), func() bool { return c.has(want) })
 		}
 		worst = max(worst, time.Since(begin))
 	}
@@ -206,7 +207,7 @@ func TestAWriterIsKilledBetweenCommitAndAnnouncement(t *testing.T) {
 		}
 		c.mu.Unlock()
 	}
-	until(t, "nothing is left", func() bool {
+	testkit.Until(t, "nothing is left", func() bool {
 		var n int
 		return pool.QueryRow(t.Context(), "select count(*) from entity_sync_outbox").Scan(&n) == nil && n == 0
 	})
@@ -293,7 +294,7 @@ func TestManyWritersOverTheOutboxEndRight(t *testing.T) {
 		t.Errorf("%d commits", commits)
 	}
 	for i, c := range clients {
-		until(t, fmt.Sprintf("client %d has all", i), func() bool { return c.has(want) })
+		testkit.Until(t, fmt.Sprintf("client %d has all", i), func() bool { return c.has(want) })
 		c.mu.Lock()
 		if c.back > 0 {
 			t.Errorf("client %d: %d rows went backwards", i, c.back)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
@@ -171,7 +172,7 @@ func TestUsersWhoMoveToOtherTenantsGiveNobodysRowsAway(t *testing.T) {
 	for round := 0; read.Load() < frames; round++ {
 		before := read.Load()
 		nodes[round%2].notify(t, "100")
-		until(t, "somebody has read a row", func() bool { return read.Load() > before })
+		testkit.Until(t, "somebody has read a row", func() bool { return read.Load() > before })
 		if foreign.Load() > 0 {
 			t.Fatalf("%d of %d frames are of tenants of others", foreign.Load(), read.Load())
 		}
@@ -181,7 +182,7 @@ func TestUsersWhoMoveToOtherTenantsGiveNobodysRowsAway(t *testing.T) {
 	}
 	nodes[0].notify(t, "100")
 	for user := range users {
-		until(t, "everybody has the row of their tenant", func() bool {
+		testkit.Until(t, "everybody has the row of their tenant", func() bool {
 			r, any := last.Load(user)
 			return any && r.(tenantRow).Tenant == who.row(mark+user, 0).Tenant
 		})

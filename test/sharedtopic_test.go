@@ -9,6 +9,7 @@ import (
 	"github.com/nsqio/go-nsq"
 
 	"github.com/entity-sync/entity-sync/es"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
@@ -73,7 +74,7 @@ func TestASharedTopic(t *testing.T) {
 	})
 
 	nsqd.Stop(t)
-	until(t, "the node noticed", func() bool { return !there.Bridge.Ready() })
+	testkit.Until(t, "the node noticed", func() bool { return !there.Bridge.Ready() })
 	rev := db.write("100")
 	nsqd.Start(t)
 	for r := c.read(); r.ID != "100" || r.Rev < rev; r = c.read() {

@@ -13,6 +13,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/entity-sync/entity-sync/es"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 	"github.com/entity-sync/entity-sync/web/client"
@@ -87,7 +88,7 @@ func TestANodeCutOffFromOneNSQDIsNotDeaf(t *testing.T) {
 			here := startNode(t, &db, es.Config{NSQAddr: line.addr + "," + y.Addr})
 			there := startNode(t, &db, es.Config{NSQAddr: x.Addr + "," + y.Addr})
 			for _, n := range []*node{here, there} {
-				until(t, "all is subscribed everywhere", func() bool { return goneFrom(n) == "" })
+				testkit.Until(t, "all is subscribed everywhere", func() bool { return goneFrom(n) == "" })
 			}
 			rev := db.write("100")
 			there.notify(t, "100") // to X, and so from now on
@@ -110,12 +111,12 @@ func TestANodeCutOffFromOneNSQDIsNotDeaf(t *testing.T) {
 			s.until(client.Live, rev)
 			t.Logf("the row after %v", time.Since(begin).Round(time.Millisecond))
 
-			until(t, "the figures say which nsqd is not reached", func() bool { return goneFrom(here) == line.addr })
+			testkit.Until(t, "the figures say which nsqd is not reached", func() bool { return goneFrom(here) == line.addr })
 			if got := goneFrom(there); got != "" {
 				t.Errorf("the other node says that it does not reach %s", got)
 			}
 			line.set(whole)
-			until(t, "the figures say that all is reached again", func() bool { return goneFrom(here) == "" })
+			testkit.Until(t, "the figures say that all is reached again", func() bool { return goneFrom(here) == "" })
 		})
 	}
 }
@@ -182,7 +183,7 @@ func TestWhoIsLeftOnADeletedChannelSubscribesAnew(t *testing.T) {
 	stop()
 	writing.Wait()
 	begin := time.Now()
-	until(t, "each node has its channel", func() bool { return len(channels(t, nsqd, items)) == len(nodes) })
+	testkit.Until(t, "each node has its channel", func() bool { return len(channels(t, nsqd, items)) == len(nodes) })
 	for _, n := range nodes {
 		rev = db.write("100")
 		n.notify(t, "100")

@@ -20,6 +20,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
 
@@ -169,7 +170,7 @@ func TestANodeThatSleptKeepsItsClients(t *testing.T) {
 		listen(c)
 	}
 	for _, o := range all {
-		until(t, "all have a row", func() bool { n, err := o.seen(); return n > 0 || err != nil })
+		testkit.Until(t, "all have a row", func() bool { n, err := o.seen(); return n > 0 || err != nil })
 	}
 	gone := []*websocket.Conn{dial(), dial()} // neither reads, and so neither answers
 	say(gone[0], `{"action":"secret","body":"%sgone"}`, mark)
@@ -214,7 +215,7 @@ func TestANodeThatSleptKeepsItsClients(t *testing.T) {
 	}
 	before := make([]int, len(all))
 	for i, o := range all {
-		until(t, "all have a row", func() bool { n, err := o.seen(); before[i] = n; return n > 0 || err != nil })
+		testkit.Until(t, "all have a row", func() bool { n, err := o.seen(); before[i] = n; return n > 0 || err != nil })
 	}
 	for _, c := range gone {
 		_ = c.SetReadDeadline(time.Now().Add(patience))
@@ -228,7 +229,7 @@ func TestANodeThatSleptKeepsItsClients(t *testing.T) {
 	}
 	var said time.Time
 	for i, o := range all {
-		until(t, "all have another row, or are cut off", func() bool {
+		testkit.Until(t, "all have another row, or are cut off", func() bool {
 			// Again and again: the node may still be on its way back to the bus.
 			if time.Since(said) > time.Second {
 				said = time.Now()
@@ -251,7 +252,7 @@ func stop(t *testing.T, p *os.Process) {
 	if err := p.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "it has stopped", func() bool {
+	testkit.Until(t, "it has stopped", func() bool {
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Pid))
 		return err != nil || strings.Contains(string(stat), ") T ")
 	})

@@ -14,6 +14,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
 	"github.com/entity-sync/entity-sync/web/wire"
@@ -191,7 +192,7 @@ func TestWhoWasToldToGoIsNotHeard(t *testing.T) {
 			break // it is gone already
 		}
 	}
-	until(t, "it is gone", func() bool { return s.bridge.Stats().Clients == 0 })
+	testkit.Until(t, "it is gone", func() bool { return s.bridge.Stats().Clients == 0 })
 	if heard.Load() != 1 {
 		t.Errorf("%d messages were heard after it was told to go", heard.Load()-1)
 	}
@@ -220,7 +221,7 @@ func TestASlowClientIsSentAwayWithAllThatWaits(t *testing.T) {
 	const n = 12
 	c.send(`{"action":"subscribe","body":[%s]}`, listOf(n, ""))
 	c.wantFrame("ack")
-	until(t, "all is fetched", func() bool { st := s.bridge.Stats(); return st.Fetches == n && st.FetchesRunning == 0 })
+	testkit.Until(t, "all is fetched", func() bool { st := s.bridge.Stats(); return st.Fetches == n && st.FetchesRunning == 0 })
 	closed := make(chan error, 1)
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -268,7 +269,7 @@ func TestWhoMustGoDoesNotTrickleOn(t *testing.T) {
 			time.Sleep(50 * time.Millisecond)
 		}
 	}()
-	until(t, "its place is free", func() bool { return s.status(t, nil).StatusCode == http.StatusSwitchingProtocols })
+	testkit.Until(t, "its place is free", func() bool { return s.status(t, nil).StatusCode == http.StatusSwitchingProtocols })
 	c.Close()
 	<-trickling
 }

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/web"
 )
 
@@ -78,7 +79,7 @@ func TestAnotherCaseOfActionIsTheApplications(t *testing.T) {
 		for _, message := range own {
 			c.send("%s", message)
 		}
-		until(t, "the application has got them", func() bool {
+		testkit.Until(t, "the application has got them", func() bool {
 			mu.Lock()
 			defer mu.Unlock()
 			return len(got) == len(own)

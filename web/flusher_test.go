@@ -15,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 )
 
 // sockets returns the two ends of a connection over loopback. What the kernel holds
@@ -91,7 +92,7 @@ func TestAnAttemptAtAClosedSocketFails(t *testing.T) {
 	a := newAttempt()
 	client.SetLinger(0)
 	client.Close() // with a reset
-	until(t, "the reset has come", func() bool {
+	testkit.Until(t, "the reset has come", func() bool {
 		_, err := a.run(raw, net.Buffers{[]byte("x")})
 		return err != nil
 	})

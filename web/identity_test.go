@@ -15,6 +15,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
 	"github.com/entity-sync/entity-sync/web/wire"
@@ -304,7 +305,7 @@ func TestSessionLimits(t *testing.T) {
 		t.Errorf("a fourth is answered with %v", resp)
 	}
 	first.Close()
-	until(t, "its place is free", func() bool { return s.status(t, from("a")).StatusCode == http.StatusSwitchingProtocols })
+	testkit.Until(t, "its place is free", func() bool { return s.status(t, from("a")).StatusCode == http.StatusSwitchingProtocols })
 	if resp, err := http.Get(s.URL); err != nil || resp.StatusCode != 400 { // takes no place, or gives it back
 		t.Errorf("a plain request is answered with %v, %v", resp, err)
 	} else {
@@ -389,7 +390,7 @@ func TestTooMuchWaiting(t *testing.T) {
 		}
 	}
 	c.send(`{"action":"subscribe","body":[%s]}`, strings.Join(keys, ","))
-	until(t, "all is fetched", func() bool {
+	testkit.Until(t, "all is fetched", func() bool {
 		st := s.bridge.Stats()
 		return st.Fetches == few+many && st.FetchesRunning == 0
 	})
@@ -419,7 +420,7 @@ func TestWhoHasTooMuchWaitingMustGo(t *testing.T) {
 	for range 5 {
 		c.WriteMessage(websocket.TextMessage, []byte(`{}`)) // unless it is cut off already
 	}
-	until(t, "it is cut off", func() bool { return s.bridge.Stats().Clients == 0 })
+	testkit.Until(t, "it is cut off", func() bool { return s.bridge.Stats().Clients == 0 })
 	if heard.Load() != 0 {
 		t.Errorf("%d messages were heard after it was told to go", heard.Load())
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/bridge/membus"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
 )
@@ -61,7 +62,7 @@ func TestSetupMuxBridge(t *testing.T) {
 				}
 			}
 			c.Close()
-			until(t, "the client is gone", func() bool { return b.Stats().Clients == 0 })
+			testkit.Until(t, "the client is gone", func() bool { return b.Stats().Clients == 0 })
 			if err := h.Close(t.Context()); err != nil {
 				t.Error(err)
 			}

@@ -18,6 +18,7 @@ import (
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
 	"github.com/entity-sync/entity-sync/web/wire"
@@ -52,7 +53,7 @@ func TestRevokeAndDisconnect(t *testing.T) {
 		mine, theirs, other, classic := join(here, mark), join(there, mark), join(there, mark+"another"), there.dial(t)
 		classic.send(`{"action":"secret","body":"` + mark + `"}`)
 		classic.subscribe("1")
-		until(t, "it has said its secret", func() bool { return there.bridge.Stats().Subscriptions == 1 })
+		testkit.Until(t, "it has said its secret", func() bool { return there.bridge.Stats().Subscriptions == 1 })
 
 		if err := test.end(here.handler, t.Context(), mark); err != nil {
 			t.Fatal(err)
@@ -65,7 +66,7 @@ func TestRevokeAndDisconnect(t *testing.T) {
 		other.Close()
 		back := join(there, mark) // since then: not meant
 		back.Close()
-		until(t, "all are gone", func() bool { return here.bridge.Stats().Clients+there.bridge.Stats().Clients == 0 })
+		testkit.Until(t, "all are gone", func() bool { return here.bridge.Stats().Clients+there.bridge.Stats().Clients == 0 })
 	}
 	for len(said) > 0 {
 		if text := <-said; containsCanary(text) {

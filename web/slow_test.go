@@ -15,6 +15,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
 )
@@ -89,10 +90,10 @@ func TestCloseWritesWhatWaitsFirst(t *testing.T) {
 	for _, id := range []string{"1", "2", "3"} {
 		s.notify(t, id)
 	}
-	until(t, "all are fetched", func() bool { return s.bridge.Stats().Fetches == 3 && s.bridge.Stats().FetchesRunning == 0 })
+	testkit.Until(t, "all are fetched", func() bool { return s.bridge.Stats().Fetches == 3 && s.bridge.Stats().FetchesRunning == 0 })
 	closed := make(chan error, 1)
 	go func() { closed <- s.handler.Close(context.Background()) }()
-	until(t, "no more clients are let in", func() bool {
+	testkit.Until(t, "no more clients are let in", func() bool {
 		ws, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(s.URL, "http"), nil)
 		if err == nil {
 			ws.Close()
@@ -152,7 +153,7 @@ func TestRowsThroughFunctionsWaitInSmallNumber(t *testing.T) {
 		}
 	}()
 	before := int64(-1)
-	until(t, "the sender waits", func() bool {
+	testkit.Until(t, "the sender waits", func() bool {
 		now := sent.Load()
 		stuck := now == before && now > 0
 		before = now

@@ -15,6 +15,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
 )
@@ -101,7 +102,7 @@ func TestALargeRowOverASlowLineArrives(t *testing.T) {
 						_, _, err = client.ReadMessage()
 					}
 					begin := time.Now()
-					until(t, "the client is given up", func() bool { return s.bridge.Stats().Clients == 0 })
+					testkit.Until(t, "the client is given up", func() bool { return s.bridge.Stats().Clients == 0 })
 					t.Log("given up after", time.Since(begin))
 					return
 				}

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/entity-sync/entity-sync/internal/testkit"
 )
 
 // That the protocol was broken gorilla says by itself. It comes after what is being
@@ -42,7 +44,7 @@ func TestWhatGorillaSaysWaitsItsTurn(t *testing.T) {
 			if _, err := c.NetConn().Write(breaking.frame); err != nil {
 				t.Fatal(err)
 			}
-			until(t, "the session ends", func() bool {
+			testkit.Until(t, "the session ends", func() bool {
 				s.out.mu.Lock()
 				defer s.out.mu.Unlock()
 				return s.out.ending

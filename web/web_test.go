@@ -18,15 +18,13 @@ import (
 	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
 	"github.com/entity-sync/entity-sync/web/wire"
 )
 
-func TestMain(m *testing.M) {
-	// An http.Server's connection goroutines end a moment after the server does.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*conn).serve"))
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testkit.ServesHTTP()) }
 
 const (
 	items    shared.EntityType = "items"
@@ -42,7 +40,7 @@ type server struct {
 	broker  *membus.Broker
 	bridge  *bridge.Bridge
 	handler *web.Handler
-	log     *logBuffer
+	log     *testkit.Buffer
 }
 
 func start(t testing.TB, c web.Config, fetch shared.Fetcher) *server {
@@ -59,7 +57,7 @@ func startOn(t testing.TB, broker *membus.Broker, c web.Config, fetch shared.Fet
 
 func startWith(t testing.TB, bus bus.Bus, c web.Config, fetch shared.Fetcher) *server {
 	t.Helper()
-	s := &server{log: &logBuffer{}}
+	s := &server{log: &testkit.Buffer{}}
 	logger := canary.Logger(s.log, canary.Output(t))
 	var err error
 	if s.bridge, err = bridge.New(bridge.Config{Bus: canary.Tap(canary.Output(t), bus), Logger: logger}); err != nil {
@@ -99,19 +97,9 @@ func (s *server) notify(t testing.TB, id string) {
 	}
 }
 
-// until waits for something that happens on the server by itself.
-func until(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !holds(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited %v in vain until %s", patience, what)
-		}
-	}
-}
-
 func (s *server) untilSubscribed(t testing.TB, n int) {
 	t.Helper()
-	until(t, fmt.Sprint(n, " subscriptions"), func() bool { return s.bridge.Stats().Subscriptions == n })
+	testkit.Until(t, fmt.Sprint(n, " subscriptions"), func() bool { return s.bridge.Stats().Subscriptions == n })
 }
 
 // conn is a client.
@@ -182,23 +170,6 @@ func (c *conn) wantClose(code int) {
 			return
 		}
 	}
-}
-
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 func TestClassicWire(t *testing.T) {
@@ -320,7 +291,7 @@ func TestAMessageThatCannotBeTakenEndsTheSessionWithItsCode(t *testing.T) {
 			c.wantClose(tt.code)
 			s.notify(t, "100")
 			bystander.want(`{"id":"100","for":""}`)
-			until(t, "the session is gone", func() bool { return s.bridge.Stats().Clients == 1 })
+			testkit.Until(t, "the session is gone", func() bool { return s.bridge.Stats().Clients == 1 })
 		})
 	}
 }
@@ -445,7 +416,7 @@ func TestAClientThatStopsReadingIsGivenUp(t *testing.T) {
 	c := s.dial(t)
 	c.subscribe("100")
 	s.untilSubscribed(t, 1)
-	until(t, "it is given up", func() bool {
+	testkit.Until(t, "it is given up", func() bool {
 		s.notify(t, "100")
 		return s.bridge.Stats().Clients == 0
 	})
@@ -482,8 +453,8 @@ func TestASilentClientIsGivenUpAndAnAnsweringOneIsNot(t *testing.T) {
 		lively.ReadMessage() // answers pings until the test closes it
 	}()
 	_ = silent // reads nothing, so it answers no ping
-	until(t, "both are there", func() bool { return s.bridge.Stats().Clients == 2 })
-	until(t, "the silent client is given up", func() bool { return s.bridge.Stats().Clients == 1 })
+	testkit.Until(t, "both are there", func() bool { return s.bridge.Stats().Clients == 2 })
+	testkit.Until(t, "the silent client is given up", func() bool { return s.bridge.Stats().Clients == 1 })
 	for range 6 { // for longer than a silent one is waited for
 		select {
 		case <-pings:
@@ -527,7 +498,7 @@ func TestAClientsCloseIsAnswered(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.wantClose(websocket.CloseNoStatusReceived)
-	until(t, "all sessions are gone", func() bool { return s.bridge.Stats().Clients == 0 })
+	testkit.Until(t, "all sessions are gone", func() bool { return s.bridge.Stats().Clients == 0 })
 }
 
 func TestCloseTellsEveryClient(t *testing.T) {
@@ -538,7 +509,7 @@ func TestCloseTellsEveryClient(t *testing.T) {
 		c := s.dial(t)
 		wg.Go(func() { c.wantClose(websocket.CloseServiceRestart) })
 	}
-	until(t, "all are there", func() bool { return s.bridge.Stats().Clients == clients })
+	testkit.Until(t, "all are there", func() bool { return s.bridge.Stats().Clients == clients })
 	if err := s.handler.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -553,7 +524,7 @@ func TestCloseCutsOffWhoDoesNotGo(t *testing.T) {
 	for range 5 {
 		s.dial(t) // never reads, so it never learns that it should go
 	}
-	until(t, "all are there", func() bool { return s.bridge.Stats().Clients == 5 })
+	testkit.Until(t, "all are there", func() bool { return s.bridge.Stats().Clients == 5 })
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	begin := time.Now()
@@ -579,7 +550,7 @@ func TestClientsThatComeAndGoLeaveNothing(t *testing.T) {
 		s.notify(t, fmt.Sprint(i%7))
 		c.Close()
 	}
-	until(t, "nothing is left", func() bool {
+	testkit.Until(t, "nothing is left", func() bool {
 		st := s.bridge.Stats()
 		return st.Clients == 0 && st.Subscriptions == 0 && st.Views == 0
 	})

@@ -11,6 +11,8 @@ import (
 
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+
+	"github.com/entity-sync/entity-sync/internal/testkit"
 )
 
 // twoTabs is the board as its banner suggests it: node 1 as a manager, node 2
@@ -85,7 +87,7 @@ func testBrowserViewsDiffer(t *testing.T, c Config) {
 	guest.click("input[value=guest]")
 	guest.until("a guest's name to read", find(row(id, ".name .text"))+" !== null")
 	checkGuest()
-	eventually(t, "node 2 has one client, as before", func() bool { return d.Nodes[1].sync.Bridge.Stats().Clients == 1 })
+	testkit.Until(t, "node 2 has one client, as before", func() bool { return d.Nodes[1].sync.Bridge.Stats().Clients == 1 })
 }
 
 func TestBrowserAddAndDelete(t *testing.T) { onEach(t, testBrowserAddAndDelete) }
@@ -269,7 +271,7 @@ func TestBrowserOffline(t *testing.T) {
 	guest.click("#offline")
 	guest.until("that the page is offline, in words", `document.querySelector("#light-text").textContent === "Offline" &&
 		document.querySelector("#warning").textContent.includes("not connected")`)
-	eventually(t, "the node has noticed", func() bool { return d.Nodes[1].sync.Bridge.Stats().Clients == 0 })
+	testkit.Until(t, "the node has noticed", func() bool { return d.Nodes[1].sync.Bridge.Stats().Clients == 0 })
 	for range 100 {
 		send(t, d.Nodes[0], request{method: "PATCH", path: "/api/items/" + id, secret: guestSecret, body: `{"add":1}`})
 	}
@@ -487,7 +489,7 @@ func TestBrowserTypingInWhatIsDeleted(t *testing.T) {
 		t.Error("the focus is lost")
 	}
 	guest.click(row(guest.text(`document.activeElement.closest("tr").dataset.id`), "button.step:last-child"))
-	eventually(t, "a request", func() bool { return len(guest.requested()) > 0 })
+	testkit.Until(t, "a request", func() bool { return len(guest.requested()) > 0 })
 	guest.until("that it was saved", `document.querySelector(".pending") === null`)
 	if got := guest.requested(); len(got) != 1 {
 		t.Errorf("the page made the requests %v, want none for what is deleted", got)
@@ -546,7 +548,7 @@ func TestBrowserKeyboardOnly(t *testing.T) {
 		t.Error("the focus is lost after a deletion")
 	}
 	// Enter saved the price, and leaving the field did not save it again.
-	eventually(t, "the deletion's request is known", func() bool { return slices.Contains(manager.requested(), "DELETE") })
+	testkit.Until(t, "the deletion's request is known", func() bool { return slices.Contains(manager.requested(), "DELETE") })
 	if got := manager.requested(); !slices.Equal(got, []string{"PATCH", "DELETE"}) {
 		t.Errorf("the page made the requests %v, want one for each change", got)
 	}

@@ -16,13 +16,12 @@ import (
 
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web/wire"
 )
 
-// patience bounds every wait of these tests. Nothing takes nearly as long, unless the
-// machine is busy with much else.
-const patience = time.Minute
+const patience = testkit.Patience
 
 // startDemo starts the board on free ports, and ends it with the test.
 func startDemo(t *testing.T, c Config) *Demo {
@@ -79,7 +78,7 @@ func restartNode(t *testing.T, d *Demo, i int, addr string) {
 // the same range.
 func startBroker(t *testing.T, b *Broker, nodes ...*Node) {
 	t.Helper()
-	eventually(t, "nsqd starts again", func() bool {
+	testkit.Until(t, "nsqd starts again", func() bool {
 		err := b.Start()
 		if err != nil {
 			t.Log(err)
@@ -99,18 +98,6 @@ func switchBus(t *testing.T, n *Node, running bool) {
 	a := send(t, n, request{method: "PUT", path: "/api/bus", secret: guestSecret, body: fmt.Sprintf(`{"running":%v}`, running)})
 	if a.status != 200 || a.body["running"] != running {
 		t.Fatalf("switching the bus: %d %v", a.status, a.body)
-	}
-}
-
-// eventually waits until what holds, and fails the test if it never does.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(patience); !holds(); <-tick.C {
-		if time.Now().After(end) {
-			t.Fatalf("waited %v for this in vain: %s", patience, what)
-		}
 	}
 }
 

@@ -29,3 +29,6 @@ func (b *Buffer) String() string {
 
 // Count returns how often a text was written so far.
 func (b *Buffer) Count(text string) int { return strings.Count(b.String(), text) }
+
+// Lines returns the lines that were written so far.
+func (b *Buffer) Lines() []string { return strings.Split(strings.TrimSpace(b.String()), "\n") }

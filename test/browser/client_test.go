@@ -21,12 +21,12 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/entity-sync/entity-sync/internal/clienttest"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 	"github.com/entity-sync/entity-sync/web/js"
 )
 
-// patience is how long a test waits for what must happen.
-const patience = time.Minute
+const patience = testkit.Patience
 
 func TestMain(m *testing.M) {
 	nsqdtest.Main()
@@ -76,11 +76,7 @@ func play(t *testing.T, browser context.Context, nsqd *nsqdtest.Daemon, o client
 			t.Errorf("closing the nodes: %v", err)
 		}
 	})
-	for end := time.Now().Add(patience); !world.Ready(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("the nodes do not become ready")
-		}
-	}
+	testkit.Until(t, "the nodes are ready", world.Ready)
 	s := &scene{world: world}
 	for _, id := range ids {
 		s.write(t, id, 0)

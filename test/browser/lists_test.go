@@ -10,10 +10,10 @@ import (
 	"strconv"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 	"github.com/entity-sync/entity-sync/web/js"
@@ -139,11 +139,7 @@ func TestALongListIsShownPageByPage(t *testing.T) {
 	list.write(func() { list.first = 3 })
 	announce(shared.EntityKey{Entity: "lists", ID: "all"})
 	page.until("the list has lost two, and the last page with it", "shows(1503, 1504)")
-	for end := time.Now().Add(patience); node.Bridge.Stats().Subscriptions != 1+2; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%d keys are watched, want the list and what is shown", node.Bridge.Stats().Subscriptions)
-		}
-	}
+	testkit.Until(t, "the list and what is shown are all that is watched", func() bool { return node.Bridge.Stats().Subscriptions == 1+2 })
 
 	list.write(func() { list.first = 1 })
 	openTab(t, browser, limited).until("505 of 1,504 are one too many",

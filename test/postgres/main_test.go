@@ -8,9 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
-	"fmt"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +20,7 @@ import (
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 	"github.com/entity-sync/entity-sync/web/wire"
@@ -30,20 +29,11 @@ import (
 // full runs the tests at the size that the promises are made for.
 var full = flag.Bool("postgres.full", false, "run the tests at their full size")
 
-// patience is how long a test waits for what must happen.
-const patience = time.Minute
+const patience = testkit.Patience
 
 func TestMain(m *testing.M) {
 	nsqdtest.Main()
-	goleak.VerifyTestMain(m,
-		goleak.IgnoreAnyFunction("net/http.(*conn).serve"), // ends a moment after its server
-		goleak.Cleanup(func(code int) {
-			if err := pgtest.End(); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				code = 1
-			}
-			os.Exit(code)
-		}))
+	goleak.VerifyTestMain(m, testkit.ServesHTTP(), testkit.AtEnd(pgtest.End))
 }
 
 // node is one of a system.
@@ -121,13 +111,4 @@ func (c *client) read() (f frame, err error) {
 		return f, errors.New(f.Action + ": " + f.Body.Code)
 	}
 	return f, nil
-}
-
-func until(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !holds(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waiting in vain: %s", what)
-		}
-	}
 }

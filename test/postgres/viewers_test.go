@@ -14,6 +14,7 @@ import (
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
@@ -58,7 +59,7 @@ func TestNobodySeesAnothersRow(t *testing.T) {
 		n.register(t, "many", db.Batch(pool, "select * from notes where id = any($1)").AsViewer(claims))
 		n.register(t, "shared", db.Batch(pool, "select * from notes where id = any($1)").AsViewer(claims), es.WithScope(func(secret string) string { return secret }))
 	}
-	until(t, "the nodes are ready", func() bool { return nodes[0].Ready() && nodes[1].Ready() })
+	testkit.Until(t, "the nodes are ready", func() bool { return nodes[0].Ready() && nodes[1].Ready() })
 
 	w := watching{want: frames, keys: []shared.EntityKey{{Entity: "one", ID: "1"}, {Entity: "many", ID: "1"}, {Entity: "many", ID: "2"}, {Entity: "shared", ID: "3"}}}
 	ctx, cancel := context.WithCancel(t.Context())

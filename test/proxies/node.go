@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/entity-sync/entity-sync/internal/testkit"
 )
 
 // node is a process. It has the same address whenever it runs.
@@ -31,7 +33,7 @@ func startNode(t *testing.T, c nodeConfig) *node {
 func (n *node) start(t *testing.T) {
 	t.Helper()
 	var err error
-	if !holdsWithin(patience, func() bool {
+	if !testkit.Within(patience, func() bool {
 		err = n.try(t)
 		return err == nil
 	}) {
