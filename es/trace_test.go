@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -17,6 +16,7 @@ import (
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/docs"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web/wire"
 )
@@ -251,15 +251,6 @@ func shape(line string) string {
 
 // What docs/troubleshooting.md shows of a log is what a node writes, line by line.
 func TestTheLogThatThePageShows(t *testing.T) {
-	page, err := os.ReadFile("../docs/troubleshooting.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, sample, found := strings.Cut(string(page), "```log\n")
-	sample, _, closed := strings.Cut(sample, "```")
-	if !found || !closed {
-		t.Fatal("the page shows no log")
-	}
 	n := startTraced(t, wire.SubprotocolV2)
 	n.follow(t)
 	written := map[string]bool{}
@@ -268,7 +259,7 @@ func TestTheLogThatThePageShows(t *testing.T) {
 			written[strings.ReplaceAll(shape(line), "es_test.errNoPrices", "*pgconn.ConnectError")] = false
 		}
 	}
-	for line := range strings.Lines(sample) {
+	for _, line := range docs.Lines(t, "docs/troubleshooting.md", "log") {
 		if _, is := written[shape(line)]; !is {
 			t.Errorf("no node writes this: %s", line)
 		}

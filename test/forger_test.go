@@ -21,6 +21,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/docs"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 	"github.com/entity-sync/entity-sync/web/wire"
@@ -179,15 +180,7 @@ func TestAForgerDoesNothingWhereNodesHaveAKey(t *testing.T) {
 
 // What docs/operating.md has a program publish is believed.
 func TestTheDocumentedSignatureIsBelieved(t *testing.T) {
-	doc, err := os.ReadFile("../docs/operating.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, script, found := strings.Cut(string(doc), "```sh\nbody=")
-	script, _, found2 := strings.Cut(script, "```")
-	if !found || !found2 {
-		t.Fatal("docs/operating.md does not say how to publish with a key")
-	}
+	script := docs.Part(t, "docs/operating.md", "```sh\nbody=", "```")
 	for _, tool := range []string{"openssl", "curl"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Fatalf("the docs' lines cannot be tried, install %s: %v", tool, err)

@@ -6,13 +6,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/internal/testkit/docs"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
 	"github.com/entity-sync/entity-sync/web/wire"
@@ -301,18 +301,9 @@ func TestV2SaysStaleAndFresh(t *testing.T) {
 
 // What the document shows a client saying is understood.
 func TestTheDocumentsRequestsAreTaken(t *testing.T) {
-	b, err := os.ReadFile("../docs/protocol.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, block, _ := strings.Cut(string(b), "```json client\n")
-	block, _, found := strings.Cut(block, "\n```")
-	if !found || !strings.Contains(block, "\n") {
-		t.Fatal("docs/protocol.md has no block of client frames")
-	}
 	s := start(t, web.Config{}, echo)
 	c := s.dialV2(t)
-	for line := range strings.SplitSeq(block, "\n") {
+	for _, line := range docs.Lines(t, "docs/protocol.md", "json client") {
 		c.send("%s", line)
 		for f := c.frame(); f.Action != "ack"; f = c.frame() {
 			if f.Action != "update" { // of the request before

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"net"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"github.com/chromedp/chromedp/kb"
 
 	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/docs"
 )
 
 // twoTabs is the board as its banner suggests it: node 1 as a manager, node 2
@@ -570,15 +570,7 @@ func TestBrowserPhone(t *testing.T) {
 
 // What docs/classic.md has for pages on the classic wire is so.
 func TestBrowserClassicWire(t *testing.T) {
-	page, err := os.ReadFile("../../docs/classic.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, snippet, _ := strings.Cut(string(page), "```js page\n")
-	snippet, _, found := strings.Cut(snippet, "```\n")
-	if !found {
-		t.Fatal("docs/classic.md has no snippet for pages")
-	}
+	snippet := docs.Block(t, "docs/classic.md", "js page") + "\n"
 	d, _, guest, id := twoTabs(t, Config{})
 	snippet = strings.NewReplacer("my session token", guestSecret, `"items"`, `"`+string(itemEntity)+`"`, `"100"`, `"`+id+`"`).Replace(snippet)
 	guest.do(chromedp.Evaluate[chromedp.Void]("(() => { const show = (row) => (window.classic = row);\n" + snippet + "})()"))

@@ -3,13 +3,11 @@
 package browser
 
 import (
-	"bytes"
 	"context"
 	_ "embed"
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -22,6 +20,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/internal/clienttest"
 	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/docs"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 	"github.com/entity-sync/entity-sync/web/js"
 )
@@ -282,16 +281,7 @@ func putAway(t *testing.T, play player) {
 
 // quickStart returns the page that docs/clients.md shows.
 func quickStart(t *testing.T) []byte {
-	doc, err := os.ReadFile("../../docs/clients.md")
-	if err != nil {
-		t.Error(err)
-	}
-	_, page, found := bytes.Cut(doc, []byte("```html run\n"))
-	page, _, ended := bytes.Cut(page, []byte("\n```"))
-	if !found || !ended {
-		t.Error("docs/clients.md shows no page")
-	}
-	return page
+	return []byte(docs.Block(t, "docs/clients.md", "html run"))
 }
 
 func quickStarts(t *testing.T, play player) {
