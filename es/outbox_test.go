@@ -13,6 +13,7 @@ import (
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
 	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/nodetest"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -32,7 +33,7 @@ func TestANodeAnnouncesWhatIsInTheOutbox(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s := newSync(t, es.Config{Outbox: &outbox.Config{Pool: pool, Interval: time.Hour}})
+	s := nodetest.New(t, es.Config{Outbox: &outbox.Config{Pool: pool, Interval: time.Hour}})
 	write(shared.EntityKey{Entity: "items", ID: "1"})
 	s.OutboxRelay().Wake()
 	fetch := func(context.Context, shared.EntityKey, string) (string, error) { return "a row", nil }
@@ -58,7 +59,7 @@ func TestANodeAnnouncesWhatIsInTheOutbox(t *testing.T) {
 }
 
 func TestANodeWithoutAnOutbox(t *testing.T) {
-	s := newSync(t, es.Config{})
+	s := nodetest.New(t, es.Config{})
 	s.OutboxRelay().Wake()
 	if s.OutboxRelay() != nil || s.OutboxRelay().Stats() != (outbox.Stats{}) {
 		t.Error("there is an outbox")

@@ -2,7 +2,6 @@ package test
 
 import (
 	"errors"
-	"net/http/httptest"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -10,8 +9,8 @@ import (
 	"github.com/entity-sync/entity-sync/db"
 	"github.com/entity-sync/entity-sync/db/outbox"
 	"github.com/entity-sync/entity-sync/es"
-	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/nodetest"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
@@ -19,16 +18,10 @@ import (
 // startAnnouncer runs a node that only announces items until the test ends.
 func startAnnouncer(t testing.TB, c es.Config) *node {
 	t.Helper()
-	c.Logger = canary.Logger(canary.Output(t))
-	s, err := es.New(c)
-	if err != nil {
+	n := &node{nodetest.Start(t, c)}
+	if err := es.Announces(n.EntitySync, items); err != nil {
 		t.Fatal(err)
 	}
-	if err := es.Announces(s, items); err != nil {
-		t.Fatal(err)
-	}
-	n := &node{s, httptest.NewServer(s), canary.Output(t)}
-	t.Cleanup(n.stop(t))
 	return n
 }
 

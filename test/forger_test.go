@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"runtime"
@@ -170,7 +169,7 @@ func TestAForgerDoesNothingWhereNodesHaveAKey(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, c := range clients {
-				if code := c.closeCode(); code != wire.CloseRevoked {
+				if code := c.CloseCode(); code != wire.CloseRevoked {
 					t.Errorf("a session was closed with %d, want %d", code, wire.CloseRevoked)
 				}
 			}
@@ -230,15 +229,7 @@ func TestWhatAForgerCanDoWithoutAKeyIsBounded(t *testing.T) {
 	nsqd := nsqdtest.Start(t)
 	var db database
 	log := new(testkit.Buffer)
-	s, err := es.New(es.Config{NSQAddr: nsqd.Addr, PingInterval: time.Hour, Logger: slog.New(slog.NewTextHandler(log, nil))})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := es.Register(s, items, db.fetch); err != nil {
-		t.Fatal(err)
-	}
-	n := &node{s, httptest.NewServer(s), t.Output()}
-	t.Cleanup(n.stop(t))
+	n := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr, PingInterval: time.Hour, Logger: slog.New(slog.NewTextHandler(log, nil))})
 	untilReady(t, n)
 	bystander := n.dial(t, "bystander")
 	bystander.watch("100")
@@ -256,7 +247,7 @@ func TestWhatAForgerCanDoWithoutAKeyIsBounded(t *testing.T) {
 		c := n.dial(t, who)
 		c.watch("1")
 		f.publish(sessions, text(closing(wire.CloseRevoked, mark+who, "id"+fmt.Sprint(last)), ""))
-		if code := c.closeCode(); code != wire.CloseRevoked {
+		if code := c.CloseCode(); code != wire.CloseRevoked {
 			t.Fatalf("a session was closed with %d, want %d", code, wire.CloseRevoked)
 		}
 	}
@@ -268,7 +259,7 @@ func TestWhatAForgerCanDoWithoutAKeyIsBounded(t *testing.T) {
 	forever.watch("1")
 	order := text(closing(wire.CloseDisconnected, mark+"forever", "9223372036854775807"), "")
 	f.publish(sessions, order)
-	if code := forever.closeCode(); code != wire.CloseDisconnected {
+	if code := forever.CloseCode(); code != wire.CloseDisconnected {
 		t.Fatalf("a session was closed with %d, want %d", code, wire.CloseDisconnected)
 	}
 	back := n.dial(t, "forever")

@@ -348,7 +348,7 @@ func TestABrokenHandlerHarmsNobodyElse(t *testing.T) {
 	a.watch("100")
 	b.watch("100")
 	broken.Store(true)
-	a.send(`{"action":"subscribe","body":{"entity":"users","id":"1","snapshot":true}}`)
+	a.Send(`{"action":"subscribe","body":{"entity":"users","id":"1","snapshot":true}}`)
 	testkit.Until(t, "it panicked a few times", func() bool { return sick.Bridge.Stats().FetchesFailed > 3 })
 	rev := db.write("100")
 	well.notify(t, "100")

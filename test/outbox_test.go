@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"sync"
@@ -24,6 +23,7 @@ import (
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
 	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/nodetest"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
@@ -73,9 +73,7 @@ func startOutboxNode(t testing.TB, url, nsqd string) *node {
 		t.Fatal(err)
 	}
 	t.Cleanup(pool.Close)
-	n := &node{s, httptest.NewServer(s), canary.Output(t)}
-	t.Cleanup(n.stop(t))
-	return n
+	return &node{nodetest.Serve(t, s)}
 }
 
 // newest is what a client has last got of each item.

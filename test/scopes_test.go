@@ -4,14 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http/httptest"
 	"sync"
 	"sync/atomic"
 	"testing"
 
 	"github.com/entity-sync/entity-sync/es"
-	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/nodetest"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
@@ -116,15 +115,10 @@ func TestUsersWhoMoveToOtherTenantsGiveNobodysRowsAway(t *testing.T) {
 	}
 	var nodes []*node
 	for range 2 {
-		s, err := es.New(es.Config{NSQAddr: nsqd.Addr, Logger: canary.Logger(canary.Output(t))})
-		if err != nil {
+		n := &node{nodetest.Start(t, es.Config{NSQAddr: nsqd.Addr})}
+		if err := es.Register(n.EntitySync, items, handler, es.WithScope(who.scope)); err != nil {
 			t.Fatal(err)
 		}
-		if err := es.Register(s, items, handler, es.WithScope(who.scope)); err != nil {
-			t.Fatal(err)
-		}
-		n := &node{s, httptest.NewServer(s), canary.Output(t)}
-		t.Cleanup(n.stop(t))
 		nodes = append(nodes, n)
 	}
 	untilReady(t, nodes...)
@@ -147,7 +141,7 @@ func TestUsersWhoMoveToOtherTenantsGiveNobodysRowsAway(t *testing.T) {
 				continue
 			}
 			c := nodes[home].dial(t, user)
-			c.send(`{"action":"subscribe","body":{"entity":"items","id":"100","snapshot":true}}`)
+			c.Send(`{"action":"subscribe","body":{"entity":"items","id":"100","snapshot":true}}`)
 			reading.Go(func() {
 				for {
 					_, message, err := c.ReadMessage()

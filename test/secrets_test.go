@@ -65,7 +65,7 @@ func TestNoSecretTravelsOverNSQ(t *testing.T) {
 	})
 	c := there.dial(t, "me")
 	c.watch("100")
-	c.send(`{"action":"secret","body":%q}`, mark+"another")
+	c.Send(`{"action":"secret","body":%q}`, mark+"another")
 	rev := db.write("100")
 	here.notify(t, "100")
 	c.readUntil(rev)

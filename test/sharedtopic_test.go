@@ -34,7 +34,7 @@ func TestASharedTopic(t *testing.T) {
 	untilReady(t, here, there)
 	c := there.dial(t, "me")
 	for i := range kinds {
-		c.send(`{"action":"subscribe","body":{"entity":%q,"id":"%d","snapshot":true}}`, kind(i), i)
+		c.Send(`{"action":"subscribe","body":{"entity":%q,"id":"%d","snapshot":true}}`, kind(i), i)
 		c.read()
 	}
 	c.watch("100")

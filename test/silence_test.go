@@ -3,14 +3,11 @@ package test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"net/url"
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/gorilla/websocket"
 
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/testkit"
@@ -48,7 +45,7 @@ func TestAPausedTopicIsNotHidden(t *testing.T) {
 	rev := db.write("100")
 	var screens []*show
 	for _, n := range nodes {
-		s := watchOn(t, n.server.URL, "me").shows(t, "100")
+		s := watchOn(t, n.URL, "me").shows(t, "100")
 		s.until(client.Live, rev)
 		screens = append(screens, s)
 	}
@@ -92,7 +89,7 @@ func TestANodeCutOffFromOneNSQDIsNotDeaf(t *testing.T) {
 			}
 			rev := db.write("100")
 			there.notify(t, "100") // to X, and so from now on
-			s := watchOn(t, here.server.URL, "me").shows(t, "100")
+			s := watchOn(t, here.URL, "me").shows(t, "100")
 			s.until(client.Live, rev)
 			revoked := here.dial(t, "bad")
 			revoked.watch("100")
@@ -104,7 +101,7 @@ func TestANodeCutOffFromOneNSQDIsNotDeaf(t *testing.T) {
 			if err := there.Revoke(t.Context(), mark+"bad"); err != nil {
 				t.Error(err)
 			}
-			if code := revoked.closeCode(); code != wire.CloseRevoked {
+			if code := revoked.CloseCode(); code != wire.CloseRevoked {
 				t.Errorf("the session was closed with %d, want %d", code, wire.CloseRevoked)
 			}
 			t.Logf("sent away after %v", time.Since(begin).Round(time.Millisecond))
@@ -131,22 +128,6 @@ func goneFrom(n *node) (addrs string) {
 	return addrs
 }
 
-// closeCode reads until the connection is closed, and returns the code.
-func (c *conn) closeCode() int {
-	c.t.Helper()
-	for {
-		c.SetReadDeadline(time.Now().Add(patience))
-		_, _, err := c.ReadMessage()
-		var end *websocket.CloseError
-		if errors.As(err, &end) {
-			return end.Code
-		}
-		if err != nil {
-			c.t.Fatal(err)
-		}
-	}
-}
-
 // Topics and channels are deleted while nodes subscribe to them anew, so that a node
 // may end on a channel that is in no topic: its connection lives, and brings nothing.
 func TestWhoIsLeftOnADeletedChannelSubscribesAnew(t *testing.T) {
@@ -157,7 +138,7 @@ func TestWhoIsLeftOnADeletedChannelSubscribesAnew(t *testing.T) {
 	rev := db.write("100")
 	var screens []*show
 	for _, n := range nodes {
-		s := watchOn(t, n.server.URL, "me").shows(t, "100")
+		s := watchOn(t, n.URL, "me").shows(t, "100")
 		s.until(client.Live, rev)
 		screens = append(screens, s)
 	}
@@ -204,7 +185,7 @@ func TestAPausedChannelIsLeft(t *testing.T) {
 	rev := db.write("100")
 	var screens []*show
 	for _, n := range nodes {
-		s := watchOn(t, n.server.URL, "me").shows(t, "100")
+		s := watchOn(t, n.URL, "me").shows(t, "100")
 		s.until(client.Live, rev)
 		screens = append(screens, s)
 	}

@@ -2,7 +2,6 @@ package test
 
 import (
 	"bufio"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,6 +20,8 @@ import (
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/nodetest"
+	"github.com/entity-sync/entity-sync/internal/testkit/socket"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
 
@@ -136,28 +137,14 @@ func (o *onlooker) seen() (rows int, err error) {
 func TestANodeThatSleptKeepsItsClients(t *testing.T) {
 	nsqd := nsqdtest.Start(t)
 	cmd, addr := startSleeper(t, nsqd.Addr)
-	dial := func() *websocket.Conn {
-		t.Helper()
-		c, _, err := websocket.DefaultDialer.Dial("ws://"+addr+"/ws/entity-sync/", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { c.Close() })
-		return c
-	}
-	say := func(c *websocket.Conn, format string, args ...any) {
-		t.Helper()
-		if err := c.WriteMessage(websocket.TextMessage, fmt.Appendf(nil, format, args...)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	dial := func() *socket.Conn { return socket.Dial(t, "ws://"+addr+"/ws/entity-sync/") }
 	const subscribe = `{"action":"subscribe","body":{"entity":"items","id":"100","snapshot":true}}`
 
 	var all []*onlooker
 	var listening sync.WaitGroup
 	t.Cleanup(listening.Wait) // after they are closed
-	listen := func(c *websocket.Conn) *onlooker {
-		o := &onlooker{Conn: c}
+	listen := func(c *socket.Conn) *onlooker {
+		o := &onlooker{Conn: c.Conn}
 		all = append(all, o)
 		listening.Go(o.listen)
 		t.Cleanup(func() { c.Close() })
@@ -165,20 +152,20 @@ func TestANodeThatSleptKeepsItsClients(t *testing.T) {
 	}
 	for i := range 100 {
 		c := dial()
-		say(c, `{"action":"secret","body":"%s%d"}`, mark, i)
-		say(c, subscribe)
+		c.Secret(fmt.Sprint(mark, i))
+		c.Send(subscribe)
 		listen(c)
 	}
 	for _, o := range all {
 		testkit.Until(t, "all have a row", func() bool { n, err := o.seen(); return n > 0 || err != nil })
 	}
-	gone := []*websocket.Conn{dial(), dial()} // neither reads, and so neither answers
-	say(gone[0], `{"action":"secret","body":"%sgone"}`, mark)
-	say(gone[0], subscribe)
-	say(gone[1], `{"action":"secret","body":"%sgone, too"}`, mark)
+	gone := []*socket.Conn{dial(), dial()} // neither reads, and so neither answers
+	gone[0].Secret(mark + "gone")
+	gone[0].Send(subscribe)
+	gone[1].Secret(mark + "gone, too")
 	midst := dial()
-	say(midst, `{"action":"secret","body":"%smidst"}`, mark)
-	say(midst, subscribe)
+	midst.Secret(mark + "midst")
+	midst.Send(subscribe)
 	halves := wsFrame(subscribe)
 	if _, err := midst.NetConn().Write(halves[:10]); err != nil {
 		t.Fatal(err)
@@ -186,7 +173,7 @@ func TestANodeThatSleptKeepsItsClients(t *testing.T) {
 	late := dial()
 
 	stop(t, cmd.Process)
-	say(late, `{"action":"secret","body":"%slate"}`, mark)
+	late.Secret(mark + "late")
 	if _, err := midst.NetConn().Write(halves[10:]); err != nil {
 		t.Fatal(err)
 	}
@@ -196,20 +183,10 @@ func TestANodeThatSleptKeepsItsClients(t *testing.T) {
 	}
 	woken := time.Now()
 	listen(midst)
-	say(late, subscribe)
+	late.Send(subscribe)
 	listen(late)
 
-	other, err := es.New(es.Config{NSQAddr: nsqd.Addr, Logger: canary.Logger(canary.Output(t))})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		if err := other.Close(ctx); err != nil {
-			t.Error(err)
-		}
-	})
+	other := nodetest.New(t, es.Config{NSQAddr: nsqd.Addr})
 	if err := es.Announces(other, items); err != nil {
 		t.Fatal(err)
 	}
@@ -218,8 +195,9 @@ func TestANodeThatSleptKeepsItsClients(t *testing.T) {
 		testkit.Until(t, "all have a row", func() bool { n, err := o.seen(); before[i] = n; return n > 0 || err != nil })
 	}
 	for _, c := range gone {
+		var err error
 		_ = c.SetReadDeadline(time.Now().Add(patience))
-		for err = nil; err == nil; { // it ends without a word
+		for err == nil { // it ends without a word
 			_, err = c.NetConn().Read(make([]byte, 1<<10))
 		}
 		var timeout net.Error

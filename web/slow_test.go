@@ -16,6 +16,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/socket"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
 )
@@ -60,12 +61,8 @@ func TestASlowClientThatMakesProgressIsNotCutOff(t *testing.T) {
 					return slowConn{c, &pause}, nil
 				},
 			}
-			ws, _, err := dialer.Dial("ws"+strings.TrimPrefix(server.URL, "http"), nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer ws.Close()
-			c := &conn{ws, t}
+			c := &conn{socket.DialWith(t, &dialer, server.URL, nil)}
+			defer c.Close()
 			pause.Store(int64(110 * time.Millisecond)) // 150 kB a second
 			c.subscribe("100")
 			s.untilSubscribed(t, 1)
@@ -101,9 +98,9 @@ func TestCloseWritesWhatWaitsFirst(t *testing.T) {
 		return err != nil
 	})
 	for range 3 {
-		c.read()
+		c.Read()
 	}
-	c.wantClose(websocket.CloseServiceRestart)
+	c.WantClose(websocket.CloseServiceRestart)
 	c.Close()
 	if err := <-closed; err != nil {
 		t.Error(err)
@@ -114,7 +111,7 @@ func TestCloseWritesWhatWaitsFirst(t *testing.T) {
 func TestCloseDoesNotWaitForEverForTheApplication(t *testing.T) {
 	entered, release := make(chan bool), make(chan bool)
 	s := start(t, web.Config{PassThrough: func(string, []byte) { entered <- true; <-release }}, echo)
-	s.dial(t).send("{}")
+	s.dial(t).Send("{}")
 	<-entered
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"runtime"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/socket"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
 )
@@ -78,12 +78,8 @@ func TestALargeRowOverASlowLineArrives(t *testing.T) {
 						return line{c, 2 << 10, cut}, err
 					},
 				}
-				ws, _, err := dialer.Dial("ws"+strings.TrimPrefix(server.URL, "http"), nil)
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer ws.Close()
-				client := &conn{ws, t}
+				client := &conn{socket.DialWith(t, &dialer, server.URL, nil)}
+				defer client.Close()
 				client.subscribe("100")
 				s.untilSubscribed(t, 1)
 				s.notify(t, "100")
@@ -98,7 +94,7 @@ func TestALargeRowOverASlowLineArrives(t *testing.T) {
 				}
 				if !whole {
 					time.AfterFunc(5*time.Second, func() { close(cut) })
-					for err = nil; err == nil; {
+					for err := error(nil); err == nil; {
 						_, _, err = client.ReadMessage()
 					}
 					begin := time.Now()

@@ -3,7 +3,7 @@
 //
 //   - docs: the examples and tables of the documentation
 //   - socket: a WebSocket client that a test plays
-//   - node: a node in the test's process
+//   - nodetest: nodes in the test's process
 //   - process: a part of the system as a process of its own
 //   - internal/canary: the mark in the secrets of tests, and where their output goes
 //   - internal/pgtest: PostgreSQL and PgBouncer
