@@ -14,6 +14,7 @@ import (
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
 	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/nodetest"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
@@ -45,7 +46,7 @@ func TestNobodySeesAnothersRowBehindPgBouncer(t *testing.T) {
 	var nodes []*node
 	for range 2 {
 		pool := pgtest.Pool(t, url, 12) // more than there are server connections
-		n := startNodeWith(t, es.Config{NSQAddr: nsqd.Addr, Outbox: &outbox.Config{Pool: pool}})
+		n := &node{nodetest.Start(t, es.Config{NSQAddr: nsqd.Addr, Outbox: &outbox.Config{Pool: pool}})}
 		quick := es.WithRetry(20*time.Millisecond, 200*time.Millisecond)
 		n.register(t, "one", db.Rows(pool, "select * from notes where id = $1").AsViewer(claims), quick)
 		n.register(t, "many", db.Batch(pool, "select * from notes where id = any($1)").AsViewer(claims), quick)
@@ -73,7 +74,7 @@ func TestNobodySeesAnothersRowBehindPgBouncer(t *testing.T) {
 		reading.Go(func() {
 			rnd := rand.New(rand.NewPCG(11, uint64(i)))
 			for w.rows.Load() < w.want {
-				if err := w.connection(rnd, nodes[rnd.IntN(2)].url); err != nil {
+				if err := w.connection(rnd, nodes[rnd.IntN(2)].URL); err != nil {
 					t.Error(err)
 					w.rows.Add(w.want) // for all to end
 					return

@@ -82,7 +82,7 @@ func (s *system) watch(t *testing.T, changed func(shared.EntityType, row)) {
 	var reading sync.WaitGroup
 	t.Cleanup(reading.Wait)
 	for i := range watchers {
-		c, err := dial(s.nodes[i%2].url)
+		c, err := dial(s.nodes[i%2].URL)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -102,17 +102,17 @@ func (s *system) watch(t *testing.T, changed func(shared.EntityType, row)) {
 					continue
 				}
 				var r row
-				if err := json.Unmarshal(f.Body.Rows[0], &r); err != nil {
+				if err := json.Unmarshal(f.Rows[0], &r); err != nil {
 					t.Error(err)
 					return
 				}
 				s.mu.Lock()
-				if before := seen[f.Body.EntityKey]; before.Rev > r.Rev {
-					t.Errorf("%v went back from %d to %d", f.Body.EntityKey, before.Rev, r.Rev)
+				if before := seen[f.Key]; before.Rev > r.Rev {
+					t.Errorf("%v went back from %d to %d", f.Key, before.Rev, r.Rev)
 				}
-				seen[f.Body.EntityKey] = r
+				seen[f.Key] = r
 				s.mu.Unlock()
-				changed(f.Body.Entity, r)
+				changed(f.Key.Entity, r)
 			}
 		})
 	}

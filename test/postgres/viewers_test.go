@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -82,7 +83,7 @@ func TestNobodySeesAnothersRow(t *testing.T) {
 		reading.Go(func() {
 			rnd := rand.New(rand.NewPCG(7, uint64(i)))
 			for w.rows.Load() < w.want {
-				if err := w.connection(rnd, nodes[rnd.IntN(2)].url); err != nil {
+				if err := w.connection(rnd, nodes[rnd.IntN(2)].URL); err != nil {
 					t.Error(err)
 					return
 				}
@@ -133,23 +134,27 @@ func (w *watching) connection(rnd *rand.Rand, url string) error {
 			return err
 		}
 		switch {
-		case f.Action == "ack" && f.Ref != "":
-			who = f.Ref // there may be another on its way, if it was the same as before
-		case f.Action == "update":
-			var row note
-			if len(f.Body.Rows) != 1 {
-				return fmt.Errorf("%d rows of %v for %s", len(f.Body.Rows), f.Body.EntityKey, who)
-			}
-			if err := json.Unmarshal(f.Body.Rows[0], &row); err != nil {
+		case f.Action == "ack" && f.Ref != nil && string(f.Ref) != `""`:
+			who, err = strconv.Unquote(string(f.Ref))
+			if err != nil {
 				return err
 			}
-			if row.Owner != who && row.Owner != next || fmt.Sprint(row.ID) != f.Body.ID {
-				return fmt.Errorf("%+v of %v came to %s", row, f.Body.EntityKey, who)
+			// There may be another on its way, if it was the same as before
+		case f.Action == "update":
+			var row note
+			if len(f.Rows) != 1 {
+				return fmt.Errorf("%d rows of %v for %s", len(f.Rows), f.Key, who)
 			}
-			if before := last[f.Body.EntityKey]; before.Owner == row.Owner && row.Rev < before.Rev {
-				return fmt.Errorf("%+v of %v came to %s after revision %d", row, f.Body.EntityKey, who, before.Rev)
+			if err := json.Unmarshal(f.Rows[0], &row); err != nil {
+				return err
 			}
-			last[f.Body.EntityKey] = row
+			if row.Owner != who && row.Owner != next || fmt.Sprint(row.ID) != f.Key.ID {
+				return fmt.Errorf("%+v of %v came to %s", row, f.Key, who)
+			}
+			if before := last[f.Key]; before.Owner == row.Owner && row.Rev < before.Rev {
+				return fmt.Errorf("%+v of %v came to %s after revision %d", row, f.Key, who, before.Rev)
+			}
+			last[f.Key] = row
 			w.rows.Add(1)
 		default:
 			n++ // no row
