@@ -9,6 +9,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/internal/pgtest"
 	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/process"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
 
@@ -16,7 +17,7 @@ const patience = testkit.Patience
 
 func TestMain(m *testing.M) {
 	nsqdtest.Main()
-	writerMain()
-	sleeperMain()
+	process.Main(writerRole, beWriter)
+	process.Main(sleeperRole, beSleeper)
 	goleak.VerifyTestMain(m, testkit.ServesHTTP(), testkit.AtEnd(pgtest.End))
 }

@@ -1,15 +1,12 @@
 package test
 
 import (
-	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -21,12 +18,13 @@ import (
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/internal/testkit/nodetest"
+	"github.com/entity-sync/entity-sync/internal/testkit/process"
 	"github.com/entity-sync/entity-sync/internal/testkit/socket"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
 
-// sleeperVariable makes the test binary be a node, as it says.
-const sleeperVariable = "ENTITY_SYNC_TEST_SLEEPER"
+// sleeperRole is that of a process which is a node on an nsqd.
+const sleeperRole = "sleeper"
 
 // How the node asks whether its clients are there. The longest that a client which is
 // gone is kept is not quite twice their sum.
@@ -34,17 +32,6 @@ const (
 	sleeperPing = time.Second
 	sleeperPong = 3 * time.Second
 )
-
-// sleeperMain must be called early in TestMain. In a child process it is a node, and
-// never returns.
-func sleeperMain() {
-	nsqd, be := os.LookupEnv(sleeperVariable)
-	if !be {
-		return
-	}
-	fmt.Fprintln(os.Stderr, "a node:", beSleeper(nsqd))
-	os.Exit(1)
-}
 
 func beSleeper(nsqd string) error {
 	node, err := es.New(es.Config{
@@ -62,9 +49,8 @@ func beSleeper(nsqd string) error {
 	if err != nil {
 		return err
 	}
-	go func() {
-		// Ends with the test, however that ends: its end of the pipe closes.
-		os.Stdin.Read(make([]byte, 1))
+	go func() { // until the process ends
+		<-process.Terminated()
 		os.Exit(0)
 	}()
 	for !node.Bridge.Ready() {
@@ -74,30 +60,15 @@ func beSleeper(nsqd string) error {
 	return http.Serve(listener, node)
 }
 
-// startSleeper starts a node as a process of its own and returns its address.
-func startSleeper(t *testing.T, nsqd string) (cmd *exec.Cmd, addr string) {
+// startSleeper starts a node as a process of its own, which says its address.
+func startSleeper(t *testing.T, nsqd string) *process.Process {
 	t.Helper()
-	cmd = exec.Command(os.Args[0])
-	cmd.Env, cmd.Stderr = append(os.Environ(), sleeperVariable+"="+nsqd), canary.Output(t)
-	if _, err := cmd.StdinPipe(); err != nil { // held open: the child ends when it closes
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
+	p, err := process.Start(sleeperRole, nsqd, process.Options{Output: canary.Output(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait() // says that it was killed
-	})
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatal(errors.Join(err, cmd.Wait()))
-	}
-	return cmd, strings.TrimSpace(line)
+	t.Cleanup(func() { _ = p.End(t, syscall.SIGKILL) }) // which is how it ends
+	return p
 }
 
 // onlooker is a client that answers pings and reads what comes.
@@ -136,8 +107,8 @@ func (o *onlooker) seen() (rows int, err error) {
 // had just said its first secret. Of two that are gone, neither is kept.
 func TestANodeThatSleptKeepsItsClients(t *testing.T) {
 	nsqd := nsqdtest.Start(t)
-	cmd, addr := startSleeper(t, nsqd.Addr)
-	dial := func() *socket.Conn { return socket.Dial(t, "ws://"+addr+"/ws/entity-sync/") }
+	sleeper := startSleeper(t, nsqd.Addr)
+	dial := func() *socket.Conn { return socket.Dial(t, "ws://"+sleeper.Hello+"/ws/entity-sync/") }
 	const subscribe = `{"action":"subscribe","body":{"entity":"items","id":"100","snapshot":true}}`
 
 	var all []*onlooker
@@ -172,15 +143,13 @@ func TestANodeThatSleptKeepsItsClients(t *testing.T) {
 	}
 	late := dial()
 
-	stop(t, cmd.Process)
+	sleeper.Freeze(t)
 	late.Secret(mark + "late")
 	if _, err := midst.NetConn().Write(halves[10:]); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(sleeperPing + sleeperPong + 2*time.Second) // what is tested
-	if err := cmd.Process.Signal(syscall.SIGCONT); err != nil {
-		t.Fatal(err)
-	}
+	sleeper.Thaw(t)
 	woken := time.Now()
 	listen(midst)
 	late.Send(subscribe)
@@ -222,18 +191,6 @@ func TestANodeThatSleptKeepsItsClients(t *testing.T) {
 			t.Errorf("client %d was cut off: %v", i, err)
 		}
 	}
-}
-
-// stop stops a process and waits until it has stopped.
-func stop(t *testing.T, p *os.Process) {
-	t.Helper()
-	if err := p.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	testkit.Until(t, "it has stopped", func() bool {
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Pid))
-		return err != nil || strings.Contains(string(stat), ") T ")
-	})
 }
 
 // wsFrame is a text frame of a client's, masked with zeros.

@@ -7,11 +7,12 @@ import (
 
 	"github.com/entity-sync/entity-sync/internal/pgtest"
 	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/process"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
 
 func TestMain(m *testing.M) {
 	nsqdtest.Main()
-	nodeMain()
+	process.Main(nodeRole, beNode)
 	goleak.VerifyTestMain(m, testkit.AtEnd(pgtest.End))
 }

@@ -30,7 +30,7 @@ func TestProbes(t *testing.T) {
 	})
 	n.wantProbes(t, "while the nsqd is away", true)
 
-	n.tell(t, syscall.SIGTERM)
+	n.process.Signal(t, syscall.SIGTERM)
 	testkit.Until(t, "the node is not ready any more", func() bool {
 		_, err := n.get("/readyz")
 		return err != nil
