@@ -15,6 +15,7 @@ import (
 	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -27,14 +28,13 @@ var key = shared.EntityKey{Entity: items, ID: "100"}
 // mark is in all secrets, so that one which gets out is found.
 const mark = canary.Mark
 
-// patience is how long a test waits for what must happen.
-const patience = time.Minute
+const patience = testkit.Patience
 
 // node is a Bridge on an in-memory broker, with everything it logged.
 type node struct {
 	*bridge.Bridge
 	broker *membus.Broker
-	log    *syncBuffer
+	log    *testkit.Buffer
 	out    io.Writer // takes what is to be searched
 }
 
@@ -52,7 +52,7 @@ func newNodeWith(t testing.TB, broker *membus.Broker, c bridge.Config) *node {
 // newNodeThatWrites has the node write to out what it logs and publishes.
 func newNodeThatWrites(t testing.TB, out io.Writer, broker *membus.Broker, c bridge.Config) *node {
 	t.Helper()
-	n := &node{broker: broker, log: &syncBuffer{}, out: out}
+	n := &node{broker: broker, log: &testkit.Buffer{}, out: out}
 	c.Logger = canary.Logger(n.log, out)
 	if c.Bus == nil {
 		c.Bus = broker.NewNode()
@@ -212,24 +212,6 @@ func (s *screen) subscribe(t testing.TB, k shared.EntityKey, o bridge.SubscribeO
 }
 
 var withSnapshot = bridge.SubscribeOptions{Snapshot: true}
-
-// syncBuffer is a log that several goroutines write and a test reads.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
 
 // gate is a fetch handler that says when it was entered and waits to be let go.
 type gate struct {

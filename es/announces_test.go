@@ -12,6 +12,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/es"
+	"github.com/entity-sync/entity-sync/internal/testkit/nodetest"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web/client"
 )
@@ -71,7 +72,7 @@ func ExampleAnnounces() {
 }
 
 func TestAnnouncesSaysWhichNamesAreBad(t *testing.T) {
-	s := newSync(t, es.Config{})
+	s := nodetest.New(t, es.Config{})
 	err := es.Announces(s, "items", "a b", "orders", "c d")
 	if !errors.Is(err, shared.ErrBadEntity) || !strings.Contains(err.Error(), `"a b"`) || !strings.Contains(err.Error(), `"c d"`) {
 		t.Errorf("it returned %v, want an error that names both", err)
@@ -85,7 +86,7 @@ func TestAnnouncesSaysWhichNamesAreBad(t *testing.T) {
 
 // The classic registration takes an announced type as well.
 func TestAnnouncedAndThenRegisteredInTheClassicForm(t *testing.T) {
-	s := newSync(t, es.Config{})
+	s := nodetest.New(t, es.Config{})
 	if err := es.Announces(s, "items"); err != nil {
 		t.Fatal(err)
 	}

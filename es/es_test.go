@@ -20,26 +20,11 @@ import (
 	"github.com/entity-sync/entity-sync/db/outbox"
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/testkit/nodetest"
+	"github.com/entity-sync/entity-sync/internal/testkit/socket"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
 )
-
-func newSync(t *testing.T, c es.Config) *es.EntitySync {
-	t.Helper()
-	c.Logger = canary.Logger(canary.Output(t))
-	s, err := es.New(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-		defer cancel()
-		if err := s.Close(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
-}
 
 func TestConfigErrorsNameTheField(t *testing.T) {
 	nsq := nsqbus.Config{Addrs: []string{"localhost:4150"}}
@@ -101,7 +86,7 @@ func TestRegisterEncodesRows(t *testing.T) {
 	type item struct {
 		Name string `json:"name"`
 	}
-	s := newSync(t, es.Config{})
+	s := nodetest.New(t, es.Config{})
 	register := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -151,7 +136,7 @@ func TestRegisterEncodesRows(t *testing.T) {
 }
 
 func TestRegistrationErrors(t *testing.T) {
-	s := newSync(t, es.Config{})
+	s := nodetest.New(t, es.Config{})
 	fetch := func(context.Context, shared.EntityKey, string) (string, error) { return "", nil }
 	if err := es.Register(s, "a b", fetch); !errors.Is(err, shared.ErrBadEntity) {
 		t.Errorf("a bad name: %v", err)
@@ -183,7 +168,7 @@ func TestRegistrationErrors(t *testing.T) {
 }
 
 func TestAClassicHandlerDoesNotReplaceAModernOne(t *testing.T) {
-	s := newSync(t, es.Config{})
+	s := nodetest.New(t, es.Config{})
 	if err := es.Register(s, "items", func(context.Context, shared.EntityKey, string) (string, error) { return "modern", nil }); err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +179,7 @@ func TestAClassicHandlerDoesNotReplaceAModernOne(t *testing.T) {
 }
 
 func TestRegisterBatch(t *testing.T) {
-	s := newSync(t, es.Config{})
+	s := nodetest.New(t, es.Config{})
 	err := es.RegisterBatch(s, "items", func(_ context.Context, requests []shared.FetchRequest) []shared.FetchResult {
 		var results []shared.FetchResult
 		for _, r := range requests {
@@ -215,7 +200,7 @@ func TestRegisterBatch(t *testing.T) {
 }
 
 func TestAClassicHandlerRegisteredAgainReplacesTheFirst(t *testing.T) {
-	s := newSync(t, es.Config{})
+	s := nodetest.New(t, es.Config{})
 	for _, text := range []string{"old", "new"} {
 		err := s.RegisterEntityAndDBHandler("items", func(_ shared.EntityKey, _ string, push shared.ByteHandler) { push([]byte(text)) })
 		if err != nil {
@@ -232,7 +217,7 @@ func TestAClassicHandlerRegisteredAgainReplacesTheFirst(t *testing.T) {
 func TestPath(t *testing.T) {
 	for path, want := range map[string]string{"": "/ws/entity-sync/", "/live": "/live"} {
 		m := mux.NewRouter()
-		newSync(t, es.Config{Mux: m, Path: path})
+		nodetest.New(t, es.Config{Mux: m, Path: path})
 		server := httptest.NewServer(m)
 		for _, p := range []string{want, "/elsewhere"} {
 			ws, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(server.URL, "http")+p, nil)
@@ -249,9 +234,9 @@ func TestPath(t *testing.T) {
 
 // What the options say reaches the engine.
 func TestOptions(t *testing.T) {
-	s := newSync(t, es.Config{Web: web.Config{Snapshot: true}})
+	s := nodetest.Start(t, es.Config{Web: web.Config{Snapshot: true}})
 	deadline := make(chan time.Duration, 1)
-	err := es.Register(s, "items", func(ctx context.Context, _ shared.EntityKey, _ string) (string, error) {
+	err := es.Register(s.EntitySync, "items", func(ctx context.Context, _ shared.EntityKey, _ string) (string, error) {
 		end, _ := ctx.Deadline()
 		deadline <- time.Until(end)
 		return "row", nil
@@ -259,26 +244,16 @@ func TestOptions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(s)
-	defer server.Close()
-	ws, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(server.URL, "http"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ws.Close()
-	if err := ws.WriteMessage(websocket.TextMessage, []byte(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)); err != nil {
-		t.Fatal(err)
-	}
+	ws := socket.Dial(t, s.URL)
+	ws.Send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
 	if got := <-deadline; got < 50*time.Minute || got > time.Hour {
 		t.Errorf("the fetch had %v, want the hour it was given", got)
 	}
-	if _, row, err := ws.ReadMessage(); err != nil || string(row) != `"row"` {
-		t.Errorf("got %q, %v", row, err)
-	}
+	ws.Want(`"row"`)
 }
 
 func TestCloseMayBeCalledAgain(t *testing.T) {
-	s := newSync(t, es.Config{})
+	s := nodetest.New(t, es.Config{})
 	for range 2 {
 		if err := s.Close(t.Context()); err != nil {
 			t.Error(err)
@@ -302,14 +277,7 @@ func TestCloseReachesTheBusWhateverTheClientsDo(t *testing.T) {
 	}
 	server := httptest.NewServer(s)
 	defer server.Close()
-	ws, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(server.URL, "http"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ws.Close()
-	if err := ws.WriteMessage(websocket.TextMessage, []byte("{}")); err != nil {
-		t.Fatal(err)
-	}
+	socket.Dial(t, server.URL).Send("{}")
 	<-entered
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()

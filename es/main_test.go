@@ -1,23 +1,14 @@
 package es_test
 
 import (
-	"fmt"
-	"os"
 	"testing"
 
 	"go.uber.org/goleak"
 
 	"github.com/entity-sync/entity-sync/internal/pgtest"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m,
-		goleak.IgnoreAnyFunction("net/http.(*conn).serve"), // ends a moment after its server
-		goleak.Cleanup(func(code int) {
-			if err := pgtest.End(); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				code = 1
-			}
-			os.Exit(code)
-		}))
+	goleak.VerifyTestMain(m, testkit.ServesHTTP(), testkit.AtEnd(pgtest.End))
 }

@@ -12,13 +12,14 @@ import (
 	"github.com/entity-sync/entity-sync/db"
 	"github.com/entity-sync/entity-sync/db/outbox"
 	"github.com/entity-sync/entity-sync/es"
+	"github.com/entity-sync/entity-sync/internal/testkit/nodetest"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
 // An option that would have no effect where it stands is an error that names it, and
 // so is nil, whether the database can be asked or not.
 func TestOptionsWithoutEffectAreErrors(t *testing.T) {
-	s := newSync(t, es.Config{})
+	s := nodetest.New(t, es.Config{})
 	pool, other := lazyPool(t), lazyPool(t)
 	ctx := t.Context()
 	one := func(opts ...es.Option) error {
@@ -73,7 +74,7 @@ func TestOptionsWithoutEffectAreErrors(t *testing.T) {
 
 // A handler, a query or a pool that is nil is an error, and so is what a query needs.
 func TestNilIsNotRegistered(t *testing.T) {
-	s, pool, ctx := newSync(t, es.Config{}), lazyPool(t), t.Context()
+	s, pool, ctx := nodetest.New(t, es.Config{}), lazyPool(t), t.Context()
 	for name, err := range map[string]error{
 		"a nil handler":       es.Register[int](s, "items", nil),
 		"a nil handler, rows": es.RegisterRows[int](s, "items", nil),
@@ -95,7 +96,7 @@ func TestNilIsNotRegistered(t *testing.T) {
 
 // Where an option has an effect it is taken, and zero is the default everywhere.
 func TestOptionsWithAnEffectAreTaken(t *testing.T) {
-	s, pool := newSync(t, es.Config{}), lazyPool(t)
+	s, pool := nodetest.New(t, es.Config{}), lazyPool(t)
 	zero := []es.Option{es.WithWorkers(0), es.WithTimeout(0), es.WithRetry(0, 0), es.WithMaxBytes(0), es.WithBatchSize(0), es.WithResyncRate(0), es.WithRefresh(0)}
 	some := []es.Option{es.WithWorkers(3), es.WithTimeout(time.Second), es.WithRetry(time.Second, time.Minute), es.WithMaxBytes(1), es.WithResyncRate(1),
 		es.WithRefresh(time.Hour), es.WithOnlyDifferences(), es.WithScope(func(string) string { return "" }), es.WithPool(pool)}

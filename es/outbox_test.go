@@ -12,6 +12,8 @@ import (
 	"github.com/entity-sync/entity-sync/db/outbox"
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
+	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/nodetest"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -31,19 +33,17 @@ func TestANodeAnnouncesWhatIsInTheOutbox(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s := newSync(t, es.Config{Outbox: &outbox.Config{Pool: pool, Interval: time.Hour}})
+	s := nodetest.New(t, es.Config{Outbox: &outbox.Config{Pool: pool, Interval: time.Hour}})
 	write(shared.EntityKey{Entity: "items", ID: "1"})
 	s.OutboxRelay().Wake()
 	fetch := func(context.Context, shared.EntityKey, string) (string, error) { return "a row", nil }
 	if err := es.Register(s, "items", fetch); err != nil { // later than the relay has begun
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(time.Minute); s.OutboxRelay().Stats().Published != 1; time.Sleep(time.Millisecond) {
+	testkit.Until(t, "the key is announced", func() bool {
 		s.OutboxRelay().Wake()
-		if time.Now().After(end) {
-			t.Fatal("nothing was announced")
-		}
-	}
+		return s.OutboxRelay().Stats().Published == 1
+	})
 	if err := s.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,7 @@ func TestANodeAnnouncesWhatIsInTheOutbox(t *testing.T) {
 }
 
 func TestANodeWithoutAnOutbox(t *testing.T) {
-	s := newSync(t, es.Config{})
+	s := nodetest.New(t, es.Config{})
 	s.OutboxRelay().Wake()
 	if s.OutboxRelay() != nil || s.OutboxRelay().Stats() != (outbox.Stats{}) {
 		t.Error("there is an outbox")

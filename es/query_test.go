@@ -2,72 +2,22 @@ package es_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/gorilla/websocket"
-
 	"github.com/entity-sync/entity-sync/db"
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
+	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/nodetest"
+	"github.com/entity-sync/entity-sync/internal/testkit/socket"
 	"github.com/entity-sync/entity-sync/shared"
-	"github.com/entity-sync/entity-sync/web/wire"
 )
-
-// page is a v2 client.
-type page struct {
-	t  *testing.T
-	ws *websocket.Conn
-}
-
-func newPage(t *testing.T, s http.Handler) *page {
-	t.Helper()
-	server := httptest.NewServer(s)
-	t.Cleanup(server.Close)
-	dialer := websocket.Dialer{Subprotocols: []string{wire.SubprotocolV2}}
-	ws, _, err := dialer.Dial("ws"+strings.TrimPrefix(server.URL, "http"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ws.Close() })
-	return &page{t, ws}
-}
-
-func (p *page) subscribe(keys ...shared.EntityKey) {
-	p.t.Helper()
-	if err := p.ws.WriteJSON(map[string]any{"action": "subscribe", "body": keys}); err != nil {
-		p.t.Fatal(err)
-	}
-}
-
-// until reads frames up to one with the action and the key, and returns its rows.
-func (p *page) until(action string, key shared.EntityKey) string {
-	p.t.Helper()
-	p.ws.SetReadDeadline(time.Now().Add(30 * time.Second))
-	for {
-		var frame struct {
-			Action string
-			Body   struct {
-				shared.EntityKey
-				Rows json.RawMessage
-			}
-		}
-		if err := p.ws.ReadJSON(&frame); err != nil {
-			p.t.Fatalf("waiting for %s of %v: %v", action, key, err)
-		}
-		if frame.Action == action && frame.Body.EntityKey == key {
-			return string(frame.Body.Rows)
-		}
-	}
-}
 
 const itemSQL, itemsSQL = "select id, name from items where id = $1", "select id, name from items where id = any($1)"
 
@@ -76,27 +26,27 @@ func TestRegisterQuery(t *testing.T) {
 	pool := pgtest.Pool(t, d.URL(), 4)
 	for name, q := range map[string]*db.Query{"rows": db.Rows(pool, itemSQL), "batch": db.Batch(pool, itemsSQL)} {
 		t.Run(name, func(t *testing.T) {
-			s := newSync(t, es.Config{})
-			if err := es.RegisterQuery(t.Context(), s, "items", q); err != nil {
+			s := nodetest.Start(t, es.Config{})
+			if err := es.RegisterQuery(t.Context(), s.EntitySync, "items", q); err != nil {
 				t.Fatal(err)
 			}
-			p, key := newPage(t, s), shared.EntityKey{Entity: "items", ID: "1"}
-			p.subscribe(key, shared.EntityKey{Entity: "items", ID: "x"})
-			if rows := p.until("update", key); rows != `[{"id":1,"name":"Tea"}]` {
+			p, key := socket.DialV2(t, s.URL), shared.EntityKey{Entity: "items", ID: "1"}
+			p.Subscribe(key, shared.EntityKey{Entity: "items", ID: "x"})
+			if rows := socket.Line(p.UntilKey("update", key)); rows != `update items 1 {"id":1,"name":"Tea"}` {
 				t.Errorf("the snapshot is %s", rows)
 			}
 			d.Exec(t, "update items set name = 'Coffee'")
 			if err := s.Notify(t.Context(), key); err != nil {
 				t.Fatal(err)
 			}
-			if rows := p.until("update", key); rows != `[{"id":1,"name":"Coffee"}]` {
+			if rows := socket.Line(p.UntilKey("update", key)); rows != `update items 1 {"id":1,"name":"Coffee"}` {
 				t.Errorf("the update is %s", rows)
 			}
 			d.Exec(t, "delete from items")
 			if err := s.Notify(t.Context(), key); err != nil {
 				t.Fatal(err)
 			}
-			p.until("delete", key)
+			p.UntilKey("delete", key)
 			d.Exec(t, "insert into items values (1, 'Tea')")
 		})
 	}
@@ -104,22 +54,22 @@ func TestRegisterQuery(t *testing.T) {
 
 func TestRegisterQueryRefuses(t *testing.T) {
 	d := pgtest.Shared(t).NewDatabase(t, `create table items (id int primary key, name text)`)
-	pool, s := pgtest.Pool(t, d.URL(), 4), newSync(t, es.Config{})
+	pool, s := pgtest.Pool(t, d.URL(), 4), nodetest.Start(t, es.Config{})
 	lost := pgtest.Pool(t, (&pgtest.Database{Server: d.Server, Name: "lost"}).URL(), 4)
 	for want, err := range map[string]error{
-		"is nil":              es.RegisterQuery(t.Context(), s, "items", nil),
-		"does not exist":      es.RegisterQuery(t.Context(), s, "items", db.Rows(lost, itemSQL)),
-		"nothing":             es.RegisterQuery(t.Context(), s, "items", db.Rows(pool, "select nothing from items where id = $1")),
-		"more than the 3 of":  es.RegisterQuery(t.Context(), s, "items", db.Rows(pool, itemSQL), es.WithWorkers(4)),
-		"not for queries":     es.RegisterQuery(t.Context(), s, "items", db.Rows(pool, itemSQL), es.WithRevision(func(int) int64 { return 0 })),
-		"bypasses row-level ": es.RegisterQuery(t.Context(), s, "items", db.Rows(pool, itemSQL).AsViewer(db.Setting("app.viewer"))),
-		"bad entity type":     es.RegisterQuery(t.Context(), s, "a b", db.Rows(pool, itemSQL)),
+		"is nil":              es.RegisterQuery(t.Context(), s.EntitySync, "items", nil),
+		"does not exist":      es.RegisterQuery(t.Context(), s.EntitySync, "items", db.Rows(lost, itemSQL)),
+		"nothing":             es.RegisterQuery(t.Context(), s.EntitySync, "items", db.Rows(pool, "select nothing from items where id = $1")),
+		"more than the 3 of":  es.RegisterQuery(t.Context(), s.EntitySync, "items", db.Rows(pool, itemSQL), es.WithWorkers(4)),
+		"not for queries":     es.RegisterQuery(t.Context(), s.EntitySync, "items", db.Rows(pool, itemSQL), es.WithRevision(func(int) int64 { return 0 })),
+		"bypasses row-level ": es.RegisterQuery(t.Context(), s.EntitySync, "items", db.Rows(pool, itemSQL).AsViewer(db.Setting("app.viewer"))),
+		"bad entity type":     es.RegisterQuery(t.Context(), s.EntitySync, "a b", db.Rows(pool, itemSQL)),
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("RegisterQuery returned %v, want %q", err, want)
 		}
 	}
-	if err := es.RegisterQuery(t.Context(), s, "items", db.Rows(pool, itemSQL), es.WithWorkers(3)); err != nil {
+	if err := es.RegisterQuery(t.Context(), s.EntitySync, "items", db.Rows(pool, itemSQL), es.WithWorkers(3)); err != nil {
 		t.Error(err)
 	}
 }
@@ -134,21 +84,21 @@ func TestRegisterQueryBeforeTheDatabaseIsUp(t *testing.T) {
 	t.Cleanup(func() { server.Close() })
 	d := server.NewDatabase(t, `create table items (id int primary key, name text); insert into items values (1, 'Tea')`)
 	server.Stop()
-	pool, s := pgtest.Pool(t, d.URL(), 4), newSync(t, es.Config{})
+	pool, s := pgtest.Pool(t, d.URL(), 4), nodetest.Start(t, es.Config{})
 	for name, q := range map[shared.EntityType]*db.Query{
 		"items": db.Rows(pool, itemSQL),
 		"bad":   db.Rows(pool, itemSQL).AsViewer(db.Setting("app.viewer")), // by a superuser
 	} {
-		if err := es.RegisterQuery(t.Context(), s, name, q, es.WithRetry(10*time.Millisecond, 100*time.Millisecond)); err != nil {
+		if err := es.RegisterQuery(t.Context(), s.EntitySync, name, q, es.WithRetry(10*time.Millisecond, 100*time.Millisecond)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	p, key := newPage(t, s), shared.EntityKey{Entity: "items", ID: "1"}
-	p.subscribe(key, shared.EntityKey{Entity: "bad", ID: "1"})
+	p, key := socket.DialV2(t, s.URL), shared.EntityKey{Entity: "items", ID: "1"}
+	p.Subscribe(key, shared.EntityKey{Entity: "bad", ID: "1"})
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if rows := p.until("update", key); rows != `[{"id":1,"name":"Tea"}]` {
+	if rows := socket.Line(p.UntilKey("update", key)); rows != `update items 1 {"id":1,"name":"Tea"}` {
 		t.Errorf("the snapshot is %s", rows)
 	}
 	if _, err := s.DatabaseHub.Fetch(t.Context(), shared.EntityKey{Entity: "bad", ID: "1"}, ""); !errors.Is(err, db.ErrBadQuery) {
@@ -162,9 +112,9 @@ func TestALockedTable(t *testing.T) {
 	d := pgtest.Shared(t).NewDatabase(t, `
 		create table items (id int primary key, name text); insert into items values (1, 'Tea');
 		create table people (id int primary key, name text); insert into people select i, 'Ann' from generate_series(1, 200) i`)
-	pool, s := pgtest.Pool(t, d.URL(), 4), newSync(t, es.Config{})
+	pool, s := pgtest.Pool(t, d.URL(), 4), nodetest.Start(t, es.Config{})
 	for name, sql := range map[shared.EntityType]string{"items": itemSQL, "people": strings.ReplaceAll(itemSQL, "items", "people")} {
-		if err := es.RegisterQuery(t.Context(), s, name, db.Rows(pool, sql)); err != nil {
+		if err := es.RegisterQuery(t.Context(), s.EntitySync, name, db.Rows(pool, sql)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -172,23 +122,20 @@ func TestALockedTable(t *testing.T) {
 	if _, err := locker.Exec(t.Context(), "begin; lock items in access exclusive mode"); err != nil {
 		t.Fatal(err)
 	}
-	p := newPage(t, s)
+	p := socket.DialV2(t, s.URL)
 	var locked []shared.EntityKey
 	for i := range 100 {
 		locked = append(locked, shared.EntityKey{Entity: "items", ID: fmt.Sprint(i + 1)})
 	}
-	p.subscribe(locked...)
-	// Wait until they have all of the pool that they get.
-	for end := time.Now().Add(30 * time.Second); s.Bridge.Stats().Entities["items"].FetchesRunning < 2 && time.Now().Before(end); {
-		time.Sleep(time.Millisecond)
-	}
+	p.Subscribe(locked...)
+	testkit.Until(t, "they have all of the pool that they get", func() bool { return s.Bridge.Stats().Entities["items"].FetchesRunning >= 2 })
 	for i := range 200 {
-		p.subscribe(shared.EntityKey{Entity: "people", ID: fmt.Sprint(i + 1)})
+		p.Subscribe(shared.EntityKey{Entity: "people", ID: fmt.Sprint(i + 1)})
 	}
 	for i := range 200 {
 		key := shared.EntityKey{Entity: "people", ID: fmt.Sprint(i + 1)}
 		if i == 199 {
-			p.until("update", key)
+			p.UntilKey("update", key)
 		}
 		if n := pool.Stat().AcquiredConns(); n > 3 {
 			t.Fatalf("%d of 4 connections are taken by fetches", n)
@@ -204,7 +151,7 @@ func TestALockedTable(t *testing.T) {
 	if _, err := locker.Exec(t.Context(), "rollback"); err != nil {
 		t.Fatal(err)
 	}
-	p.until("update", locked[0])
+	p.UntilKey("update", locked[0])
 }
 
 // What becomes of a database's error is logged with the key and without the secret,
@@ -217,23 +164,16 @@ func TestAnErrorOfAPolicyDoesNotShowTheSecret(t *testing.T) {
 		create policy own on items using (owner = current_setting('app.viewer', true)::int);
 		create role es_reader login; grant select on items to es_reader`)
 	t.Cleanup(func() { d.Exec(t, "drop owned by es_reader cascade; drop role es_reader") })
-	log := &strings.Builder{}
-	s, err := es.New(es.Config{Logger: canary.Logger(log, canary.Output(t))})
-	if err != nil {
-		t.Fatal(err)
-	}
+	log := &testkit.Buffer{}
+	s := nodetest.Start(t, es.Config{Logger: canary.Logger(log, canary.Output(t))})
 	q := db.Rows(pgtest.Pool(t, d.URLAs("es_reader"), 1), itemSQL).AsViewer(db.Setting("app.viewer"))
-	if err := es.RegisterQuery(t.Context(), s, "items", q, es.WithRetry(time.Millisecond, time.Millisecond)); err != nil {
+	if err := es.RegisterQuery(t.Context(), s.EntitySync, "items", q, es.WithRetry(time.Millisecond, time.Millisecond)); err != nil {
 		t.Fatal(err)
 	}
-	p := newPage(t, s)
-	if err := p.ws.WriteJSON(map[string]any{"action": "secret", "body": secret}); err != nil {
-		t.Fatal(err)
-	}
-	p.subscribe(shared.EntityKey{Entity: "items", ID: "1"})
-	for end := time.Now().Add(30 * time.Second); s.Bridge.Stats().FetchesFailed == 0 && time.Now().Before(end); {
-		time.Sleep(time.Millisecond)
-	}
+	p := socket.DialV2(t, s.URL)
+	p.Secret(secret)
+	p.Subscribe(shared.EntityKey{Entity: "items", ID: "1"})
+	testkit.Until(t, "a fetch fails", func() bool { return s.Bridge.Stats().FetchesFailed > 0 })
 	if err := s.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -259,25 +199,23 @@ func TestABatchHasFewViewers(t *testing.T) {
 		viewers[ctx]++
 		return map[string]string{"app.viewer": secret}, nil
 	})
-	s := newSync(t, es.Config{})
-	if err := es.RegisterQuery(t.Context(), s, "items", q); err != nil {
+	s := nodetest.Start(t, es.Config{})
+	if err := es.RegisterQuery(t.Context(), s.EntitySync, "items", q); err != nil {
 		t.Fatal(err)
 	}
 	key := shared.EntityKey{Entity: "items", ID: "1"}
-	pages := make([]*page, 150)
+	pages := make([]*socket.Conn, 150)
 	for i := range pages {
-		pages[i] = newPage(t, s)
-		if err := pages[i].ws.WriteJSON(map[string]any{"action": "secret", "body": fmt.Sprint("viewer ", i)}); err != nil {
-			t.Fatal(err)
-		}
-		pages[i].subscribe(key)
-		pages[i].until("update", key)
+		pages[i] = socket.DialV2(t, s.URL)
+		pages[i].Secret(fmt.Sprint("viewer ", i))
+		pages[i].Subscribe(key)
+		pages[i].UntilKey("update", key)
 	}
 	if err := s.Notify(t.Context(), key); err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range pages {
-		p.until("update", key)
+		p.UntilKey("update", key)
 	}
 	mu.Lock()
 	defer mu.Unlock()

@@ -1,16 +1,12 @@
 package es_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
-	"os"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,6 +14,10 @@ import (
 
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/docs"
+	"github.com/entity-sync/entity-sync/internal/testkit/nodetest"
+	"github.com/entity-sync/entity-sync/internal/testkit/socket"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web/wire"
 )
@@ -30,27 +30,9 @@ const (
 
 // traced is a node that logs at the debug level, with one client.
 type traced struct {
-	*es.EntitySync
-	server *httptest.Server
-	ws     *websocket.Conn
-	log    *lines
-}
-
-type lines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	*nodetest.Node
+	ws  *socket.Conn
+	log *testkit.Buffer
 }
 
 // errNoPrices is what a database says that is down, which quotes what it was asked.
@@ -60,12 +42,8 @@ func (e errNoPrices) Error() string { return e.text }
 
 func startTraced(t *testing.T, subprotocols ...string) *traced {
 	t.Helper()
-	n := &traced{log: &lines{}}
-	s, err := es.New(es.Config{Logger: canary.Logger(n.log, canary.Output(t))})
-	if err != nil {
-		t.Fatal(err)
-	}
-	n.EntitySync = s
+	n := &traced{log: &testkit.Buffer{}}
+	n.Node = nodetest.Start(t, es.Config{Logger: canary.Logger(n.log, canary.Output(t))})
 	for entity, failure := range map[shared.EntityType]func(shared.EntityKey, string) error{
 		"items":   nil,
 		"gone":    func(shared.EntityKey, string) error { return shared.ErrNotFound },
@@ -74,7 +52,7 @@ func startTraced(t *testing.T, subprotocols ...string) *traced {
 			return fmt.Errorf("reading: %w", errNoPrices{"no row for " + key.ID + " and " + secret})
 		},
 	} {
-		err := es.Register(s, entity, func(_ context.Context, key shared.EntityKey, secret string) (map[string]string, error) {
+		err := es.Register(n.EntitySync, entity, func(_ context.Context, key shared.EntityKey, secret string) (map[string]string, error) {
 			if failure != nil {
 				return nil, failure(key, secret)
 			}
@@ -84,36 +62,16 @@ func startTraced(t *testing.T, subprotocols ...string) *traced {
 			t.Fatal(err)
 		}
 	}
-	n.server = httptest.NewServer(s)
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-		defer cancel()
-		if err := s.Close(ctx); err != nil {
-			t.Error(err)
-		}
-		n.server.Close()
-	})
-	dialer := websocket.Dialer{Subprotocols: subprotocols}
-	if n.ws, _, err = dialer.Dial("ws"+strings.TrimPrefix(n.server.URL, "http"), nil); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { n.ws.Close() })
-	n.say(t, `{"action":"secret","body":"`+mark+`"}`)
+	n.ws = socket.Dial(t, n.URL, subprotocols...)
+	n.ws.Secret(mark)
 	return n
 }
 
 const mark = canary.Mark
 
-func (n *traced) say(t *testing.T, message string) {
-	t.Helper()
-	if err := n.ws.WriteMessage(websocket.TextMessage, []byte(message)); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func (n *traced) subscribe(t *testing.T, entity string) {
 	t.Helper()
-	n.say(t, fmt.Sprintf(`{"action":"subscribe","body":{"entity":%q,"id":%q,"snapshot":true}}`, entity, tracedID))
+	n.ws.Send(`{"action":"subscribe","body":{"entity":%q,"id":%q,"snapshot":true}}`, entity, tracedID)
 }
 
 // until waits for a line that has all of these in it, and returns it.
@@ -158,7 +116,7 @@ func (n *traced) follow(t *testing.T) {
 	n.until(t, "msg=fetched", "entity=prices", "outcome=failed")
 	n.subscribe(t, "orders")
 	n.until(t, "code=unknown_entity")
-	response, err := http.Get(n.server.URL)
+	response, err := http.Get(n.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +165,7 @@ func TestEachRefusalIsLogged(t *testing.T) {
 	n := startTraced(t, wire.SubprotocolV2)
 	const refused = 25
 	for range refused {
-		n.say(t, `{"action":"`+tracedID+`"}`)
+		n.ws.Send(`{"action":%q}`, tracedID)
 	}
 	n.until(t, "code=unknown_action", fmt.Sprint("so_far=", refused))
 	log := n.log.String()
@@ -219,34 +177,20 @@ func TestEachRefusalIsLogged(t *testing.T) {
 
 // A client whose subscription Authorize ends later, and one that goes by itself.
 func TestTheEndsOfSubscriptionsAndSessionsAreLogged(t *testing.T) {
-	log := &lines{}
-	s, err := es.New(es.Config{Logger: canary.Logger(log, canary.Output(t)), Authorize: func(_ context.Context, a shared.AccessRequest) error {
+	log := &testkit.Buffer{}
+	n := &traced{log: log, Node: nodetest.Start(t, es.Config{Logger: canary.Logger(log, canary.Output(t)), Authorize: func(_ context.Context, a shared.AccessRequest) error {
 		if a.Secret.Reveal() != mark {
 			return errors.Join(shared.ErrForbidden, errors.New(a.Key.ID))
 		}
 		return nil
-	}})
-	if err != nil {
+	}})}
+	if err := es.Register(n.EntitySync, "items", func(context.Context, shared.EntityKey, string) (string, error) { return tracedRow, nil }); err != nil {
 		t.Fatal(err)
 	}
-	n := &traced{EntitySync: s, server: httptest.NewServer(s), log: log}
-	defer func() {
-		if err := s.Close(context.Background()); err != nil {
-			t.Error(err)
-		}
-		n.server.Close()
-	}()
-	if err := es.Register(s, "items", func(context.Context, shared.EntityKey, string) (string, error) { return tracedRow, nil }); err != nil {
-		t.Fatal(err)
-	}
-	dialer := websocket.Dialer{Subprotocols: []string{wire.SubprotocolV2}}
-	if n.ws, _, err = dialer.Dial("ws"+strings.TrimPrefix(n.server.URL, "http"), nil); err != nil {
-		t.Fatal(err)
-	}
-	defer n.ws.Close()
-	n.say(t, `{"action":"secret","body":"`+mark+`"}`)
+	n.ws = socket.DialV2(t, n.URL)
+	n.ws.Secret(mark)
 	n.subscribe(t, "items")
-	n.say(t, `{"action":"secret","body":"`+mark+` another"}`)
+	n.ws.Secret(mark + " another")
 	n.until(t, "level=DEBUG msg=unsubscribed session=1 entity=items code=forbidden")
 	n.subscribe(t, "items")
 	n.until(t, `msg="refusing a client's message" session=1 code=forbidden`, "entity=items")
@@ -269,15 +213,6 @@ func shape(line string) string {
 
 // What docs/troubleshooting.md shows of a log is what a node writes, line by line.
 func TestTheLogThatThePageShows(t *testing.T) {
-	page, err := os.ReadFile("../docs/troubleshooting.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, sample, found := strings.Cut(string(page), "```log\n")
-	sample, _, closed := strings.Cut(sample, "```")
-	if !found || !closed {
-		t.Fatal("the page shows no log")
-	}
 	n := startTraced(t, wire.SubprotocolV2)
 	n.follow(t)
 	written := map[string]bool{}
@@ -286,7 +221,7 @@ func TestTheLogThatThePageShows(t *testing.T) {
 			written[strings.ReplaceAll(shape(line), "es_test.errNoPrices", "*pgconn.ConnectError")] = false
 		}
 	}
-	for line := range strings.Lines(sample) {
+	for _, line := range docs.Lines(t, "docs/troubleshooting.md", "log") {
 		if _, is := written[shape(line)]; !is {
 			t.Errorf("no node writes this: %s", line)
 		}

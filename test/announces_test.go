@@ -2,7 +2,6 @@ package test
 
 import (
 	"errors"
-	"net/http/httptest"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -11,7 +10,8 @@ import (
 	"github.com/entity-sync/entity-sync/db"
 	"github.com/entity-sync/entity-sync/db/outbox"
 	"github.com/entity-sync/entity-sync/es"
-	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/nodetest"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
@@ -19,16 +19,10 @@ import (
 // startAnnouncer runs a node that only announces items until the test ends.
 func startAnnouncer(t testing.TB, c es.Config) *node {
 	t.Helper()
-	c.Logger = canary.Logger(canary.Output(t))
-	s, err := es.New(c)
-	if err != nil {
+	n := &node{nodetest.Start(t, c)}
+	if err := es.Announces(n.EntitySync, items); err != nil {
 		t.Fatal(err)
 	}
-	if err := es.Announces(s, items); err != nil {
-		t.Fatal(err)
-	}
-	n := &node{s, httptest.NewServer(s), canary.Output(t)}
-	t.Cleanup(n.stop(t))
 	return n
 }
 
@@ -61,7 +55,7 @@ func TestAProgramThatOnlyAnnounces(t *testing.T) {
 					client.readUntil(rev)
 				}
 			}
-			until(t, "all who subscribe have", func() bool { return subscriptions(t, nsqd)[c.topic] == c.subscribers })
+			testkit.Until(t, "all who subscribe have", func() bool { return subscriptions(t, nsqd)[c.topic] == c.subscribers })
 			if got := writer.Bridge.Stats().Entities; len(got) != 0 {
 				t.Errorf("the writer has %+v, want nothing registered", got)
 			}
@@ -127,7 +121,7 @@ func TestTheOutboxOfANodeThatOnlyAnnounces(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.readUntil(rev)
-	until(t, "what it does not announce is left to others", func() bool {
+	testkit.Until(t, "what it does not announce is left to others", func() bool {
 		var waiting string
 		err := pool.QueryRow(t.Context(), "select coalesce(string_agg(entity, ' '), '') from entity_sync_outbox").Scan(&waiting)
 		return err == nil && waiting == "orders" && relay.OutboxRelay().Stats().Published == 1

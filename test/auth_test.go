@@ -12,6 +12,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/bridge/nsqbus"
 	"github.com/entity-sync/entity-sync/es"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
@@ -89,7 +90,7 @@ func TestAnAuthenticationServerThatIsAwayForGood(t *testing.T) {
 	two := nsqdtest.StartWith(t, nsqdtest.Options{AuthAddrs: []string{there.addr()}})
 	var db database
 	n := startNode(t, &db, es.Config{NSQAddr: one.Addr + "," + two.Addr, NSQ: nsqbus.Config{AuthSecret: nsqSecret}})
-	until(t, "it is subscribed on both", func() bool { return goneFrom(n) == "" && n.Bridge.Ready() })
+	testkit.Until(t, "it is subscribed on both", func() bool { return goneFrom(n) == "" && n.Bridge.Ready() })
 	n.notify(t, "100") // to the first, which goes on being the first
 	gone.away.Store(1 << 40)
 	time.Sleep(ttl)

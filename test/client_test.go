@@ -152,7 +152,7 @@ func TestAClientThatWasOffline(t *testing.T) {
 	one, two := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr}), startNode(t, &db, es.Config{NSQAddr: nsqd.Addr})
 	untilReady(t, one, two)
 	network := &network{}
-	s := dialWith(t, one.server.URL, "me", &websocket.Dialer{NetDialContext: network.dial}).shows(t, "100")
+	s := dialWith(t, one.URL, "me", &websocket.Dialer{NetDialContext: network.dial}).shows(t, "100")
 	first := db.write("100")
 	two.notify(t, "100")
 	s.until(client.Live, first)
@@ -162,7 +162,7 @@ func TestAClientThatWasOffline(t *testing.T) {
 		db.write("100")
 		two.notify(t, "100")
 	}
-	network.cut(two.server.Listener.Addr().String()) // where it comes back
+	network.cut(two.Server.Listener.Addr().String()) // where it comes back
 	s.until(client.Live, first+100)
 	for _, u := range s.seen[1:] {
 		if r := revOf(u); r != first && r != first+100 {

@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gorilla/websocket"
-
+	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/socket"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 	"github.com/entity-sync/entity-sync/web"
 	"github.com/entity-sync/entity-sync/web/wire"
@@ -116,13 +116,8 @@ func (n clockNode) set(ahead time.Duration) {
 
 func (n clockNode) join(secret string) *conn {
 	n.t.Helper()
-	ws, _, err := websocket.DefaultDialer.Dial("ws://"+n.addr+web.DefaultPath, http.Header{"Sec-WebSocket-Protocol": {wire.SubprotocolV2}})
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	n.t.Cleanup(func() { ws.Close() })
-	c := &conn{ws, n.t}
-	c.send(`{"action":"secret","body":%q}`, secret)
+	c := &conn{socket.DialV2(n.t, "ws://"+n.addr+web.DefaultPath), n.t}
+	c.Secret(secret)
 	c.isThere()
 	return c
 }
@@ -130,7 +125,7 @@ func (n clockNode) join(secret string) *conn {
 // isThere has the node answer: it has not sent the client away.
 func (c *conn) isThere() {
 	c.t.Helper()
-	c.send(`{"action":"unsubscribe","ref":"there","body":{"entity":"items","id":"1"}}`)
+	c.Send(`{"action":"unsubscribe","ref":"there","body":{"entity":"items","id":"1"}}`)
 	for {
 		_ = c.SetReadDeadline(time.Now().Add(patience))
 		_, b, err := c.ReadMessage()
@@ -146,7 +141,7 @@ func (c *conn) isThere() {
 // wantAway checks that the session ends with a code, soon after it was told to.
 func (c *conn) wantAway(code int, told time.Time) {
 	c.t.Helper()
-	if got := c.closeCode(); got != code {
+	if got := c.CloseCode(); got != code {
 		c.t.Fatalf("a session was closed with %d, want %d", got, code)
 	}
 	if took := time.Since(told); took > 6*time.Second {
@@ -167,7 +162,7 @@ func TestOrdersWhateverTheClocksSay(t *testing.T) {
 			for i := range nodes {
 				nodes[i] = clockNode{t, run(t, path, "-nsqd", nsqd.Addr)}
 				nodes[i].set(ahead[i])
-				until(t, "the node is on the bus", func() bool {
+				testkit.Until(t, "the node is on the bus", func() bool {
 					_, status := nodes[i].ask("/ready", nil)
 					return status == http.StatusOK
 				})

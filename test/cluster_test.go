@@ -3,17 +3,15 @@ package test
 import (
 	"context"
 	"fmt"
-	"io"
-	"net/http/httptest"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/gorilla/websocket"
-
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/nodetest"
+	"github.com/entity-sync/entity-sync/internal/testkit/socket"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -60,45 +58,16 @@ func (d *database) fetch(_ context.Context, key shared.EntityKey, secret string)
 const mark = canary.Mark
 
 // node is one server.
-type node struct {
-	*es.EntitySync
-	server *httptest.Server
-	out    io.Writer // takes what is to be searched
-}
+type node struct{ *nodetest.Node }
 
+// startNode starts a node whose items are in the database.
 func startNode(t testing.TB, db *database, c es.Config, opts ...es.Option) *node {
 	t.Helper()
-	c.Logger = canary.Logger(canary.Output(t))
-	s, err := es.New(c)
-	if err != nil {
+	n := &node{nodetest.Start(t, c)}
+	if err := es.Register(n.EntitySync, items, db.fetch, opts...); err != nil {
 		t.Fatal(err)
 	}
-	if err := es.Register(s, items, db.fetch, opts...); err != nil {
-		t.Fatal(err)
-	}
-	n := &node{s, httptest.NewServer(s), canary.Output(t)}
-	t.Cleanup(n.stop(t))
 	return n
-}
-
-// Notify is the EntitySync's. Its error is an output like any other.
-func (n *node) Notify(ctx context.Context, keys ...shared.EntityKey) error {
-	err := n.EntitySync.Notify(ctx, keys...)
-	if err != nil {
-		fmt.Fprintln(n.out, "Notify:", err)
-	}
-	return err
-}
-
-func (n *node) stop(t testing.TB) func() {
-	return func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		if err := n.Close(ctx); err != nil {
-			t.Errorf("closing a node: %v", err)
-		}
-		n.server.Close()
-	}
 }
 
 func (n *node) notify(t testing.TB, ids ...string) {
@@ -112,52 +81,31 @@ func (n *node) notify(t testing.TB, ids ...string) {
 	}
 }
 
-func until(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !holds(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited %v in vain until %s", patience, what)
-		}
-	}
-}
-
 func untilReady(t testing.TB, nodes ...*node) {
 	t.Helper()
 	for i, n := range nodes {
-		until(t, fmt.Sprintf("node %d is on the bus", i), n.Bridge.Ready)
+		testkit.Until(t, fmt.Sprintf("node %d is on the bus", i), n.Bridge.Ready)
 	}
 }
 
 // conn is a WebSocket client of the classic wire that has said who it is.
 type conn struct {
-	*websocket.Conn
+	*socket.Conn
 	t testing.TB
 }
 
 // dial connects a client whose secret is the mark and name.
 func (n *node) dial(t testing.TB, name string) *conn {
 	t.Helper()
-	ws, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(n.server.URL, "http"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ws.Close() })
-	c := &conn{ws, t}
-	c.send(`{"action":"secret","body":%q}`, mark+name)
+	c := &conn{socket.Dial(t, n.URL), t}
+	c.Secret(mark + name)
 	return c
-}
-
-func (c *conn) send(format string, args ...any) {
-	c.t.Helper()
-	if err := c.WriteMessage(websocket.TextMessage, fmt.Appendf(nil, format, args...)); err != nil {
-		c.t.Fatal(err)
-	}
 }
 
 // watch subscribes, with a snapshot, which also shows that the subscription is live.
 func (c *conn) watch(id string) row {
 	c.t.Helper()
-	c.send(`{"action":"subscribe","body":{"entity":"items","id":%q,"snapshot":true}}`, id)
+	c.Send(`{"action":"subscribe","body":{"entity":"items","id":%q,"snapshot":true}}`, id)
 	return c.read()
 }
 

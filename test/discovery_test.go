@@ -14,6 +14,7 @@ import (
 	"github.com/entity-sync/entity-sync/bridge/nsqbus"
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
@@ -66,7 +67,7 @@ func TestGivenNSQDsNeedNoLookupd(t *testing.T) {
 	lookupd.Kill(t)
 	change()
 	nsqd.Stop(t)
-	until(t, "the node noticed", func() bool { return !there.Bridge.Ready() })
+	testkit.Until(t, "the node noticed", func() bool { return !there.Bridge.Ready() })
 	nsqd.Start(t)
 	untilReady(t, here, there)
 	change()
@@ -90,7 +91,7 @@ func TestLookupdIsDownAtTheStartAndLater(t *testing.T) {
 	lookupd.Start(t)
 	nsqd := startListed(t, lookupd)
 	for i, n := range nodes {
-		until(t, fmt.Sprintf("node %d is live", i), func() bool { return n.lives() == 1 })
+		testkit.Until(t, fmt.Sprintf("node %d is live", i), func() bool { return n.lives() == 1 })
 	}
 	everybodyHears(t, nodes, "found")
 
@@ -98,13 +99,13 @@ func TestLookupdIsDownAtTheStartAndLater(t *testing.T) {
 	everybodyHears(t, nodes, "without lookupd")
 	nsqd.Stop(t)
 	for i, n := range nodes {
-		until(t, fmt.Sprintf("node %d noticed", i), func() bool { return n.losses() == 1 })
+		testkit.Until(t, fmt.Sprintf("node %d noticed", i), func() bool { return n.losses() == 1 })
 	}
 	// Longer than what would let the nsqd go, if nobody listing it were an answer.
 	time.Sleep(15 * lookupInterval)
 	nsqd.Start(t)
 	for i, n := range nodes {
-		until(t, fmt.Sprintf("node %d is live again", i), func() bool { return n.lives() == 2 })
+		testkit.Until(t, fmt.Sprintf("node %d is live again", i), func() bool { return n.lives() == 2 })
 	}
 	everybodyHears(t, nodes, "back without lookupd")
 }
@@ -118,11 +119,11 @@ func TestANewNSQDLosesNothing(t *testing.T) {
 	// All must find the second within two intervals, which are as long as the machine needs.
 	begin := time.Now()
 	probe := joinBus(t, lookupd, 500*time.Millisecond)
-	until(t, "a bus is live", func() bool { return probe.lives() == 1 })
+	testkit.Until(t, "a bus is live", func() bool { return probe.lives() == 1 })
 	interval := max(500*time.Millisecond, time.Since(begin))
 	nodes := []*member{joinBus(t, lookupd, interval), joinBus(t, lookupd, interval), joinBus(t, lookupd, interval)}
 	for _, n := range nodes {
-		until(t, "a node is live", func() bool { return n.lives() == 1 })
+		testkit.Until(t, "a node is live", func() bool { return n.lives() == 1 })
 	}
 	stop := make(chan struct{})
 	var publishing sync.WaitGroup
@@ -145,13 +146,13 @@ func TestANewNSQDLosesNothing(t *testing.T) {
 	}
 	second := startListed(t, lookupd)
 	for i, n := range nodes {
-		until(t, fmt.Sprintf("node %d found the second", i), func() bool { return n.lives() == 2 })
+		testkit.Until(t, fmt.Sprintf("node %d found the second", i), func() bool { return n.lives() == 2 })
 	}
 	time.Sleep(4 * interval) // by now it is published to as well as the first
 	close(stop)
 	publishing.Wait()
 	for i, n := range nodes {
-		until(t, fmt.Sprintf("node %d heard everything", i), func() bool {
+		testkit.Until(t, fmt.Sprintf("node %d heard everything", i), func() bool {
 			return n.distinct() == published[0]+published[1]+published[2]
 		})
 	}
@@ -167,7 +168,7 @@ func TestANewNSQDLosesNothing(t *testing.T) {
 	second.Stop(t)
 	second.Start(t)
 	for i, n := range nodes {
-		until(t, fmt.Sprintf("node %d came back to the second", i), func() bool { return n.lives() == 3 })
+		testkit.Until(t, fmt.Sprintf("node %d came back to the second", i), func() bool { return n.lives() == 3 })
 	}
 	everybodyHears(t, nodes, "after a restart")
 }
@@ -178,18 +179,18 @@ func TestAnNSQDThatIsGoneForGoodIsLetGo(t *testing.T) {
 	lookupd := nsqdtest.StartLookupd(t)
 	startListed(t, lookupd)
 	n := joinBus(t, lookupd, lookupInterval)
-	until(t, "the first is subscribed", func() bool { return n.lives() == 1 })
+	testkit.Until(t, "the first is subscribed", func() bool { return n.lives() == 1 })
 	everybodyHears(t, []*member{n}, "first")
 	before := goroutinesOfTheBus(t)
 
 	second := startListed(t, lookupd)
 	for round := range 2 {
-		until(t, "the second is subscribed", func() bool { return n.lives() == 2+round })
+		testkit.Until(t, "the second is subscribed", func() bool { return n.lives() == 2+round })
 		if with := goroutinesOfTheBus(t); with <= before {
 			t.Fatalf("%d goroutines with two nsqd, %d with one: this test counts the wrong ones", with, before)
 		}
 		second.Kill(t)
-		until(t, "the goroutines of the second have ended", func() bool { return goroutinesOfTheBus(t) <= before })
+		testkit.Until(t, "the goroutines of the second have ended", func() bool { return goroutinesOfTheBus(t) <= before })
 		everybodyHears(t, []*member{n}, fmt.Sprint("round ", round))
 		second.Start(t)
 	}
@@ -278,7 +279,7 @@ func everybodyHears(t *testing.T, nodes []*member, what string) {
 			t.Fatalf("publishing %q: %v", body, err)
 		}
 		for j, to := range nodes {
-			until(t, fmt.Sprintf("node %d heard %q", j, body), func() bool { return to.hears(body) })
+			testkit.Until(t, fmt.Sprintf("node %d heard %q", j, body), func() bool { return to.hears(body) })
 		}
 	}
 }

@@ -9,12 +9,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -22,6 +20,8 @@ import (
 
 	"github.com/entity-sync/entity-sync/bridge/nsqbus"
 	"github.com/entity-sync/entity-sync/es"
+	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/docs"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 	"github.com/entity-sync/entity-sync/web"
@@ -121,7 +121,7 @@ func TestAForgerDoesNothingWhereNodesHaveAKey(t *testing.T) {
 			nodes[0].notify(t, "100")
 			for i, c := range clients {
 				c.readUntil(rev)
-				until(t, "what the node looked at when it joined was fetched", func() bool {
+				testkit.Until(t, "what the node looked at when it joined was fetched", func() bool {
 					s := nodes[i].Bridge.Stats()
 					return s.FetchesQueued+s.FetchesRunning == 0
 				})
@@ -142,7 +142,7 @@ func TestAForgerDoesNothingWhereNodesHaveAKey(t *testing.T) {
 			f.publish(items, keys...)
 			f.publish(sessions, orders...)
 			for i, n := range nodes {
-				until(t, "everything forged is refused", func() bool { return n.Bridge.Stats().Refused == uint64(len(keys)+len(orders)) })
+				testkit.Until(t, "everything forged is refused", func() bool { return n.Bridge.Stats().Refused == uint64(len(keys)+len(orders)) })
 				if s := n.Bridge.Stats(); s.Lost != 0 || s.Resyncs.Lost != 0 || s.BadMessages != 0 {
 					t.Errorf("node %d took what was forged: %+v", i, s)
 				}
@@ -171,7 +171,7 @@ func TestAForgerDoesNothingWhereNodesHaveAKey(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, c := range clients {
-				if code := c.closeCode(); code != wire.CloseRevoked {
+				if code := c.CloseCode(); code != wire.CloseRevoked {
 					t.Errorf("a session was closed with %d, want %d", code, wire.CloseRevoked)
 				}
 			}
@@ -181,15 +181,7 @@ func TestAForgerDoesNothingWhereNodesHaveAKey(t *testing.T) {
 
 // What docs/operating.md has a program publish is believed.
 func TestTheDocumentedSignatureIsBelieved(t *testing.T) {
-	doc, err := os.ReadFile("../docs/operating.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, script, found := strings.Cut(string(doc), "```sh\nbody=")
-	script, _, found2 := strings.Cut(script, "```")
-	if !found || !found2 {
-		t.Fatal("docs/operating.md does not say how to publish with a key")
-	}
+	script := docs.Part(t, "docs/operating.md", "```sh\nbody=", "```")
 	for _, tool := range []string{"openssl", "curl"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Fatalf("the docs' lines cannot be tried, install %s: %v", tool, err)
@@ -223,24 +215,6 @@ func (c *conn) readNothingUntil(rev int, id string) {
 	}
 }
 
-// lines is a log.
-type lines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lines) all() []string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Split(strings.TrimSpace(l.b.String()), "\n")
-}
-
 // heapNow is what is in use, in bytes.
 func heapNow() int64 {
 	for range 2 { // what the first run finds unused in pools, the second lets go
@@ -256,16 +230,8 @@ func heapNow() int64 {
 func TestWhatAForgerCanDoWithoutAKeyIsBounded(t *testing.T) {
 	nsqd := nsqdtest.Start(t)
 	var db database
-	log := new(lines)
-	s, err := es.New(es.Config{NSQAddr: nsqd.Addr, Web: web.Config{PingInterval: time.Hour}, Logger: slog.New(slog.NewTextHandler(log, nil))})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := es.Register(s, items, db.fetch); err != nil {
-		t.Fatal(err)
-	}
-	n := &node{s, httptest.NewServer(s), t.Output()}
-	t.Cleanup(n.stop(t))
+	log := new(testkit.Buffer)
+	n := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr, Web: web.Config{PingInterval: time.Hour}, Logger: slog.New(slog.NewTextHandler(log, nil))})
 	untilReady(t, n)
 	bystander := n.dial(t, "bystander")
 	bystander.watch("100")
@@ -283,19 +249,19 @@ func TestWhatAForgerCanDoWithoutAKeyIsBounded(t *testing.T) {
 		c := n.dial(t, who)
 		c.watch("1")
 		f.publish(sessions, text(closing(wire.CloseRevoked, mark+who, "id"+fmt.Sprint(last)), ""))
-		if code := c.closeCode(); code != wire.CloseRevoked {
+		if code := c.CloseCode(); code != wire.CloseRevoked {
 			t.Fatalf("a session was closed with %d, want %d", code, wire.CloseRevoked)
 		}
 	}
 	settle()
-	before, said, begin := heapNow(), len(log.all()), time.Now()
+	before, said, begin := heapNow(), len(log.Lines()), time.Now()
 
 	// Dated to the end of time, as orders once were.
 	forever := n.dial(t, "forever")
 	forever.watch("1")
 	order := text(closing(wire.CloseDisconnected, mark+"forever", "9223372036854775807"), "")
 	f.publish(sessions, order)
-	if code := forever.closeCode(); code != wire.CloseDisconnected {
+	if code := forever.CloseCode(); code != wire.CloseDisconnected {
 		t.Fatalf("a session was closed with %d, want %d", code, wire.CloseDisconnected)
 	}
 	back := n.dial(t, "forever")
@@ -325,13 +291,13 @@ func TestWhatAForgerCanDoWithoutAKeyIsBounded(t *testing.T) {
 	clear(large)
 	clear(many)
 	grown := heapNow() - before
-	t.Logf("%d KiB more in use, %d lines more", grown>>10, len(log.all())-said)
+	t.Logf("%d KiB more in use, %d lines more", grown>>10, len(log.Lines())-said)
 	if grown > 8<<20 {
 		t.Errorf("%d KiB more are in use after 30 MB and 800 orders", grown>>10)
 	}
 	// One in ten seconds that something was looked at again, and one that clients were.
-	if more, most := len(log.all())-said, 3+int(time.Since(begin)/(10*time.Second)); more > most {
-		t.Errorf("the log has %d lines more, want %d at most: %q", more, most, log.all()[said:])
+	if more, most := len(log.Lines())-said, 3+int(time.Since(begin)/(10*time.Second)); more > most {
+		t.Errorf("the log has %d lines more, want %d at most: %q", more, most, log.Lines()[said:])
 	}
 	rev := db.write("100")
 	n.notify(t, "100")

@@ -3,31 +3,21 @@
 package test
 
 import (
-	"fmt"
-	"os"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
 	"github.com/entity-sync/entity-sync/internal/pgtest"
+	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/process"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
 
-// patience is how long a test waits for what must happen.
-const patience = time.Minute
+const patience = testkit.Patience
 
 func TestMain(m *testing.M) {
 	nsqdtest.Main()
-	writerMain()
-	sleeperMain()
-	goleak.VerifyTestMain(m,
-		goleak.IgnoreAnyFunction("net/http.(*conn).serve"), // ends a moment after its server
-		goleak.Cleanup(func(code int) {
-			if err := pgtest.End(); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				code = 1
-			}
-			os.Exit(code)
-		}))
+	process.Main(writerRole, beWriter)
+	process.Main(sleeperRole, beSleeper)
+	goleak.VerifyTestMain(m, testkit.ServesHTTP(), testkit.AtEnd(pgtest.End))
 }

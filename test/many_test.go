@@ -10,6 +10,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/es"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
@@ -48,7 +49,7 @@ func TestVeryManyKeysInOneCall(t *testing.T) {
 			go func() { done <- here.EntitySync.Notify(ctx, test.keys...) }()
 			acknowledged := len(test.keys)
 			if test.fails {
-				until(t, "some are announced", func() bool { return there.Bridge.Stats().Notified > before+uint64(len(test.keys)/10) })
+				testkit.Until(t, "some are announced", func() bool { return there.Bridge.Stats().Notified > before+uint64(len(test.keys)/10) })
 				nsqd.Kill(t)
 			}
 			err := <-done
@@ -67,7 +68,7 @@ func TestVeryManyKeysInOneCall(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Logf("%d keys announced in %v", acknowledged, time.Since(begin).Round(time.Millisecond))
-			until(t, "another node has heard of each", func() bool { return there.Bridge.Stats().Notified >= before+uint64(acknowledged) })
+			testkit.Until(t, "another node has heard of each", func() bool { return there.Bridge.Stats().Notified >= before+uint64(acknowledged) })
 			const texts = 10 // on the topic of sessions, which count as well
 			if got := there.Bridge.Stats().Notified - before; got > uint64(acknowledged+texts) {
 				t.Errorf("another node has heard of %d keys, want %d", got, acknowledged)
@@ -100,12 +101,12 @@ func TestAnNSQDThatTakesSmallMessagesAlone(t *testing.T) {
 		if err := here.Notify(t.Context(), keys...); err != nil {
 			t.Fatal(err)
 		}
-		until(t, "each key was heard", func() bool { return there.Bridge.Stats().Notified >= before+1000 })
+		testkit.Until(t, "each key was heard", func() bool { return there.Bridge.Stats().Notified >= before+1000 })
 		rev := db.write("999")
 		here.notify(t, manyIDs(1000)...)
 		c.readUntil(rev)
 		one.Stop(t)
-		until(t, "the nodes have noticed", func() bool { return goneFrom(here) == one.Addr && goneFrom(there) == one.Addr })
+		testkit.Until(t, "the nodes have noticed", func() bool { return goneFrom(here) == one.Addr && goneFrom(there) == one.Addr })
 	}
 	if err := here.Notify(t.Context(), item(strings.Repeat("x", 255))); !errors.Is(err, bus.ErrTooLarge) {
 		t.Errorf("Notify of a key that nsqd has no room for returned %v", err)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/bridge/nsqbus"
 	"github.com/entity-sync/entity-sync/es"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
@@ -82,9 +83,9 @@ func TestAPrefixKeepsTwoSystemsApart(t *testing.T) {
 	theirs := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr})
 	untilReady(t, mine, mine2, theirs)
 	mine.notify(t, "100")
-	until(t, "my system heard", func() bool { return mine2.Bridge.Stats().Notified == 1 })
+	testkit.Until(t, "my system heard", func() bool { return mine2.Bridge.Stats().Notified == 1 })
 	theirs.notify(t, "100", "101")
-	until(t, "their system heard", func() bool { return theirs.Bridge.Stats().Notified == 2 })
+	testkit.Until(t, "their system heard", func() bool { return theirs.Bridge.Stats().Notified == 2 })
 	if got := mine.Bridge.Stats().Notified; got != 1 {
 		t.Errorf("my node heard %d keys, want its own system's 1", got)
 	}
@@ -140,7 +141,7 @@ func TestNSQGoesAwayAndComesBack(t *testing.T) {
 			for range 2 {
 				end(nsqd, t)
 				for i, n := range nodes {
-					until(t, fmt.Sprintf("node %d noticed", i), func() bool { return !n.Bridge.Ready() })
+					testkit.Until(t, fmt.Sprintf("node %d noticed", i), func() bool { return !n.Bridge.Ready() })
 				}
 				rev := db.write("100")
 				nsqd.Start(t)
@@ -185,7 +186,7 @@ func TestAFrozenNSQDHoldsUpNoWriter(t *testing.T) {
 	if err := n.Notify(ctx, item("100")); err == nil || time.Since(begin) > 2*time.Second {
 		t.Errorf("with a deadline of 50ms Notify returned %v after %v", err, time.Since(begin))
 	}
-	until(t, "the node noticed", func() bool { return !n.Bridge.Ready() })
+	testkit.Until(t, "the node noticed", func() bool { return !n.Bridge.Ready() })
 	nsqd.Thaw(t)
 	untilReady(t, n)
 	rev := db.write("100")
@@ -224,7 +225,7 @@ func TestOneOfTwoNSQDsGoesAway(t *testing.T) {
 			}
 			nsqd.Start(t)
 			before := there.Bridge.Stats().Resyncs.Joined
-			until(t, "the node came back to it", func() bool { return there.Bridge.Stats().Resyncs.Joined > before })
+			testkit.Until(t, "the node came back to it", func() bool { return there.Bridge.Stats().Resyncs.Joined > before })
 			change()
 		}
 	}
@@ -242,7 +243,7 @@ func TestThousandsOfNotificationsOnOneConnection(t *testing.T) {
 			for i := range messages { // one after another, so none goes together with another
 				here.notify(t, fmt.Sprint(i))
 			}
-			until(t, "all were heard", func() bool { return there.Bridge.Stats().Notified == uint64(messages) })
+			testkit.Until(t, "all were heard", func() bool { return there.Bridge.Stats().Notified == uint64(messages) })
 			if got := there.Bridge.Stats().Resyncs; got.Joined != 1 || got.Lost != 0 {
 				t.Errorf("resyncs %+v: the connection did not hold", got)
 			}
@@ -323,7 +324,7 @@ func TestWhatOtherProgramsPublish(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.readUntil(rev)
-	until(t, "all were counted", func() bool { return n.Bridge.Stats().BadMessages == uint64(len(bad)) })
+	testkit.Until(t, "all were counted", func() bool { return n.Bridge.Stats().BadMessages == uint64(len(bad)) })
 }
 
 // One node's handler fails, panics and hangs; the other nodes and entity types
@@ -347,8 +348,8 @@ func TestABrokenHandlerHarmsNobodyElse(t *testing.T) {
 	a.watch("100")
 	b.watch("100")
 	broken.Store(true)
-	a.send(`{"action":"subscribe","body":{"entity":"users","id":"1","snapshot":true}}`)
-	until(t, "it panicked a few times", func() bool { return sick.Bridge.Stats().FetchesFailed > 3 })
+	a.Send(`{"action":"subscribe","body":{"entity":"users","id":"1","snapshot":true}}`)
+	testkit.Until(t, "it panicked a few times", func() bool { return sick.Bridge.Stats().FetchesFailed > 3 })
 	rev := db.write("100")
 	well.notify(t, "100")
 	a.readUntil(rev)
@@ -434,7 +435,7 @@ func TestClassicFunctionsOverNSQCanBeShutDown(t *testing.T) {
 		}
 	})
 	publish := nsqbus.BuildPublisher(nsqd.Addr)(items)
-	until(t, "it is heard", func() bool {
+	testkit.Until(t, "it is heard", func() bool {
 		publish([]byte("hello"))
 		select {
 		case b := <-heard:

@@ -1,17 +1,15 @@
 package test
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net/http/httptest"
 	"os"
-	"os/exec"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,6 +21,9 @@ import (
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
+	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/nodetest"
+	"github.com/entity-sync/entity-sync/internal/testkit/process"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
@@ -72,9 +73,7 @@ func startOutboxNode(t testing.TB, url, nsqd string) *node {
 		t.Fatal(err)
 	}
 	t.Cleanup(pool.Close)
-	n := &node{s, httptest.NewServer(s), canary.Output(t)}
-	t.Cleanup(n.stop(t))
-	return n
+	return &node{nodetest.Serve(t, s)}
 }
 
 // newest is what a client has last got of each item.
@@ -188,14 +187,14 @@ func TestAWriterIsKilledBetweenCommitAndAnnouncement(t *testing.T) {
 		}
 		begin := time.Now()
 		// What the killed one has sent to the database may be committed still.
-		until(t, "the database knows that it is gone", func() bool {
+		testkit.Until(t, "the database knows that it is gone", func() bool {
 			var n int
 			err := pool.QueryRow(t.Context(), "select count(*) from pg_stat_activity where application_name = $1", w.name).Scan(&n)
 			return err == nil && n == 0
 		})
 		want := revisions(t, pool)
 		for i, c := range clients {
-			until(t, fmt.Sprintf("client %d has all that is committed", i), func() bool { return c.has(want) })
+			testkit.Until(t, fmt.Sprintf("client %d has all that is committed", i), func() bool { return c.has(want) })
 		}
 		worst = max(worst, time.Since(begin))
 	}
@@ -206,7 +205,7 @@ func TestAWriterIsKilledBetweenCommitAndAnnouncement(t *testing.T) {
 		}
 		c.mu.Unlock()
 	}
-	until(t, "nothing is left", func() bool {
+	testkit.Until(t, "nothing is left", func() bool {
 		var n int
 		return pool.QueryRow(t.Context(), "select count(*) from entity_sync_outbox").Scan(&n) == nil && n == 0
 	})
@@ -293,7 +292,7 @@ func TestManyWritersOverTheOutboxEndRight(t *testing.T) {
 		t.Errorf("%d commits", commits)
 	}
 	for i, c := range clients {
-		until(t, fmt.Sprintf("client %d has all", i), func() bool { return c.has(want) })
+		testkit.Until(t, fmt.Sprintf("client %d has all", i), func() bool { return c.has(want) })
 		c.mu.Lock()
 		if c.back > 0 {
 			t.Errorf("client %d: %d rows went backwards", i, c.back)
@@ -302,74 +301,41 @@ func TestManyWritersOverTheOutboxEndRight(t *testing.T) {
 	}
 }
 
-// writerVariable makes the test binary be a program that writes, as it says.
-const writerVariable = "ENTITY_SYNC_TEST_WRITER"
+// writerRole is that of a process which writes. It is told of a database and an nsqd.
+const writerRole = "writer"
 
-// writer is such a program, as the test sees it.
+// writer is such a process, as the test sees it.
 type writer struct {
+	*process.Process
 	name string // of its connections
-	cmd  *exec.Cmd
 }
 
 // startWriter starts one and waits until it has written.
 func startWriter(t testing.TB, url, nsqd string) *writer {
 	t.Helper()
-	w := &writer{name: fmt.Sprintf("writer-%d", time.Now().UnixNano()), cmd: exec.Command(os.Args[0])}
-	what, err := json.Marshal([]string{url + "&application_name=" + w.name, nsqd})
+	name := fmt.Sprintf("writer-%d", time.Now().UnixNano())
+	p, err := process.Start(writerRole, [2]string{url + "&application_name=" + name, nsqd}, process.Options{Output: os.Stderr})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.cmd.Env, w.cmd.Stderr = append(os.Environ(), writerVariable+"="+string(what)), os.Stderr
-	if _, err := w.cmd.StdinPipe(); err != nil { // held open: the child ends when it closes
-		t.Fatal(err)
-	}
-	out, err := w.cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := w.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
-		t.Fatalf("starting a writer: %v", errors.Join(err, w.cmd.Wait()))
-	}
-	return w
+	return &writer{p, name}
 }
 
 // kill ends it at once, as kill -9 does.
 func (w *writer) kill(t testing.TB) {
 	t.Helper()
-	if err := w.cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	w.cmd.Wait() // says that it was killed
+	_ = w.End(t, syscall.SIGKILL) // which is how it ends
 }
 
-// writerMain must be called early in TestMain. In a child process it is a program
-// that writes, and never returns.
-func writerMain() {
-	what := os.Getenv(writerVariable)
-	if what == "" {
-		return
-	}
-	fmt.Fprintln(os.Stderr, "a writer:", beWriter(what))
-	os.Exit(1)
-}
-
-func beWriter(what string) error {
-	var c [2]string
-	if err := json.Unmarshal([]byte(what), &c); err != nil {
-		return err
-	}
+func beWriter(c [2]string) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	node, pool, err := newOutboxNode(ctx, c[0], c[1], os.Stderr)
 	if err != nil {
 		return err
 	}
-	go func() {
-		// Ends with the test, however that ends: its end of the pipe closes.
-		os.Stdin.Read(make([]byte, 1))
+	go func() { // until the process ends
+		<-process.Terminated()
 		os.Exit(0)
 	}()
 	ended := make(chan error)

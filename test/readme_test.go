@@ -10,21 +10,14 @@ import (
 	"testing"
 
 	"github.com/entity-sync/entity-sync/es"
+	"github.com/entity-sync/entity-sync/internal/testkit/docs"
 )
 
 // The README's program is the one that example/minimal compiles and tests.
 func TestTheREADMEShowsTheMinimalProgram(t *testing.T) {
-	readme, err := os.ReadFile("../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	program, err := os.ReadFile("../example/minimal/main.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	shown := regexp.MustCompile("(?s)```go\n(.*?)```").FindSubmatch(readme)
-	_, code, _ := strings.Cut(string(program), "package main") // after the command's own comment
-	if shown == nil || string(shown[1]) != "package main"+code {
+	shown := docs.Block(t, "README.md", "go") + "\n"
+	_, code, _ := strings.Cut(docs.Read(t, "example/minimal/main.go"), "package main") // after the command's own comment
+	if shown != "package main"+code {
 		t.Error("the program in README.md is not example/minimal/main.go")
 	}
 }
@@ -122,16 +115,8 @@ func TestTheDocsNameFieldsThatExist(t *testing.T) {
 
 // The Go client's page shows the example that is run.
 func TestTheDocsShowTheClientsExample(t *testing.T) {
-	page, err := os.ReadFile("../docs/clients-go.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	examples, err := os.ReadFile("../web/client/example_test.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	shown := regexp.MustCompile("(?s)```go\n(.*?)```").FindSubmatch(page)
-	if shown == nil || !strings.Contains(string(examples), string(shown[1])) {
+	shown := docs.Block(t, "docs/clients-go.md", "go") + "\n"
+	if !strings.Contains(docs.Read(t, "web/client/example_test.go"), shown) {
 		t.Error("the program in docs/clients-go.md is not ExampleWatch")
 	}
 }

@@ -4,13 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http/httptest"
 	"sync"
 	"sync/atomic"
 	"testing"
 
 	"github.com/entity-sync/entity-sync/es"
-	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/nodetest"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
@@ -115,15 +115,10 @@ func TestUsersWhoMoveToOtherTenantsGiveNobodysRowsAway(t *testing.T) {
 	}
 	var nodes []*node
 	for range 2 {
-		s, err := es.New(es.Config{NSQAddr: nsqd.Addr, Logger: canary.Logger(canary.Output(t))})
-		if err != nil {
+		n := &node{nodetest.Start(t, es.Config{NSQAddr: nsqd.Addr})}
+		if err := es.Register(n.EntitySync, items, handler, es.WithScope(who.scope)); err != nil {
 			t.Fatal(err)
 		}
-		if err := es.Register(s, items, handler, es.WithScope(who.scope)); err != nil {
-			t.Fatal(err)
-		}
-		n := &node{s, httptest.NewServer(s), canary.Output(t)}
-		t.Cleanup(n.stop(t))
 		nodes = append(nodes, n)
 	}
 	untilReady(t, nodes...)
@@ -146,7 +141,7 @@ func TestUsersWhoMoveToOtherTenantsGiveNobodysRowsAway(t *testing.T) {
 				continue
 			}
 			c := nodes[home].dial(t, user)
-			c.send(`{"action":"subscribe","body":{"entity":"items","id":"100","snapshot":true}}`)
+			c.Send(`{"action":"subscribe","body":{"entity":"items","id":"100","snapshot":true}}`)
 			reading.Go(func() {
 				for {
 					_, message, err := c.ReadMessage()
@@ -171,7 +166,7 @@ func TestUsersWhoMoveToOtherTenantsGiveNobodysRowsAway(t *testing.T) {
 	for round := 0; read.Load() < frames; round++ {
 		before := read.Load()
 		nodes[round%2].notify(t, "100")
-		until(t, "somebody has read a row", func() bool { return read.Load() > before })
+		testkit.Until(t, "somebody has read a row", func() bool { return read.Load() > before })
 		if foreign.Load() > 0 {
 			t.Fatalf("%d of %d frames are of tenants of others", foreign.Load(), read.Load())
 		}
@@ -181,7 +176,7 @@ func TestUsersWhoMoveToOtherTenantsGiveNobodysRowsAway(t *testing.T) {
 	}
 	nodes[0].notify(t, "100")
 	for user := range users {
-		until(t, "everybody has the row of their tenant", func() bool {
+		testkit.Until(t, "everybody has the row of their tenant", func() bool {
 			r, any := last.Load(user)
 			return any && r.(tenantRow).Tenant == who.row(mark+user, 0).Tenant
 		})

@@ -13,6 +13,7 @@ import (
 	"github.com/entity-sync/entity-sync/bridge/nsqbus"
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
@@ -55,7 +56,7 @@ func TestNoSecretTravelsOverNSQ(t *testing.T) {
 	var db database
 	here, there := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr}), startNode(t, &db, es.Config{NSQAddr: nsqd.Addr})
 	untilReady(t, here, there)
-	until(t, "both topics are heard", func() bool {
+	testkit.Until(t, "both topics are heard", func() bool {
 		here.notify(t, canary.Decoy(canary.NSQ))
 		if err := here.Disconnect(t.Context(), mark+"nobody"); err != nil {
 			t.Fatal(err)
@@ -64,7 +65,7 @@ func TestNoSecretTravelsOverNSQ(t *testing.T) {
 	})
 	c := there.dial(t, "me")
 	c.watch("100")
-	c.send(`{"action":"secret","body":%q}`, mark+"another")
+	c.Send(`{"action":"secret","body":%q}`, mark+"another")
 	rev := db.write("100")
 	here.notify(t, "100")
 	c.readUntil(rev)
@@ -72,7 +73,7 @@ func TestNoSecretTravelsOverNSQ(t *testing.T) {
 	if err := here.Revoke(t.Context(), mark+"another"); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the order is heard", func() bool { return orders.heard.Load() > before })
+	testkit.Until(t, "the order is heard", func() bool { return orders.heard.Load() > before })
 	if n := keys.secret.Load() + orders.secret.Load(); n > 0 {
 		t.Errorf("%d messages show a secret", n)
 	}

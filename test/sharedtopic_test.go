@@ -10,6 +10,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/bridge/nsqbus"
 	"github.com/entity-sync/entity-sync/es"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
@@ -34,7 +35,7 @@ func TestASharedTopic(t *testing.T) {
 	untilReady(t, here, there)
 	c := there.dial(t, "me")
 	for i := range kinds {
-		c.send(`{"action":"subscribe","body":{"entity":%q,"id":"%d","snapshot":true}}`, kind(i), i)
+		c.Send(`{"action":"subscribe","body":{"entity":%q,"id":"%d","snapshot":true}}`, kind(i), i)
 		c.read()
 	}
 	c.watch("100")
@@ -74,7 +75,7 @@ func TestASharedTopic(t *testing.T) {
 	})
 
 	nsqd.Stop(t)
-	until(t, "the node noticed", func() bool { return !there.Bridge.Ready() })
+	testkit.Until(t, "the node noticed", func() bool { return !there.Bridge.Ready() })
 	rev := db.write("100")
 	nsqd.Start(t)
 	for r := c.read(); r.ID != "100" || r.Rev < rev; r = c.read() {

@@ -3,16 +3,14 @@ package test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"net/url"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/gorilla/websocket"
-
 	"github.com/entity-sync/entity-sync/es"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 	"github.com/entity-sync/entity-sync/web/client"
@@ -47,7 +45,7 @@ func TestAPausedTopicIsNotHidden(t *testing.T) {
 	rev := db.write("100")
 	var screens []*show
 	for _, n := range nodes {
-		s := watchOn(t, n.server.URL, "me").shows(t, "100")
+		s := watchOn(t, n.URL, "me").shows(t, "100")
 		s.until(client.Live, rev)
 		screens = append(screens, s)
 	}
@@ -87,11 +85,11 @@ func TestANodeCutOffFromOneNSQDIsNotDeaf(t *testing.T) {
 			here := startNode(t, &db, es.Config{NSQAddr: line.addr + "," + y.Addr})
 			there := startNode(t, &db, es.Config{NSQAddr: x.Addr + "," + y.Addr})
 			for _, n := range []*node{here, there} {
-				until(t, "all is subscribed everywhere", func() bool { return goneFrom(n) == "" })
+				testkit.Until(t, "all is subscribed everywhere", func() bool { return goneFrom(n) == "" })
 			}
 			rev := db.write("100")
 			there.notify(t, "100") // to X, and so from now on
-			s := watchOn(t, here.server.URL, "me").shows(t, "100")
+			s := watchOn(t, here.URL, "me").shows(t, "100")
 			s.until(client.Live, rev)
 			revoked := here.dial(t, "bad")
 			revoked.watch("100")
@@ -103,19 +101,19 @@ func TestANodeCutOffFromOneNSQDIsNotDeaf(t *testing.T) {
 			if err := there.Revoke(t.Context(), mark+"bad"); err != nil {
 				t.Error(err)
 			}
-			if code := revoked.closeCode(); code != wire.CloseRevoked {
+			if code := revoked.CloseCode(); code != wire.CloseRevoked {
 				t.Errorf("the session was closed with %d, want %d", code, wire.CloseRevoked)
 			}
 			t.Logf("sent away after %v", time.Since(begin).Round(time.Millisecond))
 			s.until(client.Live, rev)
 			t.Logf("the row after %v", time.Since(begin).Round(time.Millisecond))
 
-			until(t, "the figures say which nsqd is not reached", func() bool { return goneFrom(here) == line.addr })
+			testkit.Until(t, "the figures say which nsqd is not reached", func() bool { return goneFrom(here) == line.addr })
 			if got := goneFrom(there); got != "" {
 				t.Errorf("the other node says that it does not reach %s", got)
 			}
 			line.set(whole)
-			until(t, "the figures say that all is reached again", func() bool { return goneFrom(here) == "" })
+			testkit.Until(t, "the figures say that all is reached again", func() bool { return goneFrom(here) == "" })
 		})
 	}
 }
@@ -130,22 +128,6 @@ func goneFrom(n *node) (addrs string) {
 	return addrs
 }
 
-// closeCode reads until the connection is closed, and returns the code.
-func (c *conn) closeCode() int {
-	c.t.Helper()
-	for {
-		c.SetReadDeadline(time.Now().Add(patience))
-		_, _, err := c.ReadMessage()
-		var end *websocket.CloseError
-		if errors.As(err, &end) {
-			return end.Code
-		}
-		if err != nil {
-			c.t.Fatal(err)
-		}
-	}
-}
-
 // Topics and channels are deleted while nodes subscribe to them anew, so that a node
 // may end on a channel that is in no topic: its connection lives, and brings nothing.
 func TestWhoIsLeftOnADeletedChannelSubscribesAnew(t *testing.T) {
@@ -156,7 +138,7 @@ func TestWhoIsLeftOnADeletedChannelSubscribesAnew(t *testing.T) {
 	rev := db.write("100")
 	var screens []*show
 	for _, n := range nodes {
-		s := watchOn(t, n.server.URL, "me").shows(t, "100")
+		s := watchOn(t, n.URL, "me").shows(t, "100")
 		s.until(client.Live, rev)
 		screens = append(screens, s)
 	}
@@ -182,7 +164,7 @@ func TestWhoIsLeftOnADeletedChannelSubscribesAnew(t *testing.T) {
 	stop()
 	writing.Wait()
 	begin := time.Now()
-	until(t, "each node has its channel", func() bool { return len(channels(t, nsqd, items)) == len(nodes) })
+	testkit.Until(t, "each node has its channel", func() bool { return len(channels(t, nsqd, items)) == len(nodes) })
 	for _, n := range nodes {
 		rev = db.write("100")
 		n.notify(t, "100")
@@ -203,7 +185,7 @@ func TestAPausedChannelIsLeft(t *testing.T) {
 	rev := db.write("100")
 	var screens []*show
 	for _, n := range nodes {
-		s := watchOn(t, n.server.URL, "me").shows(t, "100")
+		s := watchOn(t, n.URL, "me").shows(t, "100")
 		s.until(client.Live, rev)
 		screens = append(screens, s)
 	}

@@ -1,16 +1,12 @@
 package test
 
 import (
-	"bufio"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -20,12 +16,16 @@ import (
 
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/nodetest"
+	"github.com/entity-sync/entity-sync/internal/testkit/process"
+	"github.com/entity-sync/entity-sync/internal/testkit/socket"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 	"github.com/entity-sync/entity-sync/web"
 )
 
-// sleeperVariable makes the test binary be a node, as it says.
-const sleeperVariable = "ENTITY_SYNC_TEST_SLEEPER"
+// sleeperRole is that of a process which is a node on an nsqd.
+const sleeperRole = "sleeper"
 
 // How the node asks whether its clients are there. The longest that a client which is
 // gone is kept is not quite twice their sum.
@@ -33,17 +33,6 @@ const (
 	sleeperPing = time.Second
 	sleeperPong = 3 * time.Second
 )
-
-// sleeperMain must be called early in TestMain. In a child process it is a node, and
-// never returns.
-func sleeperMain() {
-	nsqd, be := os.LookupEnv(sleeperVariable)
-	if !be {
-		return
-	}
-	fmt.Fprintln(os.Stderr, "a node:", beSleeper(nsqd))
-	os.Exit(1)
-}
 
 func beSleeper(nsqd string) error {
 	node, err := es.New(es.Config{
@@ -61,9 +50,8 @@ func beSleeper(nsqd string) error {
 	if err != nil {
 		return err
 	}
-	go func() {
-		// Ends with the test, however that ends: its end of the pipe closes.
-		os.Stdin.Read(make([]byte, 1))
+	go func() { // until the process ends
+		<-process.Terminated()
 		os.Exit(0)
 	}()
 	for !node.Bridge.Ready() {
@@ -73,30 +61,15 @@ func beSleeper(nsqd string) error {
 	return http.Serve(listener, node)
 }
 
-// startSleeper starts a node as a process of its own and returns its address.
-func startSleeper(t *testing.T, nsqd string) (cmd *exec.Cmd, addr string) {
+// startSleeper starts a node as a process of its own, which says its address.
+func startSleeper(t *testing.T, nsqd string) *process.Process {
 	t.Helper()
-	cmd = exec.Command(os.Args[0])
-	cmd.Env, cmd.Stderr = append(os.Environ(), sleeperVariable+"="+nsqd), canary.Output(t)
-	if _, err := cmd.StdinPipe(); err != nil { // held open: the child ends when it closes
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
+	p, err := process.Start(sleeperRole, nsqd, process.Options{Output: canary.Output(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait() // says that it was killed
-	})
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatal(errors.Join(err, cmd.Wait()))
-	}
-	return cmd, strings.TrimSpace(line)
+	t.Cleanup(func() { _ = p.End(t, syscall.SIGKILL) }) // which is how it ends
+	return p
 }
 
 // onlooker is a client that answers pings and reads what comes.
@@ -135,29 +108,15 @@ func (o *onlooker) seen() (rows int, err error) {
 // had just said its first secret. Of two that are gone, neither is kept.
 func TestANodeThatSleptKeepsItsClients(t *testing.T) {
 	nsqd := nsqdtest.Start(t)
-	cmd, addr := startSleeper(t, nsqd.Addr)
-	dial := func() *websocket.Conn {
-		t.Helper()
-		c, _, err := websocket.DefaultDialer.Dial("ws://"+addr+"/ws/entity-sync/", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { c.Close() })
-		return c
-	}
-	say := func(c *websocket.Conn, format string, args ...any) {
-		t.Helper()
-		if err := c.WriteMessage(websocket.TextMessage, fmt.Appendf(nil, format, args...)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	sleeper := startSleeper(t, nsqd.Addr)
+	dial := func() *socket.Conn { return socket.Dial(t, "ws://"+sleeper.Hello+"/ws/entity-sync/") }
 	const subscribe = `{"action":"subscribe","body":{"entity":"items","id":"100","snapshot":true}}`
 
 	var all []*onlooker
 	var listening sync.WaitGroup
 	t.Cleanup(listening.Wait) // after they are closed
-	listen := func(c *websocket.Conn) *onlooker {
-		o := &onlooker{Conn: c}
+	listen := func(c *socket.Conn) *onlooker {
+		o := &onlooker{Conn: c.Conn}
 		all = append(all, o)
 		listening.Go(o.listen)
 		t.Cleanup(func() { c.Close() })
@@ -165,61 +124,50 @@ func TestANodeThatSleptKeepsItsClients(t *testing.T) {
 	}
 	for i := range 100 {
 		c := dial()
-		say(c, `{"action":"secret","body":"%s%d"}`, mark, i)
-		say(c, subscribe)
+		c.Secret(fmt.Sprint(mark, i))
+		c.Send(subscribe)
 		listen(c)
 	}
 	for _, o := range all {
-		until(t, "all have a row", func() bool { n, err := o.seen(); return n > 0 || err != nil })
+		testkit.Until(t, "all have a row", func() bool { n, err := o.seen(); return n > 0 || err != nil })
 	}
-	gone := []*websocket.Conn{dial(), dial()} // neither reads, and so neither answers
-	say(gone[0], `{"action":"secret","body":"%sgone"}`, mark)
-	say(gone[0], subscribe)
-	say(gone[1], `{"action":"secret","body":"%sgone, too"}`, mark)
+	gone := []*socket.Conn{dial(), dial()} // neither reads, and so neither answers
+	gone[0].Secret(mark + "gone")
+	gone[0].Send(subscribe)
+	gone[1].Secret(mark + "gone, too")
 	midst := dial()
-	say(midst, `{"action":"secret","body":"%smidst"}`, mark)
-	say(midst, subscribe)
+	midst.Secret(mark + "midst")
+	midst.Send(subscribe)
 	halves := wsFrame(subscribe)
 	if _, err := midst.NetConn().Write(halves[:10]); err != nil {
 		t.Fatal(err)
 	}
 	late := dial()
 
-	stop(t, cmd.Process)
-	say(late, `{"action":"secret","body":"%slate"}`, mark)
+	sleeper.Freeze(t)
+	late.Secret(mark + "late")
 	if _, err := midst.NetConn().Write(halves[10:]); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(sleeperPing + sleeperPong + 2*time.Second) // what is tested
-	if err := cmd.Process.Signal(syscall.SIGCONT); err != nil {
-		t.Fatal(err)
-	}
+	sleeper.Thaw(t)
 	woken := time.Now()
 	listen(midst)
-	say(late, subscribe)
+	late.Send(subscribe)
 	listen(late)
 
-	other, err := es.New(es.Config{NSQAddr: nsqd.Addr, Logger: canary.Logger(canary.Output(t))})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		if err := other.Close(ctx); err != nil {
-			t.Error(err)
-		}
-	})
+	other := nodetest.New(t, es.Config{NSQAddr: nsqd.Addr})
 	if err := es.Announces(other, items); err != nil {
 		t.Fatal(err)
 	}
 	before := make([]int, len(all))
 	for i, o := range all {
-		until(t, "all have a row", func() bool { n, err := o.seen(); before[i] = n; return n > 0 || err != nil })
+		testkit.Until(t, "all have a row", func() bool { n, err := o.seen(); before[i] = n; return n > 0 || err != nil })
 	}
 	for _, c := range gone {
+		var err error
 		_ = c.SetReadDeadline(time.Now().Add(patience))
-		for err = nil; err == nil; { // it ends without a word
+		for err == nil { // it ends without a word
 			_, err = c.NetConn().Read(make([]byte, 1<<10))
 		}
 		var timeout net.Error
@@ -229,7 +177,7 @@ func TestANodeThatSleptKeepsItsClients(t *testing.T) {
 	}
 	var said time.Time
 	for i, o := range all {
-		until(t, "all have another row, or are cut off", func() bool {
+		testkit.Until(t, "all have another row, or are cut off", func() bool {
 			// Again and again: the node may still be on its way back to the bus.
 			if time.Since(said) > time.Second {
 				said = time.Now()
@@ -244,18 +192,6 @@ func TestANodeThatSleptKeepsItsClients(t *testing.T) {
 			t.Errorf("client %d was cut off: %v", i, err)
 		}
 	}
-}
-
-// stop stops a process and waits until it has stopped.
-func stop(t *testing.T, p *os.Process) {
-	t.Helper()
-	if err := p.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	until(t, "it has stopped", func() bool {
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Pid))
-		return err != nil || strings.Contains(string(stat), ") T ")
-	})
 }
 
 // wsFrame is a text frame of a client's, masked with zeros.

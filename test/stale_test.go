@@ -24,7 +24,7 @@ func TestClientsAreToldWhileNSQIsGone(t *testing.T) {
 			n := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr})
 			untilReady(t, n)
 			rev := db.write("100")
-			s := watchOn(t, n.server.URL, "me").shows(t, "100")
+			s := watchOn(t, n.URL, "me").shows(t, "100")
 			s.until(client.Live, rev)
 			begin := time.Now()
 			fault.begin(nsqd, t)

@@ -14,6 +14,8 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/socket"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
 	"github.com/entity-sync/entity-sync/web/wire"
@@ -38,12 +40,7 @@ func (s *server) slowly(t *testing.T) *conn {
 		}
 		return c, err
 	}}
-	ws, _, err := d.Dial("ws"+strings.TrimPrefix(s.URL, "http"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ws.Close() })
-	return &conn{ws, t}
+	return &conn{socket.DialWith(t, &d, s.URL, nil)}
 }
 
 // Whatever a client asks for again and again, it is taken at its pace.
@@ -57,9 +54,9 @@ func TestEverythingHasAPace(t *testing.T) {
 		s := start(t, web.Config{SubscribeRate: 50}, count) // 500 at once
 		c := s.dialV2(t)
 		begin := time.Now() // before anything is taken
-		c.send(`{"action":"subscribe","body":[%s]}`, listOf(100, ""))
+		c.Send(`{"action":"subscribe","body":[%s]}`, listOf(100, ""))
 		for i := range 15 {
-			c.send(`{"action":"secret","body":"%s%d"}`, mark, i)
+			c.Send(`{"action":"secret","body":"%s%d"}`, mark, i)
 		}
 		time.Sleep(time.Second)
 		got := fetches.Load() // before the clock is read, which may be later
@@ -70,11 +67,11 @@ func TestEverythingHasAPace(t *testing.T) {
 	t.Run("the same secret costs nothing", func(t *testing.T) {
 		s := start(t, web.Config{SubscribeRate: 10}, count)
 		c := s.dialV2(t)
-		c.send(`{"action":"subscribe","body":[%s]}`, listOf(50, `,"snapshot":false`))
-		c.wantFrame("ack")
+		c.Send(`{"action":"subscribe","body":[%s]}`, listOf(50, `,"snapshot":false`))
+		c.WantReply("ack")
 		for range 20 {
-			c.send(`{"action":"secret","body":""}`)
-			c.wantFrame("ack")
+			c.Send(`{"action":"secret","body":""}`)
+			c.WantReply("ack")
 		}
 	})
 	for name, body := range map[string]string{
@@ -86,8 +83,8 @@ func TestEverythingHasAPace(t *testing.T) {
 			s := start(t, web.Config{SubscribeRate: 25}, echo) // 250 at once
 			c := s.dialV2(t)
 			begin := time.Now()
-			c.send("%s", body)
-			for f := c.frame(); f.Action != "ack"; f = c.frame() {
+			c.Send("%s", body)
+			for f := c.Reply(); f.Action != "ack"; f = c.Reply() {
 			}
 			if took := time.Since(begin); took < 1500*time.Millisecond {
 				t.Errorf("50 keys more than a burst were looked at in %v, want two seconds", took)
@@ -104,8 +101,8 @@ func TestEverythingHasAPace(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			c.send(`{"action":"unsubscribe","ref":1,"body":{"entity":"items","id":"1"}}`)
-			for f := c.frame(); f.Action != "ack"; f = c.frame() {
+			c.Send(`{"action":"unsubscribe","ref":1,"body":{"entity":"items","id":"1"}}`)
+			for f := c.Reply(); f.Action != "ack"; f = c.Reply() {
 			}
 			if took := time.Since(begin); took < 1500*time.Millisecond {
 				t.Errorf("50 more than a burst were taken in %v, want two seconds", took)
@@ -158,8 +155,8 @@ func TestALengthThatOverflowsIsTooLarge(t *testing.T) {
 func TestCloseDoesNotWaitForAPace(t *testing.T) {
 	s := start(t, web.Config{SubscribeRate: 1, MaxSubscriptions: -1}, echo)
 	c := s.dialV2(t)
-	c.send(`{"action":"subscribe","body":[%s]}`, listOf(300, `,"snapshot":false`)) // five minutes
-	c.wantFrame("error rate_limited")
+	c.Send(`{"action":"subscribe","body":[%s]}`, listOf(300, `,"snapshot":false`)) // five minutes
+	c.WantReply("error rate_limited")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := s.handler.Close(ctx); err != nil {
@@ -177,8 +174,8 @@ func TestWhoWasToldToGoIsNotHeard(t *testing.T) {
 	c := s.dial(t)
 	c.SetCloseHandler(func(int, string) error { return nil }) // says nothing to it
 	// Before the secret: that may have expired by the time of a message after it.
-	c.send(`{}`)
-	c.send(`{"action":"secret","body":"` + mark + `token"}`)
+	c.Send(`{}`)
+	c.Send(`{"action":"secret","body":"` + mark + `token"}`)
 	_, _, err := c.ReadMessage()
 	if !websocket.IsCloseError(err, wire.CloseExpired) {
 		t.Fatalf("it ends with %v", err)
@@ -191,7 +188,7 @@ func TestWhoWasToldToGoIsNotHeard(t *testing.T) {
 			break // it is gone already
 		}
 	}
-	until(t, "it is gone", func() bool { return s.bridge.Stats().Clients == 0 })
+	testkit.Until(t, "it is gone", func() bool { return s.bridge.Stats().Clients == 0 })
 	if heard.Load() != 1 {
 		t.Errorf("%d messages were heard after it was told to go", heard.Load()-1)
 	}
@@ -201,14 +198,14 @@ func TestWhoWasToldToGoIsNotHeard(t *testing.T) {
 func TestNobodyIsFreshOnTheWayOut(t *testing.T) {
 	s := start(t, web.Config{}, echo)
 	c := s.dialV2(t)
-	c.send(`{"action":"subscribe","body":{"entity":"items","id":"1","snapshot":false}}`)
-	c.wantFrame("ack")
+	c.Send(`{"action":"subscribe","body":{"entity":"items","id":"1","snapshot":false}}`)
+	c.WantReply("ack")
 	s.broker.SetDown(true)
-	c.wantFrame("stale")
+	c.WantReply("stale")
 	if err := c.WriteMessage(websocket.BinaryMessage, []byte("x")); err != nil {
 		t.Fatal(err)
 	}
-	c.wantClose(websocket.CloseUnsupportedData)
+	c.WantClose(websocket.CloseUnsupportedData)
 }
 
 // What waits for a slow client is written before it is sent away, though that
@@ -218,9 +215,9 @@ func TestASlowClientIsSentAwayWithAllThatWaits(t *testing.T) {
 	s := start(t, web.Config{}, func(context.Context, shared.EntityKey, string) ([][]byte, error) { return [][]byte{[]byte(big)}, nil })
 	c := s.slowly(t)
 	const n = 12
-	c.send(`{"action":"subscribe","body":[%s]}`, listOf(n, ""))
-	c.wantFrame("ack")
-	until(t, "all is fetched", func() bool { st := s.bridge.Stats(); return st.Fetches == n && st.FetchesRunning == 0 })
+	c.Send(`{"action":"subscribe","body":[%s]}`, listOf(n, ""))
+	c.WantReply("ack")
+	testkit.Until(t, "all is fetched", func() bool { st := s.bridge.Stats(); return st.Fetches == n && st.FetchesRunning == 0 })
 	closed := make(chan error, 1)
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -255,8 +252,8 @@ func TestWhoMustGoDoesNotTrickleOn(t *testing.T) {
 	if got := s.status(t, nil).StatusCode; got != http.StatusServiceUnavailable {
 		t.Errorf("a second is answered with %d: the first has not got the only place", got)
 	}
-	c.send(`{"action":"secret","body":"` + mark + `token"}`)
-	c.send(`{"action":"subscribe","body":[%s]}`, listOf(4, ""))
+	c.Send(`{"action":"secret","body":"` + mark + `token"}`)
+	c.Send(`{"action":"subscribe","body":[%s]}`, listOf(4, ""))
 	trickling := make(chan bool)
 	go func() {
 		defer close(trickling)
@@ -268,7 +265,7 @@ func TestWhoMustGoDoesNotTrickleOn(t *testing.T) {
 			time.Sleep(50 * time.Millisecond)
 		}
 	}()
-	until(t, "its place is free", func() bool { return s.status(t, nil).StatusCode == http.StatusSwitchingProtocols })
+	testkit.Until(t, "its place is free", func() bool { return s.status(t, nil).StatusCode == http.StatusSwitchingProtocols })
 	c.Close()
 	<-trickling
 }

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/web"
 )
 
@@ -29,5 +30,5 @@ func TestAddressesOfOneNetworkCountAsOne(t *testing.T) {
 		}
 	}
 	first.Close()
-	until(t, "its place is free", func() bool { return s.status(t, from("2001:db8:0:1::9")).StatusCode == 101 })
+	testkit.Until(t, "its place is free", func() bool { return s.status(t, from("2001:db8:0:1::9")).StatusCode == 101 })
 }

@@ -45,20 +45,20 @@ func TestOwnMessagesAreAnswered(t *testing.T) {
 		}
 	}}, echo)
 	for _, c := range []*conn{s.dial(t), s.dialV2(t)} {
-		c.send(`{"action":"secret","body":"` + mark + `me"}`)
+		c.Send(`{"action":"secret","body":"` + mark + `me"}`)
 		if c.Subprotocol() != "" {
-			c.wantFrame("ack")
+			c.WantReply("ack")
 		}
-		c.send(`{"hello":1}`)
-		c.want(`{"hello":1} from ` + mark + `me at 127.0.0.1`)
+		c.Send(`{"hello":1}`)
+		c.Want(`{"hello":1} from ` + mark + `me at 127.0.0.1`)
 		mu.Lock()
 		session := sessions[len(sessions)-1]
 		mu.Unlock()
 		if err := session.Send([]byte(`"later"`)); err != nil {
 			t.Error(err)
 		}
-		c.want(`"later"`)
-		c.send(`{"bye":1}`)
-		c.wantClose(4000)
+		c.Want(`"later"`)
+		c.Send(`{"bye":1}`)
+		c.WantClose(4000)
 	}
 }

@@ -13,6 +13,6 @@ import (
 func TestWhatIsLoggedIsSearched(t *testing.T) {
 	s := start(t, web.Config{RemoteAddr: func(*http.Request) string { return canary.Decoy(canary.WebLogger) }}, echo)
 	c := s.dialV2(t)
-	c.send("no JSON")
-	c.wantFrame("error bad_json")
+	c.Send("no JSON")
+	c.WantReply("error bad_json")
 }

@@ -24,9 +24,9 @@ func TestManyClientsAreSentAwayOneAfterTheOther(t *testing.T) {
 	hint := regexp.MustCompile(`^restarting; retry in \d{1,3} ms$`)
 	for range n {
 		c := s.dialV2(t)
-		c.send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
-		c.wantFrame("ack")
-		c.wantFrame(`update items 1 {"id":"1","for":""}`)
+		c.Send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
+		c.WantReply("ack")
+		c.WantReply(`update items 1 {"id":"1","for":""}`)
 		wg.Go(func() {
 			c.SetReadDeadline(time.Now().Add(patience))
 			_, _, err := c.ReadMessage()

@@ -1,29 +1,19 @@
 package web
 
 import (
-	"os"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/internal/testkit/docs"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
 // What the engine has to say is said as the document shows it.
 func TestWhatTheEngineSaysIsInTheDocument(t *testing.T) {
-	text, err := os.ReadFile("../docs/protocol.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, block, found := strings.Cut(string(text), "```json server\n")
-	block, _, ended := strings.Cut(block, "\n```")
-	if !found || !ended {
-		t.Fatal("docs/protocol.md has no block of server frames")
-	}
 	shown := make(map[string]bool)
-	for line := range strings.Lines(block) {
-		shown[strings.TrimSpace(line)] = true
+	for _, line := range docs.Lines(t, "docs/protocol.md", "json server") {
+		shown[line] = true
 	}
 	version, err := bridge.ParseVersion("tp0ICeR8Qa1mYIZhG2hZnw")
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/web"
 )
 
@@ -36,23 +37,23 @@ func TestWhatCanBeReadInTwoWaysIsRefused(t *testing.T) {
 	s := start(t, web.Config{OnMessage: func(c web.Session, b []byte) { t.Errorf("%s came to the application", b) }}, echo)
 	c, old := s.dialV2(t), s.dial(t)
 	for message, want := range ambiguous {
-		c.send("%s", message)
-		c.wantFrame(want)
-		old.send("%s", message)
+		c.Send("%s", message)
+		c.WantReply(want)
+		old.Send("%s", message)
 	}
 	for _, message := range []string{
 		`{"action":"subscribe","body":[{"entity":"items","id":"1"},{"entity":"items","id":"2","id":"3"}]}`,
 		`{"action":"subscribe","body":{"entity":"items","id":"1","version":"a","version":"b"}}`,
 	} {
-		c.send("%s", message)
-		c.wantFrame("error bad_message")
+		c.Send("%s", message)
+		c.WantReply("error bad_message")
 	}
 	// Fields that no message has say nothing, however often.
-	c.send(`{"more":1,"action":"subscribe","more":2,"MORE":3,"body":{"entity":"items","id":"1","more":4,"more":5}}`)
-	c.wantFrame("ack")
-	c.wantFrame(`update items 1 {"id":"1","for":""}`)
-	old.send(`{"action":"subscribe","body":{"entity":"items","id":"1","snapshot":true}}`)
-	old.want(`{"id":"1","for":""}`)
+	c.Send(`{"more":1,"action":"subscribe","more":2,"MORE":3,"body":{"entity":"items","id":"1","more":4,"more":5}}`)
+	c.WantReply("ack")
+	c.WantReply(`update items 1 {"id":"1","for":""}`)
+	old.Send(`{"action":"subscribe","body":{"entity":"items","id":"1","snapshot":true}}`)
+	old.Want(`{"id":"1","for":""}`)
 	s.untilSubscribed(t, 2)
 }
 
@@ -70,15 +71,15 @@ func TestAnotherCaseOfActionIsTheApplications(t *testing.T) {
 		"{\"act\u0131on\":\"subscribe\"}", `{"x":1,"x":2}`, `{"Ref":1,"ref":{},"Body":2}`,
 	}
 	for name, c := range map[string]*conn{"v2": s.dialV2(t), "classic": s.dial(t)} {
-		c.send(`{"action":"subscribe","body":{"entity":"items","id":"1","snapshot":true}}`)
+		c.Send(`{"action":"subscribe","body":{"entity":"items","id":"1","snapshot":true}}`)
 		if name == "v2" {
-			c.wantFrame("ack")
+			c.WantReply("ack")
 		}
-		c.read()
+		c.Read()
 		for _, message := range own {
-			c.send("%s", message)
+			c.Send("%s", message)
 		}
-		until(t, "the application has got them", func() bool {
+		testkit.Until(t, "the application has got them", func() bool {
 			mu.Lock()
 			defer mu.Unlock()
 			return len(got) == len(own)
@@ -90,7 +91,7 @@ func TestAnotherCaseOfActionIsTheApplications(t *testing.T) {
 		got = nil
 		mu.Unlock()
 		s.notify(t, "1") // and it is still subscribed
-		c.read()
+		c.Read()
 		c.Close()
 		s.untilSubscribed(t, 0)
 	}
@@ -100,25 +101,25 @@ func TestAnotherCaseOfActionIsTheApplications(t *testing.T) {
 func TestWhatIsNoCharacterIsNoPartOfAKey(t *testing.T) {
 	s := start(t, web.Config{}, echo)
 	c, old := s.dialV2(t), s.dial(t)
-	c.send(`{"action":"subscribe","body":{"entity":"items","id":"` + "\ufffd" + `"}}`)
-	c.wantFrame("ack")
-	c.wantFrame("update items \ufffd {\"id\":\"\ufffd\",\"for\":\"\"}")
-	c.send(`{"action":"subscribe","ref":1,"body":[{"entity":"items","id":"\ud800"},{"entity":"items","id":"\ud83d\ude00"},{"entity":"items\udfff","id":"1"},{"entity":"items","id":"a\udc00b"}]}`)
+	c.Send(`{"action":"subscribe","body":{"entity":"items","id":"` + "\ufffd" + `"}}`)
+	c.WantReply("ack")
+	c.WantReply("update items \ufffd {\"id\":\"\ufffd\",\"for\":\"\"}")
+	c.Send(`{"action":"subscribe","ref":1,"body":[{"entity":"items","id":"\ud800"},{"entity":"items","id":"\ud83d\ude00"},{"entity":"items\udfff","id":"1"},{"entity":"items","id":"a\udc00b"}]}`)
 	for _, want := range []string{"error 1 bad_key #0", "error 1 bad_key #2", "error 1 bad_key #3", "ack 1", `update items 😀 {"id":"😀","for":""}`} {
-		c.wantFrame(want)
+		c.WantReply(want)
 	}
-	c.send(`{"action":"unsubscribe","ref":2,"body":{"entity":"items","id":"\ud800"}}`) // changes nothing
-	c.wantFrame("ack 2")
+	c.Send(`{"action":"unsubscribe","ref":2,"body":{"entity":"items","id":"\ud800"}}`) // changes nothing
+	c.WantReply("ack 2")
 	s.untilSubscribed(t, 2)
-	c.send(`{"action":"secret","ref":3,"body":"` + mark + `\udead"}`)
-	c.wantFrame("error 3 bad_message")
+	c.Send(`{"action":"secret","ref":3,"body":"` + mark + `\udead"}`)
+	c.WantReply("error 3 bad_message")
 
 	for _, message := range []string{
 		`{"action":"subscribe","body":{"entity":"items","id":"\ud800","snapshot":true}}`, `{"action":"secret","body":"` + mark + `\udead"}`,
 		`{"action":"subscribe","body":{"entity":"items","id":"x","snapshot":true}}`,
 	} {
-		old.send("%s", message)
+		old.Send("%s", message)
 	}
-	old.want(`{"id":"x","for":""}`)
+	old.Want(`{"id":"x","for":""}`)
 	s.untilSubscribed(t, 3)
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"github.com/entity-sync/entity-sync/internal/testkit/socket"
 	"github.com/entity-sync/entity-sync/web"
 	"github.com/entity-sync/entity-sync/web/wire"
 )
@@ -62,6 +63,7 @@ func TestHeadersOfMiddlewareGoOutWithTheUpgrade(t *testing.T) {
 			t.Errorf("%s is %q, want %q", name, value, want)
 		}
 	}
-	(&conn{c, t}).send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
-	(&conn{c, t}).wantFrame("ack")
+	client := socket.On(t, c)
+	client.Send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
+	client.WantReply("ack")
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
 	"github.com/entity-sync/entity-sync/web/wire"
@@ -333,7 +334,7 @@ func TestRudeClients(t *testing.T) {
 		}
 		r.vanish()
 	}
-	until(t, "all are gone", func() bool { return s.bridge.Stats().Clients == 0 })
+	testkit.Until(t, "all are gone", func() bool { return s.bridge.Stats().Clients == 0 })
 }
 
 // answered waits until all that was asked is acknowledged.

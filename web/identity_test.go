@@ -15,6 +15,8 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/socket"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
 	"github.com/entity-sync/entity-sync/web/wire"
@@ -77,13 +79,13 @@ func TestAuthenticate(t *testing.T) {
 	}
 
 	c := s.dialWith(t, http.Header{"Cookie": {"session=anna"}, "Sec-WebSocket-Protocol": {wire.SubprotocolV2}})
-	c.send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
-	c.wantFrame("ack")
-	c.wantFrame(`update items 1 {"id":"1","for":"` + mark + `secret of anna"}`)
-	c.send(`{"action":"secret","body":"` + mark + `secret of ben"}`)
-	c.wantFrame("error forbidden") // it cannot say that it is somebody else
+	c.Send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
+	c.WantReply("ack")
+	c.WantReply(`update items 1 {"id":"1","for":"` + mark + `secret of anna"}`)
+	c.Send(`{"action":"secret","body":"` + mark + `secret of ben"}`)
+	c.WantReply("error forbidden") // it cannot say that it is somebody else
 	s.notify(t, "1")
-	c.wantFrame(`update items 1 {"id":"1","for":"` + mark + `secret of anna"}`)
+	c.WantReply(`update items 1 {"id":"1","for":"` + mark + `secret of anna"}`)
 	if strings.Contains(s.log.String(), mark) {
 		t.Errorf("the log quotes the application's error:\n%s", s.log)
 	}
@@ -108,31 +110,31 @@ func TestExpiry(t *testing.T) {
 		},
 	}, echo)
 	c, classic, lasting := s.dialV2(t), s.dial(t), s.dialV2(t)
-	c.send(`{"action":"secret","body":"` + mark + `token 1"}`)
-	c.wantFrame("ack")
-	if f := c.wantFrame("expiring"); f.Body.Seconds != 1 {
-		t.Errorf("it says %d seconds, want 1", f.Body.Seconds)
+	c.Send(`{"action":"secret","body":"` + mark + `token 1"}`)
+	c.WantReply("ack")
+	if f := c.WantReply("expiring"); f.Seconds != 1 {
+		t.Errorf("it says %d seconds, want 1", f.Seconds)
 	}
 	for _, bad := range []string{"wrong", "old"} {
-		c.send(`{"action":"secret","body":%q}`, mark+bad)
-		c.wantFrame("error unauthenticated")
+		c.Send(`{"action":"secret","body":%q}`, mark+bad)
+		c.WantReply("error unauthenticated")
 	}
-	c.send(`{"action":"secret","body":"` + mark + `token 2"}`) // in time
-	c.wantFrame("ack")
-	c.send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
-	c.wantFrame("ack")
-	c.wantFrame(`update items 1 {"id":"1","for":"` + mark + `token 2"}`)
-	lasting.send(`{"action":"secret","body":"` + mark + `token 1"}`)
-	lasting.wantFrame("ack")
-	lasting.send(`{"action":"secret","body":"` + mark + `forever"}`)
-	lasting.wantFrame("ack")
+	c.Send(`{"action":"secret","body":"` + mark + `token 2"}`) // in time
+	c.WantReply("ack")
+	c.Send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
+	c.WantReply("ack")
+	c.WantReply(`update items 1 {"id":"1","for":"` + mark + `token 2"}`)
+	lasting.Send(`{"action":"secret","body":"` + mark + `token 1"}`)
+	lasting.WantReply("ack")
+	lasting.Send(`{"action":"secret","body":"` + mark + `forever"}`)
+	lasting.WantReply("ack")
 
-	classic.send(`{"action":"secret","body":"` + mark + `token 1"}`)
-	c.wantFrame("expiring")
-	c.wantClose(wire.CloseExpired)
-	classic.wantClose(wire.CloseExpired)
-	lasting.send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
-	lasting.wantFrame("ack") // still here
+	classic.Send(`{"action":"secret","body":"` + mark + `token 1"}`)
+	c.WantReply("expiring")
+	c.WantClose(wire.CloseExpired)
+	classic.WantClose(wire.CloseExpired)
+	lasting.Send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
+	lasting.WantReply("ack") // still here
 }
 
 // Another secret is said in time, and what it may watch takes so long to be asked
@@ -153,39 +155,39 @@ func TestASecretRenewedInTimeIsNotTooLate(t *testing.T) {
 		},
 	}, echo)
 	c := s.dialV2(t)
-	c.send(`{"action":"secret","body":"` + mark + `1"}`)
-	c.wantFrame("ack")
+	c.Send(`{"action":"secret","body":"` + mark + `1"}`)
+	c.WantReply("ack")
 	said := time.Now()
-	c.send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
-	c.wantFrame("ack")
-	c.wantFrame(`update items 1 {"id":"1","for":"` + mark + `1"}`)
-	c.send(`{"action":"secret","ref":2,"body":"` + mark + `2"}`)
+	c.Send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
+	c.WantReply("ack")
+	c.WantReply(`update items 1 {"id":"1","for":"` + mark + `1"}`)
+	c.Send(`{"action":"secret","ref":2,"body":"` + mark + `2"}`)
 	<-asked
 	time.Sleep(time.Until(said.Add(life[mark+"1"] + 100*time.Millisecond))) // it has expired
 	s.notify(t, "1")
 	time.Sleep(50 * time.Millisecond) // in which a row of the expired secret would come
 	release <- true
-	c.wantFrame("expiring")
-	c.wantFrame("ack 2")
-	c.wantFrame(`update items 1 {"id":"1","for":"` + mark + `2"}`)
+	c.WantReply("expiring")
+	c.WantReply("ack 2")
+	c.WantReply(`update items 1 {"id":"1","for":"` + mark + `2"}`)
 }
 
 func TestRequireSecret(t *testing.T) {
 	t.Parallel()
 	s := start(t, web.Config{RequireSecret: true, SecretTimeout: 3 * time.Second}, echo)
 	silent, c, classic := s.dialV2(t), s.dialV2(t), s.dial(t)
-	c.send(`{"action":"subscribe","ref":1,"body":{"entity":"items","id":"1"}}`)
-	c.wantFrame("error 1 items 1 unauthenticated")
-	c.wantFrame("ack 1")
-	c.send(`{"action":"secret","body":""}`) // the empty secret is one
-	c.wantFrame("ack")
-	c.send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
-	c.wantFrame("ack")
-	c.wantFrame(`update items 1 {"id":"1","for":""}`)
-	silent.wantClose(wire.CloseUnauthenticated)
-	classic.wantClose(wire.CloseUnauthenticated)
-	c.send(`{"action":"unsubscribe","body":{"entity":"items","id":"1"}}`)
-	c.wantFrame("ack") // still here
+	c.Send(`{"action":"subscribe","ref":1,"body":{"entity":"items","id":"1"}}`)
+	c.WantReply("error 1 items 1 unauthenticated")
+	c.WantReply("ack 1")
+	c.Send(`{"action":"secret","body":""}`) // the empty secret is one
+	c.WantReply("ack")
+	c.Send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
+	c.WantReply("ack")
+	c.WantReply(`update items 1 {"id":"1","for":""}`)
+	silent.WantClose(wire.CloseUnauthenticated)
+	classic.WantClose(wire.CloseUnauthenticated)
+	c.Send(`{"action":"unsubscribe","body":{"entity":"items","id":"1"}}`)
+	c.WantReply("ack") // still here
 }
 
 // A token with many claims is longer than most.
@@ -195,17 +197,17 @@ func TestHowLongASecretMayBeIsAnOption(t *testing.T) {
 	long, longer := strings.Repeat("x", most), strings.Repeat("x", most+1)
 	s := start(t, web.Config{MaxSecretBytes: most}, echo)
 	v2, classic := s.dialV2(t), s.dial(t)
-	v2.send("%s", `{"action":"secret","ref":1,"body":"`+long+`"}`)
-	v2.wantFrame("ack 1")
-	v2.send("%s", `{"action":"secret","ref":2,"body":"`+longer+`"}`)
-	v2.wantFrame("error 2 bad_message")
-	v2.send(`{"action":"subscribe","ref":3,"body":{"entity":"items","id":"1"}}`)
-	v2.wantFrame("ack 3")
-	v2.wantFrame(`update items 1 {"id":"1","for":"` + long + `"}`)
-	classic.send("%s", `{"action":"secret","body":"`+longer+`"}`) // is ignored
-	classic.send("%s", `{"action":"secret","body":"`+long+`"}`)
-	classic.send(`{"action":"subscribe","body":{"entity":"items","id":"1","snapshot":true}}`)
-	classic.want(`{"id":"1","for":"` + long + `"}`)
+	v2.Send("%s", `{"action":"secret","ref":1,"body":"`+long+`"}`)
+	v2.WantReply("ack 1")
+	v2.Send("%s", `{"action":"secret","ref":2,"body":"`+longer+`"}`)
+	v2.WantReply("error 2 bad_message")
+	v2.Send(`{"action":"subscribe","ref":3,"body":{"entity":"items","id":"1"}}`)
+	v2.WantReply("ack 3")
+	v2.WantReply(`update items 1 {"id":"1","for":"` + long + `"}`)
+	classic.Send("%s", `{"action":"secret","body":"`+longer+`"}`) // is ignored
+	classic.Send("%s", `{"action":"secret","body":"`+long+`"}`)
+	classic.Send(`{"action":"subscribe","body":{"entity":"items","id":"1","snapshot":true}}`)
+	classic.Want(`{"id":"1","for":"` + long + `"}`)
 
 	withCookie := start(t, web.Config{MaxSecretBytes: most, Authenticate: func(r *http.Request) (string, time.Time, error) {
 		return r.Header.Get("Authorization"), time.Time{}, nil
@@ -227,14 +229,14 @@ func TestRequireSecretOfWhoIsNobodyAtTheUpgrade(t *testing.T) {
 		VerifySecret: func(context.Context, string) (time.Time, error) { return time.Time{}, nil },
 	}, echo)
 	silent, c := s.dialV2(t), s.dialV2(t)
-	c.send(`{"action":"subscribe","ref":1,"body":{"entity":"items","id":"1"}}`)
-	c.wantFrame("error 1 items 1 unauthenticated")
-	c.wantFrame("ack 1")
-	c.send(`{"action":"secret","body":"` + mark + `"}`)
-	c.wantFrame("ack")
-	silent.wantClose(wire.CloseUnauthenticated)
-	c.send(`{"action":"unsubscribe","body":{"entity":"items","id":"1"}}`)
-	c.wantFrame("ack") // still here
+	c.Send(`{"action":"subscribe","ref":1,"body":{"entity":"items","id":"1"}}`)
+	c.WantReply("error 1 items 1 unauthenticated")
+	c.WantReply("ack 1")
+	c.Send(`{"action":"secret","body":"` + mark + `"}`)
+	c.WantReply("ack")
+	silent.WantClose(wire.CloseUnauthenticated)
+	c.Send(`{"action":"unsubscribe","body":{"entity":"items","id":"1"}}`)
+	c.WantReply("ack") // still here
 }
 
 func TestAuthorize(t *testing.T) {
@@ -258,14 +260,14 @@ func TestAuthorize(t *testing.T) {
 		},
 	}, echo)
 	c := s.dialV2(t)
-	c.send(`{"action":"secret","body":"` + mark + `admin"}`)
-	c.wantFrame("ack")
-	c.send(`{"action":"subscribe","body":[{"entity":"items","id":"admins only"},{"entity":"items","id":"down"},{"entity":"items","id":"1"}]}`)
-	c.wantFrame("error items down unavailable")
-	c.wantFrame("ack")
+	c.Send(`{"action":"secret","body":"` + mark + `admin"}`)
+	c.WantReply("ack")
+	c.Send(`{"action":"subscribe","body":[{"entity":"items","id":"admins only"},{"entity":"items","id":"down"},{"entity":"items","id":"1"}]}`)
+	c.WantReply("error items down unavailable")
+	c.WantReply("ack")
 	for range 2 { // in any order
-		if f := c.frame(); f.Action != "update" {
-			t.Errorf("got %v, want the two updates", f)
+		if f := c.Reply(); f.Action != "update" {
+			t.Errorf("got %v, want the two updates", socket.Line(f))
 		}
 	}
 	mu.Lock()
@@ -273,15 +275,15 @@ func TestAuthorize(t *testing.T) {
 		t.Errorf("the application was asked about %+v, want %+v", attempts[1], want)
 	}
 	mu.Unlock()
-	c.send(`{"action":"subscribe","ref":5,"body":{"entity":"items","id":"panic"}}`)
-	c.wantFrame("error 5 items panic unavailable")
-	c.wantFrame("ack 5")
+	c.Send(`{"action":"subscribe","ref":5,"body":{"entity":"items","id":"panic"}}`)
+	c.WantReply("error 5 items panic unavailable")
+	c.WantReply("ack 5")
 
 	// What the new secret may not have ends, before anything is fetched with it.
-	c.send(`{"action":"secret","body":"` + mark + `guest"}`)
-	c.wantFrame("unsubscribed items admins only forbidden")
-	c.wantFrame("ack")
-	c.wantFrame(`update items 1 {"id":"1","for":"` + mark + `guest"}`)
+	c.Send(`{"action":"secret","body":"` + mark + `guest"}`)
+	c.WantReply("unsubscribed items admins only forbidden")
+	c.WantReply("ack")
+	c.WantReply(`update items 1 {"id":"1","for":"` + mark + `guest"}`)
 	s.untilSubscribed(t, 1)
 	if strings.Contains(s.log.String(), mark) {
 		t.Errorf("the log quotes the application's error:\n%s", s.log)
@@ -304,7 +306,7 @@ func TestSessionLimits(t *testing.T) {
 		t.Errorf("a fourth is answered with %v", resp)
 	}
 	first.Close()
-	until(t, "its place is free", func() bool { return s.status(t, from("a")).StatusCode == http.StatusSwitchingProtocols })
+	testkit.Until(t, "its place is free", func() bool { return s.status(t, from("a")).StatusCode == http.StatusSwitchingProtocols })
 	if resp, err := http.Get(s.URL); err != nil || resp.StatusCode != 400 { // takes no place, or gives it back
 		t.Errorf("a plain request is answered with %v, %v", resp, err)
 	} else {
@@ -320,17 +322,17 @@ func TestRates(t *testing.T) {
 	const n = 260 // of which 200 at once
 	begin := time.Now()
 	for i := range n {
-		c.send(`{"action":"unsubscribe","ref":%d,"body":{"entity":"items","id":"1"}}`, i)
+		c.Send(`{"action":"unsubscribe","ref":%d,"body":{"entity":"items","id":"1"}}`, i)
 	}
 	told := 0
 	for i := 0; i < n; {
-		switch f := c.frame(); f.String() {
+		switch f := c.Reply(); socket.Line(f) {
 		case fmt.Sprint("ack ", i):
 			i++
 		case "error rate_limited":
 			told++
 		default:
-			t.Fatalf("got %v, want the answers in order", f)
+			t.Fatalf("got %v, want the answers in order", socket.Line(f))
 		}
 	}
 	if told != 1 {
@@ -347,9 +349,9 @@ func TestRates(t *testing.T) {
 		keys[i] = fmt.Sprintf(`{"entity":"items","id":"%d","snapshot":false}`, i)
 	}
 	begin = time.Now()
-	c.send(`{"action":"subscribe","body":[%s]}`, strings.Join(keys, ","))
-	c.wantFrame("error rate_limited")
-	c.wantFrame("ack")
+	c.Send(`{"action":"subscribe","body":[%s]}`, strings.Join(keys, ","))
+	c.WantReply("error rate_limited")
+	c.WantReply("ack")
 	if took := time.Since(begin); took < 2500*time.Millisecond {
 		t.Errorf("60 subscriptions more than a burst were taken in %v, want three seconds", took)
 	}
@@ -381,15 +383,15 @@ func TestTooMuchWaiting(t *testing.T) {
 	for i := range keys {
 		keys[i] = fmt.Sprintf(`{"entity":"items","id":"%d"}`, i)
 	}
-	reader.send(`{"action":"subscribe","body":[%s]}`, strings.Join(keys[:few], ","))
-	reader.wantFrame("ack")
+	reader.Send(`{"action":"subscribe","body":[%s]}`, strings.Join(keys[:few], ","))
+	reader.WantReply("ack")
 	for range few {
-		if f := reader.frame(); f.Action != "update" {
-			t.Fatalf("got %v", f)
+		if f := reader.Reply(); f.Action != "update" {
+			t.Fatalf("got %v", socket.Line(f))
 		}
 	}
-	c.send(`{"action":"subscribe","body":[%s]}`, strings.Join(keys, ","))
-	until(t, "all is fetched", func() bool {
+	c.Send(`{"action":"subscribe","body":[%s]}`, strings.Join(keys, ","))
+	testkit.Until(t, "all is fetched", func() bool {
 		st := s.bridge.Stats()
 		return st.Fetches == few+many && st.FetchesRunning == 0
 	})
@@ -414,12 +416,12 @@ func TestWhoHasTooMuchWaitingMustGo(t *testing.T) {
 	}, echo)
 	c := s.dialV2(t)
 	c.SetCloseHandler(func(int, string) error { return nil }) // says nothing to it
-	c.send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
-	c.wantClose(wire.CloseSlow)
+	c.Send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
+	c.WantClose(wire.CloseSlow)
 	for range 5 {
 		c.WriteMessage(websocket.TextMessage, []byte(`{}`)) // unless it is cut off already
 	}
-	until(t, "it is cut off", func() bool { return s.bridge.Stats().Clients == 0 })
+	testkit.Until(t, "it is cut off", func() bool { return s.bridge.Stats().Clients == 0 })
 	if heard.Load() != 0 {
 		t.Errorf("%d messages were heard after it was told to go", heard.Load())
 	}
@@ -432,12 +434,8 @@ func TestHeadersAreNoPlaceForASecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	u.RawQuery = "secret=" + mark
-	ws, _, err := websocket.DefaultDialer.Dial(u.String(), http.Header{"Secret": {mark}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &conn{ws, t}
+	c := &conn{socket.DialWith(t, websocket.DefaultDialer, u.String(), http.Header{"Secret": {mark}})}
 	defer c.Close()
 	c.subscribe("1")
-	c.want(`{"id":"1","for":""}`)
+	c.Want(`{"id":"1","for":""}`)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/bridge/membus"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
 )
@@ -44,24 +45,24 @@ func TestSetupMuxBridge(t *testing.T) {
 			defer s.Close()
 			s.URL += web.DefaultPath
 			c := s.dial(t)
-			c.send(`{"action":"secret","body":"` + mark + `me"}`)
-			c.send(`{"mine":1}`)
+			c.Send(`{"action":"secret","body":"` + mark + `me"}`)
+			c.Send(`{"mine":1}`)
 			c.subscribe("100")
 			s.untilSubscribed(t, 1)
 			s.notify(t, "100")
-			c.want(`{"id":"100","for":"` + mark + `me"}`)
-			c.send(`{"action":"secret","body":"` + mark + `somebody else"}`)
+			c.Want(`{"id":"100","for":"` + mark + `me"}`)
+			c.Send(`{"action":"secret","body":"` + mark + `somebody else"}`)
 			c.subscribe("101")
 			s.untilSubscribed(t, 2)
 			s.notify(t, "100")
-			c.want(`{"id":"100","for":"` + mark + `somebody else"}`)
+			c.Want(`{"id":"100","for":"` + mark + `somebody else"}`)
 			if name == "gorilla" {
 				if got := <-passed; got != mark+`me {"mine":1}` {
 					t.Errorf("pass-through got %q", got)
 				}
 			}
 			c.Close()
-			until(t, "the client is gone", func() bool { return b.Stats().Clients == 0 })
+			testkit.Until(t, "the client is gone", func() bool { return b.Stats().Clients == 0 })
 			if err := h.Close(t.Context()); err != nil {
 				t.Error(err)
 			}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -19,6 +18,8 @@ import (
 	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/socket"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web/wire"
 )
@@ -62,42 +63,29 @@ func startClockedWith(t *testing.T, bus bus.Bus, config Config) *clocked {
 
 // comer is a client that has a secret.
 type comer struct {
-	*websocket.Conn
+	*socket.Conn
 	t *testing.T
 }
 
 func (n *clocked) join(t *testing.T, secret string) *comer {
 	t.Helper()
-	conn, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(n.URL, "http"), http.Header{"Sec-WebSocket-Protocol": {wire.SubprotocolV2}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	c := &comer{conn, t}
-	c.ask(`{"action":"secret","ref":1,"body":"` + secret + `"}`)
+	c := &comer{socket.DialV2(t, n.URL), t}
+	c.Send(`{"action":"secret","ref":1,"body":%q}`, secret)
+	c.WantReply("ack 1")
 	return c
 }
 
-// ask has something answered: the client is there, and the node has not sent it away.
-func (c *comer) ask(message string) {
-	c.t.Helper()
-	if err := c.WriteMessage(websocket.TextMessage, []byte(message)); err != nil {
-		c.t.Fatal(err)
-	}
-	_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
-	if _, answer, err := c.ReadMessage(); err != nil || !strings.Contains(string(answer), `"ack"`) {
-		c.t.Fatalf("asked %s: %s, %v", message, answer, err)
-	}
-}
-
+// isThere has something answered: the node has not sent the client away.
 func (c *comer) isThere() {
 	c.t.Helper()
-	c.ask(`{"action":"unsubscribe","ref":2,"body":{"entity":"items","id":"1"}}`)
+	c.Send(`{"action":"unsubscribe","ref":2,"body":{"entity":"items","id":"1"}}`)
+	c.WantReply("ack 2")
 }
 
+// wantClose checks that nothing is said before the end of the session.
 func (c *comer) wantClose(code int) {
 	c.t.Helper()
-	_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
+	_ = c.SetReadDeadline(time.Now().Add(testkit.Patience))
 	if _, _, err := c.ReadMessage(); !websocket.IsCloseError(err, code) {
 		c.t.Fatalf("the session ended with %v, want code %d", err, code)
 	}

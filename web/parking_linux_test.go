@@ -15,6 +15,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/web/wire"
 )
 
@@ -108,14 +109,14 @@ func TestAnIdleClientHasNoGoroutine(t *testing.T) {
 		clients = append(clients, listen(t, url))
 	}
 	for _, l := range clients {
-		until(t, "it was asked whether it is there", func() bool { return l.pings.Load() > 2 })
+		testkit.Until(t, "it was asked whether it is there", func() bool { return l.pings.Load() > 2 })
 	}
-	until(t, "nobody reads", func() bool { return readers() == 0 })
+	testkit.Until(t, "nobody reads", func() bool { return readers() == 0 })
 	for _, l := range clients {
 		l.wantEcho(t, `"once"`)
 		l.wantEcho(t, `"and again"`)
 	}
-	until(t, "nobody reads", func() bool { return readers() == 0 })
+	testkit.Until(t, "nobody reads", func() bool { return readers() == 0 })
 }
 
 // In the midst of a message it has one.
@@ -127,12 +128,12 @@ func TestAMessageInPartsIsWaitedFor(t *testing.T) {
 		if _, err := l.NetConn().Write(message[:7]); err != nil {
 			t.Fatal(err)
 		}
-		until(t, "one reads", func() bool { return readers() == 1 })
+		testkit.Until(t, "one reads", func() bool { return readers() == 1 })
 		if _, err := l.NetConn().Write(message[7:]); err != nil {
 			t.Fatal(err)
 		}
 		l.wantSaid(t, `"xy"`)
-		until(t, "nobody reads", func() bool { return readers() == 0 })
+		testkit.Until(t, "nobody reads", func() bool { return readers() == 0 })
 	}
 }
 
@@ -171,14 +172,14 @@ func TestAParkedSessionEnds(t *testing.T) {
 			}
 			defer ws.Close()
 			var s *session
-			until(t, "it is there", func() bool {
+			testkit.Until(t, "it is there", func() bool {
 				for _, s = range h.all() {
 				}
 				return s != nil
 			})
-			until(t, "it is parked", func() bool { return h.poller.Waiting() == 1 && readers() == 0 })
+			testkit.Until(t, "it is parked", func() bool { return h.poller.Waiting() == 1 && readers() == 0 })
 			c.end(s, ws.NetConn())
-			until(t, "it has ended", func() bool { return len(h.all()) == 0 })
+			testkit.Until(t, "it has ended", func() bool { return len(h.all()) == 0 })
 			if n := h.poller.Waiting(); n > 0 {
 				t.Errorf("%d sessions are kept", n)
 			}
@@ -192,7 +193,7 @@ func TestWithoutParking(t *testing.T) {
 	h.poller.Close()
 	l := listen(t, url)
 	l.wantEcho(t, `"once"`)
-	until(t, "it was asked whether it is there", func() bool { return l.pings.Load() > 2 })
+	testkit.Until(t, "it was asked whether it is there", func() bool { return l.pings.Load() > 2 })
 	l.wantEcho(t, `"and again"`)
 	if n := readers(); n != 1 {
 		t.Errorf("%d goroutines read", n)
@@ -228,5 +229,5 @@ func TestParkingUnderChurn(t *testing.T) {
 		})
 	}
 	work.Wait()
-	until(t, "all are gone", func() bool { return len(h.all()) == 0 && readers() == 0 })
+	testkit.Until(t, "all are gone", func() bool { return len(h.all()) == 0 && readers() == 0 })
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
 	"github.com/entity-sync/entity-sync/web/wire"
@@ -41,8 +42,8 @@ func TestRevokeAndDisconnect(t *testing.T) {
 	}
 	join := func(s *server, secret string) *conn {
 		c := s.dialV2(t)
-		c.send(`{"action":"secret","body":%q}`, secret)
-		c.wantFrame("ack")
+		c.Send(`{"action":"secret","body":%q}`, secret)
+		c.WantReply("ack")
 		return c
 	}
 	for _, test := range []struct {
@@ -50,22 +51,22 @@ func TestRevokeAndDisconnect(t *testing.T) {
 		code int
 	}{{(*web.Handler).Revoke, wire.CloseRevoked}, {(*web.Handler).Disconnect, wire.CloseDisconnected}} {
 		mine, theirs, other, classic := join(here, mark), join(there, mark), join(there, mark+"another"), there.dial(t)
-		classic.send(`{"action":"secret","body":"` + mark + `"}`)
+		classic.Send(`{"action":"secret","body":"` + mark + `"}`)
 		classic.subscribe("1")
-		until(t, "it has said its secret", func() bool { return there.bridge.Stats().Subscriptions == 1 })
+		testkit.Until(t, "it has said its secret", func() bool { return there.bridge.Stats().Subscriptions == 1 })
 
 		if err := test.end(here.handler, t.Context(), mark); err != nil {
 			t.Fatal(err)
 		}
-		mine.wantClose(test.code)
-		theirs.wantClose(test.code)
-		classic.wantClose(test.code)
-		other.send(`{"action":"unsubscribe","ref":7,"body":{"entity":"items","id":"1"}}`)
-		other.wantFrame("ack 7")
+		mine.WantClose(test.code)
+		theirs.WantClose(test.code)
+		classic.WantClose(test.code)
+		other.Send(`{"action":"unsubscribe","ref":7,"body":{"entity":"items","id":"1"}}`)
+		other.WantReply("ack 7")
 		other.Close()
 		back := join(there, mark) // since then: not meant
 		back.Close()
-		until(t, "all are gone", func() bool { return here.bridge.Stats().Clients+there.bridge.Stats().Clients == 0 })
+		testkit.Until(t, "all are gone", func() bool { return here.bridge.Stats().Clients+there.bridge.Stats().Clients == 0 })
 	}
 	for len(said) > 0 {
 		if text := <-said; containsCanary(text) {
@@ -73,8 +74,8 @@ func TestRevokeAndDisconnect(t *testing.T) {
 		}
 	}
 	c := join(here, mark+"me")
-	c.send(`{"action":"subscribe","ref":1,"body":{"entity":"es.sessions","id":"again"}}`)
-	c.wantFrame("error 1 es.sessions again unknown_entity")
+	c.Send(`{"action":"subscribe","ref":1,"body":{"entity":"es.sessions","id":"again"}}`)
+	c.WantReply("error 1 es.sessions again unknown_entity")
 }
 
 // Without the bus the sessions of this node end all the same, and who asked is told
@@ -82,28 +83,28 @@ func TestRevokeAndDisconnect(t *testing.T) {
 func TestRevokeWithoutTheBus(t *testing.T) {
 	s := start(t, web.Config{}, echo)
 	c := s.dialV2(t)
-	c.send(`{"action":"secret","body":"` + mark + `"}`)
-	c.wantFrame("ack")
+	c.Send(`{"action":"secret","body":"` + mark + `"}`)
+	c.WantReply("ack")
 	s.broker.SetDown(true)
 	err := s.handler.Revoke(t.Context(), mark)
 	if t.Log(err); !errors.Is(err, shared.ErrUnavailable) {
 		t.Errorf("Revoke returned %v, want ErrUnavailable", err)
 	}
-	c.wantClose(wire.CloseRevoked)
+	c.WantClose(wire.CloseRevoked)
 }
 
 func TestRubbishOnTheSessionsTopicIsIgnored(t *testing.T) {
 	s := start(t, web.Config{}, echo)
 	c := s.dialV2(t)
-	c.send(`{"action":"secret","body":"` + mark + `me"}`)
-	c.wantFrame("ack")
+	c.Send(`{"action":"secret","body":"` + mark + `me"}`)
+	c.WantReply("ack")
 	for _, id := range []string{"x", "close", "close 4503 x", "close 4503 x y", "close 1 x 1", "close 4503 x 1 2", "again"} {
 		if err := s.bridge.Publish(t.Context(), "es.sessions", id); err != nil {
 			t.Fatal(err)
 		}
 	}
-	c.send(`{"action":"unsubscribe","ref":7,"body":{"entity":"items","id":"1"}}`)
-	c.wantFrame("ack 7")
+	c.Send(`{"action":"unsubscribe","ref":7,"body":{"entity":"items","id":"1"}}`)
+	c.WantReply("ack 7")
 }
 
 // Texts on a topic are audited as changes are.
@@ -186,12 +187,12 @@ func TestRevokeCatchesWhoIsBeingLetIn(t *testing.T) {
 		goOn <- true
 	}
 	go revoke(mark + "cookie")
-	s.dialWith(t, http.Header{"Cookie": {mark + "cookie"}}).wantClose(wire.CloseRevoked)
+	s.dialWith(t, http.Header{"Cookie": {mark + "cookie"}}).WantClose(wire.CloseRevoked)
 
 	c := s.dialV2(t)
-	c.send(`{"action":"subscribe","body":{"entity":"items","id":"1","snapshot":false}}`)
-	c.wantFrame("ack")
-	c.send(`{"action":"secret","body":"` + mark + `said"}`)
+	c.Send(`{"action":"subscribe","body":{"entity":"items","id":"1","snapshot":false}}`)
+	c.WantReply("ack")
+	c.Send(`{"action":"secret","body":"` + mark + `said"}`)
 	revoke(mark + "said")
 	for {
 		_, _, err := c.ReadMessage()
@@ -222,16 +223,16 @@ func TestTheEmptySecretIsNobodysToRevoke(t *testing.T) {
 		}
 	}
 	first, other := here.dialV2(t), here.dialV2(t)
-	other.send(`{"action":"secret","body":"` + mark + `"}`)
-	other.wantFrame("ack")
+	other.Send(`{"action":"secret","body":"` + mark + `"}`)
+	other.WantReply("ack")
 	order(base64.RawURLEncoding.EncodeToString(sum[:]))
 	sum = sha256.Sum256([]byte("entity-sync session\x00" + mark))
 	order(base64.RawURLEncoding.EncodeToString(sum[:]))
-	other.wantClose(wire.CloseDisconnected) // so both were heard
+	other.WantClose(wire.CloseDisconnected) // so both were heard
 	for _, c := range []*conn{first, here.dialV2(t)} {
-		c.send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
-		c.wantFrame("ack")
-		c.wantFrame(`update items 1 {"id":"1","for":""}`)
+		c.Send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
+		c.WantReply("ack")
+		c.WantReply(`update items 1 {"id":"1","for":""}`)
 	}
 }
 

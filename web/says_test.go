@@ -17,6 +17,7 @@ import (
 	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/testkit/socket"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web/wire"
 )
@@ -123,7 +124,7 @@ func TestWhoIsBeingLetInWhileAnOrderIsMissedIsSentAway(t *testing.T) {
 				return
 			}
 			defer conn.Close()
-			(&comer{conn, t}).wantClose(wire.CloseRevoked)
+			(&comer{socket.On(t, conn), t}).wantClose(wire.CloseRevoked)
 		})
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web/internal/sendqueue"
 	"github.com/entity-sync/entity-sync/web/internal/websocket"
@@ -183,7 +184,7 @@ func TestCloseWaitsForWhoIsJustComing(t *testing.T) {
 	closed := make(chan error)
 	h.connect = func(s *session) client {
 		go func() { closed <- h.Close(context.Background()) }()
-		until(t, "the handler closes", h.isClosed)
+		testkit.Until(t, "the handler closes", h.isClosed)
 		select {
 		case err := <-closed:
 			t.Errorf("Close does not wait: %v", err)

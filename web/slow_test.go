@@ -15,6 +15,8 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/socket"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
 )
@@ -59,12 +61,8 @@ func TestASlowClientThatMakesProgressIsNotCutOff(t *testing.T) {
 					return slowConn{c, &pause}, nil
 				},
 			}
-			ws, _, err := dialer.Dial("ws"+strings.TrimPrefix(server.URL, "http"), nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer ws.Close()
-			c := &conn{ws, t}
+			c := &conn{socket.DialWith(t, &dialer, server.URL, nil)}
+			defer c.Close()
 			pause.Store(int64(110 * time.Millisecond)) // 150 kB a second
 			c.subscribe("100")
 			s.untilSubscribed(t, 1)
@@ -89,10 +87,10 @@ func TestCloseWritesWhatWaitsFirst(t *testing.T) {
 	for _, id := range []string{"1", "2", "3"} {
 		s.notify(t, id)
 	}
-	until(t, "all are fetched", func() bool { return s.bridge.Stats().Fetches == 3 && s.bridge.Stats().FetchesRunning == 0 })
+	testkit.Until(t, "all are fetched", func() bool { return s.bridge.Stats().Fetches == 3 && s.bridge.Stats().FetchesRunning == 0 })
 	closed := make(chan error, 1)
 	go func() { closed <- s.handler.Close(context.Background()) }()
-	until(t, "no more clients are let in", func() bool {
+	testkit.Until(t, "no more clients are let in", func() bool {
 		ws, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(s.URL, "http"), nil)
 		if err == nil {
 			ws.Close()
@@ -100,9 +98,9 @@ func TestCloseWritesWhatWaitsFirst(t *testing.T) {
 		return err != nil
 	})
 	for range 3 {
-		c.read()
+		c.Read()
 	}
-	c.wantClose(websocket.CloseServiceRestart)
+	c.WantClose(websocket.CloseServiceRestart)
 	c.Close()
 	if err := <-closed; err != nil {
 		t.Error(err)
@@ -113,7 +111,7 @@ func TestCloseWritesWhatWaitsFirst(t *testing.T) {
 func TestCloseDoesNotWaitForEverForTheApplication(t *testing.T) {
 	entered, release := make(chan bool), make(chan bool)
 	s := start(t, web.Config{PassThrough: func(string, []byte) { entered <- true; <-release }}, echo)
-	s.dial(t).send("{}")
+	s.dial(t).Send("{}")
 	<-entered
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
@@ -152,7 +150,7 @@ func TestRowsThroughFunctionsWaitInSmallNumber(t *testing.T) {
 		}
 	}()
 	before := int64(-1)
-	until(t, "the sender waits", func() bool {
+	testkit.Until(t, "the sender waits", func() bool {
 		now := sent.Load()
 		stuck := now == before && now > 0
 		before = now

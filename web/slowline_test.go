@@ -8,13 +8,14 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"runtime"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/gorilla/websocket"
 
+	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/socket"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
 )
@@ -77,12 +78,8 @@ func TestALargeRowOverASlowLineArrives(t *testing.T) {
 						return line{c, 2 << 10, cut}, err
 					},
 				}
-				ws, _, err := dialer.Dial("ws"+strings.TrimPrefix(server.URL, "http"), nil)
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer ws.Close()
-				client := &conn{ws, t}
+				client := &conn{socket.DialWith(t, &dialer, server.URL, nil)}
+				defer client.Close()
 				client.subscribe("100")
 				s.untilSubscribed(t, 1)
 				s.notify(t, "100")
@@ -97,11 +94,11 @@ func TestALargeRowOverASlowLineArrives(t *testing.T) {
 				}
 				if !whole {
 					time.AfterFunc(5*time.Second, func() { close(cut) })
-					for err = nil; err == nil; {
+					for err := error(nil); err == nil; {
 						_, _, err = client.ReadMessage()
 					}
 					begin := time.Now()
-					until(t, "the client is given up", func() bool { return s.bridge.Stats().Clients == 0 })
+					testkit.Until(t, "the client is given up", func() bool { return s.bridge.Stats().Clients == 0 })
 					t.Log("given up after", time.Since(begin))
 					return
 				}

@@ -14,6 +14,7 @@ import (
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -42,7 +43,7 @@ func TestNoTimerOutlivesASession(t *testing.T) {
 			}
 			defer h.Close(t.Context())
 			left := comeAndGo(t, h, late)
-			until(t, "nothing holds it", func() bool {
+			testkit.Until(t, "nothing holds it", func() bool {
 				runtime.GC()
 				return left.Value() == nil
 			})
@@ -63,23 +64,14 @@ func comeAndGo(t *testing.T, h *Handler, late func(*session)) weak.Pointer[sessi
 		if err := c.WriteMessage(websocket.TextMessage, []byte(`{"action":"secret","body":"`+secret+`"}`)); err != nil {
 			t.Fatal(err)
 		}
-		until(t, "it is known", func() bool {
+		testkit.Until(t, "it is known", func() bool {
 			all := h.all()
 			return len(all) == 1 && all[0].who().secret == shared.NewSecret(secret)
 		})
 	}
 	s := h.all()[0]
 	c.Close()
-	until(t, "it is gone", func() bool { return len(h.all()) == 0 })
+	testkit.Until(t, "it is gone", func() bool { return len(h.all()) == 0 })
 	late(s)
 	return weak.Make(s)
-}
-
-func until(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !holds(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited in vain until %s", what)
-		}
-	}
 }

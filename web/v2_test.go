@@ -3,16 +3,16 @@ package web_test
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/internal/testkit/docs"
+	"github.com/entity-sync/entity-sync/internal/testkit/socket"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
 	"github.com/entity-sync/entity-sync/web/wire"
@@ -46,55 +46,6 @@ func (s *shelf) fetch(_ context.Context, k shared.EntityKey, secret string) ([][
 	}
 }
 
-// frame is anything that the server says on v2.
-type frame struct {
-	Action string          `json:"action"`
-	Ref    json.RawMessage `json:"ref"`
-	Body   struct {
-		Entity, ID, Version, Code, Message string
-		Rows                               []json.RawMessage
-		Seconds                            int
-		Index                              *int
-	} `json:"body"`
-}
-
-// String is the frame in one line, without what differs from run to run.
-func (f frame) String() string {
-	s := f.Action
-	for _, part := range []string{string(f.Ref), f.Body.Entity, f.Body.ID, f.Body.Code} {
-		if part != "" {
-			s += " " + part
-		}
-	}
-	if f.Body.Index != nil {
-		s += fmt.Sprint(" #", *f.Body.Index)
-	}
-	for _, row := range f.Body.Rows {
-		s += " " + string(row)
-	}
-	return s
-}
-
-func (c *conn) frame() (f frame) {
-	c.t.Helper()
-	text := c.read()
-	d := json.NewDecoder(strings.NewReader(text))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&f); err != nil {
-		c.t.Fatalf("%s: %v", text, err)
-	}
-	return f
-}
-
-func (c *conn) wantFrame(want string) frame {
-	c.t.Helper()
-	f := c.frame()
-	if f.String() != want {
-		c.t.Fatalf("got %q (%s), want %q", f, f.Body.Message, want)
-	}
-	return f
-}
-
 func TestV2(t *testing.T) {
 	var db shelf
 	db.put("1", `{"n":1,"for":"$secret"}`)
@@ -105,67 +56,67 @@ func TestV2(t *testing.T) {
 	if got := c.Subprotocol(); got != wire.SubprotocolV2 {
 		t.Fatalf("the server speaks %q", got)
 	}
-	c.send(`{"action":"secret","body":"` + mark + `me","ref":1}`)
-	c.wantFrame("ack 1")
+	c.Send(`{"action":"secret","body":"` + mark + `me","ref":1}`)
+	c.WantReply("ack 1")
 
-	c.send(`{"action":"subscribe","ref":"a","body":{"entity":"items","id":"1"}}`)
-	c.wantFrame(`ack "a"`)
-	first := c.wantFrame(`update items 1 {"n":1,"for":"` + mark + `me"}`)
-	if len(first.Body.Version) != 22 {
-		t.Errorf("the version is %q", first.Body.Version)
+	c.Send(`{"action":"subscribe","ref":"a","body":{"entity":"items","id":"1"}}`)
+	c.WantReply(`ack "a"`)
+	first := c.WantReply(`update items 1 {"n":1,"for":"` + mark + `me"}`)
+	if len(first.Version) != 22 {
+		t.Errorf("the version is %q", first.Version)
 	}
 
 	// A change, a deletion, and a row that is back.
 	db.put("1", `{"n":1.5}`)
 	s.notify(t, "1")
-	second := c.wantFrame(`update items 1 {"n":1.5}`)
-	if second.Body.Version == first.Body.Version {
+	second := c.WantReply(`update items 1 {"n":1.5}`)
+	if second.Version == first.Version {
 		t.Error("another row has the same version")
 	}
 	s.notify(t, "1")
-	if again := c.wantFrame(`update items 1 {"n":1.5}`); again.Body.Version != second.Body.Version {
+	if again := c.WantReply(`update items 1 {"n":1.5}`); again.Version != second.Version {
 		t.Error("the same row has another version")
 	}
 	db.mu.Lock()
 	delete(db.rows, "1")
 	db.mu.Unlock()
 	s.notify(t, "1")
-	c.wantFrame("delete items 1")
+	c.WantReply("delete items 1")
 
 	// Several keys at once: each answers for itself, and the rest is live.
-	c.send(`{"action":"subscribe","ref":2,"body":[{"entity":"items","id":"2"},{"entity":"nothing","id":"1"},{"entity":"items","id":""}]}`)
-	c.wantFrame("error 2 nothing 1 unknown_entity")
-	c.wantFrame("error 2 bad_key #2")
-	c.wantFrame("ack 2")
-	two := c.wantFrame(`update items 2 {"n":2}`)
+	c.Send(`{"action":"subscribe","ref":2,"body":[{"entity":"items","id":"2"},{"entity":"nothing","id":"1"},{"entity":"items","id":""}]}`)
+	c.WantReply("error 2 nothing 1 unknown_entity")
+	c.WantReply("error 2 bad_key #2")
+	c.WantReply("ack 2")
+	two := c.WantReply(`update items 2 {"n":2}`)
 
 	// What may not be seen, and what is known already.
-	c.send(`{"action":"subscribe","body":{"entity":"items","id":"9"}}`)
-	c.wantFrame("ack")
-	c.wantFrame("unsubscribed items 9 forbidden")
-	c.send(`{"action":"subscribe","body":{"entity":"items","id":"2","version":%q}}`, two.Body.Version)
-	c.wantFrame("ack")
-	if f := c.wantFrame("current items 2"); f.Body.Version != two.Body.Version {
+	c.Send(`{"action":"subscribe","body":{"entity":"items","id":"9"}}`)
+	c.WantReply("ack")
+	c.WantReply("unsubscribed items 9 forbidden")
+	c.Send(`{"action":"subscribe","body":{"entity":"items","id":"2","version":%q}}`, two.Version)
+	c.WantReply("ack")
+	if f := c.WantReply("current items 2"); f.Version != two.Version {
 		t.Error("current has another version than the client")
 	}
-	c.send(`{"action":"subscribe","body":{"entity":"items","id":"2","version":"no version of ours"}}`)
-	c.wantFrame("ack")
-	c.wantFrame(`update items 2 {"n":2}`)
+	c.Send(`{"action":"subscribe","body":{"entity":"items","id":"2","version":"no version of ours"}}`)
+	c.WantReply("ack")
+	c.WantReply(`update items 2 {"n":2}`)
 
 	// Without a snapshot there is nothing until a change.
-	c.send(`{"action":"subscribe","body":{"entity":"items","id":"3","snapshot":false}}`)
-	c.wantFrame("ack")
+	c.Send(`{"action":"subscribe","body":{"entity":"items","id":"3","snapshot":false}}`)
+	c.WantReply("ack")
 	db.put("3", "text that is not \"JSON\"")
 	s.notify(t, "3")
-	c.wantFrame(`update items 3 "text that is not \"JSON\""`)
+	c.WantReply(`update items 3 "text that is not \"JSON\""`)
 
-	c.send(`{"action":"unsubscribe","ref":3,"body":[{"entity":"items","id":"1"},{"entity":"items","id":"3"}]}`)
-	c.wantFrame("ack 3")
+	c.Send(`{"action":"unsubscribe","ref":3,"body":[{"entity":"items","id":"1"},{"entity":"items","id":"3"}]}`)
+	c.WantReply("ack 3")
 	s.notify(t, "1")
 	s.notify(t, "3")
-	c.send(`{"action":"secret","body":"` + mark + `nobody"}`)
-	c.wantFrame("ack")
-	c.wantFrame("unsubscribed items 2 forbidden")
+	c.Send(`{"action":"secret","body":"` + mark + `nobody"}`)
+	c.WantReply("ack")
+	c.WantReply("unsubscribed items 2 forbidden")
 	s.untilSubscribed(t, 0)
 }
 
@@ -176,32 +127,32 @@ func TestV2AfterADeletion(t *testing.T) {
 	s := start(t, web.Config{}, db.fetch)
 	comeBack := func(version string) *conn {
 		c := s.dialV2(t)
-		c.send(`{"action":"subscribe","body":{"entity":"items","id":"1","version":%q}}`, version)
-		c.wantFrame("ack")
+		c.Send(`{"action":"subscribe","body":{"entity":"items","id":"1","version":%q}}`, version)
+		c.WantReply("ack")
 		return c
 	}
 	db.put("1", `"row"`)
-	version := comeBack("").wantFrame(`update items 1 "row"`).Body.Version
+	version := comeBack("").WantReply(`update items 1 "row"`).Version
 	db.mu.Lock()
 	delete(db.rows, "1")
 	db.mu.Unlock()
 	for _, v := range []string{"", version} {
-		if f := comeBack(v).wantFrame("delete items 1"); f.Body.Version != "" {
-			t.Errorf("a deletion has the version %q", f.Body.Version)
+		if f := comeBack(v).WantReply("delete items 1"); f.Version != "" {
+			t.Errorf("a deletion has the version %q", f.Version)
 		}
 	}
 	db.put("1", `"row"`)
-	comeBack("").wantFrame(`update items 1 "row"`)
-	comeBack(version).wantFrame("current items 1")
+	comeBack("").WantReply(`update items 1 "row"`)
+	comeBack(version).WantReply("current items 1")
 }
 
 // Of many keys one is told by its index which are malformed.
 func TestV2SaysWhichKeyIsMalformed(t *testing.T) {
 	s := start(t, web.Config{}, echo)
 	c := s.dialV2(t)
-	c.send(`{"action":"subscribe","ref":1,"body":[{"entity":"items","id":""},{"entity":"items","id":"1","snapshot":false},{"entity":"","id":"2"},{"entity":"items","id":"\n"}]}`)
+	c.Send(`{"action":"subscribe","ref":1,"body":[{"entity":"items","id":""},{"entity":"items","id":"1","snapshot":false},{"entity":"","id":"2"},{"entity":"items","id":"\n"}]}`)
 	for _, want := range []string{"error 1 bad_key #0", "error 1 bad_key #2", "error 1 bad_key #3", "ack 1"} {
-		c.wantFrame(want)
+		c.WantReply(want)
 	}
 	s.untilSubscribed(t, 1)
 }
@@ -239,9 +190,9 @@ func TestV2Refusals(t *testing.T) {
 		`{"action":"subscribe","body":{"entity":"items","id":"\u0000"}}`:                            "error bad_key #0|ack",
 		`{"action":"subscribe","body":[` + many + `,{"entity":"items","id":"3","snapshot":false}]}`: "error items 3 too_many_subscriptions|ack",
 	} {
-		c.send("%s", message)
+		c.Send("%s", message)
 		for want := range strings.SplitSeq(want, "|") {
-			if got := c.frame().String(); got != want {
+			if got := socket.Line(c.Reply()); got != want {
 				t.Errorf("%.80s: got %q, want %q", message, got, want)
 			}
 		}
@@ -256,7 +207,7 @@ func TestAnUnknownSubprotocolIsTheClassicWire(t *testing.T) {
 		t.Fatalf("the server speaks %q", got)
 	}
 	c.subscribe("1")
-	c.want(`{"id":"1","for":""}`)
+	c.Want(`{"id":"1","for":""}`)
 }
 
 // Two wires, one engine: the same change goes to each as it understands it.
@@ -264,12 +215,12 @@ func TestBothWiresAtOnce(t *testing.T) {
 	s := start(t, web.Config{}, echo)
 	classic, modern := s.dial(t), s.dialV2(t)
 	classic.subscribe("1")
-	modern.send(`{"action":"subscribe","body":{"entity":"items","id":"1","snapshot":false}}`)
-	modern.wantFrame("ack")
+	modern.Send(`{"action":"subscribe","body":{"entity":"items","id":"1","snapshot":false}}`)
+	modern.WantReply("ack")
 	s.untilSubscribed(t, 2)
 	s.notify(t, "1")
-	classic.want(`{"id":"1","for":""}`)
-	modern.wantFrame(`update items 1 {"id":"1","for":""}`)
+	classic.Want(`{"id":"1","for":""}`)
+	modern.WantReply(`update items 1 {"id":"1","for":""}`)
 }
 
 // What a client was sent may be out of date while the bus is lost; it is told,
@@ -279,44 +230,35 @@ func TestV2SaysStaleAndFresh(t *testing.T) {
 	db.put("1", "1")
 	s := start(t, web.Config{}, db.fetch)
 	c, classic := s.dialV2(t), s.dial(t)
-	c.send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
-	c.wantFrame("ack")
-	c.wantFrame("update items 1 1")
+	c.Send(`{"action":"subscribe","body":{"entity":"items","id":"1"}}`)
+	c.WantReply("ack")
+	c.WantReply("update items 1 1")
 	classic.subscribe("1")
 	s.untilSubscribed(t, 2)
 	for n := 2; n < 5; n++ {
 		s.broker.SetDown(true)
-		c.wantFrame("stale")
+		c.WantReply("stale")
 		db.put("1", fmt.Sprint(n))
 		s.broker.SetDown(false)
-		c.wantFrame(fmt.Sprint("update items 1 ", n))
-		c.wantFrame("fresh")
-		classic.want(fmt.Sprint(n)) // and nothing else
+		c.WantReply(fmt.Sprint("update items 1 ", n))
+		c.WantReply("fresh")
+		classic.Want(fmt.Sprint(n)) // and nothing else
 	}
 	s.broker.SetDown(true)
-	c.wantFrame("stale")
+	c.WantReply("stale")
 	s.broker.SetDown(false)
-	c.wantFrame("fresh") // nothing had changed
+	c.WantReply("fresh") // nothing had changed
 }
 
 // What the document shows a client saying is understood.
 func TestTheDocumentsRequestsAreTaken(t *testing.T) {
-	b, err := os.ReadFile("../docs/protocol.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, block, _ := strings.Cut(string(b), "```json client\n")
-	block, _, found := strings.Cut(block, "\n```")
-	if !found || !strings.Contains(block, "\n") {
-		t.Fatal("docs/protocol.md has no block of client frames")
-	}
 	s := start(t, web.Config{}, echo)
 	c := s.dialV2(t)
-	for line := range strings.SplitSeq(block, "\n") {
-		c.send("%s", line)
-		for f := c.frame(); f.Action != "ack"; f = c.frame() {
+	for _, line := range docs.Lines(t, "docs/protocol.md", "json client") {
+		c.Send("%s", line)
+		for f := c.Reply(); f.Action != "ack"; f = c.Reply() {
 			if f.Action != "update" { // of the request before
-				t.Fatalf("%s is answered with %v", line, f)
+				t.Fatalf("%s is answered with %v", line, socket.Line(f))
 			}
 		}
 	}
@@ -328,8 +270,8 @@ func TestV2UnsubscribingNothingIsAcknowledged(t *testing.T) {
 	s := start(t, web.Config{}, db.fetch)
 	c := s.dialV2(t)
 	for i, body := range []string{`{"entity":"","id":""}`, `{"entity":"items","id":"1"}`, `[{"entity":"nothing","id":"1"}]`} {
-		c.send(`{"action":"unsubscribe","ref":%d,"body":%s}`, i, body)
-		c.wantFrame(fmt.Sprintf("ack %d", i))
+		c.Send(`{"action":"unsubscribe","ref":%d,"body":%s}`, i, body)
+		c.WantReply(fmt.Sprintf("ack %d", i))
 	}
 }
 
@@ -343,14 +285,14 @@ func TestV2ConfirmsRowsOnly(t *testing.T) {
 	for _, kind := range []bridge.Kind{bridge.KindDeleted, bridge.KindForbidden} {
 		sum := sha256.Sum256([]byte{byte(kind), 0})
 		version := bridge.Version(sum[:16])
-		c.send(`{"action":"subscribe","ref":1,"body":[{"entity":"items","id":"1","version":%[1]q},{"entity":"items","id":"2","version":%[1]q}]}`, version)
-		c.wantFrame("ack 1")
-		said := []string{c.frame().String(), c.frame().String()}
+		c.Send(`{"action":"subscribe","ref":1,"body":[{"entity":"items","id":"1","version":%[1]q},{"entity":"items","id":"2","version":%[1]q}]}`, version)
+		c.WantReply("ack 1")
+		said := []string{socket.Line(c.Reply()), socket.Line(c.Reply())}
 		slices.Sort(said)
 		if want := []string{"delete items 2", "unsubscribed items 1 forbidden"}; !slices.Equal(said, want) {
 			t.Errorf("with the version of kind %d: %q, want %q", kind, said, want)
 		}
-		c.send(`{"action":"unsubscribe","ref":2,"body":[{"entity":"items","id":"2"}]}`)
-		c.wantFrame("ack 2")
+		c.Send(`{"action":"unsubscribe","ref":2,"body":[{"entity":"items","id":"2"}]}`)
+		c.WantReply("ack 2")
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web/wire"
 )
@@ -193,7 +194,7 @@ func TestASecretThatTheClockHasOvertakenIsRenewed(t *testing.T) {
 	if err := b.Notify(t.Context(), shared.EntityKey{Entity: "items", ID: "100"}); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "it was fetched", func() bool { s := b.Stats(); return s.Fetches >= 2 && s.FetchesRunning+s.FetchesQueued == 0 })
+	testkit.Until(t, "it was fetched", func() bool { s := b.Stats(); return s.Fetches >= 2 && s.FetchesRunning+s.FetchesQueued == 0 })
 	goOn <- true
 	var acked bool
 	for {

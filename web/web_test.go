@@ -18,15 +18,13 @@ import (
 	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/socket"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
-	"github.com/entity-sync/entity-sync/web/wire"
 )
 
-func TestMain(m *testing.M) {
-	// An http.Server's connection goroutines end a moment after the server does.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*conn).serve"))
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testkit.ServesHTTP()) }
 
 const (
 	items    shared.EntityType = "items"
@@ -42,7 +40,7 @@ type server struct {
 	broker  *membus.Broker
 	bridge  *bridge.Bridge
 	handler *web.Handler
-	log     *logBuffer
+	log     *testkit.Buffer
 }
 
 func start(t testing.TB, c web.Config, fetch shared.Fetcher) *server {
@@ -59,7 +57,7 @@ func startOn(t testing.TB, broker *membus.Broker, c web.Config, fetch shared.Fet
 
 func startWith(t testing.TB, bus bus.Bus, c web.Config, fetch shared.Fetcher) *server {
 	t.Helper()
-	s := &server{log: &logBuffer{}}
+	s := &server{log: &testkit.Buffer{}}
 	logger := canary.Logger(s.log, canary.Output(t))
 	var err error
 	if s.bridge, err = bridge.New(bridge.Config{Bus: canary.Tap(canary.Output(t), bus), Logger: logger}); err != nil {
@@ -99,106 +97,32 @@ func (s *server) notify(t testing.TB, id string) {
 	}
 }
 
-// until waits for something that happens on the server by itself.
-func until(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !holds(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited %v in vain until %s", patience, what)
-		}
-	}
-}
-
 func (s *server) untilSubscribed(t testing.TB, n int) {
 	t.Helper()
-	until(t, fmt.Sprint(n, " subscriptions"), func() bool { return s.bridge.Stats().Subscriptions == n })
+	testkit.Until(t, fmt.Sprint(n, " subscriptions"), func() bool { return s.bridge.Stats().Subscriptions == n })
 }
 
 // conn is a client.
-type conn struct {
-	*websocket.Conn
-	t testing.TB
-}
+type conn struct{ *socket.Conn }
 
 func (s *server) dial(t testing.TB) *conn {
 	t.Helper()
-	return s.dialWith(t, nil)
+	return &conn{socket.Dial(t, s.URL)}
 }
 
 func (s *server) dialWith(t testing.TB, h http.Header) *conn {
 	t.Helper()
-	c, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(s.URL, "http"), h)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	return &conn{c, t}
+	return &conn{socket.DialWith(t, websocket.DefaultDialer, s.URL, h)}
 }
 
 // dialV2 connects a client that speaks v2.
 func (s *server) dialV2(t testing.TB) *conn {
 	t.Helper()
-	return s.dialWith(t, http.Header{"Sec-WebSocket-Protocol": {wire.SubprotocolV2}})
-}
-
-func (c *conn) send(format string, args ...any) {
-	c.t.Helper()
-	if err := c.WriteMessage(websocket.TextMessage, fmt.Appendf(nil, format, args...)); err != nil {
-		c.t.Fatal(err)
-	}
+	return &conn{socket.DialV2(t, s.URL)}
 }
 
 func (c *conn) subscribe(id string) {
-	c.t.Helper()
-	c.send(`{"action":"subscribe","body":{"id":%q,"entity":"items"}}`, id)
-}
-
-func (c *conn) read() string {
-	c.t.Helper()
-	c.SetReadDeadline(time.Now().Add(patience))
-	kind, b, err := c.ReadMessage()
-	if err != nil || kind != websocket.TextMessage {
-		c.t.Fatalf("read a message of type %d, %v", kind, err)
-	}
-	return string(b)
-}
-
-func (c *conn) want(text string) {
-	c.t.Helper()
-	if got := c.read(); got != text {
-		c.t.Fatalf("got %s, want %s", got, text)
-	}
-}
-
-// wantClose reads until the connection ends and checks how.
-func (c *conn) wantClose(code int) {
-	c.t.Helper()
-	for {
-		c.SetReadDeadline(time.Now().Add(patience))
-		if _, _, err := c.ReadMessage(); err != nil {
-			if !websocket.IsCloseError(err, code) {
-				c.t.Errorf("the connection ended with %v, want close code %d", err, code)
-			}
-			return
-		}
-	}
-}
-
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	c.Send(`{"action":"subscribe","body":{"id":%q,"entity":"items"}}`, id)
 }
 
 func TestClassicWire(t *testing.T) {
@@ -209,23 +133,23 @@ func TestClassicWire(t *testing.T) {
 		return echo(ctx, k, secret)
 	})
 	c := s.dial(t)
-	c.send(`{"action":"secret","body":"` + mark + `s3cret"}`)
+	c.Send(`{"action":"secret","body":"` + mark + `s3cret"}`)
 	c.subscribe("100")
 	c.subscribe("report")
 	s.untilSubscribed(t, 2)
 
 	s.notify(t, "100")
-	c.want(`{"id":"100","for":"` + mark + `s3cret"}`)
+	c.Want(`{"id":"100","for":"` + mark + `s3cret"}`)
 	s.notify(t, "report") // several rows are several frames, in order, raw
-	c.want(`{"report":1}`)
-	c.want(`{"author":2}`)
-	c.want("\"<raw> text\"")
+	c.Want(`{"report":1}`)
+	c.Want(`{"author":2}`)
+	c.Want("\"<raw> text\"")
 
-	c.send(`{"action":"unsubscribe","body":{"id":"100","entity":"items"}}`)
+	c.Send(`{"action":"unsubscribe","body":{"id":"100","entity":"items"}}`)
 	s.untilSubscribed(t, 1)
 	s.notify(t, "100")
 	s.notify(t, "report")
-	c.want(`{"report":1}`) // and nothing of 100 before it
+	c.Want(`{"report":1}`) // and nothing of 100 before it
 }
 
 func TestSnapshot(t *testing.T) {
@@ -236,9 +160,9 @@ func TestSnapshot(t *testing.T) {
 			c.subscribe("100")
 		} else {
 			c.subscribe("not asked for")
-			c.send(`{"action":"subscribe","body":{"id":"100","entity":"items","snapshot":true}}`)
+			c.Send(`{"action":"subscribe","body":{"id":"100","entity":"items","snapshot":true}}`)
 		}
-		c.want(`{"id":"100","for":""}`)
+		c.Want(`{"id":"100","for":""}`)
 	}
 }
 
@@ -252,11 +176,11 @@ func TestPassThroughGetsWhatHasNoAction(t *testing.T) {
 		}
 	}}, echo)
 	c := s.dial(t)
-	c.send(`{"hello":"world"}`)
-	c.send(`{"action":"secret","body":"` + mark + `me"}`)
-	c.send(`{"panic":true}`)
-	c.send(`{"action":"","body":{}}`)
-	c.send(` [1,2]`)
+	c.Send(`{"hello":"world"}`)
+	c.Send(`{"action":"secret","body":"` + mark + `me"}`)
+	c.Send(`{"panic":true}`)
+	c.Send(`{"action":"","body":{}}`)
+	c.Send(` [1,2]`)
 	for _, want := range []call{{"", `{"hello":"world"}`}, {mark + "me", `{"panic":true}`}, {mark + "me", `{"action":"","body":{}}`}, {mark + "me", ` [1,2]`}} {
 		select {
 		case got := <-calls:
@@ -282,12 +206,12 @@ func TestBadMessagesAreIgnored(t *testing.T) {
 		`{"action":"secret","body":"` + strings.Repeat("x", 4097) + `"}`,
 		`{"action":"unsubscribe","body":{"id":"1","entity":"items"}}`, strings.Repeat("[", 20_000), `{"action":"subscribe"}{"action":"subscribe"}`,
 	} {
-		c.send("%s", bad)
+		c.Send("%s", bad)
 	}
 	c.subscribe("100")
 	s.untilSubscribed(t, 1)
 	s.notify(t, "100")
-	c.want(`{"id":"100","for":""}`)
+	c.Want(`{"id":"100","for":""}`)
 	if n, rest := loud(s.log.String(), "refusing a client's message"); n != 10 || rest != 8 {
 		t.Errorf("one client wrote %d lines to the log and %d at the debug level, want 10 and what is left of 18", n, rest)
 	}
@@ -317,10 +241,10 @@ func TestAMessageThatCannotBeTakenEndsTheSessionWithItsCode(t *testing.T) {
 			if err := c.WriteMessage(tt.kind, tt.message); err != nil {
 				t.Fatal(err)
 			}
-			c.wantClose(tt.code)
+			c.WantClose(tt.code)
 			s.notify(t, "100")
-			bystander.want(`{"id":"100","for":""}`)
-			until(t, "the session is gone", func() bool { return s.bridge.Stats().Clients == 1 })
+			bystander.Want(`{"id":"100","for":""}`)
+			testkit.Until(t, "the session is gone", func() bool { return s.bridge.Stats().Clients == 1 })
 		})
 	}
 }
@@ -422,11 +346,11 @@ func TestASlowClientEndsRightAndHoldsUpNobody(t *testing.T) {
 		rev++
 		mu.Unlock()
 		s.notify(t, "100")
-		quick.read()
+		quick.Read()
 	}
 	frames, got, before := 0, 0, 0
 	for got < last {
-		fmt.Sscan(slow.read(), &got)
+		fmt.Sscan(slow.Read(), &got)
 		if frames++; got < before {
 			t.Fatalf("went back from %d to %d", before, got)
 		}
@@ -445,7 +369,7 @@ func TestAClientThatStopsReadingIsGivenUp(t *testing.T) {
 	c := s.dial(t)
 	c.subscribe("100")
 	s.untilSubscribed(t, 1)
-	until(t, "it is given up", func() bool {
+	testkit.Until(t, "it is given up", func() bool {
 		s.notify(t, "100")
 		return s.bridge.Stats().Clients == 0
 	})
@@ -463,8 +387,8 @@ func TestAClientsPingsShowThatItIsThere(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c.send(`{"action":"unsubscribe","ref":1,"body":{"entity":"items","id":"1"}}`)
-	c.wantFrame("ack 1")
+	c.Send(`{"action":"unsubscribe","ref":1,"body":{"entity":"items","id":"1"}}`)
+	c.WantReply("ack 1")
 }
 
 func TestASilentClientIsGivenUpAndAnAnsweringOneIsNot(t *testing.T) {
@@ -482,8 +406,8 @@ func TestASilentClientIsGivenUpAndAnAnsweringOneIsNot(t *testing.T) {
 		lively.ReadMessage() // answers pings until the test closes it
 	}()
 	_ = silent // reads nothing, so it answers no ping
-	until(t, "both are there", func() bool { return s.bridge.Stats().Clients == 2 })
-	until(t, "the silent client is given up", func() bool { return s.bridge.Stats().Clients == 1 })
+	testkit.Until(t, "both are there", func() bool { return s.bridge.Stats().Clients == 2 })
+	testkit.Until(t, "the silent client is given up", func() bool { return s.bridge.Stats().Clients == 1 })
 	for range 6 { // for longer than a silent one is waited for
 		select {
 		case <-pings:
@@ -506,8 +430,8 @@ func TestPingsAreAnswered(t *testing.T) {
 	if err := c.WriteControl(websocket.PingMessage, []byte("anybody?"), time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
-	c.send(`{"action":"subscribe","body":{"id":"100","entity":"items","snapshot":true}}`)
-	c.read()
+	c.Send(`{"action":"subscribe","body":{"id":"100","entity":"items","snapshot":true}}`)
+	c.Read()
 	if got := <-pong; got != "anybody?" {
 		t.Errorf("ping answered with %q", got)
 	}
@@ -520,14 +444,14 @@ func TestAClientsCloseIsAnswered(t *testing.T) {
 		if err := c.WriteMessage(websocket.CloseMessage, websocket.FormatCloseMessage(code, "bye")); err != nil {
 			t.Fatal(err)
 		}
-		c.wantClose(code)
+		c.WantClose(code)
 	}
 	c := s.dial(t)
 	if err := c.WriteMessage(websocket.CloseMessage, nil); err != nil {
 		t.Fatal(err)
 	}
-	c.wantClose(websocket.CloseNoStatusReceived)
-	until(t, "all sessions are gone", func() bool { return s.bridge.Stats().Clients == 0 })
+	c.WantClose(websocket.CloseNoStatusReceived)
+	testkit.Until(t, "all sessions are gone", func() bool { return s.bridge.Stats().Clients == 0 })
 }
 
 func TestCloseTellsEveryClient(t *testing.T) {
@@ -536,9 +460,9 @@ func TestCloseTellsEveryClient(t *testing.T) {
 	var wg sync.WaitGroup
 	for range clients {
 		c := s.dial(t)
-		wg.Go(func() { c.wantClose(websocket.CloseServiceRestart) })
+		wg.Go(func() { c.WantClose(websocket.CloseServiceRestart) })
 	}
-	until(t, "all are there", func() bool { return s.bridge.Stats().Clients == clients })
+	testkit.Until(t, "all are there", func() bool { return s.bridge.Stats().Clients == clients })
 	if err := s.handler.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -553,7 +477,7 @@ func TestCloseCutsOffWhoDoesNotGo(t *testing.T) {
 	for range 5 {
 		s.dial(t) // never reads, so it never learns that it should go
 	}
-	until(t, "all are there", func() bool { return s.bridge.Stats().Clients == 5 })
+	testkit.Until(t, "all are there", func() bool { return s.bridge.Stats().Clients == 5 })
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	begin := time.Now()
@@ -579,7 +503,7 @@ func TestClientsThatComeAndGoLeaveNothing(t *testing.T) {
 		s.notify(t, fmt.Sprint(i%7))
 		c.Close()
 	}
-	until(t, "nothing is left", func() bool {
+	testkit.Until(t, "nothing is left", func() bool {
 		st := s.bridge.Stats()
 		return st.Clients == 0 && st.Subscriptions == 0 && st.Views == 0
 	})

@@ -1,17 +1,15 @@
 package server
 
 import (
-	"fmt"
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/gorilla/websocket"
 	"go.uber.org/goleak"
 
 	"github.com/entity-sync/entity-sync/bench/workload"
-	"github.com/entity-sync/entity-sync/web/wire"
+	"github.com/entity-sync/entity-sync/internal/testkit/socket"
+	"github.com/entity-sync/entity-sync/shared"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -33,29 +31,14 @@ func TestTheBareLoopWritesAsMuch(t *testing.T) {
 	}()
 	s := httptest.NewServer(node)
 	defer s.Close()
-	dialer := websocket.Dialer{Subprotocols: []string{wire.SubprotocolV2}}
-	conn, response, err := dialer.Dial(strings.Replace(s.URL, "http", "ws", 1), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	defer response.Body.Close()
-	if err := conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
-		t.Fatal(err)
-	}
-	subscribe := fmt.Sprintf(`{"action":"subscribe","ref":1,"body":{"entity":%q,"id":%q}}`, workload.Entity, workload.ID(key))
-	if err := conn.WriteMessage(websocket.TextMessage, []byte(subscribe)); err != nil {
-		t.Fatal(err)
-	}
+	conn := socket.DialV2(t, s.URL)
+	conn.Subscribe(shared.EntityKey{Entity: workload.Entity, ID: workload.ID(key)})
 	for {
-		_, message, err := conn.ReadMessage()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !strings.HasPrefix(string(message), `{"action":"update"`) {
+		message := conn.Read()
+		if !strings.HasPrefix(message, `{"action":"update"`) {
 			continue
 		}
-		if bare := updateFrame(nil, table.Get(key)); len(bare) != len(frame(nil, message)) {
+		if bare := updateFrame(nil, table.Get(key)); len(bare) != len(frame(nil, []byte(message))) {
 			t.Errorf("the bare loop writes\n%s\nfor\n%s", bare, message)
 		}
 		return

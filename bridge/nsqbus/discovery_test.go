@@ -20,6 +20,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/bridge/nsqbus"
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -103,8 +104,8 @@ func TestRubbishFromLookupdChangesNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 			given.untilSubscribed(t, 1)
-			until(t, "it was asked three times", func() bool { return asked.Load() >= 3 })
-			until(t, "it is published to the nsqd that was given", func() bool { return publish(t, b, 20*time.Second) == nil })
+			testkit.Until(t, "it was asked three times", func() bool { return asked.Load() >= 3 })
+			testkit.Until(t, "it is published to the nsqd that was given", func() bool { return publish(t, b, 20*time.Second) == nil })
 			well.Store(true)
 			right.untilSubscribed(t, 1)
 			if n := wrong.connections.Load(); n != 0 {
@@ -126,7 +127,7 @@ func TestAnNSQDThatWasFoundIsSubscribedBeforeItIsPublishedTo(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	until(t, "it is published to", func() bool { return publish(t, b, time.Second) == nil })
+	testkit.Until(t, "it is published to", func() bool { return publish(t, b, time.Second) == nil })
 	acknowledged := false
 	for _, command := range nsqd.all() {
 		switch command {
@@ -182,7 +183,7 @@ func TestAnAbsentLookupdIsLoggedSparingly(t *testing.T) {
 	if err := b.Subscribe("items", &silent{}); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "it was asked 20 times", func() bool { return asked.Load() >= 20 })
+	testkit.Until(t, "it was asked 20 times", func() bool { return asked.Load() >= 20 })
 	got := logged.values("failures")
 	if len(got) < 5 {
 		t.Errorf("logged the failures %v, want the 1st, 2nd, 4th, 8th, 16th", got)
@@ -236,15 +237,6 @@ func openWith(t *testing.T, c nsqbus.Config) *nsqbus.Bus {
 		}
 	})
 	return b
-}
-
-func until(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !holds(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited in vain until %s", what)
-		}
-	}
 }
 
 // fakeNSQD takes what a bus says, and delivers what it is told to.
@@ -314,7 +306,7 @@ func (f *fakeNSQD) all() []string {
 // the topics.
 func (f *fakeNSQD) untilSubscribed(t *testing.T, n int) (topics []string) {
 	t.Helper()
-	until(t, fmt.Sprintf("it has %d subscriptions", n), func() bool {
+	testkit.Until(t, fmt.Sprintf("it has %d subscriptions", n), func() bool {
 		topics = topics[:0]
 		for _, command := range f.all() {
 			if topic, ok := strings.CutPrefix(command, "OK to SUB "); ok {

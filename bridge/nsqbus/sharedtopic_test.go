@@ -10,6 +10,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/bridge/nsqbus"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -56,17 +57,17 @@ func TestASharedTopicIsOneSubscription(t *testing.T) {
 	subscribe(t, b, "items", items)
 	subscribe(t, b, "users", users)
 	nsqd.untilSubscribed(t, 1)
-	until(t, "both are live", func() bool { return items.live() == 1 && users.live() == 1 })
+	testkit.Until(t, "both are live", func() bool { return items.live() == 1 && users.live() == 1 })
 
 	// Nobody listens to the third: it is no error. Later somebody does.
 	nsqd.deliver(`{"entity":"items","id":"1"}`, `{"entity":"late","id":"2"}`, `{"id":"3","entity":"users"}`)
-	until(t, "users heard", func() bool { return users.heard() != "" })
+	testkit.Until(t, "users heard", func() bool { return users.heard() != "" })
 	subscribe(t, b, "late", late)
 	if got := late.live(); got != 1 {
 		t.Errorf("an entity type added to a live topic was live %d times when Subscribe returned, want once", got)
 	}
 	nsqd.deliver(`{"entity":"late","id":"4"}`)
-	until(t, "the late one heard", func() bool { return late.heard() != "" })
+	testkit.Until(t, "the late one heard", func() bool { return late.heard() != "" })
 
 	for name, tt := range map[string]struct {
 		got  *hearing
@@ -96,7 +97,7 @@ func TestRubbishOnASharedTopicIsIgnoredAndLoggedSparingly(t *testing.T) {
 		nsqd.deliver("rubbish", `{}`, `{"entity":5}`, `["items"]`, "\x00\xff", `{"entity":""}`)
 	}
 	nsqd.deliver(`{"entity":"nobody's","id":"1"}`, `{"entity":"items","id":"1"}`)
-	until(t, "the good one is heard", func() bool { return items.heard() != "" })
+	testkit.Until(t, "the good one is heard", func() bool { return items.heard() != "" })
 	if got := items.heard(); got != `{"entity":"items","id":"1"}` {
 		t.Errorf("heard %s", got)
 	}
@@ -141,9 +142,9 @@ func TestListenersOfOneEntityTypeHearEverythingEach(t *testing.T) {
 			subscribe(t, b, "items", one)
 			nsqd.untilSubscribed(t, 1)
 			subscribe(t, b, "items", two)
-			until(t, "both are live", func() bool { return one.live() == 1 && two.live() == 1 })
+			testkit.Until(t, "both are live", func() bool { return one.live() == 1 && two.live() == 1 })
 			nsqd.deliver(`{"entity":"items","id":"1"}`)
-			until(t, "both heard", func() bool { return one.heard() != "" && one.heard() == two.heard() })
+			testkit.Until(t, "both heard", func() bool { return one.heard() != "" && one.heard() == two.heard() })
 			if topics := nsqd.untilSubscribed(t, 1); len(topics) != 1 {
 				t.Errorf("%d subscriptions, want one", len(topics))
 			}

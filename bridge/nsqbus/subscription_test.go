@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/entity-sync/entity-sync/bridge/nsqbus"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -28,7 +29,7 @@ func TestAPeerThatDropsSubscriptionsIsTriedLessAndLessOften(t *testing.T) {
 	b := openWith(t, nsqbus.Config{Addrs: []string{fake}, Reconnect: 500 * time.Millisecond, Logger: slog.New(logged)})
 	l := &hearing{}
 	subscribe(t, b, "items", l)
-	until(t, "the 16th failure is logged", func() bool { return len(logged.values("failures")) >= 5 })
+	testkit.Until(t, "the 16th failure is logged", func() bool { return len(logged.values("failures")) >= 5 })
 	if got := fmt.Sprint(logged.values("failures")); got != "[1 2 4 8 16]" {
 		t.Errorf("logged the failures %v, want the 1st, 2nd, 4th, 8th, 16th", got)
 	}
@@ -55,7 +56,7 @@ func TestAnAbsentNSQDIsNotSaidForEachTopic(t *testing.T) {
 	for i := range topics {
 		subscribe(t, b, shared.EntityType(fmt.Sprint("items", i)), &hearing{})
 	}
-	until(t, "each topic was tried 20 times", func() bool { return dialled.Load() > 20*topics })
+	testkit.Until(t, "each topic was tried 20 times", func() bool { return dialled.Load() > 20*topics })
 	got := logged.values("failures")
 	for i, n := range got {
 		if n != 1<<i {
@@ -80,7 +81,7 @@ func TestErrorFramesAreLoggedSparingly(t *testing.T) {
 	b := openWith(t, nsqbus.Config{Addrs: []string{fake}, Logger: slog.New(logged)})
 	l := &hearing{}
 	subscribe(t, b, "items", l)
-	until(t, "what came after them was heard", func() bool { return l.heard() == "after the errors" })
+	testkit.Until(t, "what came after them was heard", func() bool { return l.heard() == "after the errors" })
 	if got := fmt.Sprint(logged.values("so_far")); got != "[1 2 4 8 16]" {
 		t.Errorf("20 errors were logged as %s, want the 1st, 2nd, 4th, 8th, 16th", got)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/db/outbox"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -128,7 +129,7 @@ func BenchmarkLag(b *testing.B) {
 				})
 			}
 			writers.Wait()
-			until(b, "all are announced", func() bool { return r.Stats().Published == uint64(b.N) })
+			testkit.Until(b, "all are announced", func() bool { return r.Stats().Published == uint64(b.N) })
 			lags := make([]time.Duration, b.N)
 			for n := range lags {
 				lags[n] = max(0, e.at[itemKey(fmt.Sprint(n))].Sub(committed[n]))
@@ -171,7 +172,7 @@ func BenchmarkBacklog(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		until(b, "all are announced", func() bool { return r.Stats().Published == rows })
+		testkit.Until(b, "all are announced", func() bool { return r.Stats().Published == rows })
 		closeRelay(b, r)
 	}
 	b.ReportMetric(float64(rows)*float64(b.N)/b.Elapsed().Seconds(), "rows/s")

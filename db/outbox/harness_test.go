@@ -4,10 +4,8 @@ import (
 	"context"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -16,11 +14,11 @@ import (
 	"github.com/entity-sync/entity-sync/db/outbox"
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// patience is how long a test waits for what must happen.
-const patience = time.Minute
+const patience = testkit.Patience
 
 // newOutbox returns a database of the test's own with an outbox in it.
 func newOutbox(t testing.TB, statements ...string) *pgtest.Database {
@@ -157,38 +155,4 @@ func closeRelay(t testing.TB, r *outbox.Relay) {
 	if err := r.Close(ctx); err != nil {
 		t.Error(err)
 	}
-}
-
-func until(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !holds(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited %v in vain until %s", patience, what)
-		}
-	}
-}
-
-// logbook is a log that a test reads.
-type logbook struct {
-	mu    sync.Mutex
-	lines strings.Builder
-}
-
-func (l *logbook) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.lines.Write(b)
-}
-
-func (l *logbook) count(text string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.lines.String(), text)
-}
-
-// text returns what the log has so far.
-func (l *logbook) text() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.lines.String()
 }

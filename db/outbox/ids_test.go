@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/entity-sync/entity-sync/db/outbox"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -46,11 +47,11 @@ func TestIdsThatNobodyCanWatch(t *testing.T) {
 	} {
 		d.Exec(t, "insert into items values ($1)", id)
 		if good {
-			until(t, "it was announced", func() bool { return e.times(itemKey(id)) == 1 })
+			testkit.Until(t, "it was announced", func() bool { return e.times(itemKey(id)) == 1 })
 			continue
 		}
 		bad++
-		until(t, "it was dropped", func() bool { return r.Stats().Bad == uint64(bad) })
+		testkit.Until(t, "it was dropped", func() bool { return r.Stats().Bad == uint64(bad) })
 	}
 	if got := len(e.all()); got != 4 {
 		t.Errorf("%d keys were announced, want 4", got)

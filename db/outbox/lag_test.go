@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/entity-sync/entity-sync/db/outbox"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -19,15 +20,15 @@ func TestTheLogSaysThatTheOutboxIsBehind(t *testing.T) {
 	pool := newPool(t, d.URL())
 	e := newEar("items", "users")
 	e.refusing(func([]shared.EntityKey) error { return errors.New("the bus is down") })
-	var log logbook
+	var log testkit.Buffer
 	r := startRelay(t, outbox.Config{Pool: pool, Logger: slog.New(slog.NewTextHandler(&log, nil))}, e)
-	until(t, "it says so", func() bool { return log.count("outbox is behind") == 1 && log.count("entity=strange") == 1 })
+	testkit.Until(t, "it says so", func() bool { return log.Count("outbox is behind") == 1 && log.Count("entity=strange") == 1 })
 	if s := r.Stats(); s.Waiting != 2 || s.Foreign != 1 || s.Oldest < time.Hour || s.Oldest > time.Hour+time.Minute {
 		t.Errorf("%+v", s)
 	}
 	e.refusing(nil)
-	until(t, "it is gone", func() bool { return r.Stats().Waiting == 0 && r.Stats().Oldest == 0 && r.Stats().Published == 2 })
-	if log.count("outbox is behind") != 1 || log.count("entity=strange") != 1 {
+	testkit.Until(t, "it is gone", func() bool { return r.Stats().Waiting == 0 && r.Stats().Oldest == 0 && r.Stats().Published == 2 })
+	if log.Count("outbox is behind") != 1 || log.Count("entity=strange") != 1 {
 		t.Error("it says so again and again")
 	}
 	if e.times(shared.EntityKey{Entity: "users", ID: "1"}) != 1 {

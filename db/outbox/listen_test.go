@@ -9,6 +9,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/db/outbox"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -21,7 +22,7 @@ func TestBeingWoken(t *testing.T) {
 	r := startRelay(t, outbox.Config{Pool: pool, Interval: time.Hour}, e)
 	write(t, pool, itemKey("1"))
 	r.Wake()
-	until(t, "it was announced", func() bool { return e.times(itemKey("1")) == 1 })
+	testkit.Until(t, "it was announced", func() bool { return e.times(itemKey("1")) == 1 })
 	closeRelay(t, r)
 
 	startRelay(t, outbox.Config{Pool: pool, Interval: time.Hour, Listen: true}, e)
@@ -33,12 +34,12 @@ func TestBeingWoken(t *testing.T) {
 	for i := range 5 {
 		id := fmt.Sprint("woken ", i)
 		write(t, pool, itemKey(id))
-		until(t, "it was announced", func() bool { return e.times(itemKey(id)) == 1 })
+		testkit.Until(t, "it was announced", func() bool { return e.times(itemKey(id)) == 1 })
 	}
 	// The listener comes back, and asks for what it has missed.
 	d.Exec(t, "select pg_terminate_backend(pid) from pg_stat_activity where query like 'listen%'")
 	write(t, pool, itemKey("2"))
-	until(t, "it was announced", func() bool { return e.times(itemKey("2")) == 1 })
+	testkit.Until(t, "it was announced", func() bool { return e.times(itemKey("2")) == 1 })
 
 	for range 2 {
 		if err := outbox.DisableWakeUp(t.Context(), pool); err != nil {
@@ -89,18 +90,18 @@ func TestListeningToWhatWakesNobodyIsToldOf(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		var log logbook
+		var log testkit.Buffer
 		e := newEar("items")
 		pool := newPool(t, d.URL())
 		r := startRelay(t, outbox.Config{Pool: pool, Listen: true, Interval: 20 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(&log, nil))}, e)
 		write(t, pool, itemKey("1"))
-		until(t, "the key is announced", func() bool { return e.times(itemKey("1")) == 1 })
+		testkit.Until(t, "the key is announced", func() bool { return e.times(itemKey("1")) == 1 })
 		if !enabled {
-			until(t, "the log has the remedy", func() bool { return log.count("run outbox.EnableWakeUp") == 1 })
+			testkit.Until(t, "the log has the remedy", func() bool { return log.Count("run outbox.EnableWakeUp") == 1 })
 		}
-		until(t, "it listens", func() bool { return listeners(t, d) > 0 })
+		testkit.Until(t, "it listens", func() bool { return listeners(t, d) > 0 })
 		closeRelay(t, r)
-		if n := log.count("outbox.Config.Listen has no effect"); (n == 0) != enabled {
+		if n := log.Count("outbox.Config.Listen has no effect"); (n == 0) != enabled {
 			t.Errorf("with the trigger %v the log says %d times that listening has no effect", enabled, n)
 		}
 	}

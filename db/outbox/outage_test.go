@@ -14,6 +14,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/db/outbox"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -31,7 +32,7 @@ func TestTheDatabaseGoesAwayAndComesBack(t *testing.T) {
 	}
 	e := newEar("items", "tracked")
 	var relays []*outbox.Relay
-	var logs [2]logbook
+	var logs [2]testkit.Buffer
 	for i := range logs {
 		relays = append(relays, startRelay(t, outbox.Config{Pool: newPool(t, d.URL()), Listen: i == 0, Logger: slog.New(slog.NewTextHandler(&logs[i], nil))}, e))
 	}
@@ -67,14 +68,14 @@ func TestTheDatabaseGoesAwayAndComesBack(t *testing.T) {
 	defer stop()
 	more := func() {
 		before := done.Load()
-		until(t, "more is committed", func() bool { return done.Load() > before+50 })
+		testkit.Until(t, "more is committed", func() bool { return done.Load() > before+50 })
 	}
 	for range 3 {
 		more()
 		server.Stop()
 		before := failed.Load()
-		until(t, "writers noticed", func() bool { return failed.Load() > before+4 })
-		until(t, "a relay noticed", func() bool { return relays[0].Stats().Failing > 0 })
+		testkit.Until(t, "writers noticed", func() bool { return failed.Load() > before+4 })
+		testkit.Until(t, "a relay noticed", func() bool { return relays[0].Stats().Failing > 0 })
 		if err := server.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -90,7 +91,7 @@ func TestTheDatabaseGoesAwayAndComesBack(t *testing.T) {
 	}
 	stop()
 	writers.Wait()
-	until(t, "nothing is left", func() bool { return len(waiting(t, d)) == 0 })
+	testkit.Until(t, "nothing is left", func() bool { return len(waiting(t, d)) == 0 })
 	heard := e.all()
 	rows, err := d.Connect(t).Query(t.Context(), "select id from items")
 	if err != nil {
@@ -124,8 +125,8 @@ func TestTheDatabaseGoesAwayAndComesBack(t *testing.T) {
 	}
 	t.Logf("%d rows committed, %d attempts failed, %d of %d keys announced again", len(ids), failed.Load(), double, len(heard))
 	for i := range logs {
-		until(t, fmt.Sprintf("relay %d has said that it failed and that it works again", i), func() bool {
-			return logs[i].count("relaying the outbox failed") > 0 && logs[i].count("relayed again") > 0
+		testkit.Until(t, fmt.Sprintf("relay %d has said that it failed and that it works again", i), func() bool {
+			return logs[i].Count("relaying the outbox failed") > 0 && logs[i].Count("relayed again") > 0
 		})
 	}
 }

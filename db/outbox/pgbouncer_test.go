@@ -14,6 +14,7 @@ import (
 	"github.com/entity-sync/entity-sync/db/outbox"
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 )
 
 const hundredItems = "create table items (id int primary key, price numeric); insert into items select n, n from generate_series(1, 100) n"
@@ -54,7 +55,7 @@ func TestTheOutboxBehindPgBouncer(t *testing.T) {
 			}
 			e := newEar("items")
 			startRelay(t, outbox.Config{Pool: pool}, e)
-			until(t, "all is announced", func() bool {
+			testkit.Until(t, "all is announced", func() bool {
 				return e.times(itemKey("7")) > 0 && e.times(itemKey("noted 00")) > 0 && e.times(itemKey("noted 79")) > 0
 			})
 		})
@@ -78,12 +79,12 @@ func TestTheOutboxInTheDefaultModeBehindPgBouncerIsABadPool(t *testing.T) {
 		t.Errorf("NotifyTx of another client: %v, want an error of the pool", err)
 	}
 
-	var log logbook
+	var log testkit.Buffer
 	relay := startRelay(t, outbox.Config{Pool: first, Logger: canary.Logger(&log)}, newEar("items"))
-	until(t, "it is relayed", func() bool { return relay.Stats().Published > 0 })
+	testkit.Until(t, "it is relayed", func() bool { return relay.Stats().Published > 0 })
 	closeRelay(t, relay)
 	relay = startRelay(t, outbox.Config{Pool: second, Logger: canary.Logger(&log)}, newEar("items"))
-	until(t, "the other relay has failed", func() bool { return relay.Stats().Failed > 0 && log.count("default_query_exec_mode=exec") > 0 })
+	testkit.Until(t, "the other relay has failed", func() bool { return relay.Stats().Failed > 0 && log.Count("default_query_exec_mode=exec") > 0 })
 }
 
 // What the pool's URL has wrong is said at once. Waiting does not mend it.
@@ -97,9 +98,9 @@ func TestADatabaseThatIsNotThereIsABadPool(t *testing.T) {
 			t.Errorf("%s: %v, want an error of the pool", what, err)
 		}
 	}
-	var log logbook
+	var log testkit.Buffer
 	startRelay(t, outbox.Config{Pool: lost, Logger: canary.Logger(&log)}, newEar("items"))
-	until(t, "the relay says so", func() bool { return log.count("create the database") > 0 })
+	testkit.Until(t, "the relay says so", func() bool { return log.Count("create the database") > 0 })
 }
 
 // Nothing is heard over a connection that is not the client's own, and the log says so.
@@ -114,16 +115,16 @@ func TestListenBehindPgBouncer(t *testing.T) {
 		if err := outbox.EnableWakeUp(t.Context(), pool); err != nil {
 			t.Fatal(err)
 		}
-		var log logbook
+		var log testkit.Buffer
 		e := newEar("items")
 		relay := startRelay(t, outbox.Config{Pool: pool, Listen: true, Logger: canary.Logger(&log)}, e)
 		d.Exec(t, "insert into entity_sync_outbox (entity, id) values ('items', '1')")
-		until(t, "the interval brings it", func() bool { return e.times(itemKey("1")) > 0 })
+		testkit.Until(t, "the interval brings it", func() bool { return e.times(itemKey("1")) > 0 })
 		if c.says {
-			until(t, "the log says so", func() bool { return log.count("goes through a pooler") == 1 })
+			testkit.Until(t, "the log says so", func() bool { return log.Count("goes through a pooler") == 1 })
 		}
 		closeRelay(t, relay)
-		if n := log.count("goes through a pooler"); (n > 0) != c.says {
+		if n := log.Count("goes through a pooler"); (n > 0) != c.says {
 			t.Errorf("%s the log says it %d times", what, n)
 		}
 	}

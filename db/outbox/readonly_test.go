@@ -11,6 +11,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/db/outbox"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 )
 
 // After a failover a pool may still have connections to what has become a standby. What
@@ -60,7 +61,7 @@ func TestTheOutboxLeavesAServerThatIsReadOnly(t *testing.T) {
 	}
 	e := newEar("items")
 	relay := startRelay(t, outbox.Config{Pool: relayed}, e)
-	until(t, "the relay has failed", func() bool { return relay.Stats().Failed > 0 })
+	testkit.Until(t, "the relay has failed", func() bool { return relay.Stats().Failed > 0 })
 
 	addr.Store(servers[1].Addr())
 	for what, call := range calls {
@@ -68,7 +69,7 @@ func TestTheOutboxLeavesAServerThatIsReadOnly(t *testing.T) {
 			t.Errorf("%s after the failover: %v", what, err)
 		}
 	}
-	until(t, "the key is announced", func() bool { return e.times(itemKey("1")) > 0 })
+	testkit.Until(t, "the key is announced", func() bool { return e.times(itemKey("1")) > 0 })
 }
 
 // A transaction that is read only by itself says nothing of the server: its connection is
@@ -129,10 +130,10 @@ func TestFailover(t *testing.T) {
 	e := newEar("items")
 	relay := startRelay(t, outbox.Config{Pool: pool}, e)
 	d.Exec(t, "insert into items values (1)")
-	until(t, "a change on the primary is announced", func() bool { return e.times(itemKey("1")) > 0 })
+	testkit.Until(t, "a change on the primary is announced", func() bool { return e.times(itemKey("1")) > 0 })
 
 	promoted := &pgtest.Database{Server: standby, Name: d.Name}
-	until(t, "the standby has it", func() bool {
+	testkit.Until(t, "the standby has it", func() bool {
 		var there bool
 		err := promoted.Connect(t).QueryRow(t.Context(), "select exists (select from items)").Scan(&there)
 		return err == nil && there
@@ -144,7 +145,7 @@ func TestFailover(t *testing.T) {
 		t.Fatal(err)
 	}
 	failed := relay.Stats().Failed
-	until(t, "the relay meets what is a standby now", func() bool { return relay.Stats().Failed > failed+1 })
+	testkit.Until(t, "the relay meets what is a standby now", func() bool { return relay.Stats().Failed > failed+1 })
 	eachConn(t, pool, n, func(c *pgxpool.Conn) {
 		if !inRecovery(t, c) {
 			t.Error("a connection leads to the new primary before the URL does")
@@ -152,7 +153,7 @@ func TestFailover(t *testing.T) {
 		addr.Store(standby.Addr()) // for whatever connects anew
 	})
 	failed = relay.Stats().Failed
-	until(t, "what was written on the new primary is announced", func() bool { return e.times(itemKey("2")) > 0 })
+	testkit.Until(t, "what was written on the new primary is announced", func() bool { return e.times(itemKey("2")) > 0 })
 	if now := relay.Stats().Failed; now > failed+1 {
 		t.Errorf("%d rounds failed before", now-failed)
 	}

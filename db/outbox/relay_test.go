@@ -18,6 +18,7 @@ import (
 	"github.com/entity-sync/entity-sync/db"
 	"github.com/entity-sync/entity-sync/db/outbox"
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -34,13 +35,13 @@ func TestWhatIsCommittedIsAnnouncedOnceAndRemoved(t *testing.T) {
 		keys = append(keys, itemKey(fmt.Sprint(i)))
 	}
 	write(t, pool, append(keys, user)...)
-	until(t, "all was announced", func() bool { return len(e.all()) == 101 })
+	testkit.Until(t, "all was announced", func() bool { return len(e.all()) == 101 })
 	for key, n := range e.all() {
 		if n != 1 {
 			t.Errorf("%v was announced %d times", key, n)
 		}
 	}
-	until(t, "the figures are there", func() bool { return r.Stats().Published == 101 })
+	testkit.Until(t, "the figures are there", func() bool { return r.Stats().Published == 101 })
 	expectWaiting(t, d)
 	if s := r.Stats(); s.Bad != 0 || s.Failed != 0 {
 		t.Errorf("%+v", s)
@@ -81,13 +82,13 @@ func TestUnknownEntityTypesAreLeftAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, pool, itemKey("1"), shared.EntityKey{Entity: "topic", ID: "1"})
-	until(t, "the known one was announced", func() bool { return b.Stats().Notified == 1 })
-	until(t, "the others are counted", func() bool { return r.Stats().Foreign == 3001 && r.Stats().Waiting == 0 })
+	testkit.Until(t, "the known one was announced", func() bool { return b.Stats().Notified == 1 })
+	testkit.Until(t, "the others are counted", func() bool { return r.Stats().Foreign == 3001 && r.Stats().Waiting == 0 })
 	if err := b.RegisterEntityForSync("strange1"); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "those of the new type were announced", func() bool { return r.Stats().Published == 1001 })
-	until(t, "the others are counted", func() bool { return r.Stats().Foreign == 2001 })
+	testkit.Until(t, "those of the new type were announced", func() bool { return r.Stats().Published == 1001 })
+	testkit.Until(t, "the others are counted", func() bool { return r.Stats().Foreign == 2001 })
 }
 
 // Many writers, some of them slow, some of which roll back, and several relays: what
@@ -154,9 +155,9 @@ func TestManyWritersAndSeveralRelays(t *testing.T) {
 	writers.Wait()
 	want := 0
 	committed.Range(func(any, any) bool { want++; return true })
-	until(t, "nothing is left", func() bool { return len(waiting(t, d)) == 0 })
+	testkit.Until(t, "nothing is left", func() bool { return len(waiting(t, d)) == 0 })
 	var published uint64
-	until(t, "all are counted", func() bool {
+	testkit.Until(t, "all are counted", func() bool {
 		published = 0
 		for _, r := range relays {
 			published += r.Stats().Published

@@ -9,6 +9,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/db/outbox"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 )
 
 // A role with no more than the rights that Schema names can relay, where
@@ -20,7 +21,7 @@ func TestTheRightsOfARelay(t *testing.T) {
 	e := newEar("items")
 	startRelay(t, outbox.Config{Pool: newPool(t, d.URLAs("relayer"))}, e)
 	d.Exec(t, "begin read write; insert into entity_sync_outbox (entity, id) values ('items', '1'); commit")
-	until(t, "it was announced", func() bool { return e.times(itemKey("1")) == 1 })
+	testkit.Until(t, "it was announced", func() bool { return e.times(itemKey("1")) == 1 })
 }
 
 // The relay says what is missing, and goes on when it is there.
@@ -28,18 +29,18 @@ func TestTheOutboxIsMadeLater(t *testing.T) {
 	d := pgtest.Shared(t).NewDatabase(t)
 	pool := newPool(t, d.URL())
 	e := newEar("items")
-	var log logbook
+	var log testkit.Buffer
 	r := startRelay(t, outbox.Config{Pool: pool, Logger: slog.New(slog.NewTextHandler(&log, nil))}, e)
-	until(t, "it failed", func() bool { return r.Stats().Failing > 2 })
-	if log.count("outbox.EnsureSchema") == 0 {
+	testkit.Until(t, "it failed", func() bool { return r.Stats().Failing > 2 })
+	if log.Count("outbox.EnsureSchema") == 0 {
 		t.Error("the log does not say what to do")
 	}
 	if err := outbox.EnsureSchema(t.Context(), pool); err != nil {
 		t.Fatal(err)
 	}
 	write(t, pool, itemKey("1"))
-	until(t, "it was announced", func() bool { return e.times(itemKey("1")) == 1 })
-	until(t, "the figures say so", func() bool { return r.Stats().Failing == 0 })
+	testkit.Until(t, "it was announced", func() bool { return e.times(itemKey("1")) == 1 })
+	testkit.Until(t, "the figures say so", func() bool { return r.Stats().Failing == 0 })
 }
 
 // A role that may not relay is an error in the log, with the statements that mend it:
@@ -60,16 +61,16 @@ func TestARoleThatMayNotRelayIsToldTheGrants(t *testing.T) {
 			d.Exec(t, fmt.Sprintf("alter database %s set search_path = outbox, public", d.Name))
 			role := d.NewRole(t, strings.Join(append([]string{"grant connect on database " + d.Name + " to %[1]s"}, c.grants...), ";"))
 			d.Exec(t, "insert into outbox.entity_sync_outbox (entity, id) values ('items', '1')")
-			var log logbook
+			var log testkit.Buffer
 			e := newEar("items")
 			startRelay(t, outbox.Config{Pool: newPool(t, d.URLAs(role)), Logger: slog.New(slog.NewTextHandler(&log, nil))}, e)
 			want := fmt.Sprintf("as the owner of the outbox, run: "+c.want, role)
-			until(t, "the log has the remedy", func() bool { return log.count(want) > 0 })
-			if text := log.text(); !strings.Contains(text, "level=ERROR") || strings.Contains(text, "level=WARN") {
+			testkit.Until(t, "the log has the remedy", func() bool { return log.Count(want) > 0 })
+			if text := log.String(); !strings.Contains(text, "level=ERROR") || strings.Contains(text, "level=WARN") {
 				t.Errorf("the log says %s", text)
 			}
 			d.Exec(t, strings.TrimPrefix(want, "as the owner of the outbox, run: "))
-			until(t, "the key is announced", func() bool { return e.times(itemKey("1")) == 1 })
+			testkit.Until(t, "the key is announced", func() bool { return e.times(itemKey("1")) == 1 })
 		})
 	}
 }
@@ -77,25 +78,25 @@ func TestARoleThatMayNotRelayIsToldTheGrants(t *testing.T) {
 // No outbox, and one that the search path does not lead to, are told apart.
 func TestAnOutboxThatIsNotFoundIsToldOf(t *testing.T) {
 	d := pgtest.Shared(t).NewDatabase(t)
-	var log logbook
+	var log testkit.Buffer
 	e := newEar("items")
 	startRelay(t, outbox.Config{Pool: newPool(t, d.URL()), Logger: slog.New(slog.NewTextHandler(&log, nil))}, e)
-	until(t, "the log says that there is none", func() bool { return log.count("there is no outbox in this database: outbox.EnsureSchema") > 0 })
+	testkit.Until(t, "the log says that there is none", func() bool { return log.Count("there is no outbox in this database: outbox.EnsureSchema") > 0 })
 	d.Exec(t, `create schema "Odd one"; set search_path = "Odd one";`+outbox.Schema)
 	// The 4th or the 8th time: what is said is said again ever more rarely.
-	until(t, "the log says where it is", func() bool {
-		return log.count(`the outbox is in the schema \"Odd one\", and the search path of owner is`) > 0
+	testkit.Until(t, "the log says where it is", func() bool {
+		return log.Count(`the outbox is in the schema \"Odd one\", and the search path of owner is`) > 0
 	})
 	d.Exec(t, "alter table \"Odd one\".entity_sync_outbox set schema public; insert into entity_sync_outbox (entity, id) values ('items', '1')")
-	until(t, "the key is announced", func() bool { return e.times(itemKey("1")) == 1 })
+	testkit.Until(t, "the key is announced", func() bool { return e.times(itemKey("1")) == 1 })
 }
 
 // What may pass by itself is no error for an administrator.
 func TestADatabaseThatIsAwayIsAWarning(t *testing.T) {
-	var log logbook
+	var log testkit.Buffer
 	startRelay(t, outbox.Config{Pool: newPool(t, "postgres://nobody@127.0.0.1:1/nothing"), Logger: slog.New(slog.NewTextHandler(&log, nil))}, newEar("items"))
-	until(t, "the log says so", func() bool { return log.count("relaying the outbox failed") > 0 })
-	if text := log.text(); regexp.MustCompile("level=ERROR|remedy=").MatchString(text) {
+	testkit.Until(t, "the log says so", func() bool { return log.Count("relaying the outbox failed") > 0 })
+	if text := log.String(); regexp.MustCompile("level=ERROR|remedy=").MatchString(text) {
 		t.Errorf("the log says %s", text)
 	}
 }
@@ -113,16 +114,16 @@ func TestPoliciesOfTheOutboxAreToldOf(t *testing.T) {
 			d := pgtest.Shared(t).NewDatabase(t, outbox.Schema, "alter table entity_sync_outbox enable row level security")
 			role := d.NewRole(t, strings.Join([]string{"grant select, update, delete on entity_sync_outbox to %[1]s", c.policies}, ";"))
 			d.Exec(t, "insert into entity_sync_outbox (entity, id) values ('items', '1')")
-			var log logbook
+			var log testkit.Buffer
 			e := newEar("items")
 			relay := startRelay(t, outbox.Config{Pool: newPool(t, d.URLAs(role)), Logger: slog.New(slog.NewTextHandler(&log, nil))}, e)
 			want := "as the owner of the outbox, run: alter table public.entity_sync_outbox " + c.want + ";"
-			until(t, "the log has the remedy", func() bool { return log.count(want) > 0 })
+			testkit.Until(t, "the log has the remedy", func() bool { return log.Count(want) > 0 })
 			if s := relay.Stats(); s.Failing == 0 {
 				t.Errorf("the figures are %+v, want failures", s)
 			}
 			d.Exec(t, strings.TrimPrefix(want, "as the owner of the outbox, run: "))
-			until(t, "the key is announced", func() bool { return e.times(itemKey("1")) == 1 })
+			testkit.Until(t, "the key is announced", func() bool { return e.times(itemKey("1")) == 1 })
 		})
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/entity-sync/entity-sync/db/outbox"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -23,13 +24,13 @@ func TestAnnouncementsThatFailAreRepeated(t *testing.T) {
 	e := newEar("items", "users", "sick")
 	down := errors.New("the bus is down")
 	e.refusing(func([]shared.EntityKey) error { return down })
-	var log logbook
+	var log testkit.Buffer
 	r := startRelay(t, outbox.Config{Pool: pool, Logger: slog.New(slog.NewTextHandler(&log, nil))}, e)
 	write(t, pool, itemKey("1"))
-	until(t, "it failed a few times", func() bool { return r.Stats().Failing > 3 })
-	until(t, "the row is there still", func() bool { return r.Stats().Waiting == 1 && r.Stats().Oldest > 0 })
+	testkit.Until(t, "it failed a few times", func() bool { return r.Stats().Failing > 3 })
+	testkit.Until(t, "the row is there still", func() bool { return r.Stats().Waiting == 1 && r.Stats().Oldest > 0 })
 	e.refusing(nil)
-	until(t, "it was announced", func() bool { return e.times(itemKey("1")) == 1 && r.Stats().Published == 1 })
+	testkit.Until(t, "it was announced", func() bool { return e.times(itemKey("1")) == 1 && r.Stats().Published == 1 })
 	if s := r.Stats(); s.Failing != 0 {
 		t.Errorf("%+v", s)
 	}
@@ -48,10 +49,10 @@ func TestAnnouncementsThatFailAreRepeated(t *testing.T) {
 		user := shared.EntityKey{Entity: "users", ID: fmt.Sprint(i)}
 		write(t, pool, shared.EntityKey{Entity: "sick", ID: fmt.Sprint(i)}, user)
 		r.Wake()
-		until(t, "the other type was announced", func() bool { return e.times(user) > 0 })
+		testkit.Until(t, "the other type was announced", func() bool { return e.times(user) > 0 })
 	}
 	t.Logf("20 keys in %v beside a type that fails", time.Since(begin))
-	until(t, "only the sick ones are left", func() bool { return len(waiting(t, d)) == 20 })
+	testkit.Until(t, "only the sick ones are left", func() bool { return len(waiting(t, d)) == 20 })
 	double := 0
 	for key, n := range e.all() {
 		if key.Entity == "users" {
@@ -61,12 +62,12 @@ func TestAnnouncementsThatFailAreRepeated(t *testing.T) {
 	if double > 1 { // the one that was with the first sick one
 		t.Errorf("%d keys were announced again because of others", double)
 	}
-	if s := r.Stats(); s.Failing == 0 || log.count("announcing from the outbox failed") > 12 {
-		t.Errorf("%+v; the log says it %d times", s, log.count("announcing from the outbox failed"))
+	if s := r.Stats(); s.Failing == 0 || log.Count("announcing from the outbox failed") > 12 {
+		t.Errorf("%+v; the log says it %d times", s, log.Count("announcing from the outbox failed"))
 	}
 	e.refusing(nil)
-	until(t, "the sick one was announced, too", func() bool { return len(e.all()) == 41 })
-	until(t, "nothing is left", func() bool { return len(waiting(t, d)) == 0 })
+	testkit.Until(t, "the sick one was announced, too", func() bool { return len(e.all()) == 41 })
+	testkit.Until(t, "nothing is left", func() bool { return len(waiting(t, d)) == 0 })
 }
 
 // A relay that is stuck in an announcement keeps no other from its work, and what it
@@ -87,7 +88,7 @@ func TestARelayThatIsStuckHoldsUpNoOther(t *testing.T) {
 	<-entered
 	startRelay(t, outbox.Config{Pool: pool}, well)
 	write(t, pool, itemKey("2"))
-	until(t, "the other relay goes on", func() bool { return well.times(itemKey("2")) == 1 })
+	testkit.Until(t, "the other relay goes on", func() bool { return well.times(itemKey("2")) == 1 })
 	if well.times(itemKey("1")) != 0 {
 		t.Error("two relays have the same row")
 	}
@@ -95,7 +96,7 @@ func TestARelayThatIsStuckHoldsUpNoOther(t *testing.T) {
 	defer cancel()
 	r.Close(ctx) // in vain, as long as it is stuck
 	d.Exec(t, "select pg_terminate_backend(pid) from pg_stat_activity where state = 'idle in transaction'")
-	until(t, "what it had is announced", func() bool { return well.times(itemKey("1")) == 1 })
+	testkit.Until(t, "what it had is announced", func() bool { return well.times(itemKey("1")) == 1 })
 }
 
 // slowEar refuses the entity type "slow", and takes its time for it.
@@ -128,7 +129,7 @@ func TestAnEntityTypeThatHangsHoldsUpNoOther(t *testing.T) {
 		return nil
 	})
 	startRelay(t, outbox.Config{Pool: pool}, e)
-	until(t, "the other entity type is announced", func() bool { return e.times(itemKey("1")) > 0 })
+	testkit.Until(t, "the other entity type is announced", func() bool { return e.times(itemKey("1")) > 0 })
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if attempts > 2 {
@@ -147,7 +148,7 @@ func TestABusThatCannotTakeABatch(t *testing.T) {
 		return nil
 	})
 	r := startRelay(t, outbox.Config{Pool: newPool(t, d.URL()), BatchSize: 40}, e)
-	until(t, "all were announced", func() bool { return r.Stats().Published == 60 })
+	testkit.Until(t, "all were announced", func() bool { return r.Stats().Published == 60 })
 	if s := r.Stats(); s.Failed == 0 {
 		t.Errorf("%+v", s)
 	}
@@ -165,7 +166,7 @@ func TestWhatIsWrittenFirstAndCommittedLast(t *testing.T) {
 			return err
 		}
 		write(t, pool, itemKey("second"))
-		until(t, "the second was announced", func() bool { return e.times(itemKey("second")) == 1 })
+		testkit.Until(t, "the second was announced", func() bool { return e.times(itemKey("second")) == 1 })
 		if e.times(itemKey("first")) != 0 {
 			t.Error("the first was announced before its commit")
 		}
@@ -174,7 +175,7 @@ func TestWhatIsWrittenFirstAndCommittedLast(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the first was announced", func() bool { return e.times(itemKey("first")) == 1 })
+	testkit.Until(t, "the first was announced", func() bool { return e.times(itemKey("first")) == 1 })
 }
 
 // What no NotifyTx would have written blocks nothing.
@@ -185,13 +186,13 @@ func TestPoisonedRows(t *testing.T) {
 	d.Exec(t, "insert into entity_sync_outbox (entity, id, written) values ('never', '1', 'infinity'), ('always', '1', '-infinity')")
 	pool := newPool(t, d.URL())
 	e := newEar("items")
-	var log logbook
+	var log testkit.Buffer
 	r := startRelay(t, outbox.Config{Pool: pool, BatchSize: 2, Logger: slog.New(slog.NewTextHandler(&log, nil))}, e)
-	until(t, "all were dealt with", func() bool { s := r.Stats(); return s.Bad == 5 && s.Published == 2 && s.Foreign == 5 })
+	testkit.Until(t, "all were dealt with", func() bool { s := r.Stats(); return s.Bad == 5 && s.Published == 2 && s.Foreign == 5 })
 	if got := e.all(); len(got) != 1 {
 		t.Errorf("announced %v", got)
 	}
-	if log.count("what is no key") == 0 {
+	if log.Count("what is no key") == 0 {
 		t.Error("the log says nothing")
 	}
 }
@@ -204,9 +205,9 @@ func TestALargeBacklog(t *testing.T) {
 	e := newEar("items", "users")
 	begin := time.Now()
 	r := startRelay(t, outbox.Config{Pool: pool}, e)
-	until(t, "the other type was announced", func() bool { return e.times(shared.EntityKey{Entity: "users", ID: "1"}) == 1 })
+	testkit.Until(t, "the other type was announced", func() bool { return e.times(shared.EntityKey{Entity: "users", ID: "1"}) == 1 })
 	t.Logf("the other type after %v", time.Since(begin))
-	until(t, "all were announced", func() bool { return r.Stats().Published == 200001 })
+	testkit.Until(t, "all were announced", func() bool { return r.Stats().Published == 200001 })
 	t.Logf("200,000 rows in %v", time.Since(begin))
 	if ids := slices.Collect(maps.Keys(e.all())); len(ids) != 200001 {
 		t.Errorf("%d keys were announced", len(ids))

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"net"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,6 +10,9 @@ import (
 
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+
+	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/docs"
 )
 
 // twoTabs is the board as its banner suggests it: node 1 as a manager, node 2
@@ -85,7 +87,7 @@ func testBrowserViewsDiffer(t *testing.T, c Config) {
 	guest.click("input[value=guest]")
 	guest.until("a guest's name to read", find(row(id, ".name .text"))+" !== null")
 	checkGuest()
-	eventually(t, "node 2 has one client, as before", func() bool { return d.Nodes[1].sync.Bridge.Stats().Clients == 1 })
+	testkit.Until(t, "node 2 has one client, as before", func() bool { return d.Nodes[1].sync.Bridge.Stats().Clients == 1 })
 }
 
 func TestBrowserAddAndDelete(t *testing.T) { onEach(t, testBrowserAddAndDelete) }
@@ -269,7 +271,7 @@ func TestBrowserOffline(t *testing.T) {
 	guest.click("#offline")
 	guest.until("that the page is offline, in words", `document.querySelector("#light-text").textContent === "Offline" &&
 		document.querySelector("#warning").textContent.includes("not connected")`)
-	eventually(t, "the node has noticed", func() bool { return d.Nodes[1].sync.Bridge.Stats().Clients == 0 })
+	testkit.Until(t, "the node has noticed", func() bool { return d.Nodes[1].sync.Bridge.Stats().Clients == 0 })
 	for range 100 {
 		send(t, d.Nodes[0], request{method: "PATCH", path: "/api/items/" + id, secret: guestSecret, body: `{"add":1}`})
 	}
@@ -487,7 +489,7 @@ func TestBrowserTypingInWhatIsDeleted(t *testing.T) {
 		t.Error("the focus is lost")
 	}
 	guest.click(row(guest.text(`document.activeElement.closest("tr").dataset.id`), "button.step:last-child"))
-	eventually(t, "a request", func() bool { return len(guest.requested()) > 0 })
+	testkit.Until(t, "a request", func() bool { return len(guest.requested()) > 0 })
 	guest.until("that it was saved", `document.querySelector(".pending") === null`)
 	if got := guest.requested(); len(got) != 1 {
 		t.Errorf("the page made the requests %v, want none for what is deleted", got)
@@ -546,7 +548,7 @@ func TestBrowserKeyboardOnly(t *testing.T) {
 		t.Error("the focus is lost after a deletion")
 	}
 	// Enter saved the price, and leaving the field did not save it again.
-	eventually(t, "the deletion's request is known", func() bool { return slices.Contains(manager.requested(), "DELETE") })
+	testkit.Until(t, "the deletion's request is known", func() bool { return slices.Contains(manager.requested(), "DELETE") })
 	if got := manager.requested(); !slices.Equal(got, []string{"PATCH", "DELETE"}) {
 		t.Errorf("the page made the requests %v, want one for each change", got)
 	}
@@ -568,15 +570,7 @@ func TestBrowserPhone(t *testing.T) {
 
 // What docs/classic.md has for pages on the classic wire is so.
 func TestBrowserClassicWire(t *testing.T) {
-	page, err := os.ReadFile("../../docs/classic.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, snippet, _ := strings.Cut(string(page), "```js page\n")
-	snippet, _, found := strings.Cut(snippet, "```\n")
-	if !found {
-		t.Fatal("docs/classic.md has no snippet for pages")
-	}
+	snippet := docs.Block(t, "docs/classic.md", "js page") + "\n"
 	d, _, guest, id := twoTabs(t, Config{})
 	snippet = strings.NewReplacer("my session token", guestSecret, `"items"`, `"`+string(itemEntity)+`"`, `"100"`, `"`+id+`"`).Replace(snippet)
 	guest.do(chromedp.Evaluate[chromedp.Void]("(() => { const show = (row) => (window.classic = row);\n" + snippet + "})()"))

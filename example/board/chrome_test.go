@@ -18,6 +18,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 )
 
 // startBrowser starts Chromium with a fresh profile, and ends it with the test.
@@ -178,7 +179,7 @@ func (b *tab) until(what, expression string) {
 			b.t.Logf("the page shows:\n%s", b.text("document.body.innerText"))
 		}
 	}()
-	eventually(b.t, what, func() bool { return b.is(expression) })
+	testkit.Until(b.t, what, func() bool { return b.is(expression) })
 }
 
 // enter replaces the text of the field that selector finds and presses Enter.

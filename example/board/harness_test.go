@@ -10,19 +10,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/gorilla/websocket"
 
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
+	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/socket"
 	"github.com/entity-sync/entity-sync/shared"
-	"github.com/entity-sync/entity-sync/web/wire"
 )
 
-// patience bounds every wait of these tests. Nothing takes nearly as long, unless the
-// machine is busy with much else.
-const patience = time.Minute
+const patience = testkit.Patience
 
 // startDemo starts the board on free ports, and ends it with the test.
 func startDemo(t *testing.T, c Config) *Demo {
@@ -79,7 +75,7 @@ func restartNode(t *testing.T, d *Demo, i int, addr string) {
 // the same range.
 func startBroker(t *testing.T, b *Broker, nodes ...*Node) {
 	t.Helper()
-	eventually(t, "nsqd starts again", func() bool {
+	testkit.Until(t, "nsqd starts again", func() bool {
 		err := b.Start()
 		if err != nil {
 			t.Log(err)
@@ -99,18 +95,6 @@ func switchBus(t *testing.T, n *Node, running bool) {
 	a := send(t, n, request{method: "PUT", path: "/api/bus", secret: guestSecret, body: fmt.Sprintf(`{"running":%v}`, running)})
 	if a.status != 200 || a.body["running"] != running {
 		t.Fatalf("switching the bus: %d %v", a.status, a.body)
-	}
-}
-
-// eventually waits until what holds, and fails the test if it never does.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(patience); !holds(); <-tick.C {
-		if time.Now().After(end) {
-			t.Fatalf("waited %v for this in vain: %s", patience, what)
-		}
 	}
 }
 
@@ -194,8 +178,8 @@ func add(t *testing.T, n *Node, item NewItem) string {
 
 // watcher is a client without a page: a socket and the frames that came.
 type watcher struct {
+	*socket.Conn
 	t      *testing.T
-	conn   *websocket.Conn
 	frames []string // all that was read
 }
 
@@ -213,43 +197,24 @@ type message struct {
 // watch connects as the page does.
 func watch(t *testing.T, n *Node, secret string) *watcher {
 	t.Helper()
-	dialer := websocket.Dialer{Subprotocols: []string{wire.SubprotocolV2}}
-	conn, _, err := dialer.DialContext(t.Context(), "ws"+strings.TrimPrefix(n.URL(), "http")+"ws/entity-sync/", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	w := &watcher{t: t, conn: conn}
-	w.say("secret", secret)
+	w := &watcher{Conn: socket.DialV2(t, n.URL()+"ws/entity-sync/"), t: t}
+	w.Secret(secret)
 	return w
 }
 
-func (w *watcher) say(action string, body any) {
-	w.t.Helper()
-	if err := w.conn.WriteJSON(map[string]any{"action": action, "body": body}); err != nil {
-		w.t.Fatal(err)
-	}
-}
-
 func (w *watcher) subscribe(entity shared.EntityType, id string) {
-	w.t.Helper()
-	w.say("subscribe", map[string]any{"entity": entity, "id": id})
+	w.Subscribe(shared.EntityKey{Entity: entity, ID: id})
 }
 
 // until reads messages up to one for which ok is true, and returns that one.
 func (w *watcher) until(what string, ok func(message) bool) message {
 	w.t.Helper()
-	if err := w.conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
-		w.t.Fatal(err)
-	}
+	w.t.Logf("waiting for %s", what)
 	for {
-		_, frame, err := w.conn.ReadMessage()
-		if err != nil {
-			w.t.Fatalf("waiting for %s: %v", what, err)
-		}
-		w.frames = append(w.frames, string(frame))
+		frame := w.Read()
+		w.frames = append(w.frames, frame)
 		var m message
-		if err := json.Unmarshal(frame, &m); err != nil {
+		if err := json.Unmarshal([]byte(frame), &m); err != nil {
 			w.t.Fatalf("a frame that is no message: %q", frame)
 		}
 		if ok(m) {

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/entity-sync/entity-sync/internal/pgtest"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 )
 
 func onPostgreSQL(t *testing.T) (*Demo, *pgtest.Database) {
@@ -194,7 +195,7 @@ func TestPostgreSQLWithoutNSQ(t *testing.T) {
 	}
 	startBroker(t, d.Broker, d.Nodes[1])
 	far.item("the change", func(row map[string]any) bool { return row["quantity"] == 77.0 })
-	eventually(t, "the outbox is empty", func() bool { return waiting() == 0 })
+	testkit.Until(t, "the outbox is empty", func() bool { return waiting() == 0 })
 }
 
 func TestPostgreSQLSeveralStartAtOnce(t *testing.T) {

@@ -23,7 +23,7 @@ import (
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/freeport"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
-	"github.com/entity-sync/entity-sync/web/wire"
+	"github.com/entity-sync/entity-sync/internal/testkit/socket"
 )
 
 // process is the program as a person starts it.
@@ -131,20 +131,14 @@ func TestProcessEndsCleanly(t *testing.T) {
 				t.Fatalf("the banner names %q, want two addresses", p.urls)
 			}
 			// With a client on it, which is told that it is a restart.
-			dialer := websocket.Dialer{Subprotocols: []string{wire.SubprotocolV2}}
-			conn, _, err := dialer.DialContext(t.Context(), "ws"+strings.TrimPrefix(p.urls[0], "http")+"ws/entity-sync/", nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			w := &watcher{t: t, conn: conn}
-			defer conn.Close()
-			w.say("secret", guestSecret)
+			w := &watcher{Conn: socket.DialV2(t, p.urls[0]+"ws/entity-sync/"), t: t}
+			w.Secret(guestSecret)
 			w.subscribe(boardEntity, "all")
 			w.until("the list", func(m message) bool { return m.Action == "update" })
 			left := make(chan error, 1)
 			go func() {
-				_, _, err := conn.ReadMessage()
-				conn.Close()
+				_, _, err := w.ReadMessage()
+				w.Close()
 				left <- err
 			}()
 			// On a machine where all takes long it starts slowly as well.

@@ -93,9 +93,9 @@ func testChangeOfRole(t *testing.T, c Config) {
 	if row := w.item("the guest's row", anyItem); row["costCents"] != nil {
 		t.Errorf("the guest got %v", row)
 	}
-	w.say("secret", managerSecret)
+	w.Secret(managerSecret)
 	w.item("the manager's row", func(row map[string]any) bool { return row["costCents"] == 300.0 })
-	w.say("secret", guestSecret)
+	w.Secret(guestSecret)
 	w.item("the guest's row again", func(row map[string]any) bool { return row["costCents"] == nil })
 }
 
@@ -109,7 +109,7 @@ func testNobodyGetsNothing(t *testing.T, c Config) {
 		w.subscribe(key.Entity, key.ID)
 		w.until("that it is forbidden", forbidden(key))
 	}
-	w.say("secret", guestSecret)
+	w.Secret(guestSecret)
 	w.subscribe(boardEntity, "all")
 	w.until("the list", func(m message) bool { return m.Action == "update" })
 }

@@ -16,9 +16,10 @@ import (
 
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/freeport"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 )
 
-const patience = time.Minute
+const patience = testkit.Patience
 
 // The two programs as a newcomer runs them: a row is changed, a line appears,
 // also after the server was restarted.

@@ -21,9 +21,10 @@ import (
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/freeport"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 )
 
-const patience = time.Minute
+const patience = testkit.Patience
 
 // tokens is what the secrets of the document begin with in the test, so that one which
 // gets out is found.

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/entity-sync/entity-sync/internal/pgtest"
+	"github.com/entity-sync/entity-sync/internal/testkit/docs"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -21,16 +22,13 @@ type block struct{ language, text string }
 // blocks returns those of docs/postgres.md.
 func blocks(t *testing.T) (all []block) {
 	t.Helper()
-	page, err := os.ReadFile("../../docs/postgres.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := regexp.MustCompile("(?ms)^```(\\w*)\n(.*?)^```").FindAllSubmatch(page, -1)
-	if fences := strings.Count(string(page), "```"); fences != 2*len(found) {
+	page := docs.Read(t, "docs/postgres.md")
+	found := regexp.MustCompile("(?ms)^```(\\w*)\n(.*?)^```").FindAllStringSubmatch(page, -1)
+	if fences := strings.Count(page, "```"); fences != 2*len(found) {
 		t.Fatalf("%d fences make %d blocks", fences, len(found))
 	}
 	for _, b := range found {
-		all = append(all, block{string(b[1]), string(b[2])})
+		all = append(all, block{b[1], b[2]})
 	}
 	return all
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -143,11 +144,7 @@ func startNode(t *testing.T, addr string) *es.EntitySync {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(patience); !node.Ready(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited %v in vain for the node to subscribe", patience)
-		}
-	}
+	testkit.Until(t, "the node is subscribed", node.Ready)
 	return node
 }
 

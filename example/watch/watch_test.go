@@ -15,15 +15,14 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/entity-sync/entity-sync/es"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web/client"
 )
 
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*conn).serve")) // ends a moment after its server
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testkit.ServesHTTP()) }
 
-const patience = time.Minute
+const patience = testkit.Patience
 
 // server has rows that a test puts there, for who says "me".
 type server struct {
@@ -78,7 +77,7 @@ func (s *server) tell(id string) {
 // program is a run of the command.
 type program struct {
 	t              *testing.T
-	stdout, stderr buffer
+	stdout, stderr testkit.Buffer
 	stop           context.CancelFunc
 	code           chan int
 }
@@ -124,23 +123,6 @@ func (p *program) wantCode(want int) {
 	case <-time.After(patience):
 		p.t.Fatalf("it does not end; it said\n%s", &p.stderr)
 	}
-}
-
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 func TestJSONLines(t *testing.T) {

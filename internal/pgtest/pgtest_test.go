@@ -1,19 +1,15 @@
 package pgtest
 
 import (
-	"fmt"
 	"os"
 	"testing"
+
+	"github.com/entity-sync/entity-sync/internal/testkit"
+
+	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if err := End(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testkit.AtEnd(End)) }
 
 func TestAServerKeepsWhatIsInItWhenItIsStopped(t *testing.T) {
 	s := Shared(t)

@@ -5,11 +5,12 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/entity-sync/entity-sync/internal/testkit/process"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
 
 func TestMain(m *testing.M) {
 	nsqdtest.Main()
-	nodeMain()
+	process.Main(nodeRole, beNode)
 	goleak.VerifyTestMain(m)
 }

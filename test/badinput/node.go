@@ -1,7 +1,6 @@
 package badinput
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -9,13 +8,13 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/entity-sync/entity-sync/internal/testkit/process"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
 
@@ -34,7 +33,7 @@ type node struct {
 	private string // host:port, for tests
 	http    *http.Client
 	log     string // the file that all its output goes to
-	cmd     *exec.Cmd
+	process *process.Process
 
 	revisions map[string]int // of the bystanders' keys, as last written
 }
@@ -46,31 +45,12 @@ func startNode(t *testing.T, c nodeConfig) *node {
 	n := &node{nsqd: nsqdtest.Start(t), log: filepath.Join(t.TempDir(), "log"), revisions: map[string]int{}}
 	n.http = &http.Client{Transport: &http.Transport{}, Timeout: patience}
 	c.NSQ = n.nsqd.Addr
-	what, err := json.Marshal(c)
-	if err != nil {
+	var err error
+	if n.process, err = process.Start(nodeRole, c, process.Options{Log: n.log}); err != nil {
 		t.Fatal(err)
 	}
-	log, err := os.Create(n.log)
-	if err != nil {
+	if _, err := fmt.Sscan(n.process.Hello, &n.addr, &n.private); err != nil {
 		t.Fatal(err)
-	}
-	defer log.Close()
-	n.cmd = exec.Command(os.Args[0])
-	n.cmd.Env = append(os.Environ(), nodeVariable+"="+string(what),
-		"GORACE=atexit_sleep_ms=0") // or the race detector sleeps for a second at the end
-	n.cmd.Stderr = log
-	if _, err := n.cmd.StdinPipe(); err != nil { // held open: the child ends when it closes
-		t.Fatal(err)
-	}
-	out, err := n.cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := n.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := fmt.Fscanln(bufio.NewReader(out), &n.addr, &n.private); err != nil {
-		t.Fatalf("starting a node: %v", errors.Join(err, n.cmd.Wait()))
 	}
 	t.Cleanup(func() { n.end(t) })
 	n.until(t, "it is on the bus", func(f figures) bool { return f.Ready })
@@ -79,12 +59,12 @@ func startNode(t *testing.T, c nodeConfig) *node {
 
 // end ends it as an operator does.
 func (n *node) end(t *testing.T) {
-	if err := n.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Errorf("the node ended by itself: %v", err)
+	select {
+	case <-n.process.Ended():
+		t.Errorf("the node ended by itself: %v", n.process.State())
+	default:
 	}
-	kill := time.AfterFunc(patience, func() { n.cmd.Process.Kill() })
-	defer kill.Stop()
-	if err := n.cmd.Wait(); err != nil {
+	if err := n.process.End(t, syscall.SIGTERM); err != nil {
 		t.Errorf("the node's end: %v", err)
 	}
 	n.http.CloseIdleConnections()

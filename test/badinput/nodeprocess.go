@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/signal"
 	"runtime"
 	"strings"
 	"sync"
@@ -19,11 +18,9 @@ import (
 
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/es"
+	"github.com/entity-sync/entity-sync/internal/testkit/process"
 	"github.com/entity-sync/entity-sync/shared"
 )
-
-// nodeVariable makes the test binary be a node, as it says.
-const nodeVariable = "ENTITY_SYNC_BADINPUT_NODE"
 
 // nodeConfig is what a node is told. Zero means Entity Sync's own defaults.
 type nodeConfig struct {
@@ -40,26 +37,11 @@ const items shared.EntityType = "items"
 
 const goodSecret = "good"
 
-// nodeMain must be called early in TestMain. In a child process it is a node and
-// never returns.
-func nodeMain() {
-	what := os.Getenv(nodeVariable)
-	if what == "" {
-		return
-	}
-	if err := beNode(what); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	os.Exit(0)
-}
+// nodeRole is that of a process which is a node.
+const nodeRole = "badinput-node"
 
-func beNode(what string) error {
-	var c nodeConfig
-	if err := json.Unmarshal([]byte(what), &c); err != nil {
-		return err
-	}
-	p, err := newProcess(c)
+func beNode(c nodeConfig) error {
+	p, err := newApplication(c)
 	if err != nil {
 		return err
 	}
@@ -79,13 +61,7 @@ func beNode(what string) error {
 	}
 	control := &http.Server{Handler: p.private(), ReadHeaderTimeout: 5 * time.Second}
 
-	terminate := make(chan os.Signal, 1)
-	signal.Notify(terminate, syscall.SIGTERM)
-	go func() {
-		// Ends with the test, however that ends: its end of the pipe closes.
-		os.Stdin.Read(make([]byte, 1))
-		terminate <- syscall.SIGTERM
-	}()
+	terminate := process.Terminated()
 	served := make(chan error, 2)
 	go func() { served <- server.Serve(public) }()
 	go func() { served <- control.Serve(private) }()
@@ -101,8 +77,8 @@ func beNode(what string) error {
 	return errors.Join(p.sync.Close(ctx), server.Shutdown(ctx), control.Close())
 }
 
-// process is a node: Entity Sync, and the application around it.
-type process struct {
+// application is Entity Sync, and an application around it.
+type application struct {
 	sync     *es.EntitySync
 	fetches  atomic.Int64 // for anybody but bystanders
 	verified atomic.Int64 // secrets that were looked at
@@ -114,11 +90,11 @@ type process struct {
 // bystanderPrefix begins the secrets of the bystanders.
 const bystanderPrefix = "bystander "
 
-func newProcess(c nodeConfig) (*process, error) {
+func newApplication(c nodeConfig) (*application, error) {
 	// Everything is logged, so that what must not be is found.
 	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	slog.SetDefault(logger)
-	p := &process{revisions: make(map[string]int)}
+	p := &application{revisions: make(map[string]int)}
 	config := es.Config{NSQAddr: c.NSQ, Logger: logger, AllowedOrigins: c.AllowedOrigins}
 	if c.VerifySecret {
 		config.VerifySecret = p.verify
@@ -141,7 +117,7 @@ type row struct {
 	For string `json:"for"` // the secret that it was fetched with
 }
 
-func (p *process) fetch(_ context.Context, key shared.EntityKey, secret string) (row, error) {
+func (p *application) fetch(_ context.Context, key shared.EntityKey, secret string) (row, error) {
 	if !strings.HasPrefix(secret, bystanderPrefix) {
 		p.fetches.Add(1)
 	}
@@ -150,7 +126,7 @@ func (p *process) fetch(_ context.Context, key shared.EntityKey, secret string) 
 	return row{key.ID, p.revisions[key.ID], secret}, nil
 }
 
-func (p *process) verify(_ context.Context, secret string) (expires time.Time, err error) {
+func (p *application) verify(_ context.Context, secret string) (expires time.Time, err error) {
 	p.verified.Add(1)
 	if secret != goodSecret && !strings.HasPrefix(secret, bystanderPrefix) {
 		return expires, fmt.Errorf("%q is nobody's: %w", secret, shared.ErrUnauthenticated)
@@ -158,7 +134,7 @@ func (p *process) verify(_ context.Context, secret string) (expires time.Time, e
 	return expires, nil
 }
 
-func (p *process) authenticate(r *http.Request) (secret string, expires time.Time, err error) {
+func (p *application) authenticate(r *http.Request) (secret string, expires time.Time, err error) {
 	p.verified.Add(1)
 	secret = r.Header.Get("Authorization")
 	if !strings.HasPrefix(secret, bystanderPrefix) {
@@ -167,7 +143,7 @@ func (p *process) authenticate(r *http.Request) (secret string, expires time.Tim
 	return secret, expires, nil
 }
 
-func (p *process) public() http.Handler {
+func (p *application) public() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle(path, p.sync)
 	return mux
@@ -175,7 +151,7 @@ func (p *process) public() http.Handler {
 
 const path = "/ws/entity-sync/"
 
-func (p *process) private() http.Handler {
+func (p *application) private() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/write", answer(p.write))
 	mux.HandleFunc("/measure", answer(p.measure))
@@ -203,7 +179,7 @@ func answer[Q, A any](f func(context.Context, Q) (A, error)) http.HandlerFunc {
 }
 
 // write changes a row and announces it.
-func (p *process) write(ctx context.Context, r row) (struct{}, error) {
+func (p *application) write(ctx context.Context, r row) (struct{}, error) {
 	p.mu.Lock()
 	p.revisions[r.ID] = r.Rev
 	p.mu.Unlock()
@@ -211,7 +187,7 @@ func (p *process) write(ctx context.Context, r row) (struct{}, error) {
 }
 
 // register tries a name for an entity type, and returns why it cannot be one.
-func (p *process) register(_ context.Context, name shared.EntityType) (why string, err error) {
+func (p *application) register(_ context.Context, name shared.EntityType) (why string, err error) {
 	err = es.Register(p.sync, name, p.fetch)
 	if !errors.Is(err, shared.ErrBadEntity) {
 		return "", fmt.Errorf("it returned %w, not ErrBadEntity", err)
@@ -232,7 +208,7 @@ type figures struct {
 }
 
 // measure collects garbage first where it is asked to: that takes time.
-func (p *process) measure(_ context.Context, collect bool) (f figures, err error) {
+func (p *application) measure(_ context.Context, collect bool) (f figures, err error) {
 	var used syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
 		return f, err

@@ -3,13 +3,11 @@
 package browser
 
 import (
-	"bytes"
 	"context"
 	_ "embed"
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -21,12 +19,13 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/entity-sync/entity-sync/internal/clienttest"
+	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/docs"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 	"github.com/entity-sync/entity-sync/web/js"
 )
 
-// patience is how long a test waits for what must happen.
-const patience = time.Minute
+const patience = testkit.Patience
 
 func TestMain(m *testing.M) {
 	nsqdtest.Main()
@@ -76,11 +75,7 @@ func play(t *testing.T, browser context.Context, nsqd *nsqdtest.Daemon, o client
 			t.Errorf("closing the nodes: %v", err)
 		}
 	})
-	for end := time.Now().Add(patience); !world.Ready(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("the nodes do not become ready")
-		}
-	}
+	testkit.Until(t, "the nodes are ready", world.Ready)
 	s := &scene{world: world}
 	for _, id := range ids {
 		s.write(t, id, 0)
@@ -286,16 +281,7 @@ func putAway(t *testing.T, play player) {
 
 // quickStart returns the page that docs/clients.md shows.
 func quickStart(t *testing.T) []byte {
-	doc, err := os.ReadFile("../../docs/clients.md")
-	if err != nil {
-		t.Error(err)
-	}
-	_, page, found := bytes.Cut(doc, []byte("```html run\n"))
-	page, _, ended := bytes.Cut(page, []byte("\n```"))
-	if !found || !ended {
-		t.Error("docs/clients.md shows no page")
-	}
-	return page
+	return []byte(docs.Block(t, "docs/clients.md", "html run"))
 }
 
 func quickStarts(t *testing.T, play player) {

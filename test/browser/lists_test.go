@@ -1,19 +1,19 @@
 package browser
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/docs"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 	"github.com/entity-sync/entity-sync/web/js"
@@ -56,7 +56,7 @@ func (l *longList) write(change func()) {
 }
 
 // serve starts a node that has the list, and serves a page with the script.
-func (l *longList) serve(t *testing.T, c es.Config, script []byte) (node *es.EntitySync, url string) {
+func (l *longList) serve(t *testing.T, c es.Config, script string) (node *es.EntitySync, url string) {
 	t.Helper()
 	node, err := es.New(c)
 	if err != nil {
@@ -105,19 +105,14 @@ Object.assign(window, {
 // The recipe for long lists shows every member of one with more than a client may
 // watch; and without the recipe the limit is where the document says.
 func TestALongListIsShownPageByPage(t *testing.T) {
-	doc, err := os.ReadFile("../../docs/recipes.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, recipe, found := bytes.Cut(doc, []byte("```js page\n"))
-	recipe, _, ended := bytes.Cut(recipe, []byte("\n```"))
-	if !found || !ended || !bytes.Contains(doc, []byte("MaxSubscriptions: 5000, SubscribeRate: 500")) {
-		t.Fatal("docs/recipes.md has no recipe for long lists")
+	recipe := docs.Block(t, "docs/recipes.md", "js page")
+	if !strings.Contains(docs.Read(t, "docs/recipes.md"), "MaxSubscriptions: 5000, SubscribeRate: 500") {
+		t.Fatal("docs/recipes.md does not say how to raise the limit")
 	}
 	list := &longList{first: 1, n: make(map[string]int)}
 	c := es.Config{NSQAddr: nsqdtest.Start(t).Addr, Logger: canary.Logger(canary.Output(t))}
 	node, url := list.serve(t, c, recipe)
-	everything := bytes.ReplaceAll(recipe, []byte("50"), []byte("5000"))
+	everything := strings.ReplaceAll(recipe, "50", "5000")
 	_, limited := list.serve(t, c, everything)
 	c.Web.MaxSubscriptions, c.Web.SubscribeRate = 5000, 500
 	_, raised := list.serve(t, c, everything)
@@ -139,11 +134,7 @@ func TestALongListIsShownPageByPage(t *testing.T) {
 	list.write(func() { list.first = 3 })
 	announce(shared.EntityKey{Entity: "lists", ID: "all"})
 	page.until("the list has lost two, and the last page with it", "shows(1503, 1504)")
-	for end := time.Now().Add(patience); node.Bridge.Stats().Subscriptions != 1+2; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%d keys are watched, want the list and what is shown", node.Bridge.Stats().Subscriptions)
-		}
-	}
+	testkit.Until(t, "the list and what is shown are all that is watched", func() bool { return node.Bridge.Stats().Subscriptions == 1+2 })
 
 	list.write(func() { list.first = 1 })
 	openTab(t, browser, limited).until("505 of 1,504 are one too many",

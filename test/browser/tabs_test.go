@@ -10,6 +10,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/entity-sync/entity-sync/internal/clienttest"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
 
@@ -67,11 +68,7 @@ func TestTabsShareAConnection(t *testing.T) {
 			s.wentWell("live offline live")
 		}
 		tabs[1].until("there is one connection", "true")
-		for end := time.Now().Add(patience); world.Figures().Clients != 1; time.Sleep(10 * time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatalf("%d connections", world.Figures().Clients)
-			}
-		}
+		testkit.Until(t, "there is one connection", func() bool { return world.Figures().Clients == 1 })
 	})
 	t.Run("which is another tab's when the one that leads is put to sleep", func(t *testing.T) {
 		t.Parallel()
@@ -101,11 +98,7 @@ func TestTabsShareAConnection(t *testing.T) {
 		tabs[0].writes(1, 3)
 		tabs[0].showsLive(3)
 		tabs[0].do(chromedp.Evaluate[chromedp.Void]("sync.close()"))
-		for end := time.Now().Add(patience); world.Figures().Clients != 0; time.Sleep(10 * time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatalf("%d connections", world.Figures().Clients)
-			}
-		}
+		testkit.Until(t, "there is no connection", func() bool { return world.Figures().Clients == 0 })
 	})
 	t.Run("and its secret, which is renewed and revoked", func(t *testing.T) {
 		t.Parallel()

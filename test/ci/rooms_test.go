@@ -41,7 +41,11 @@ var rooms = map[string]string{
 	"internal/clienttest":    "shared bridge/membus web es",
 	"internal/pgtest":        "db internal/canary",
 	"internal/stress":        "",
-	"web/js/testserver":      "internal/clienttest web",
+
+	"internal/testkit/nodetest": "shared es internal/canary",
+	"internal/testkit/socket":   "shared web/wire",
+
+	"web/js/testserver": "internal/clienttest web",
 }
 
 func TestThePackagesImportNothingUpwards(t *testing.T) {

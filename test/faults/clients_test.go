@@ -349,7 +349,7 @@ func TestF31NoMoreFiles(t *testing.T) {
 	before := b.calm(sized(time.Second, 5*time.Second))
 	endedBefore := ended()
 
-	pid := node.cmd.Process.Pid
+	pid := node.process.Pid()
 	var normal unix.Rlimit
 	must(t, unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &normal))
 	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))

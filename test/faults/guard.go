@@ -63,7 +63,7 @@ type orderRequest struct {
 	Anew     bool // they are to connect anew: Disconnect, not Revoke
 }
 
-func (p *process) order(ctx context.Context, q orderRequest) (struct{}, error) {
+func (p *application) order(ctx context.Context, q orderRequest) (struct{}, error) {
 	if q.Anew {
 		return struct{}{}, p.sync.Disconnect(ctx, secretOf(q.Identity))
 	}

@@ -1,7 +1,6 @@
 package faults
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -9,8 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -19,6 +16,7 @@ import (
 	"time"
 
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/testkit/process"
 )
 
 // node is a node's process, as the tests see it.
@@ -31,10 +29,8 @@ type node struct {
 	wrote  func(writeRequest, written) // is told of every write; may be nil
 
 	mu      sync.Mutex // guards what follows
-	cmd     *exec.Cmd
-	ended   chan struct{} // closed when the process is gone
-	failure error         // how it ended
-	wanted  bool          // somebody ended it
+	process *process.Process
+	wanted  bool // somebody ended it
 }
 
 // startNode runs a node until the test ends. Its end, and its log, are looked at
@@ -53,80 +49,30 @@ func startNode(t testing.TB, c nodeConfig) *node {
 func (n *node) start(t testing.TB) {
 	t.Helper()
 	n.config.Addr = n.Addr
-	what, err := json.Marshal(n.config)
+	p, err := process.Start(nodeRole, n.config, process.Options{Log: n.log})
 	if err != nil {
-		t.Fatal(err)
-	}
-	log, err := os.OpenFile(n.log, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), nodeVariable+"="+string(what),
-		"GORACE=atexit_sleep_ms=0") // or the race detector sleeps for a second at the end
-	cmd.Stderr = log
-	if _, err := cmd.StdinPipe(); err != nil { // held open: the child ends when it closes
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	said := bufio.NewReader(out)
-	line, err := said.ReadString('\n')
-	if err != nil {
-		t.Fatalf("starting node %s: %v", n.config.Name, errors.Join(err, cmd.Wait()))
+		t.Fatalf("node %s: %v", n.config.Name, err)
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.Addr, n.cmd, n.ended, n.failure, n.wanted = strings.TrimSpace(line), cmd, make(chan struct{}), nil, false
-	go n.wait(cmd, said, log, n.ended) // end waits for it
-}
-
-// wait adds to the log what the process says, and notes how it ends.
-func (n *node) wait(cmd *exec.Cmd, said io.Reader, log *os.File, ended chan struct{}) {
-	_, err := io.Copy(log, said)
-	err = firstError(err, cmd.Wait(), log.Close())
-	n.mu.Lock()
-	n.failure = err
-	n.mu.Unlock()
-	close(ended)
+	n.Addr, n.process, n.wanted = p.Hello, p, false
 }
 
 // kill ends it at once, as kill -9 does.
-func (n *node) kill(t testing.TB) { n.end(t, syscall.SIGKILL) }
+func (n *node) kill(t testing.TB) { _ = n.end(t, syscall.SIGKILL) } // which is how it ends
 
 // stop ends it as an operator does, and says what was wrong with its end.
-func (n *node) stop(t testing.TB) error {
-	n.end(t, syscall.SIGTERM)
-	return n.failure
-}
+func (n *node) stop(t testing.TB) error { return n.end(t, syscall.SIGTERM) }
 
-func (n *node) end(t testing.TB, s syscall.Signal) {
+func (n *node) end(t testing.TB, s syscall.Signal) error {
 	t.Helper()
 	n.mu.Lock()
 	n.wanted = true
-	ended := n.ended
+	p := n.process
 	n.mu.Unlock()
-	n.signal(t, s)
-	select {
-	case <-ended:
-	case <-time.After(patience):
-		_ = n.cmd.Process.Kill()
-		<-ended
-		t.Errorf("node %s had to be killed: it did not end within %v of %v", n.config.Name, patience, s)
-	}
+	err := p.End(t, s)
 	n.http.CloseIdleConnections()
-}
-
-func (n *node) signal(t testing.TB, s syscall.Signal) {
-	t.Helper()
-	if err := n.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		t.Fatalf("sending %v to node %s: %v", s, n.config.Name, err)
-	}
+	return err
 }
 
 // running reports whether the process is there.
@@ -134,7 +80,7 @@ func (n *node) running() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	select {
-	case <-n.ended:
+	case <-n.process.Ended():
 		return false
 	default:
 		return !n.wanted
@@ -146,9 +92,9 @@ func (n *node) died() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	select {
-	case <-n.ended:
+	case <-n.process.Ended():
 		if !n.wanted {
-			return fmt.Errorf("it ended by itself (%v)", n.cmd.ProcessState)
+			return fmt.Errorf("it ended by itself (%v)", n.process.State())
 		}
 	default:
 	}

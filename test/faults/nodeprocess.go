@@ -9,13 +9,11 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/signal"
 	"runtime"
 	"runtime/pprof"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -24,12 +22,10 @@ import (
 
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/es"
+	"github.com/entity-sync/entity-sync/internal/testkit/process"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
 )
-
-// nodeVariable makes the test binary be a node, as it says.
-const nodeVariable = "ENTITY_SYNC_FAULTS_NODE"
 
 // nodeConfig is what a node is told. Zero means Entity Sync's own defaults.
 type nodeConfig struct {
@@ -46,26 +42,11 @@ type nodeConfig struct {
 	Life   time.Duration // of the secret of a user whose name begins with "mortal"
 }
 
-// nodeMain must be called early in TestMain. In a child process it is a node and
-// never returns.
-func nodeMain() {
-	what := os.Getenv(nodeVariable)
-	if what == "" {
-		return
-	}
-	if err := beNode(what); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	os.Exit(0)
-}
+// nodeRole is that of a process which is a node.
+const nodeRole = "faults-node"
 
-func beNode(what string) error {
-	var c nodeConfig
-	if err := json.Unmarshal([]byte(what), &c); err != nil {
-		return err
-	}
-	p, err := newProcess(c)
+func beNode(c nodeConfig) error {
+	p, err := newApplication(c)
 	if err != nil {
 		return err
 	}
@@ -75,13 +56,7 @@ func beNode(what string) error {
 	}
 	server := &http.Server{Handler: p.routes(), ReadHeaderTimeout: 5 * time.Second}
 
-	terminate := make(chan os.Signal, 1)
-	signal.Notify(terminate, syscall.SIGTERM)
-	go func() {
-		// Ends with the test, however that ends: its end of the pipe closes.
-		os.Stdin.Read(make([]byte, 1))
-		terminate <- syscall.SIGTERM
-	}()
+	terminate := process.Terminated()
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	fmt.Println(listener.Addr())
@@ -99,8 +74,8 @@ func beNode(what string) error {
 	return nil
 }
 
-// process is a node: Entity Sync, and the application around it.
-type process struct {
+// application is Entity Sync, and an application around it.
+type application struct {
 	config nodeConfig
 	sync   *es.EntitySync
 	pools  map[shared.EntityType]*pgxpool.Pool // to fetch with: a locked table holds up its own type alone
@@ -113,10 +88,10 @@ type process struct {
 	overlaps atomic.Int64 // fetches of a view begun while another one of it was under way
 }
 
-func newProcess(c nodeConfig) (*process, error) {
+func newApplication(c nodeConfig) (*application, error) {
 	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	slog.SetDefault(logger)
-	p := &process{config: c, pools: make(map[shared.EntityType]*pgxpool.Pool), fetching: make(map[shared.FetchRequest]bool)}
+	p := &application{config: c, pools: make(map[shared.EntityType]*pgxpool.Pool), fetching: make(map[shared.FetchRequest]bool)}
 	var err error
 	if p.writes, err = p.pool(); err != nil {
 		return nil, err
@@ -147,7 +122,7 @@ func newProcess(c nodeConfig) (*process, error) {
 	)
 }
 
-func (p *process) pool() (*pgxpool.Pool, error) {
+func (p *application) pool() (*pgxpool.Pool, error) {
 	c, err := pgxpool.ParseConfig(p.config.Database)
 	if err != nil {
 		return nil, err
@@ -162,7 +137,7 @@ func (p *process) pool() (*pgxpool.Pool, error) {
 	return pgxpool.NewWithConfig(context.Background(), c)
 }
 
-func (p *process) routes() http.Handler {
+func (p *application) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/ws/entity-sync/", p.sync)
 	mux.HandleFunc("POST /write", answer(p.write))
@@ -206,7 +181,7 @@ type nodeStats struct {
 	Overlaps   int64
 }
 
-func (p *process) stats(context.Context, struct{}) (nodeStats, error) {
+func (p *application) stats(context.Context, struct{}) (nodeStats, error) {
 	// Twice: what a sync.Pool holds survives the first.
 	runtime.GC()
 	runtime.GC()
@@ -232,7 +207,7 @@ func stacks(context.Context, struct{}) (string, error) {
 }
 
 // begin notes a fetch, and that no other one of the same view may be under way.
-func (p *process) begin(requests ...shared.FetchRequest) {
+func (p *application) begin(requests ...shared.FetchRequest) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, r := range requests {
@@ -243,7 +218,7 @@ func (p *process) begin(requests ...shared.FetchRequest) {
 	}
 }
 
-func (p *process) end(requests ...shared.FetchRequest) {
+func (p *application) end(requests ...shared.FetchRequest) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, r := range requests {
@@ -251,14 +226,14 @@ func (p *process) end(requests ...shared.FetchRequest) {
 	}
 }
 
-func (p *process) fetchItem(ctx context.Context, key shared.EntityKey, secret string) (row, error) {
+func (p *application) fetchItem(ctx context.Context, key shared.EntityKey, secret string) (row, error) {
 	request := shared.FetchRequest{Key: key, Secret: shared.NewSecret(secret)}
 	p.begin(request)
 	defer p.end(request)
 	return p.read(ctx, key, secret)
 }
 
-func (p *process) read(ctx context.Context, key shared.EntityKey, secret string) (row, error) {
+func (p *application) read(ctx context.Context, key shared.EntityKey, secret string) (row, error) {
 	if p.guard.refuses(identityOf(secret)) {
 		return row{}, shared.ErrForbidden
 	}
@@ -275,7 +250,7 @@ func (p *process) read(ctx context.Context, key shared.EntityKey, secret string)
 
 // readAll reads several rows with one query. Those whose id ends in "-wide" are
 // long ones.
-func (p *process) readAll(ctx context.Context, entity shared.EntityType, ids []string) (map[string]row, error) {
+func (p *application) readAll(ctx context.Context, entity shared.EntityType, ids []string) (map[string]row, error) {
 	sql := fmt.Sprintf("select id, owner, nonce, rev from %s where id = any($1)", entity)
 	rs, err := p.pools[entity].Query(ctx, sql, ids)
 	if err != nil {
@@ -299,7 +274,7 @@ func (p *process) readAll(ctx context.Context, entity shared.EntityType, ids []s
 // wide is the size of a long row: a few fill what the kernel holds for a client.
 const wide = 32 << 10
 
-func (p *process) fetchBatch(ctx context.Context, requests []shared.FetchRequest) []shared.FetchResult {
+func (p *application) fetchBatch(ctx context.Context, requests []shared.FetchRequest) []shared.FetchResult {
 	p.begin(requests...)
 	defer p.end(requests...)
 	ids := make([]string, len(requests))

@@ -92,7 +92,7 @@ type secretive struct{ secret string }
 func (s secretive) Error() string { return fmt.Sprintf("no luck for the holder of %q", s.secret) }
 
 // fetchSick may return what is no row at all.
-func (p *process) fetchSick(ctx context.Context, key shared.EntityKey, secret string) (json.RawMessage, error) {
+func (p *application) fetchSick(ctx context.Context, key shared.EntityKey, secret string) (json.RawMessage, error) {
 	switch p.doctor.diagnose() {
 	case bloated:
 		return p.doctor.tooMuch(), nil
@@ -106,7 +106,7 @@ func (p *process) fetchSick(ctx context.Context, key shared.EntityKey, secret st
 	return json.Marshal(r)
 }
 
-func (p *process) fetchOrdered(ctx context.Context, key shared.EntityKey, secret string) (row, error) {
+func (p *application) fetchOrdered(ctx context.Context, key shared.EntityKey, secret string) (row, error) {
 	request := shared.FetchRequest{Key: key, Secret: shared.NewSecret(secret)}
 	p.begin(request)
 	defer p.end(request)

@@ -33,7 +33,7 @@ type written struct {
 	Notify     time.Duration // how long Notify took
 }
 
-func (p *process) write(ctx context.Context, q writeRequest) (w written, err error) {
+func (p *application) write(ctx context.Context, q writeRequest) (w written, err error) {
 	if q.Do != announce {
 		if w, err = p.change(ctx, q); err != nil {
 			return w, err
@@ -48,7 +48,7 @@ func (p *process) write(ctx context.Context, q writeRequest) (w written, err err
 }
 
 // change commits a change, and returns the row's state.
-func (p *process) change(ctx context.Context, q writeRequest) (w written, err error) {
+func (p *application) change(ctx context.Context, q writeRequest) (w written, err error) {
 	tx, err := p.writes.Begin(ctx)
 	if err != nil {
 		return w, err
@@ -89,7 +89,7 @@ type stormed struct {
 	Took           time.Duration
 }
 
-func (p *process) storm(ctx context.Context, q stormRequest) (stormed, error) {
+func (p *application) storm(ctx context.Context, q stormRequest) (stormed, error) {
 	var next, writes, errs atomic.Int64
 	var workers sync.WaitGroup
 	begin := time.Now()

@@ -4,13 +4,8 @@
 package postgres
 
 import (
-	"context"
-	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
-	"net/http/httptest"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -20,8 +15,9 @@ import (
 
 	"github.com/entity-sync/entity-sync/db"
 	"github.com/entity-sync/entity-sync/es"
-	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
+	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/nodetest"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 	"github.com/entity-sync/entity-sync/web/wire"
@@ -30,50 +26,19 @@ import (
 // full runs the tests at the size that the promises are made for.
 var full = flag.Bool("postgres.full", false, "run the tests at their full size")
 
-// patience is how long a test waits for what must happen.
-const patience = time.Minute
+const patience = testkit.Patience
 
 func TestMain(m *testing.M) {
 	nsqdtest.Main()
-	goleak.VerifyTestMain(m,
-		goleak.IgnoreAnyFunction("net/http.(*conn).serve"), // ends a moment after its server
-		goleak.Cleanup(func(code int) {
-			if err := pgtest.End(); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				code = 1
-			}
-			os.Exit(code)
-		}))
+	goleak.VerifyTestMain(m, testkit.ServesHTTP(), testkit.AtEnd(pgtest.End))
 }
 
 // node is one of a system.
-type node struct {
-	*es.EntitySync
-	url string
-}
+type node struct{ *nodetest.Node }
 
 func startNode(t testing.TB, nsqd *nsqdtest.Daemon) *node {
 	t.Helper()
-	return startNodeWith(t, es.Config{NSQAddr: nsqd.Addr})
-}
-
-func startNodeWith(t testing.TB, c es.Config) *node {
-	t.Helper()
-	c.Logger = canary.Logger(canary.Output(t))
-	s, err := es.New(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewServer(s)
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		if err := s.Close(ctx); err != nil {
-			t.Error(err)
-		}
-		server.Close()
-	})
-	return &node{s, "ws" + strings.TrimPrefix(server.URL, "http")}
+	return &node{nodetest.Start(t, es.Config{NSQAddr: nsqd.Addr})}
 }
 
 func (n *node) register(t testing.TB, entity shared.EntityType, q *db.Query, opts ...es.Option) {
@@ -83,25 +48,14 @@ func (n *node) register(t testing.TB, entity shared.EntityType, q *db.Query, opt
 	}
 }
 
-// frame is what a v2 client reads.
-type frame struct {
-	Action string
-	Ref    string
-	Body   struct {
-		shared.EntityKey
-		Code string
-		Rows []json.RawMessage
-	}
-}
-
-// client is a v2 client.
+// client is a v2 client, of a goroutine of its own.
 type client struct {
 	ws *websocket.Conn
 }
 
 func dial(url string) (*client, error) {
 	dialer := websocket.Dialer{Subprotocols: []string{wire.SubprotocolV2}, HandshakeTimeout: patience}
-	ws, _, err := dialer.Dial(url, nil)
+	ws, _, err := dialer.Dial("ws"+strings.TrimPrefix(url, "http"), nil)
 	return &client{ws}, err
 }
 
@@ -109,25 +63,18 @@ func (c *client) send(action, ref string, body any) error {
 	return c.ws.WriteJSON(map[string]any{"action": action, "ref": ref, "body": body})
 }
 
-// read reads a frame; one that says that something went wrong is an error.
-func (c *client) read() (f frame, err error) {
+// read reads a reply; one that says that something went wrong is an error.
+func (c *client) read() (r wire.Reply, err error) {
 	if err := c.ws.SetReadDeadline(time.Now().Add(patience)); err != nil {
-		return f, err
+		return r, err
 	}
-	if err := c.ws.ReadJSON(&f); err != nil {
-		return f, err
+	_, message, err := c.ws.ReadMessage()
+	if err != nil {
+		return r, err
 	}
-	if f.Action == "error" || f.Action == "unsubscribed" {
-		return f, errors.New(f.Action + ": " + f.Body.Code)
+	r, ok := wire.ReadReply(message)
+	if !ok || r.Code != "" {
+		return r, fmt.Errorf("the node says %s", message)
 	}
-	return f, nil
-}
-
-func until(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !holds(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waiting in vain: %s", what)
-		}
-	}
+	return r, nil
 }

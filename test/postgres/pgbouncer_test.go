@@ -13,6 +13,8 @@ import (
 	"github.com/entity-sync/entity-sync/db/outbox"
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
+	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/nodetest"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
@@ -44,14 +46,14 @@ func TestNobodySeesAnothersRowBehindPgBouncer(t *testing.T) {
 	var nodes []*node
 	for range 2 {
 		pool := pgtest.Pool(t, url, 12) // more than there are server connections
-		n := startNodeWith(t, es.Config{NSQAddr: nsqd.Addr, Outbox: &outbox.Config{Pool: pool}})
+		n := &node{nodetest.Start(t, es.Config{NSQAddr: nsqd.Addr, Outbox: &outbox.Config{Pool: pool}})}
 		quick := es.WithRetry(20*time.Millisecond, 200*time.Millisecond)
 		n.register(t, "one", db.Rows(pool, "select * from notes where id = $1").AsViewer(claims), quick)
 		n.register(t, "many", db.Batch(pool, "select * from notes where id = any($1)").AsViewer(claims), quick)
 		n.register(t, "shared", db.Batch(pool, "select * from notes where id = any($1)").AsViewer(claims), quick, es.WithScope(func(secret string) string { return secret }))
 		nodes = append(nodes, n)
 	}
-	until(t, "the nodes are ready", func() bool { return nodes[0].Ready() && nodes[1].Ready() })
+	testkit.Until(t, "the nodes are ready", func() bool { return nodes[0].Ready() && nodes[1].Ready() })
 
 	w := watching{want: frames, keys: []shared.EntityKey{{Entity: "one", ID: "1"}, {Entity: "many", ID: "1"}, {Entity: "many", ID: "2"}, {Entity: "shared", ID: "3"}}}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -72,7 +74,7 @@ func TestNobodySeesAnothersRowBehindPgBouncer(t *testing.T) {
 		reading.Go(func() {
 			rnd := rand.New(rand.NewPCG(11, uint64(i)))
 			for w.rows.Load() < w.want {
-				if err := w.connection(rnd, nodes[rnd.IntN(2)].url); err != nil {
+				if err := w.connection(rnd, nodes[rnd.IntN(2)].URL); err != nil {
 					t.Error(err)
 					w.rows.Add(w.want) // for all to end
 					return
@@ -81,7 +83,7 @@ func TestNobodySeesAnothersRowBehindPgBouncer(t *testing.T) {
 		})
 	}
 	for n := range int64(2) {
-		until(t, "a third of the rows is read", func() bool { return w.rows.Load() >= (n+1)*frames/3 })
+		testkit.Until(t, "a third of the rows is read", func() bool { return w.rows.Load() >= (n+1)*frames/3 })
 		bouncer.Stop()
 		if err := bouncer.Start(); err != nil {
 			t.Fatal(err)
@@ -90,7 +92,7 @@ func TestNobodySeesAnothersRowBehindPgBouncer(t *testing.T) {
 	reading.Wait()
 	cancel()
 	writing.Wait()
-	until(t, "all is announced", func() bool {
+	testkit.Until(t, "all is announced", func() bool {
 		var waiting int
 		err := conn.QueryRow(context.Background(), "select count(*) from entity_sync_outbox").Scan(&waiting)
 		return err == nil && waiting == 0

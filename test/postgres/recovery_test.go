@@ -15,6 +15,7 @@ import (
 	"github.com/entity-sync/entity-sync/db"
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
@@ -65,7 +66,7 @@ func newSystem(t *testing.T, n int32) *system {
 		n.register(t, "people", db.Batch(pool, "select * from people where id = any($1)"), quick)
 		s.nodes = append(s.nodes, n)
 	}
-	until(t, "the nodes are ready", func() bool { return s.nodes[0].Ready() && s.nodes[1].Ready() })
+	testkit.Until(t, "the nodes are ready", func() bool { return s.nodes[0].Ready() && s.nodes[1].Ready() })
 	return s
 }
 
@@ -81,7 +82,7 @@ func (s *system) watch(t *testing.T, changed func(shared.EntityType, row)) {
 	var reading sync.WaitGroup
 	t.Cleanup(reading.Wait)
 	for i := range watchers {
-		c, err := dial(s.nodes[i%2].url)
+		c, err := dial(s.nodes[i%2].URL)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -101,21 +102,21 @@ func (s *system) watch(t *testing.T, changed func(shared.EntityType, row)) {
 					continue
 				}
 				var r row
-				if err := json.Unmarshal(f.Body.Rows[0], &r); err != nil {
+				if err := json.Unmarshal(f.Rows[0], &r); err != nil {
 					t.Error(err)
 					return
 				}
 				s.mu.Lock()
-				if before := seen[f.Body.EntityKey]; before.Rev > r.Rev {
-					t.Errorf("%v went back from %d to %d", f.Body.EntityKey, before.Rev, r.Rev)
+				if before := seen[f.Key]; before.Rev > r.Rev {
+					t.Errorf("%v went back from %d to %d", f.Key, before.Rev, r.Rev)
 				}
-				seen[f.Body.EntityKey] = r
+				seen[f.Key] = r
 				s.mu.Unlock()
-				changed(f.Body.Entity, r)
+				changed(f.Key.Entity, r)
 			}
 		})
 	}
-	until(t, "everybody has seen everything", func() bool { return s.right(t, nil) })
+	testkit.Until(t, "everybody has seen everything", func() bool { return s.right(t, nil) })
 }
 
 // right reports whether every client has seen every row as it is in the database;
@@ -257,7 +258,7 @@ func TestATableIsLocked(t *testing.T) {
 	if err := s.nodes[0].Notify(t.Context(), keys...); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "fetches hang on both nodes", func() bool {
+	testkit.Until(t, "fetches hang on both nodes", func() bool {
 		return s.nodes[0].Bridge.Stats().Entities["items"].FetchesRunning > 0 && s.nodes[1].Bridge.Stats().Entities["items"].FetchesRunning > 0
 	})
 	during := measure("people")

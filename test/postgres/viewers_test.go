@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
@@ -58,7 +60,7 @@ func TestNobodySeesAnothersRow(t *testing.T) {
 		n.register(t, "many", db.Batch(pool, "select * from notes where id = any($1)").AsViewer(claims))
 		n.register(t, "shared", db.Batch(pool, "select * from notes where id = any($1)").AsViewer(claims), es.WithScope(func(secret string) string { return secret }))
 	}
-	until(t, "the nodes are ready", func() bool { return nodes[0].Ready() && nodes[1].Ready() })
+	testkit.Until(t, "the nodes are ready", func() bool { return nodes[0].Ready() && nodes[1].Ready() })
 
 	w := watching{want: frames, keys: []shared.EntityKey{{Entity: "one", ID: "1"}, {Entity: "many", ID: "1"}, {Entity: "many", ID: "2"}, {Entity: "shared", ID: "3"}}}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -81,7 +83,7 @@ func TestNobodySeesAnothersRow(t *testing.T) {
 		reading.Go(func() {
 			rnd := rand.New(rand.NewPCG(7, uint64(i)))
 			for w.rows.Load() < w.want {
-				if err := w.connection(rnd, nodes[rnd.IntN(2)].url); err != nil {
+				if err := w.connection(rnd, nodes[rnd.IntN(2)].URL); err != nil {
 					t.Error(err)
 					return
 				}
@@ -132,23 +134,27 @@ func (w *watching) connection(rnd *rand.Rand, url string) error {
 			return err
 		}
 		switch {
-		case f.Action == "ack" && f.Ref != "":
-			who = f.Ref // there may be another on its way, if it was the same as before
-		case f.Action == "update":
-			var row note
-			if len(f.Body.Rows) != 1 {
-				return fmt.Errorf("%d rows of %v for %s", len(f.Body.Rows), f.Body.EntityKey, who)
-			}
-			if err := json.Unmarshal(f.Body.Rows[0], &row); err != nil {
+		case f.Action == "ack" && f.Ref != nil && string(f.Ref) != `""`:
+			who, err = strconv.Unquote(string(f.Ref))
+			if err != nil {
 				return err
 			}
-			if row.Owner != who && row.Owner != next || fmt.Sprint(row.ID) != f.Body.ID {
-				return fmt.Errorf("%+v of %v came to %s", row, f.Body.EntityKey, who)
+			// There may be another on its way, if it was the same as before
+		case f.Action == "update":
+			var row note
+			if len(f.Rows) != 1 {
+				return fmt.Errorf("%d rows of %v for %s", len(f.Rows), f.Key, who)
 			}
-			if before := last[f.Body.EntityKey]; before.Owner == row.Owner && row.Rev < before.Rev {
-				return fmt.Errorf("%+v of %v came to %s after revision %d", row, f.Body.EntityKey, who, before.Rev)
+			if err := json.Unmarshal(f.Rows[0], &row); err != nil {
+				return err
 			}
-			last[f.Body.EntityKey] = row
+			if row.Owner != who && row.Owner != next || fmt.Sprint(row.ID) != f.Key.ID {
+				return fmt.Errorf("%+v of %v came to %s", row, f.Key, who)
+			}
+			if before := last[f.Key]; before.Owner == row.Owner && row.Rev < before.Rev {
+				return fmt.Errorf("%+v of %v came to %s after revision %d", row, f.Key, who, before.Rev)
+			}
+			last[f.Key] = row
 			w.rows.Add(1)
 		default:
 			n++ // no row

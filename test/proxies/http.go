@@ -6,27 +6,11 @@ import (
 	"io"
 	"net/http"
 	"testing"
-	"time"
+
+	"github.com/entity-sync/entity-sync/internal/testkit"
 )
 
-// patience is how long a test waits for what must happen.
-const patience = time.Minute
-
-func until(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	if !holdsWithin(patience, holds) {
-		t.Fatalf("waited %v in vain until %s", patience, what)
-	}
-}
-
-func holdsWithin(limit time.Duration, holds func() bool) bool {
-	for end := time.Now().Add(limit); !holds(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			return false
-		}
-	}
-	return true
-}
+const patience = testkit.Patience
 
 // get asks the proxy for a page. Each request has a connection of its own, for which the
 // proxy looks for a node anew.

@@ -2,7 +2,6 @@ package proxies
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,9 +20,6 @@ import (
 	"github.com/entity-sync/entity-sync/web"
 )
 
-// nodeVariable makes the test binary be a node, as it says.
-const nodeVariable = "ENTITY_SYNC_PROXIES_NODE"
-
 // nodeConfig is what a node is told.
 type nodeConfig struct {
 	Name       string
@@ -33,25 +29,10 @@ type nodeConfig struct {
 	DrainDelay time.Duration
 }
 
-// nodeMain must be called early in TestMain. In a child process it is a node and never
-// returns.
-func nodeMain() {
-	what := os.Getenv(nodeVariable)
-	if what == "" {
-		return
-	}
-	if err := beNode(what); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	os.Exit(0)
-}
+// nodeRole is that of a process which is a node.
+const nodeRole = "proxies-node"
 
-func beNode(what string) error {
-	var c nodeConfig
-	if err := json.Unmarshal([]byte(what), &c); err != nil {
-		return err
-	}
+func beNode(c nodeConfig) error {
 	stop, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer cancel()
 	go func() {

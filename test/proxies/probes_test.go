@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/entity-sync/entity-sync/internal/pgtest"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
 
@@ -23,21 +24,21 @@ func TestProbes(t *testing.T) {
 	n.wantProbes(t, "with an nsqd", true)
 
 	nsqd.Stop(t)
-	until(t, "the node has noticed", func() bool {
+	testkit.Until(t, "the node has noticed", func() bool {
 		subscribed, err := n.get("/bus")
 		return err == nil && subscribed == fmt.Sprint(false)
 	})
 	n.wantProbes(t, "while the nsqd is away", true)
 
-	n.tell(t, syscall.SIGTERM)
-	until(t, "the node is not ready any more", func() bool {
+	n.process.Signal(t, syscall.SIGTERM)
+	testkit.Until(t, "the node is not ready any more", func() bool {
 		_, err := n.get("/readyz")
 		return err != nil
 	})
 	n.wantProbes(t, "after SIGTERM", false)
 	nsqd.Start(t)
 	w := watchWithoutProxy(t, "0", [2]*node{n, n}, 0)
-	until(t, "a client is served during the delay", func() bool { return w.knows(1) })
+	testkit.Until(t, "a client is served during the delay", func() bool { return w.knows(1) })
 }
 
 // wantProbes asks both.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/entity-sync/entity-sync/internal/freeport"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 )
 
 // software is a proxy that can be had.
@@ -77,14 +78,14 @@ func (w software) try(t *testing.T, s site) *proxy {
 		_, port, _ := net.SplitHostPort(s.addr)
 		p.host = net.JoinHostPort("localhost", port)
 		p.tls.RootCAs = x509.NewCertPool()
-		if !holdsWithin(patience, func() bool {
+		if !testkit.Within(patience, func() bool {
 			root, err := os.ReadFile(filepath.Join(s.dir, "caddy/pki/authorities/local/root.crt"))
 			return err == nil && p.tls.RootCAs.AppendCertsFromPEM(root)
 		}) {
 			return nil
 		}
 	}
-	if !holdsWithin(patience/2, func() bool {
+	if !testkit.Within(patience/2, func() bool {
 		_, err := p.get(t, "/livez")
 		return err == nil
 	}) {

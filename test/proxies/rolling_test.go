@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/entity-sync/entity-sync/internal/pgtest"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
 
@@ -54,7 +55,7 @@ func TestRollingDeployment(t *testing.T) {
 				d.replace(t, n)
 			}
 			d.stopWriting(t)
-			until(t, "every client has the newest row", func() bool { return d.allKnow(t) })
+			testkit.Until(t, "every client has the newest row", func() bool { return d.allKnow(t) })
 			d.judge(t)
 		})
 	}
@@ -93,7 +94,7 @@ func deploy(t *testing.T, s software, nsqd *nsqdtest.Daemon, server *pgtest.Serv
 	for i := range direct {
 		d.direct = append(d.direct, watchWithoutProxy(t, fmt.Sprint(i%numbers), d.nodes, i))
 	}
-	until(t, "every client has a row", func() bool { return d.allKnow(t) })
+	testkit.Until(t, "every client has a row", func() bool { return d.allKnow(t) })
 	return d
 }
 
@@ -111,7 +112,7 @@ func (d *deployment) leaveAlone(t *testing.T) {
 
 func (n *node) untilReady(t *testing.T) {
 	t.Helper()
-	until(t, n.Name+" is ready", func() bool {
+	testkit.Until(t, n.Name+" is ready", func() bool {
 		_, err := n.get("/readyz")
 		return err == nil
 	})
@@ -157,7 +158,7 @@ func (d *deployment) replace(t *testing.T, n *node) {
 	if !d.software.probes {
 		return
 	}
-	until(t, "the proxy sends requests to "+n.Name, func() bool {
+	testkit.Until(t, "the proxy sends requests to "+n.Name, func() bool {
 		name, err := d.proxy.get(t, "/name")
 		return err == nil && name == n.Name
 	})

@@ -20,6 +20,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/freeport"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
 	"github.com/entity-sync/entity-sync/web/client"
@@ -58,7 +59,7 @@ func TestWatchAndGet(t *testing.T) {
 		t.Errorf("Get of nothing returned %v", err)
 	}
 	w.table.write("1")
-	until(t, "the server was told", func() bool { return w.Bridge.Stats().Subscriptions == 0 })
+	testkit.Until(t, "the server was told", func() bool { return w.Bridge.Stats().Subscriptions == 0 })
 	if got, err := client.Get[row](t.Context(), c, key("1")); err != nil || got.Rev != 1 {
 		t.Errorf("Get returned %+v, %v", got, err)
 	}
@@ -70,7 +71,7 @@ func TestWatchAndGet(t *testing.T) {
 		switch len(seen) {
 		case 1:
 			w.line.cut() // of which a watcher of rows sees nothing
-			until(t, "it is back", func() bool { return w.line.dials.Load() == 2 })
+			testkit.Until(t, "it is back", func() bool { return w.line.dials.Load() == 2 })
 			w.change(t, "1")
 		case 2:
 			w.table.remove("1")
@@ -87,7 +88,7 @@ func TestWatchAndGet(t *testing.T) {
 	if got := strings.Join(seen, ", "); got != want {
 		t.Errorf("saw %s, want %s", got, want)
 	}
-	until(t, "the server was told", func() bool { return w.Bridge.Stats().Subscriptions == 0 })
+	testkit.Until(t, "the server was told", func() bool { return w.Bridge.Stats().Subscriptions == 0 })
 
 	w.table.hide("1", false)
 	w.table.write("1")
@@ -182,7 +183,7 @@ func TestCallersShareASubscription(t *testing.T) {
 	w.change(t, "1")
 	others[0].untilRev(4)
 	others[0].sub.Close()
-	until(t, "the server was told", func() bool { return w.Bridge.Stats().Subscriptions == 0 })
+	testkit.Until(t, "the server was told", func() bool { return w.Bridge.Stats().Subscriptions == 0 })
 	last := watch(t, c, "1")
 	last.untilRev(4)
 }
@@ -262,7 +263,7 @@ func TestWhatIsUnavailableIsAskedForAgain(t *testing.T) {
 	}})
 	w.table.write("1")
 	v := watch(t, w.dial(client.Options{}), "1")
-	until(t, "it was asked twice", func() bool { return asked.Load() > 1 })
+	testkit.Until(t, "it was asked twice", func() bool { return asked.Load() > 1 })
 	if got := v.String(); got != "" {
 		t.Errorf("shown %s", got)
 	}

@@ -2,44 +2,23 @@ package client
 
 import (
 	"errors"
-	"os"
-	"strings"
 	"testing"
 
+	"github.com/entity-sync/entity-sync/internal/testkit/docs"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web/wire"
 )
 
-// section returns the part of docs/protocol.md between two texts.
-func section(t testing.TB, begin, end string) string {
-	t.Helper()
-	b, err := os.ReadFile("../../docs/protocol.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, found := strings.Cut(string(b), begin)
-	part, _, ended := strings.Cut(rest, end)
-	if !found || !ended {
-		t.Fatalf("docs/protocol.md has nothing between %q and %q", begin, end)
-	}
-	return part
-}
-
 // Every code of the document has a sentinel error, and the other way round.
 func TestEveryCodeHasAMeaning(t *testing.T) {
-	documented := 0
-	for line := range strings.SplitSeq(section(t, "| code | meaning |\n", "\n\n"), "\n") {
-		if strings.Contains(line, "---") {
-			continue
-		}
-		documented++
-		code := strings.Trim(strings.Split(line, "|")[1], " `")
-		if err := (&Error{Code: code}); errors.Unwrap(err) == nil {
-			t.Errorf("nothing stands for %s", code)
+	codes := docs.Table(t, "docs/protocol.md", "| code | meaning |")
+	for _, row := range codes {
+		if err := (&Error{Code: row[0]}); errors.Unwrap(err) == nil {
+			t.Errorf("nothing stands for %s", row[0])
 		}
 	}
-	if documented != len(meanings) {
-		t.Errorf("the document has %d codes, the client %d", documented, len(meanings))
+	if len(codes) != len(meanings) {
+		t.Errorf("the document has %d codes, the client %d", len(codes), len(meanings))
 	}
 	if err := (&Error{Code: "new"}); errors.Unwrap(err) != nil {
 		t.Error("a code that is not known has a meaning")
@@ -48,7 +27,7 @@ func TestEveryCodeHasAMeaning(t *testing.T) {
 
 // FuzzAbout: an entry takes any reply, whatever it has been told before.
 func FuzzAbout(f *testing.F) {
-	for line := range strings.SplitSeq(strings.TrimSpace(section(f, "```json server\n", "\n```")), "\n") {
+	for _, line := range docs.Lines(f, "docs/protocol.md", "json server") {
 		f.Add([]byte(line))
 	}
 	f.Fuzz(func(t *testing.T, message []byte) {

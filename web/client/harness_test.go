@@ -1,7 +1,6 @@
 package client_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,17 +20,14 @@ import (
 	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/es"
 	mark "github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web/client"
 )
 
-func TestMain(m *testing.M) {
-	// An http.Server's connection goroutines end a moment after the server does.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*conn).serve"))
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testkit.ServesHTTP()) }
 
-// patience is how long a test waits for what must happen.
-const patience = time.Minute
+const patience = testkit.Patience
 
 // canary is in every secret of these tests, and in no log.
 const canary = mark.Mark
@@ -147,12 +143,12 @@ type world struct {
 	server  *httptest.Server
 	handler atomic.Pointer[http.Handler]
 	line    *line
-	log     *logBuffer
+	log     *testkit.Buffer
 }
 
 func start(t testing.TB, c es.Config) *world {
 	t.Helper()
-	w := &world{t: t, line: &line{conns: map[*lineConn]struct{}{}}, log: &logBuffer{}}
+	w := &world{t: t, line: &line{conns: map[*lineConn]struct{}{}}, log: &testkit.Buffer{}}
 	w.server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { (*w.handler.Load()).ServeHTTP(rw, r) }))
 	t.Cleanup(w.server.Close) // after the nodes
 	w.serve(startNode(t, &table{}, &membus.Broker{}, c))
@@ -378,15 +374,6 @@ func revOf(u client.Update) int {
 	return r.Rev
 }
 
-func until(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !holds(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited %v in vain until %s", patience, what)
-		}
-	}
-}
-
 // untilStatus waits for a state of the connection.
 func untilStatus(t testing.TB, c *client.Client, state client.State) client.Status {
 	t.Helper()
@@ -400,21 +387,4 @@ func untilStatus(t testing.TB, c *client.Client, state client.State) client.Stat
 	s, _ := c.Status()
 	t.Fatalf("waited %v in vain for %s: it is %v", patience, state, s)
 	return s
-}
-
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }

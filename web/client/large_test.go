@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/entity-sync/entity-sync/es"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web/client"
 )
@@ -70,7 +71,7 @@ func TestARowThatIsTooLargeFromTheStart(t *testing.T) {
 	v := watch(t, c, "1")
 	v.untilState(client.Denied)
 	w.line.cut()
-	until(t, "it is back", func() bool { return w.line.dials.Load() == 2 })
+	testkit.Until(t, "it is back", func() bool { return w.line.dials.Load() == 2 })
 	w.table.widen(0)
 	w.change(t, "1")
 	v.untilRev(2)

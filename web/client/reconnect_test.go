@@ -17,6 +17,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/es"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
 	"github.com/entity-sync/entity-sync/web/client"
@@ -35,7 +36,7 @@ func TestADroppedSocketDoesNotFlicker(t *testing.T) {
 	for range 5 {
 		before := len(v.all())
 		w.line.cut()
-		until(t, "it is noticed", func() bool { return len(v.all()) > before })
+		testkit.Until(t, "it is noticed", func() bool { return len(v.all()) > before })
 		v.untilState(client.Live)
 		gone.until("nothing there", func(u client.Update) bool { return u.Deleted && u.State == client.Live })
 	}
@@ -250,7 +251,7 @@ func TestASecretIsRenewedInPlace(t *testing.T) {
 	c := w.dial(client.Options{SecretFunc: source.next})
 	v := watch(t, c, "1")
 	v.untilRev(1)
-	until(t, "it was renewed twice, and the first had expired", func() bool { return source.count() > 2 })
+	testkit.Until(t, "it was renewed twice, and the first had expired", func() bool { return source.count() > 2 })
 	w.change(t, "1")
 	v.untilRev(2)
 	if got := w.line.dials.Load(); got != 1 {
@@ -320,7 +321,7 @@ func TestCredentialsInTheRequest(t *testing.T) {
 	}})
 	v := watch(t, c, "1")
 	v.untilRev(1)
-	until(t, "it was renewed twice", func() bool { return w.line.dials.Load() > 2 })
+	testkit.Until(t, "it was renewed twice", func() bool { return w.line.dials.Load() > 2 })
 	v.untilRev(1)
 	for _, u := range v.all() {
 		if revOf(u) != 1 {
@@ -418,7 +419,7 @@ func TestSubscriptionsAreSentInPieces(t *testing.T) {
 	for _, v := range views {
 		v.sub.Close()
 	}
-	until(t, "the server was told", func() bool { return w.Bridge.Stats().Subscriptions == 0 })
+	testkit.Until(t, "the server was told", func() bool { return w.Bridge.Stats().Subscriptions == 0 })
 	if got := w.line.dials.Load(); got != 1 {
 		t.Errorf("it took %d connections", got)
 	}

@@ -3,28 +3,13 @@ package wire
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/entity-sync/entity-sync/internal/testkit/docs"
 	"github.com/entity-sync/entity-sync/shared"
 )
-
-// section returns the part of docs/protocol.md between two texts.
-func section(t testing.TB, begin, end string) string {
-	t.Helper()
-	b, err := os.ReadFile("../../docs/protocol.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, found := strings.Cut(string(b), begin)
-	part, _, ended := strings.Cut(rest, end)
-	if !found || !ended {
-		t.Fatalf("docs/protocol.md has nothing between %q and %q", begin, end)
-	}
-	return part
-}
 
 // Everything that is not in the document is the application's own.
 func TestWhatIsNoReplyIsTheApplications(t *testing.T) {
@@ -45,16 +30,12 @@ func TestWhatIsNoReplyIsTheApplications(t *testing.T) {
 
 // The document's word on each close code and upgrade status is kept.
 func TestEveryCloseCodeIsObeyed(t *testing.T) {
-	for line := range strings.SplitSeq(section(t, "| code | when | reconnect? |\n", "\n\n"), "\n") {
-		if strings.Contains(line, "---") {
-			continue
-		}
+	for _, row := range docs.Table(t, protocol, "| code | when | reconnect? |") {
 		var code int
-		cells := strings.Split(line, "|")
-		if _, err := fmt.Sscan(strings.Trim(cells[1], " `"), &code); err != nil {
+		if _, err := fmt.Sscan(row[0], &code); err != nil {
 			t.Fatal(err)
 		}
-		if got, want := IsFinal(code), strings.HasPrefix(strings.TrimSpace(cells[3]), "no"); got != want {
+		if got, want := IsFinal(code), strings.HasPrefix(row[2], "no"); got != want {
 			t.Errorf("after %d the client gives up: %v, want %v", code, got, want)
 		}
 	}
@@ -84,7 +65,7 @@ func TestRetryHint(t *testing.T) {
 
 // FuzzReadReply: no message ends the client, and what is taken for a reply makes sense.
 func FuzzReadReply(f *testing.F) {
-	for _, line := range examples(f, "server") {
+	for _, line := range docs.Lines(f, protocol, "json server") {
 		f.Add([]byte(line))
 	}
 	f.Add([]byte(`{"action":"update","body":{"entity":"items","id":"1","rows":[null,"\u0000",{}]}}`))

@@ -8,7 +8,6 @@ import (
 	"go/parser"
 	"go/token"
 	"maps"
-	"os"
 	"reflect"
 	"regexp"
 	"slices"
@@ -17,28 +16,12 @@ import (
 	"testing"
 
 	"github.com/entity-sync/entity-sync/internal/canary"
+	"github.com/entity-sync/entity-sync/internal/testkit/docs"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-func protocol(t testing.TB) string {
-	t.Helper()
-	b, err := os.ReadFile("../../docs/protocol.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
-}
-
-// examples returns the lines of the document's code block of the given kind.
-func examples(t testing.TB, kind string) []string {
-	t.Helper()
-	_, block, found := strings.Cut(protocol(t), "```json "+kind+"\n")
-	block, _, ended := strings.Cut(block, "\n```")
-	if !found || !ended {
-		t.Fatalf("docs/protocol.md has no block of %s frames", kind)
-	}
-	return strings.Split(block, "\n")
-}
+// protocol is the document.
+const protocol = "docs/protocol.md"
 
 // Every frame that the document shows is one that the code makes, and the other
 // way round.
@@ -57,7 +40,7 @@ func TestTheDocumentShowsTheFramesOfTheServer(t *testing.T) {
 		RefusalOf(shared.ErrUnknownEntity).About(0, shared.EntityKey{Entity: "nothing", ID: "1"}).WithRef(json.RawMessage("3")).Reply(),
 		RefusalOf(shared.ErrBadKey).About(2, key("")).WithRef(json.RawMessage("4")).Reply(),
 	}
-	shown := examples(t, "server")
+	shown := docs.Lines(t, protocol, "json server")
 	if len(shown) != len(made) {
 		t.Errorf("the document shows %d frames, the code makes %d", len(shown), len(made))
 	}
@@ -71,23 +54,6 @@ func TestTheDocumentShowsTheFramesOfTheServer(t *testing.T) {
 			t.Errorf("%s is read as %+v, want %+v", shown[i], got, made[i])
 		}
 	}
-}
-
-// tableAfter returns the first column of the table with the given head, without
-// its back-quotes.
-func tableAfter(t *testing.T, head string) (column []string) {
-	t.Helper()
-	_, table, found := strings.Cut(protocol(t), head+"\n")
-	table, _, _ = strings.Cut(table, "\n\n")
-	if !found {
-		t.Fatalf("docs/protocol.md has no table %q", head)
-	}
-	for line := range strings.SplitSeq(table, "\n") {
-		if cells := strings.Split(line, "|"); !strings.Contains(line, "---") {
-			column = append(column, strings.Trim(cells[1], " `"))
-		}
-	}
-	return column
 }
 
 // constants returns the values of the constants of this package whose names match.
@@ -113,12 +79,20 @@ func constants(t *testing.T, name string) (values []string) {
 
 func sorted(s []string) []string { slices.Sort(s); return s }
 
+// first returns the first column of a table.
+func first(rows [][]string) (column []string) {
+	for _, row := range rows {
+		column = append(column, row[0])
+	}
+	return column
+}
+
 func TestTheDocumentListsEveryCode(t *testing.T) {
-	if got, want := sorted(tableAfter(t, "| code | meaning |")), sorted(constants(t, "^Code[A-Z]")); !slices.Equal(got, want) {
+	if got, want := sorted(first(docs.Table(t, protocol, "| code | meaning |"))), sorted(constants(t, "^Code[A-Z]")); !slices.Equal(got, want) {
 		t.Errorf("the document lists %q, the code has %q", got, want)
 	}
 	var ours []string
-	for _, c := range tableAfter(t, "| code | when | reconnect? |") {
+	for _, c := range first(docs.Table(t, protocol, "| code | when | reconnect? |")) {
 		if strings.HasPrefix(c, "4") {
 			ours = append(ours, c)
 		}
@@ -151,14 +125,14 @@ func TestRefusalsHaveCodes(t *testing.T) {
 
 func TestTheDocumentListsEveryAction(t *testing.T) {
 	said := map[string]bool{}
-	for _, line := range examples(t, "server") {
+	for _, line := range docs.Lines(t, protocol, "json server") {
 		r, ok := ReadReply([]byte(line))
 		if !ok {
 			t.Fatalf("%s cannot be read", line)
 		}
 		said[string(r.Action)] = true
 	}
-	if got, want := sorted(tableAfter(t, "| action | says |")), sorted(slices.Collect(maps.Keys(said))); !slices.Equal(got, want) {
+	if got, want := sorted(first(docs.Table(t, protocol, "| action | says |"))), sorted(slices.Collect(maps.Keys(said))); !slices.Equal(got, want) {
 		t.Errorf("the document explains %q and shows %q", got, want)
 	}
 }

@@ -2,19 +2,18 @@ package nsqdtest
 
 import (
 	"crypto/tls"
-	"encoding/json"
 	"fmt"
 	"log"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/nsqio/nsq/nsqd"
 	"github.com/nsqio/nsq/nsqlookupd"
+
+	"github.com/entity-sync/entity-sync/internal/testkit/process"
 )
 
-// childVariable makes a test binary be a daemon of NSQ, as it says.
-const childVariable = "ENTITY_SYNC_TEST_NSQ"
+// role is that of a process which is a daemon of NSQ.
+const role = "nsq"
 
 // Options are what an nsqd can be told. The zero value means nsqd's defaults.
 type Options struct {
@@ -45,23 +44,9 @@ type daemon interface {
 
 // Main must be called first in TestMain. In a child process it is a daemon and
 // never returns.
-func Main() {
-	what := os.Getenv(childVariable)
-	if what == "" {
-		return
-	}
-	if err := beDaemon(what); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	os.Exit(0)
-}
+func Main() { process.Main(role, beDaemon) }
 
-func beDaemon(what string) error {
-	var c child
-	if err := json.Unmarshal([]byte(what), &c); err != nil {
-		return err
-	}
+func beDaemon(c child) error {
 	start := c.nsqd
 	if c.Lookupd {
 		start = c.nsqlookupd
@@ -70,18 +55,12 @@ func beDaemon(what string) error {
 	if err != nil {
 		return err
 	}
-	terminate := make(chan os.Signal, 1)
-	signal.Notify(terminate, syscall.SIGTERM)
+	terminated := process.Terminated()
 	go func() {
-		<-terminate
+		<-terminated
 		// A client may keep Exit waiting for ever. This process does not wait for Exit:
 		// Main returns as soon as a port is closed, and the process ends with Main.
 		d.Exit()
-	}()
-	go func() {
-		// Ends with the test, however that ends: its end of the pipe closes.
-		os.Stdin.Read(make([]byte, 1))
-		terminate <- syscall.SIGTERM
 	}()
 	fmt.Println(addrs)
 	return d.Main()

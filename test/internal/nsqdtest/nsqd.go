@@ -3,23 +3,19 @@
 package nsqdtest
 
 import (
-	"bufio"
 	"cmp"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/entity-sync/entity-sync/internal/freeport"
+	"github.com/entity-sync/entity-sync/internal/testkit/process"
 )
 
 // Daemon is an nsqd or nsqlookupd, at the same address whenever it runs.
@@ -30,7 +26,7 @@ type Daemon struct {
 	lookupd bool
 	options Options
 	dir     string
-	cmd     *exec.Cmd
+	process *process.Process
 }
 
 // Start runs an nsqd on a free port until the test ends.
@@ -87,31 +83,18 @@ func (d *Daemon) start(log io.Writer) error {
 	if !d.lookupd {
 		d.HTTPAddr = "127.0.0.1:0" // nobody needs to find it again
 	}
-	what, err := json.Marshal(child{Lookupd: d.lookupd, Addr: d.Addr, HTTPAddr: d.HTTPAddr, Data: data, Options: d.options})
-	if err != nil {
-		return err
-	}
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childVariable+"="+string(what),
+	what := child{Lookupd: d.lookupd, Addr: d.Addr, HTTPAddr: d.HTTPAddr, Data: data, Options: d.options}
+	p, err := process.Start(role, what, process.Options{Output: log, Env: []string{
 		// In a test binary with the race detector nsqd has it too. What it finds in
 		// nsqd when that ends is not what is tested here.
-		"GORACE=exitcode=0 log_path="+filepath.Join(d.dir, "race"))
-	cmd.Stderr = log
-	if _, err := cmd.StdinPipe(); err != nil { // held open: the child ends when it closes
-		return err
-	}
-	out, err := cmd.StdoutPipe()
+		"GORACE=exitcode=0 log_path=" + filepath.Join(d.dir, "race"),
+	}})
 	if err != nil {
 		return err
 	}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	if _, err := fmt.Fscanln(bufio.NewReader(out), &d.Addr, &d.HTTPAddr); err != nil {
-		return errors.Join(err, cmd.Wait())
-	}
-	d.cmd = cmd
-	return nil
+	d.process = p
+	_, err = fmt.Sscan(p.Hello, &d.Addr, &d.HTTPAddr)
+	return err
 }
 
 // Stop ends it as an operator does, with SIGTERM.
@@ -122,49 +105,21 @@ func (d *Daemon) Kill(t testing.TB) { d.end(t, syscall.SIGKILL) }
 
 func (d *Daemon) end(t testing.TB, s syscall.Signal) {
 	t.Helper()
-	if d.cmd == nil {
+	if d.process == nil {
 		return
 	}
-	if err := d.cmd.Process.Signal(s); err != nil {
-		t.Fatalf("sending %v to a daemon: %v", s, err)
-	}
-	// One that does not end writes its stacks, and fails the test.
-	late := time.AfterFunc(endTimeout, func() { _ = d.cmd.Process.Signal(syscall.SIGQUIT) })
-	d.cmd.Wait() // says how it ended, which depends on the signal
-	if !late.Stop() {
-		t.Errorf("a daemon has not ended %v after %v", endTimeout, s)
-	}
-	d.cmd = nil
+	_ = d.process.End(t, s) // how it ended depends on the signal
+	d.process = nil
 }
 
-// endTimeout bounds how long a daemon may take to end.
-const endTimeout = 30 * time.Second
-
-// Freeze makes it answer nothing, with its connections left open, until Thaw. It
-// returns when it is frozen: a signal takes its time to arrive.
+// Freeze makes it answer nothing, with its connections left open, until Thaw.
 func (d *Daemon) Freeze(t testing.TB) {
 	t.Helper()
-	d.signal(t, syscall.SIGSTOP)
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", d.cmd.Process.Pid))
-		if err != nil || strings.Contains(string(stat), ") T ") {
-			return // or there is no /proc to ask
-		}
-		if time.Now().After(end) {
-			t.Fatal("a daemon does not freeze")
-		}
-	}
+	d.process.Freeze(t)
 }
 
 // Thaw ends Freeze.
 func (d *Daemon) Thaw(t testing.TB) {
 	t.Helper()
-	d.signal(t, syscall.SIGCONT)
-}
-
-func (d *Daemon) signal(t testing.TB, s syscall.Signal) {
-	t.Helper()
-	if err := d.cmd.Process.Signal(s); err != nil {
-		t.Fatalf("sending %v to a daemon: %v", s, err)
-	}
+	d.process.Thaw(t)
 }
