@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/entity-sync/entity-sync/bridge"
-	"github.com/entity-sync/entity-sync/internal/conflate"
 	"github.com/entity-sync/entity-sync/web/wire"
 )
 
@@ -33,7 +32,7 @@ type sendQueue struct {
 	// What a row that is written touches comes first, close together: of thousands
 	// of clients little of it is in the processor's caches.
 	mu      sync.Mutex
-	updates conflate.Queue[*bridge.Update]
+	updates bridge.Queue
 	bytes   int             // of the rows in updates
 	next    *sendQueue      // in the flusher
 	raw     syscall.RawConn // to write what it takes at once; nil where that cannot be
