@@ -140,7 +140,7 @@ func (c Config) topic(entity shared.EntityType) (string, error) {
 	if c.SharedTopic != "" {
 		return c.Prefix + c.SharedTopic, nil
 	}
-	topic := c.Prefix + entity.GetQueueName()
+	topic := c.Prefix + string(entity)
 	if err := shared.EntityType(topic).Validate(); err != nil {
 		return "", fmt.Errorf("the topic %.80q (prefix and entity type): %w", topic, err)
 	}
