@@ -9,7 +9,6 @@ import (
 	"sync"
 
 	"github.com/entity-sync/entity-sync/bridge/bus"
-	"github.com/entity-sync/entity-sync/internal/conflate"
 	"github.com/entity-sync/entity-sync/internal/sparing"
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -158,7 +157,7 @@ type functionClient struct {
 	toWS   shared.ByteHandler
 
 	mu      sync.Mutex
-	queue   conflate.Queue[*Update]
+	queue   Queue
 	current *Slot // popped and about to be written; nil once it was dropped
 	pumping bool
 	refused uint64

@@ -5,24 +5,8 @@ import (
 	"sync"
 
 	"github.com/entity-sync/entity-sync/internal/compact"
-	"github.com/entity-sync/entity-sync/internal/conflate"
 	"github.com/entity-sync/entity-sync/shared"
 )
-
-// Slot holds the newest update of one subscription until it is written. It and
-// Sink are for package web and the like within this module.
-type Slot = conflate.Slot[*Update]
-
-// Sink takes one client's updates; see Slot. Its methods are called with locks of the
-// engine held: they must return at once and must not call the engine.
-type Sink interface {
-	// Push hands over an update, which replaces one still waiting in slot.
-	Push(slot *Slot, u *Update)
-
-	// Drop takes back what waits in slot, and reports whether anything did. No
-	// Push with this slot is under way or follows before Drop returns.
-	Drop(slot *Slot) (dropped bool)
-}
 
 // Client is one connected client: its secret and what it is subscribed to. Its
 // methods may be called from any goroutine; they never wait for a fetch.

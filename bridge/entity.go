@@ -77,9 +77,13 @@ type EntityOptions struct {
 	Refresh time.Duration
 }
 
-// Retry is exponential back-off with full jitter. Its fields Min and Max, both a
-// time.Duration, are the longest that the first wait and any wait can be.
-type Retry = backoff.Policy
+// Retry is exponential back-off with full jitter.
+type Retry struct {
+	// Min and Max are the longest that the first wait and any wait can be.
+	Min, Max time.Duration
+}
+
+func (r Retry) delay(failures int) time.Duration { return backoff.Policy(r).Delay(failures) }
 
 const (
 	defaultWorkers      = 32
@@ -234,7 +238,7 @@ func (b *Bridge) noteMissed(name shared.EntityType, g feed.Gap, views int, lines
 		level, what = slog.LevelWarn, "notifications were missed; looking at everything watched again"
 		b.counts.resyncsLost.Add(1)
 	} else {
-		b.counts.resyncsStranger.Add(1)
+		b.counts.resyncsMidway.Add(1)
 	}
 	times, say := lines.Again(time.Now())
 	if !say {

@@ -137,7 +137,7 @@ func TestReorderedAndDoubledNotificationsAreNoLoss(t *testing.T) {
 		time.Sleep(20 * time.Second)
 		synctest.Wait()
 		w.wantRev(t, 50)
-		if got := w.to.Stats().Resyncs; got.Lost != 0 || got.Stranger != 0 {
+		if got := w.to.Stats().Resyncs; got.Lost != 0 || got.Midway != 0 {
 			t.Errorf("resyncs: %+v, want none but joining", got)
 		}
 	})
@@ -224,7 +224,7 @@ func TestAPublisherFirstHeardOfInTheMiddleIsNotTrusted(t *testing.T) {
 		time.Sleep(1100 * time.Millisecond)
 		synctest.Wait()
 		w.wantRev(t, 1)
-		if got := w.to.Stats().Resyncs; got.Stranger != 1 || got.Lost != 0 {
+		if got := w.to.Stats().Resyncs; got.Midway != 1 || got.Lost != 0 {
 			t.Errorf("resyncs: %+v, want one for a stranger", got)
 		}
 	})

@@ -18,7 +18,6 @@ import (
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/bridge/membus"
 	"github.com/entity-sync/entity-sync/internal/canary"
-	"github.com/entity-sync/entity-sync/internal/conflate"
 	"github.com/entity-sync/entity-sync/internal/echo"
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -477,7 +476,7 @@ type reader struct {
 	complain func(format string, args ...any)
 
 	mu    sync.Mutex
-	queue conflate.Queue[*bridge.Update]
+	queue bridge.Queue
 	owner map[*bridge.Slot]string // the secret that it had when what waits was pushed; nil outside the model
 	foul  string                  // what was wrong with what it was handed
 	stale bool                    // as it was told
@@ -503,7 +502,7 @@ func (s seen) like(want seen) bool {
 // connect makes it a client of a node, with all that it was subscribed to.
 func (r *reader) connect(n *modelNode) {
 	r.mu.Lock()
-	r.queue, r.stale = conflate.Queue[*bridge.Update]{}, false
+	r.queue, r.stale = bridge.Queue{}, false
 	r.mu.Unlock()
 	r.node, r.Client = n, n.NewClient(r, bridge.ClientOptions{Secret: shared.NewSecret(r.secret)})
 	watched := slices.SortedFunc(maps.Keys(r.last), func(a, b shared.EntityKey) int { return strings.Compare(a.ID, b.ID) })

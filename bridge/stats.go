@@ -9,13 +9,13 @@ import (
 
 // counts are the engine's running figures.
 type counts struct {
-	clients, stale, subscriptions, keys, views  atomic.Int64
-	clientsEver                                 atomic.Uint64
-	sequence                                    atomic.Uint64 // numbers fetches and views, in the order in which they begin
-	notified, coalesced                         atomic.Uint64
-	resyncsJoined, resyncsLost, resyncsStranger atomic.Uint64
-	refreshed                                   atomic.Uint64
-	fetches, failed, retried, lagged            atomic.Uint64
+	clients, stale, subscriptions, keys, views atomic.Int64
+	clientsEver                                atomic.Uint64
+	sequence                                   atomic.Uint64 // numbers fetches and views, in the order in which they begin
+	notified, coalesced                        atomic.Uint64
+	resyncsJoined, resyncsLost, resyncsMidway  atomic.Uint64
+	refreshed                                  atomic.Uint64
+	fetches, failed, retried, lagged           atomic.Uint64
 }
 
 // Stats is a snapshot of a Bridge's figures. Those that say "since the start"
@@ -57,9 +57,9 @@ type EntityStats struct {
 // Resyncs is how often everything watched of an entity type was looked at again
 // since the start, by reason.
 type Resyncs struct {
-	Joined   uint64 // the bus was joined, or joined again
-	Lost     uint64 // notifications did not arrive
-	Stranger uint64 // a node was first heard of after it had announced things
+	Joined uint64 // the bus was joined, or joined again
+	Lost   uint64 // notifications did not arrive
+	Midway uint64 // a node was first heard of after it had announced things
 }
 
 // Stats returns the figures as they are now.
@@ -76,9 +76,9 @@ func (b *Bridge) Stats() Stats {
 		BadMessages:   bus.BadMessages,
 		Lost:          bus.Lost,
 		Resyncs: Resyncs{
-			Joined:   c.resyncsJoined.Load(),
-			Lost:     c.resyncsLost.Load(),
-			Stranger: c.resyncsStranger.Load(),
+			Joined: c.resyncsJoined.Load(),
+			Lost:   c.resyncsLost.Load(),
+			Midway: c.resyncsMidway.Load(),
 		},
 		Refreshed:     c.refreshed.Load(),
 		Fetches:       c.fetches.Load(),

@@ -326,7 +326,7 @@ func (v *view) failLocked(owed cause) time.Duration {
 	e := v.pendingLocked()
 	e.failures++
 	v.state = backingOff
-	delay := v.entity.options.Retry.Delay(e.failures)
+	delay := v.entity.options.Retry.delay(e.failures)
 	e.retry = time.AfterFunc(delay, v.tryNow)
 	v.entity.retries.add(v)
 	return delay

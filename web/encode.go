@@ -17,7 +17,6 @@ type encoder struct {
 var (
 	_ bridge.Encoder                    = (*encoder)(nil)
 	_ sendqueue.Encoder[*bridge.Update] = (*encoder)(nil)
-	_ bridge.FreshnessSink              = (*sendqueue.Queue[*bridge.Update])(nil)
 )
 
 // There is one for each wire, because they are compared by their addresses.

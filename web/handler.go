@@ -64,7 +64,7 @@ func newBy(c Config, clock func() time.Time) (*Handler, error) {
 		return nil, field.In("web.Config", field.Errorf("Bridge", "is nil"))
 	}
 	h, err := newHandler(c, func(s *session) client {
-		return c.Bridge.NewClient(&s.out, bridge.ClientOptions{Secret: s.identity.secret, MaxSubscriptions: c.MaxSubscriptions})
+		return c.Bridge.NewClient(s, bridge.ClientOptions{Secret: s.identity.secret, MaxSubscriptions: c.MaxSubscriptions})
 	})
 	if err != nil {
 		return nil, err

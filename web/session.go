@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/internal/conflate"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web/internal/sendqueue"
 	"github.com/entity-sync/entity-sync/web/internal/websocket"
@@ -20,7 +21,7 @@ type session struct {
 	conn    *websocket.Conn
 	encoder *encoder
 	client  client
-	out     sendqueue.Queue[*bridge.Update] // the Sink of client
+	out     sendqueue.Queue[*bridge.Update] // what waits to be written
 	remote  string                          // where the client is
 	number  uint64                          // what the log calls it
 
@@ -67,6 +68,22 @@ func (s *session) begin() {
 	s.out.ExpireAt(s.identity.expires)
 	s.mu.Unlock()
 	s.conn.Start(s)
+}
+
+var _ bridge.FreshnessSink = (*session)(nil)
+
+// Push implements bridge.Sink.
+func (s *session) Push(slot *bridge.Slot, u *bridge.Update) { s.out.Push(inner(slot), u) }
+
+// Drop implements bridge.Sink.
+func (s *session) Drop(slot *bridge.Slot) bool { return s.out.Drop(inner(slot)) }
+
+// Fresh implements bridge.FreshnessSink.
+func (s *session) Fresh(fresh bool) { s.out.Fresh(fresh) }
+
+// inner is the slot as the send queue has it.
+func inner(slot *bridge.Slot) *conflate.Slot[*bridge.Update] {
+	return (*conflate.Slot[*bridge.Update])(slot)
 }
 
 // Receive implements websocket.Owner.

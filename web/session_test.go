@@ -103,11 +103,11 @@ type prompt struct {
 }
 
 func (p prompt) Subscribe(shared.EntityKey, bridge.SubscribeOptions) error {
-	p.s.out.Push(new(bridge.Slot), p.u)
+	p.s.Push(new(bridge.Slot), p.u)
 	return nil
 }
 
-func (p prompt) SetSecret(string) { p.s.out.Push(new(bridge.Slot), p.u) }
+func (p prompt) SetSecret(string) { p.s.Push(new(bridge.Slot), p.u) }
 
 // The answer to a request is written before what the request brings, however
 // quickly that is there.
@@ -226,10 +226,10 @@ type halfway struct {
 
 func (h halfway) SetSecret(string) {
 	var moved, waiting bridge.Slot
-	h.s.out.Push(&waiting, h.u)
-	h.s.out.Push(&moved, h.u)
+	h.s.Push(&waiting, h.u)
+	h.s.Push(&moved, h.u)
 	time.Sleep(20 * time.Millisecond) // long enough to be written
-	*h.takenBack = h.s.out.Drop(&waiting)
+	*h.takenBack = h.s.Drop(&waiting)
 }
 
 // No row of the old secret is written after one of the new one, on either wire.

@@ -40,8 +40,8 @@ func (h Harness) body(entity shared.EntityType, text string) []byte {
 	return h.Body(entity, text)
 }
 
-// Patience is how long a test waits for what must happen.
-const Patience = 15 * time.Second
+// patience is how long a test waits for what must happen.
+const patience = 15 * time.Second
 
 // entity is unique to a test, so that brokers may be shared between runs.
 const entity shared.EntityType = "bustest.items"
@@ -80,7 +80,7 @@ func join(t *testing.T, h Harness, topics ...shared.EntityType) node {
 	t.Helper()
 	n := node{Bus: h.NewBus(t), listener: newListener(), harness: h}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), Patience)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := n.Close(ctx); err != nil {
 			t.Errorf("closing a bus: %v", err)
@@ -101,7 +101,7 @@ func (n node) subscribe(t *testing.T, topic shared.EntityType, l *listener) {
 
 func (n node) publish(t *testing.T, topic shared.EntityType, text string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), Patience)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := n.Publish(ctx, topic, n.harness.body(topic, text)); err != nil {
 		t.Fatalf("publishing %.40q: %v", text, err)
@@ -144,7 +144,7 @@ func (l *listener) record(f func()) {
 // until waits until the condition on the listener's record holds.
 func (l *listener) until(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	timeout := time.After(Patience)
+	timeout := time.After(patience)
 	for {
 		l.mu.Lock()
 		ok, change := holds(), l.change
@@ -155,7 +155,7 @@ func (l *listener) until(t *testing.T, what string, holds func() bool) {
 		select {
 		case <-change:
 		case <-timeout:
-			t.Fatalf("waited %v in vain until %s", Patience, what)
+			t.Fatalf("waited %v in vain until %s", patience, what)
 		}
 	}
 }
@@ -225,7 +225,7 @@ func manyPublishers(t *testing.T, h Harness) {
 	for p := range publishers {
 		wg.Go(func() {
 			for i := range each {
-				ctx, cancel := context.WithTimeout(t.Context(), Patience)
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
 				if err := n.Publish(ctx, entity, h.body(entity, fmt.Sprintf("%d.%d", p, i))); err != nil {
 					t.Errorf("publisher %d: %v", p, err)
 				}
@@ -356,7 +356,7 @@ func spread(t *testing.T, h Harness) {
 	for _, n := range nodes {
 		n.untilLive(t, 1)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), Patience)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := from.Spread(ctx, entity, h.body(entity, "spread")); err != nil {
 		t.Fatal(err)
@@ -387,7 +387,7 @@ func survey(t *testing.T, h Harness) {
 	// A bus may say Live a moment before or after its survey does.
 	until := func(what string, holds func(bus.BrokerStats) bool) {
 		t.Helper()
-		for end := time.Now().Add(Patience); ; time.Sleep(5 * time.Millisecond) {
+		for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 			brokers := asks.Survey()
 			if len(brokers) == 1 && holds(brokers[0]) {
 				return

@@ -152,7 +152,7 @@ func (b *Bus) publish(ctx context.Context, topic string, body []byte) (*broker, 
 
 // publishToAny tries each nsqd once, giving each its share of the time left.
 func (b *Bus) publishToAny(ctx context.Context, topic string, body []byte) (*broker, error) {
-	brokers, err := b.toPublish(topic)
+	brokers, err := b.publishOrder(topic)
 	if err != nil {
 		return nil, err
 	}

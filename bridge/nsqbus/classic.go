@@ -11,30 +11,35 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// BuildPublisher and BuildSubscriber are NSQ as the classic function types, for
-// bridge.BuildBridge. All that are built for one address share one Bus; Shutdown
-// closes them. A publisher reports a failure by panicking, which is all that its
-// type allows; a Bridge turns that into an error of NotifyAllOfChange.
-var (
-	BuildPublisher shared.AddressableEntityHandler = func(addr string) shared.EntityHandler {
-		return func(entity shared.EntityType) shared.ByteHandler {
-			return func(body []byte) {
-				ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-				defer cancel()
-				if err := classicBus(addr).Publish(ctx, entity, body); err != nil {
-					panic(err)
-				}
-			}
-		}
-	}
-
-	BuildSubscriber shared.AddressableEntityByteHandler = func(addr string) shared.EntityByteHandler {
-		return func(entity shared.EntityType, handler shared.ByteHandler) {
-			if err := classicBus(addr).Subscribe(entity, functionListener(handler)); err != nil {
+// BuildPublisher is NSQ as the classic function type, for bridge.BuildBridge. All that
+// BuildPublisher and BuildSubscriber build for one address share one Bus; Shutdown closes it.
+// A publisher reports a failure by panicking, which is all that its type allows; a Bridge
+// turns that into an error of NotifyAllOfChange.
+func BuildPublisher(addr string) shared.EntityHandler {
+	return func(entity shared.EntityType) shared.ByteHandler {
+		return func(body []byte) {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			if err := classicBus(addr).Publish(ctx, entity, body); err != nil {
 				panic(err)
 			}
 		}
 	}
+}
+
+// BuildSubscriber is BuildPublisher for who listens. A subscriber panics on an address that
+// is none; a Bridge turns that into an error of RegisterEntityForSync.
+func BuildSubscriber(addr string) shared.EntityByteHandler {
+	return func(entity shared.EntityType, handler shared.ByteHandler) {
+		if err := classicBus(addr).Subscribe(entity, functionListener(handler)); err != nil {
+			panic(err)
+		}
+	}
+}
+
+var (
+	_ shared.AddressableEntityHandler     = BuildPublisher
+	_ shared.AddressableEntityByteHandler = BuildSubscriber
 )
 
 var classic struct {

@@ -17,12 +17,12 @@ import (
 // broker is one nsqd, as this node knows it.
 type broker struct {
 	addr      string
-	given     bool // in Config.Addrs, and so there as long as the bus
+	static    bool // in Config.Addrs, and so there as long as the bus
 	publisher *publisher
-	settling  time.Duration // from when it was found until it is as good as given
+	settling  time.Duration // from when it was found until it is as good as a static one
 
-	ctx   context.Context // ends when it is let go, and with the bus
-	letGo context.CancelFunc
+	ctx    context.Context // ends when it is forgotten, and with the bus
+	forget context.CancelFunc
 
 	// The fields below are guarded by Bus.mu.
 
@@ -40,27 +40,27 @@ type broker struct {
 // cluster is every nsqd that a node knows, guarded by Bus.mu.
 type cluster struct {
 	brokers   []*broker
-	found     int             // how many of them were not given
+	found     int             // how many of them are not static
 	answering map[string]bool // the nsqlookupd that answered when last asked
 	overflow  sparing.Counter
 	news      []func(*slog.Logger) // to be logged when Bus.mu is free
 }
 
-// maxFound is how many nsqd are believed to exist beside those that were given:
+// maxFound is how many nsqd are believed to exist beside the static ones:
 // each costs a goroutine and attempts to connect for each topic. Whoever can
 // register with an nsqlookupd decides what it names.
 const maxFound = 100
 
 // add makes a broker known, and subscribes every topic on it. The caller holds
 // b.mu, or nobody else knows the bus yet.
-func (b *Bus) add(addr string, given bool) *broker {
+func (b *Bus) add(addr string, static bool) *broker {
 	if br := b.broker(addr); br != nil {
 		return br
 	}
 	wait := b.config.LookupInterval
 	br := &broker{
 		addr:       addr,
-		given:      given,
+		static:     static,
 		publisher:  newPublisher(addr, b.config),
 		settling:   2*wait + rand.N(wait), //nolint:gosec // jitter is no secret
 		down:       time.Now(),
@@ -68,7 +68,7 @@ func (b *Bus) add(addr string, given bool) *broker {
 		states:     make(map[*subscription]echo.State),
 		listedBy:   make(map[string]bool),
 	}
-	br.ctx, br.letGo = context.WithCancel(b.ctx)
+	br.ctx, br.forget = context.WithCancel(b.ctx)
 	b.cluster.brokers = append(b.cluster.brokers, br)
 	for _, sub := range b.subscriptions {
 		b.work.Go(func() { sub.run(br) })
@@ -87,7 +87,7 @@ func (b *Bus) broker(addr string) *broker {
 
 // remove lets a broker go: whatever runs for it ends. The caller holds b.mu.
 func (b *Bus) remove(br *broker) {
-	br.letGo()
+	br.forget()
 	b.cluster.found--
 	b.cluster.brokers = slices.DeleteFunc(b.cluster.brokers, func(o *broker) bool { return o == br })
 	b.healthy.CompareAndSwap(br, nil)
@@ -114,10 +114,10 @@ func (b *Bus) become(br *broker, sub *subscription, now echo.State) (was echo.St
 	return was
 }
 
-// says counts out which failure of a subscription, in a row, is for the log: the 1st,
+// shouldLog counts out which failure of a subscription, in a row, is for the log: the 1st,
 // 2nd, 4th, 8th … of the first topic that comes to it. An nsqd is gone for all topics,
 // and may be gone for days.
-func (b *Bus) says(br *broker, failures int) bool {
+func (b *Bus) shouldLog(br *broker, failures int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if failures <= br.said || !sparing.Says(uint64(failures)) { //nolint:gosec // a count
@@ -137,9 +137,9 @@ func (b *Bus) unsubscribed(br *broker) {
 
 var errNoneFound = errors.New("no nsqd has been found yet")
 
-// toPublish returns the brokers to publish to, in the order in which to try
+// publishOrder returns the brokers to publish to, in the order in which to try
 // them, and starts their publishers.
-func (b *Bus) toPublish(topic string) ([]*broker, error) {
+func (b *Bus) publishOrder(topic string) ([]*broker, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
@@ -180,7 +180,7 @@ type rank int
 
 const (
 	settled   rank = iota
-	fresh          // other nodes may not have found it yet: they hear of it seconds later
+	unproven       // other nodes may not have found it yet: they hear of it seconds later
 	unreached      // this node is not subscribed on it, so it is probably down, or it is silent
 	ranks
 	unfit rank = -1
@@ -189,13 +189,13 @@ const (
 // rank returns the broker's rank for the topic of sub, which is nil where this
 // node does not listen to it. The caller holds Bus.mu.
 //
-// A fresh one is better than none: a node that finds it later looks at
+// An unproven one is better than none: a node that finds it later looks at
 // everything then. But not before this node itself has subscribed, which makes
 // the topic: what is published to a topic without a channel is kept for the
 // first that comes, and then for that one alone.
 func (br *broker) rank(sub *subscription, now time.Time) rank {
 	since := br.listed
-	if sub != nil && !br.given {
+	if sub != nil && !br.static {
 		first, ok := br.subscribed[sub]
 		if !ok {
 			return unfit
@@ -207,8 +207,8 @@ func (br *broker) rank(sub *subscription, now time.Time) rank {
 	switch {
 	case sub != nil && (br.live == 0 || br.states[sub] == echo.Silent):
 		return unreached
-	case !br.given && (br.listed.IsZero() || now.Sub(since) < br.settling):
-		return fresh
+	case !br.static && (br.listed.IsZero() || now.Sub(since) < br.settling):
+		return unproven
 	}
 	return settled
 }
@@ -283,7 +283,7 @@ func (b *Bus) find(addr string) *broker {
 func (c *cluster) say(news func(*slog.Logger)) { c.news = append(c.news, news) }
 
 // letGoAfter is for how many LookupIntervals an nsqd must have been unreachable
-// and on no list before it is let go: an nsqd being restarted is neither reached
+// and on no list before it is forgotten: an nsqd being restarted is neither reached
 // nor listed, and comes back. It is long enough, too, for nsqd to register with
 // an nsqlookupd that was restarted, which they look after every 15 s.
 const letGoAfter = 12
@@ -301,9 +301,9 @@ func (b *Bus) review(now time.Time) {
 			}
 		case br.unlisted.IsZero():
 			br.listed, br.unlisted = time.Time{}, now
-		case !br.given && br.live == 0 && br.unlisted.Before(gone) && br.down.Before(gone):
+		case !br.static && br.live == 0 && br.unlisted.Before(gone) && br.down.Before(gone):
 			b.cluster.say(func(to *slog.Logger) {
-				to.Info("let an nsqd go: it is on no list and cannot be reached", slog.String("addr", br.addr))
+				to.Info("forgot an nsqd: no nsqlookupd lists it, and it cannot be reached", slog.String("addr", br.addr))
 			})
 			b.remove(br)
 		}

@@ -30,7 +30,7 @@ func newCluster(t *testing.T, given ...string) (*Bus, *subscription) {
 // order returns the addresses that are published to, in order.
 func (b *Bus) order(t *testing.T) string {
 	t.Helper()
-	brokers, err := b.toPublish("items")
+	brokers, err := b.publishOrder("items")
 	if err != nil {
 		return err.Error()
 	}
@@ -57,16 +57,16 @@ func TestWhichNSQDIsPublishedToFirst(t *testing.T) {
 
 		wantOrder(t, b, "before any is subscribed", "[given:1]")
 		b.subscribed(a, sub)
-		wantOrder(t, b, "a fresh one and none else reached", "[a:1 given:1]")
+		wantOrder(t, b, "an unproven one and none else reached", "[a:1 given:1]")
 		b.subscribed(given, sub)
-		wantOrder(t, b, "a given one and a fresh one", "[given:1 a:1]")
+		wantOrder(t, b, "a static one and an unproven one", "[given:1 a:1]")
 
 		time.Sleep(2*defaultLookupInterval - time.Millisecond)
 		b.healthy.Store(a)
 		wantOrder(t, b, "a moment before it can be settled", "[given:1 a:1]")
 		b.subscribed(bb, sub)
 		time.Sleep(defaultLookupInterval + time.Millisecond)
-		wantOrder(t, b, "settled, and good last time; the other is fresh", "[a:1 given:1 b:1]")
+		wantOrder(t, b, "settled, and good last time; the other is unproven", "[a:1 given:1 b:1]")
 		time.Sleep(2 * defaultLookupInterval)
 		wantOrder(t, b, "all settled", "[a:1 given:1 b:1]")
 

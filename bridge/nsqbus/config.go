@@ -32,7 +32,7 @@ type Config struct {
 	// LookupInterval is the longest wait before an nsqlookupd is asked again,
 	// the shortest is half of it. An nsqd that was found is published to after
 	// two to three times as long, when the other nodes have found it as well, and
-	// let go when it was unreachable and on no list for twelve times as long.
+	// forgotten when it was unreachable and on no list for twelve times as long.
 	// All nodes should have the same. Zero means 5 s, the least is 10 ms.
 	LookupInterval time.Duration
 
@@ -140,7 +140,7 @@ func (c Config) topic(entity shared.EntityType) (string, error) {
 	if c.SharedTopic != "" {
 		return c.Prefix + c.SharedTopic, nil
 	}
-	topic := c.Prefix + entity.GetQueueName()
+	topic := c.Prefix + string(entity)
 	if err := shared.EntityType(topic).Validate(); err != nil {
 		return "", fmt.Errorf("the topic %.80q (prefix and entity type): %w", topic, err)
 	}

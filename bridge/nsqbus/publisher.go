@@ -30,7 +30,7 @@ type publication struct {
 
 var (
 	errNotAcknowledged = errors.New("the connection ended before nsqd acknowledged")
-	errLetGo           = errors.New("this nsqd was let go")
+	errForgotten       = errors.New("this nsqd was forgotten")
 )
 
 func newPublisher(addr string, c Config) *publisher {
@@ -38,14 +38,14 @@ func newPublisher(addr string, c Config) *publisher {
 }
 
 // publish returns once nsqd has acknowledged, the connection has failed, ctx has
-// ended or the nsqd was let go. But for the first the message may have got
+// ended or the nsqd was forgotten. But for the first the message may have got
 // through or not.
 func (p *publisher) publish(ctx context.Context, topic string, body []byte) error {
 	pub := &publication{topic: topic, body: body, done: make(chan error, 1)}
 	select {
 	case p.requests <- pub:
 	case <-p.ended:
-		return errLetGo
+		return errForgotten
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -53,7 +53,7 @@ func (p *publisher) publish(ctx context.Context, topic string, body []byte) erro
 	case err := <-pub.done:
 		return err
 	case <-p.ended:
-		return errLetGo
+		return errForgotten
 	case <-ctx.Done():
 		return ctx.Err()
 	}

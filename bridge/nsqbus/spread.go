@@ -25,7 +25,7 @@ func (b *Bus) Spread(ctx context.Context, entity shared.EntityType, body []byte)
 	if err != nil {
 		return err
 	}
-	brokers, err := b.toPublish(topic)
+	brokers, err := b.publishOrder(topic)
 	if err != nil {
 		return nil //nolint:nilerr // one has it; the bus closes, or has removed the nsqd
 	}

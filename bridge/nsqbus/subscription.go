@@ -71,7 +71,7 @@ func (s *subscription) each(tell func(bus.Listener)) {
 	}
 }
 
-// run keeps the topic subscribed on one nsqd until that is let go.
+// run keeps the topic subscribed on one nsqd until that is forgotten.
 func (s *subscription) run(br *broker) {
 	c := s.bus.config
 	wait := backoff.Policy{Min: c.Reconnect / 10, Max: c.Reconnect}
@@ -85,7 +85,7 @@ func (s *subscription) run(br *broker) {
 		if !since.IsZero() && time.Since(since) > c.Reconnect {
 			failures = 1
 		}
-		if !errors.Is(err, echo.ErrSilent) && s.bus.says(br, failures) {
+		if !errors.Is(err, echo.ErrSilent) && s.bus.shouldLog(br, failures) {
 			c.Logger.Warn("not subscribed on this nsqd; trying again", slog.String("addr", br.addr),
 				slog.String("topic", s.topic), slog.Int("failures", failures), slog.Any("error", err))
 		}
@@ -202,7 +202,7 @@ func (s *subscription) become(br *broker, now echo.State, err error) {
 	case live:
 		s.each(bus.Listener.Live)
 	case lost && s.bus.ctx.Err() == nil:
-		// An nsqd that is let go is a loss too, if it was the last; Close is not.
+		// An nsqd that is forgotten is a loss too, if it was the last; Close is not.
 		s.each(func(l bus.Listener) { l.Lost(err) })
 	}
 }

@@ -1,0 +1,49 @@
+package bridge
+
+import "github.com/entity-sync/entity-sync/internal/conflate"
+
+// Sink takes one client's updates: package web has one that writes to a WebSocket, and a
+// program with a transport of its own has another one. It keeps the newest update of each
+// slot until the client has room for it, in a Queue for example, so that a slow client holds
+// one update for each of its subscriptions at most.
+//
+// Its methods are called with locks of the engine held, from several goroutines: they must
+// return at once and must not call the engine.
+type Sink interface {
+	// Push hands over an update, which replaces one still waiting in slot.
+	Push(slot *Slot, u *Update)
+
+	// Drop takes back what waits in slot, and reports whether anything did. No
+	// Push with this slot is under way or follows before Drop returns.
+	Drop(slot *Slot) (dropped bool)
+}
+
+// Slot stands for one subscription of a client: in it the newest update waits, in at most
+// one Queue. It must not be copied.
+type Slot conflate.Slot[*Update]
+
+// Waiting returns the update that waits in the slot, if one does.
+func (s *Slot) Waiting() (u *Update, ok bool) { return s.inner().Waiting() }
+
+func (s *Slot) inner() *conflate.Slot[*Update] { return (*conflate.Slot[*Update])(s) }
+
+// Queue is what waits for one client: of each slot the newest update, in the order in which
+// the slots became full. It allocates nothing. The zero value is empty. It is not safe for
+// concurrent use.
+type Queue struct{ queue conflate.Queue[*Update] }
+
+// Put makes u the update of the slot. One still waiting there is replaced, and u has its
+// place.
+func (q *Queue) Put(slot *Slot, u *Update) { q.queue.Put(slot.inner(), u) }
+
+// Drop takes the slot out of the queue and reports whether an update was waiting there.
+func (q *Queue) Drop(slot *Slot) bool { return q.queue.Drop(slot.inner()) }
+
+// Pop removes and returns the slot that has waited longest, empty again, and its update.
+func (q *Queue) Pop() (slot *Slot, u *Update, ok bool) {
+	inner, u, ok := q.queue.Pop()
+	return (*Slot)(inner), u, ok
+}
+
+// Len returns how many updates are waiting.
+func (q *Queue) Len() int { return q.queue.Len() }
