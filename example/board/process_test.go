@@ -21,8 +21,8 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/entity-sync/entity-sync/internal/canary"
-	"github.com/entity-sync/entity-sync/internal/freeport"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/internal/testkit/socket"
 )
 
@@ -229,10 +229,7 @@ func TestProcessPortTaken(t *testing.T) {
 }
 
 func TestProcessDatabaseUnreachable(t *testing.T) {
-	addr, err := freeport.Addr() // nobody is there
-	if err != nil {
-		t.Fatal(err)
-	}
+	addr := testkit.FreeAddr(t) // nobody is there
 	temp := t.TempDir()
 	program := buildBoard(t)
 	for name, url := range map[string]string{

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/entity-sync/entity-sync/internal/canary"
-	"github.com/entity-sync/entity-sync/internal/freeport"
 	"github.com/entity-sync/entity-sync/internal/testkit"
 )
 
@@ -26,7 +25,7 @@ const patience = testkit.Patience
 func TestMinimalAndWatch(t *testing.T) {
 	dir := t.TempDir()
 	server, watcher := build(t, dir, "minimal", "."), build(t, dir, "watch", "../watch")
-	addr := freeAddr(t)
+	addr := testkit.FreeAddr(t)
 
 	serve := func() *exec.Cmd {
 		cmd := exec.Command(server)
@@ -111,15 +110,6 @@ func start(t *testing.T, cmd *exec.Cmd) {
 			_ = cmd.Wait()
 		}
 	})
-}
-
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	addr, err := freeport.Addr()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return addr
 }
 
 // post changes an item, as soon as the server is there.

@@ -19,7 +19,6 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/entity-sync/entity-sync/internal/canary"
-	"github.com/entity-sync/entity-sync/internal/freeport"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
 	"github.com/entity-sync/entity-sync/internal/testkit"
 )
@@ -51,26 +50,17 @@ func newWalk(t *testing.T, cluster *pgtest.Server) *walk {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &walk{t: t, dir: t.TempDir(), addr: freeAddr(t), pages: make(map[string]context.Context)}
+	w := &walk{t: t, dir: t.TempDir(), addr: testkit.FreeAddr(t), pages: make(map[string]context.Context)}
 	w.env = append(os.Environ(),
 		"PGHOST="+host, "PGPORT="+port, "PGUSER="+admin.User.Username(), "PGSSLMODE=disable", "PSQLRC="+filepath.Join(w.dir, "psqlrc"),
 		"ADDR="+w.addr, "NSQ_ADDR=", "GOWORK=off", "GOFLAGS=-mod=mod", "GOSUMDB=off",
 		// A new module needs other versions than the workspace, once: then they are here.
-		"GOPROXY=file://"+goEnv(t, "GOMODCACHE")+"/cache/download,"+goEnv(t, "GOPROXY"),
+		"GOPROXY=file://"+testkit.GoEnv(t, "GOMODCACHE")+"/cache/download,"+testkit.GoEnv(t, "GOPROXY"),
 		"PATH="+os.Getenv("PATH")+programs(t))
 	w.write("psqlrc", "\\set ON_ERROR_STOP on\n") // what fails in the middle fails the test
 	w.makeModule()
 	w.browser = startBrowser(t)
 	return w
-}
-
-func goEnv(t *testing.T, name string) string {
-	t.Helper()
-	out, err := exec.Command("go", "env", name).Output() //nolint:gosec,noctx // a name of Go's own, at once
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.TrimSpace(string(out))
 }
 
 // programs is where Debian puts PostgreSQL's own, off the path.
@@ -321,13 +311,4 @@ func startBrowser(t *testing.T) context.Context {
 		t.Fatalf("starting Chromium: %v: install the Debian package chromium if it is missing", err)
 	}
 	return ctx
-}
-
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	addr, err := freeport.Addr()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return addr
 }

@@ -16,8 +16,8 @@ import (
 	"time"
 
 	"github.com/entity-sync/entity-sync/es"
-	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/nodetest"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -126,19 +126,9 @@ func TestNSQD(t *testing.T) {
 // startNode starts a node on an nsqd, and waits until it is subscribed there.
 func startNode(t *testing.T, addr string) *es.EntitySync {
 	t.Helper()
-	node, err := es.New(es.Config{NSQAddr: addr, Logger: canary.Logger(canary.Output(t))})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		if err := node.Close(ctx); err != nil {
-			t.Error(err)
-		}
-		http.DefaultClient.CloseIdleConnections()
-	})
-	err = es.Register(node, "items", func(context.Context, shared.EntityKey, string) (map[string]any, error) {
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	node := nodetest.New(t, es.Config{NSQAddr: addr})
+	err := es.Register(node, "items", func(context.Context, shared.EntityKey, string) (map[string]any, error) {
 		return nil, shared.ErrNotFound
 	})
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/es"
 	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/nodetest"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web/client"
 )
@@ -27,18 +27,15 @@ const patience = testkit.Patience
 // server has rows that a test puts there, for who says "me".
 type server struct {
 	t    *testing.T
-	node *es.EntitySync
+	node *nodetest.Node
 	url  string
 	rows sync.Map
 }
 
 func start(t *testing.T) *server {
-	node, err := es.New(es.Config{Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &server{t: t, node: node}
-	err = es.Register(node, "items", func(_ context.Context, key shared.EntityKey, secret string) (json.RawMessage, error) {
+	node := nodetest.Start(t, es.Config{Logger: slog.New(slog.DiscardHandler)})
+	s := &server{t: t, node: node, url: node.URL}
+	err := es.Register(node.EntitySync, "items", func(_ context.Context, key shared.EntityKey, secret string) (json.RawMessage, error) {
 		row, ok := s.rows.Load(key.ID)
 		switch {
 		case secret != "me":
@@ -51,14 +48,6 @@ func start(t *testing.T) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	web := httptest.NewServer(node)
-	s.url = web.URL
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		node.Close(ctx)
-		web.Close()
-	})
 	return s
 }
 

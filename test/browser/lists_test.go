@@ -14,6 +14,7 @@ import (
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/internal/testkit/docs"
+	"github.com/entity-sync/entity-sync/internal/testkit/nodetest"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 	"github.com/entity-sync/entity-sync/web/js"
@@ -58,31 +59,21 @@ func (l *longList) write(change func()) {
 // serve starts a node that has the list, and serves a page with the script.
 func (l *longList) serve(t *testing.T, c es.Config, script string) (node *es.EntitySync, url string) {
 	t.Helper()
-	node, err := es.New(c)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mux := http.NewServeMux()
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close) // after the node
+	node = nodetest.New(t, c)
 	if err := es.RegisterRows(node, "lists", l.ids); err != nil {
 		t.Fatal(err)
 	}
 	if err := es.Register(node, "items", l.member); err != nil {
 		t.Fatal(err)
 	}
-	mux := http.NewServeMux()
 	mux.Handle("/ws/entity-sync/", node)
 	mux.Handle("/entity-sync/", http.StripPrefix("/entity-sync", js.Handler()))
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		fmt.Fprintf(w, listPage, canary.Mark, script)
-	})
-	server := httptest.NewServer(mux)
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		if err := node.Close(ctx); err != nil {
-			t.Errorf("closing the node: %v", err)
-		}
-		server.Close()
 	})
 	return node, server.URL
 }
@@ -110,7 +101,7 @@ func TestALongListIsShownPageByPage(t *testing.T) {
 		t.Fatal("docs/recipes.md does not say how to raise the limit")
 	}
 	list := &longList{first: 1, n: make(map[string]int)}
-	c := es.Config{NSQAddr: nsqdtest.Start(t).Addr, Logger: canary.Logger(canary.Output(t))}
+	c := es.Config{NSQAddr: nsqdtest.Start(t).Addr}
 	node, url := list.serve(t, c, recipe)
 	everything := strings.ReplaceAll(recipe, "50", "5000")
 	_, limited := list.serve(t, c, everything)

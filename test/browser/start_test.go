@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/entity-sync/entity-sync/internal/freeport"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 )
 
 // What README.md and docs/start.md have a newcomer do, in a folder beside the clone,
@@ -86,10 +86,7 @@ func newWalk(t *testing.T, pages ...string) *walk {
 		t.Fatal(err)
 	}
 	for _, addr := range []*string{&w.first, &w.second, &w.nsqd} {
-		var err error
-		if *addr, err = freeport.Addr(); err != nil {
-			t.Fatal(err)
-		}
+		*addr = testkit.FreeAddr(t)
 	}
 	for _, page := range pages {
 		text, err := os.ReadFile(filepath.Join(clone, page))
@@ -159,18 +156,9 @@ func (w *walk) command(begins string) *exec.Cmd {
 	cmd := exec.Command("bash", "-c", line)
 	cmd.Dir = w.folder
 	cmd.Env = append(os.Environ(), "ADDR="+w.first, "NSQ_ADDR=", "GOSUMDB=off",
-		"GOPROXY=file://"+goEnv(w.t, "GOMODCACHE")+"/cache/download,"+goEnv(w.t, "GOPROXY"))
+		"GOPROXY=file://"+testkit.GoEnv(w.t, "GOMODCACHE")+"/cache/download,"+testkit.GoEnv(w.t, "GOPROXY"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // to be ended together, as a terminal does
 	return cmd
-}
-
-func goEnv(t *testing.T, name string) string {
-	t.Helper()
-	out, err := exec.Command("go", "env", name).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.TrimSpace(string(out))
 }
 
 // run runs a command that ends by itself, and returns what it says.

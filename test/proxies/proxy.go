@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/entity-sync/entity-sync/internal/freeport"
 	"github.com/entity-sync/entity-sync/internal/testkit"
 )
 
@@ -44,7 +43,7 @@ type proxy struct {
 func (w software) start(t *testing.T, nodes [2]*node) *proxy {
 	t.Helper()
 	for range 3 { // another program may have taken its port
-		if p := w.try(t, site{dir: t.TempDir(), addr: freeAddr(t), nodes: nodes, cert: newCertificate(t)}); p != nil {
+		if p := w.try(t, site{dir: t.TempDir(), addr: testkit.FreeAddr(t), nodes: nodes, cert: newCertificate(t)}); p != nil {
 			return p
 		}
 	}
@@ -147,12 +146,3 @@ var caddy = software{name: "caddy", probes: true, drain: 3 * time.Second, config
 	global := "{\n\tadmin off\n\tskip_install_trust\n\tauto_https disable_redirects\n\tdefault_bind 127.0.0.1\n}\n"
 	return []string{"caddy", "run", "--adapter", "caddyfile", "--config", s.write(t, "Caddyfile", global+withoutPart(t, "caddy", block))}
 }}
-
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	addr, err := freeport.Addr()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return addr
-}

@@ -19,7 +19,6 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/entity-sync/entity-sync/es"
-	"github.com/entity-sync/entity-sync/internal/freeport"
 	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
@@ -291,10 +290,7 @@ func TestDialReturnsWhatIsWrong(t *testing.T) {
 		t.Cleanup(s.Close)
 		return s.URL
 	}
-	absent, err := freeport.Addr()
-	if err != nil {
-		t.Fatal(err)
-	}
+	absent := testkit.FreeAddr(t)
 	for name, try := range map[string]struct {
 		url  string
 		o    client.Options

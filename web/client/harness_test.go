@@ -21,6 +21,7 @@ import (
 	"github.com/entity-sync/entity-sync/es"
 	mark "github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/internal/testkit/nodetest"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web/client"
 )
@@ -99,16 +100,10 @@ type node struct {
 func startNode(t testing.TB, tab *table, broker *membus.Broker, c es.Config) *node {
 	t.Helper()
 	c.Bus = broker.NewNode()
-	c.Logger = mark.Logger(mark.Output(t))
-	s, err := es.New(c)
-	if err != nil {
+	n := &node{nodetest.New(t, c), tab, broker}
+	if err := es.Register(n.EntitySync, "items", tab.fetch); err != nil {
 		t.Fatal(err)
 	}
-	if err := es.Register(s, "items", tab.fetch); err != nil {
-		t.Fatal(err)
-	}
-	n := &node{s, tab, broker}
-	t.Cleanup(func() { n.stop(t) })
 	return n
 }
 

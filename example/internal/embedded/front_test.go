@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/entity-sync/entity-sync/internal/freeport"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 )
 
 // startFront starts a front, and a server that handles each connection behind it.
@@ -98,10 +98,7 @@ func TestFrontClientCutOff(t *testing.T) {
 }
 
 func TestFrontWithoutServer(t *testing.T) {
-	nobody, err := freeport.Addr()
-	if err != nil {
-		t.Fatal(err)
-	}
+	nobody := testkit.FreeAddr(t)
 	f, err := listen("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
