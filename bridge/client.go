@@ -3,6 +3,7 @@ package bridge
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/entity-sync/entity-sync/internal/compact"
 	"github.com/entity-sync/entity-sync/internal/conflate"
@@ -36,11 +37,14 @@ type Client struct {
 	// poll asks for the secret where nobody reports its changes; see ClientBuilder.
 	poll func() string
 
+	// refused is how many of subs are of keys that the client may not see: no view has them
+	// as members any more. They are kept because their slots may hold the news.
+	refused atomic.Int64
+
 	mu         sync.Mutex // taken before a shard's lock
 	secret     shared.Secret
 	generation int // of the secret: how often it changed
 	subs       compact.Set[shared.EntityKey, *subscription]
-	evicted    map[shared.EntityKey]*subscription // ended by the fetch handler; their slots may hold the news
 	closed     bool
 }
 
@@ -125,19 +129,13 @@ func (c *Client) subscribe(ent *entity, key shared.EntityKey, o SubscribeOptions
 		return false, nil
 	}
 	if sub := c.subs.Get(key); sub != nil {
-		if o.Snapshot {
-			sub.snapshot = true
-			sub.view.want(sub, o.Version)
+		if sub.view.askAgain(sub, o) {
+			return true, nil
 		}
-		return true, nil
+		c.remove(sub) // it was refused
 	}
-	if old := c.evicted[key]; old != nil {
-		c.forget(old)
-	}
-	if c.limit > 0 && c.subs.Len()+len(c.evicted) >= c.limit {
-		for _, old := range c.evicted {
-			c.forget(old)
-		}
+	if c.limit > 0 && c.subs.Len() >= c.limit {
+		c.removeRefused()
 		if c.subs.Len() >= c.limit {
 			return true, shared.ErrTooManySubscriptions
 		}
@@ -159,45 +157,34 @@ func (c *Client) Unsubscribe(key shared.EntityKey) {
 	defer c.mu.Unlock()
 	if sub := c.subs.Get(key); sub != nil {
 		c.remove(sub)
-		c.sink.Drop(&sub.slot)
-	}
-	if old := c.evicted[key]; old != nil {
-		c.forget(old)
 	}
 }
 
-// forget drops what may be left of an evicted subscription.
-func (c *Client) forget(old *subscription) {
-	c.sink.Drop(&old.slot)
-	delete(c.evicted, old.Key())
-}
-
+// remove ends a subscription, and drops what waits of it.
 func (c *Client) remove(sub *subscription) {
-	sub.view.entity.index.leave(sub)
+	if sub.view.entity.index.leave(sub) {
+		c.bridge.counts.subscriptions.Add(-1)
+	} else {
+		c.refused.Add(-1)
+	}
 	c.subs.Delete(sub.Key())
-	c.bridge.counts.subscriptions.Add(-1)
+	c.sink.Drop(&sub.slot)
 }
 
-// evict tells a subscription that it may not be seen, as its view from has just
-// found, and ends it; unless the client has moved on. Both under the client's lock:
-// whoever subscribes again as soon as it is told finds it ended. What waits in the
-// slot stays: it is what tells it.
-func (c *Client) evict(sub *subscription, from *view, u *Update) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	key := from.key()
-	if c.subs.Get(key) != sub || sub.view != from || !from.refuse(sub, u) {
+// removeRefused makes room.
+func (c *Client) removeRefused() {
+	if c.refused.Load() == 0 {
 		return
 	}
-	c.remove(sub)
-	if c.evicted == nil {
-		c.evicted = make(map[shared.EntityKey]*subscription)
+	for _, sub := range slices.Collect(c.subs.All()) {
+		if !sub.view.has(sub) {
+			c.remove(sub)
+		}
 	}
-	c.evicted[key] = sub
 }
 
 // SetSecret changes who the client is. Every subscription moves to the view of
-// the new secret; nothing fetched with the old one is pushed, or left waiting
+// the new secret, but for those that were refused; nothing fetched with the old one is pushed, or left waiting
 // in a slot, once SetSecret has returned.
 func (c *Client) SetSecret(text string) {
 	secret := shared.NewSecret(text)
@@ -220,7 +207,9 @@ func (c *Client) Keys() []shared.EntityKey {
 	defer c.mu.Unlock()
 	keys := make([]shared.EntityKey, 0, c.subs.Len())
 	for sub := range c.subs.All() {
-		keys = append(keys, sub.Key())
+		if sub.view.has(sub) {
+			keys = append(keys, sub.Key())
+		}
 	}
 	return keys
 }
@@ -271,10 +260,6 @@ func (c *Client) Close() {
 	c.fresh.mute()
 	for _, sub := range slices.Collect(c.subs.All()) {
 		c.remove(sub)
-		c.sink.Drop(&sub.slot)
-	}
-	for _, old := range c.evicted {
-		c.forget(old)
 	}
 	c.bridge.counts.clients.Add(-1)
 }

@@ -97,15 +97,16 @@ func (x *index) join(sub *subscription, id string, s scope) {
 	x.joinLocked(sh, sub, id, s, handover{forAll: math.MaxUint64})
 }
 
-// leave takes sub out of its view.
-func (x *index) leave(sub *subscription) {
+// leave takes sub out of its view, and reports whether it was a member.
+func (x *index) leave(sub *subscription) (member bool) {
 	sh := x.shard(sub.view.id)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	x.leaveLocked(sh, sub)
+	_, member = x.leaveLocked(sh, sub)
+	return member
 }
 
-// move takes sub from its view to that of another scope. No notification falls
+// move takes sub from its view to that of another scope, unless it was refused. No notification falls
 // between the two, because marking a key takes the same lock: what the old view
 // still owed the member, the new one owes it now, and an update of the old view
 // that was still waiting to be written is dropped for one of the new.
@@ -114,7 +115,10 @@ func (x *index) move(sub *subscription, s scope, secret shared.Secret) {
 	sh := x.shard(id)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	from := x.leaveLocked(sh, sub)
+	from, member := x.leaveLocked(sh, sub)
+	if !member {
+		return
+	}
 	sub.secret = secret
 	if sub.snapshot {
 		sub.wants = max(sub.wants, wantDifference)
@@ -144,13 +148,13 @@ func (x *index) joinLocked(sh *shard, sub *subscription, id string, s scope, fro
 	v.join(sub, from)
 }
 
-func (x *index) leaveLocked(sh *shard, sub *subscription) (from handover) {
+func (x *index) leaveLocked(sh *shard, sub *subscription) (from handover, member bool) {
 	v := sub.view
-	from, unused := v.leave(sub)
-	if unused {
+	d := v.leave(sub)
+	if d.unused {
 		x.removeLocked(sh, v)
 	}
-	return from
+	return d.takes, d.member
 }
 
 // removeUnused takes v out of the index if it has no member and nothing to do.

@@ -512,9 +512,54 @@ func (l *late) Drop(*bridge.Slot) bool {
 	return false
 }
 
-// A view is refused to several clients. Before the last is told it leaves and comes
+// A view is refused to several clients. While they are asked about one leaves and comes
 // back: it must not be unsubscribed by what was found before that.
 func TestWhoWasNotToldAfterAllStaysSubscribed(t *testing.T) {
+	n, refusing := newNode(t, &membus.Broker{}), newGate()
+	var refused, holds atomic.Bool
+	asked, goOn := make(chan bool), make(chan bool)
+	n.register(t, func(ctx context.Context, k shared.EntityKey, secret string) ([][]byte, error) {
+		if refused.CompareAndSwap(false, true) {
+			return refusing.fetch(ctx, k, secret)
+		}
+		return [][]byte{[]byte(secret)}, nil
+	}, bridge.EntityOptions{Scope: func(secret string) string {
+		if secret == mark+"a1" && holds.CompareAndSwap(true, false) {
+			asked <- true
+			<-goOn
+		}
+		return strings.TrimRight(secret, "12")
+	}})
+	herald, first, second := newScreen(n, "a"), newScreen(n, "a1"), newScreen(n, "a2")
+	herald.subscribe(t, key, withSnapshot)
+	<-refusing.entered
+	first.subscribe(t, key, withSnapshot)
+	second.subscribe(t, key, withSnapshot)
+
+	holds.Store(true)
+	refusing.release <- func() ([][]byte, error) { return nil, shared.ErrForbidden }
+	<-asked
+	second.become("b")
+	second.become("a2")
+	goOn <- true
+	for _, told := range []*screen{herald, first} {
+		if u := told.waitFor(t, 1)[0]; u.Kind != bridge.KindForbidden {
+			t.Errorf("a client that stayed was told %v, want that it was refused", u.Kind)
+		}
+	}
+	for seen := 1; ; seen++ { // perhaps the row of b, and then its own
+		all := second.waitFor(t, seen)
+		if u := all[seen-1]; u.Kind == bridge.KindRows && string(u.Rows[0]) == mark+"a2" {
+			return
+		} else if u.Kind == bridge.KindForbidden {
+			t.Fatal("the client that came back was refused")
+		}
+	}
+}
+
+// A client that is busy keeps none of those beside it from being told that they are
+// refused, nor from asking again.
+func TestARefusalWaitsForNoClient(t *testing.T) {
 	n, refusing := newNode(t, &membus.Broker{}), newGate()
 	var refused atomic.Bool
 	n.register(t, func(ctx context.Context, k shared.EntityKey, secret string) ([][]byte, error) {
@@ -522,33 +567,29 @@ func TestWhoWasNotToldAfterAllStaysSubscribed(t *testing.T) {
 			return refusing.fetch(ctx, k, secret)
 		}
 		return [][]byte{[]byte(secret)}, nil
-	}, bridge.EntityOptions{Scope: func(secret string) string { return strings.TrimRight(secret, "12") }})
-	first := &late{screen: screen{out: t.Output(), news: make(chan struct{}, 1)}}
-	first.Client = n.NewClient(first, bridge.ClientOptions{Secret: shared.NewSecret(mark + "a1")})
-	herald, second := newScreen(n, "a"), newScreen(n, "a2")
-	first.subscribe(t, other, bridge.SubscribeOptions{})
-	herald.subscribe(t, key, withSnapshot)
+	}, bridge.EntityOptions{Scope: public})
+	busy := &late{screen: screen{out: t.Output(), news: make(chan struct{}, 1)}}
+	busy.Client = n.NewClient(busy, bridge.ClientOptions{Secret: shared.NewSecret(mark)})
+	second := newScreen(n, "a2")
+	busy.subscribe(t, other, bridge.SubscribeOptions{})
+	busy.subscribe(t, key, withSnapshot)
 	<-refusing.entered
-	first.subscribe(t, key, withSnapshot)
 	second.subscribe(t, key, withSnapshot)
 
-	// The first client's lock is held, so that it cannot be told yet, nor the second
-	// after it; the one before it can.
-	first.entered, first.goOn = make(chan bool), make(chan bool)
-	go first.Unsubscribe(other)
-	<-first.entered
+	busy.entered, busy.goOn = make(chan bool), make(chan bool)
+	go busy.Unsubscribe(other)
+	<-busy.entered // its lock is held
 	refusing.release <- func() ([][]byte, error) { return nil, shared.ErrForbidden }
-	herald.waitFor(t, 1)
-	second.become("b")
-	second.become("a2")
-	first.goOn <- true
-
-	for seen := 1; ; seen++ { // perhaps the row of b, and then its own
-		all := second.waitFor(t, seen)
-		if u := all[seen-1]; u.Kind == bridge.KindRows && string(u.Rows[0]) == mark+"a2" {
-			return
+	for _, told := range []*screen{&busy.screen, second} {
+		if u := told.waitFor(t, 1)[0]; u.Kind != bridge.KindForbidden {
+			t.Errorf("told %v, want that it is refused", u.Kind)
 		}
 	}
+	second.subscribe(t, key, withSnapshot)
+	if u := second.waitFor(t, 2)[1]; u.Kind != bridge.KindRows {
+		t.Errorf("told %v, want the rows that it asked for again", u.Kind)
+	}
+	busy.goOn <- true
 }
 
 // A client that is told that it may not see a key any more may ask for it again at

@@ -32,11 +32,14 @@ type subscription struct {
 	// Guarded by the view's lock.
 	wants  want    // what it is owed of the next result
 	asked  bool    // since it joined the view, whether its scope is still the view's
-	place  int32   // in view.members
+	place  int32   // in view.members, or noPlace
 	fetch  uint64  // number of the fetch that its last update came from; older ones are not for this member
 	sent   Version // of the last update handed to the client; zero before the first
 	secret shared.Secret
 }
+
+// noPlace is the place of a subscription that was refused: it is no member.
+const noPlace = -1
 
 // Key implements compact.Keyed.
 func (s *subscription) Key() shared.EntityKey { return s.view.key() }

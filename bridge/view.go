@@ -186,18 +186,27 @@ func (v *view) join(sub *subscription, from handover) {
 	v.serveLocked(sub)
 }
 
-// want owes one member the view's state. has is the version that it says it was
-// sent, the zero Version if it does not say.
-func (v *view) want(sub *subscription, has Version) {
+// askAgain owes a member what it asks for in subscribing again. It returns false where
+// sub is not a member any more. The version that it says it was sent is the zero Version if
+// it does not say.
+func (v *view) askAgain(sub *subscription, o SubscribeOptions) (member bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	w := wantedBy(has)
-	if w == wantConfirmation && (sub.client.sink.Drop(&sub.slot) || sub.sent != has) {
+	if sub.place == noPlace {
+		return false
+	}
+	if !o.Snapshot {
+		return true
+	}
+	sub.snapshot = true
+	w := wantedBy(o.Version)
+	if w == wantConfirmation && (sub.client.sink.Drop(&sub.slot) || sub.sent != o.Version) {
 		// What it says it has is not, or will not be, what it was sent last.
 		w = wantResult
 	}
 	sub.wants = max(sub.wants, w)
 	v.serveLocked(sub)
+	return true
 }
 
 // serveLocked sees to it that a fetch comes for what sub wants.
@@ -214,23 +223,47 @@ func (v *view) serveLocked(sub *subscription) {
 	v.markLocked(causeJoined, sub.client.number)
 }
 
-// leave removes a member. unused says that the view can be forgotten.
-func (v *view) leave(sub *subscription) (from handover, unused bool) {
+// has reports whether sub is a member: not where it was refused.
+func (v *view) has(sub *subscription) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	from = handover{owed: v.state != idle, forAll: v.forAll, stale: v.stale}
+	return sub.place != noPlace
+}
+
+// departure is what a member leaves behind.
+type departure struct {
+	member bool     // it was one
+	takes  handover // to another view
+	unused bool     // nobody needs the view any more
+}
+
+// leave removes sub, if it is a member.
+func (v *view) leave(sub *subscription) (d departure) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if sub.place == noPlace {
+		return departure{}
+	}
+	d = departure{member: true, takes: handover{owed: v.state != idle, forAll: v.forAll, stale: v.stale}}
+	v.removeLocked(sub)
+	if len(v.members) == 0 && v.abandon() {
+		v.forgetLocked()
+	}
+	d.unused = v.unused()
+	return d
+}
+
+// removeLocked removes a member. The last one takes its place.
+func (v *view) removeLocked(sub *subscription) {
 	last := len(v.members) - 1
 	moved := v.members[last]
 	v.members[sub.place], moved.place = moved, sub.place
 	v.members[last] = nil
 	v.members = v.members[:last]
+	sub.place = noPlace
 	if v.stale != 0 {
 		sub.client.fresh.add(-1)
 	}
-	if last == 0 && v.abandon() {
-		v.forgetLocked()
-	}
-	return from, v.unused()
 }
 
 // abandon gives up what the view is waiting for, and reports whether it was

@@ -23,7 +23,7 @@ var mutants = map[string][]edit{
 	"pushed without the generation check: to who was a member when the fetch began": {
 		{"fetch.go", "	secret shared.Secret\n}", "	secret shared.Secret\n	members []*subscription\n}"},
 		{"view.go", "cause: v.owed, secret: secret}", "cause: v.owed, secret: secret, members: append([]*subscription(nil), v.members...)}"},
-		{"deliver.go", "	for _, sub := range v.members {\n		due, ok := v.due(", "	for _, sub := range job.members {\n		due, ok := v.due("},
+		{"deliver.go", "	v.handOutLocked(job.cause, u)\n", "	for _, sub := range job.members {\n		if due, ok := v.due(sub, job.cause, u); ok {\n			sub.client.sink.Push(&sub.slot, due)\n		}\n	}\n"},
 	},
 	"indexed after the fetch: a member is not marked for before its snapshot": {
 		{"view.go", "	v.markLocked(c, v.payerLocked())\n}\n\n// markOlder", "	if len(v.members) > 0 && v.members[0].fetch == 0 && v.state == fetching {\n		return\n	}\n	v.markLocked(c, v.payerLocked())\n}\n\n// markOlder"},
