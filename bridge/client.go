@@ -28,11 +28,12 @@ type Sink interface {
 // Client is one connected client: its secret and what it is subscribed to. Its
 // methods may be called from any goroutine; they never wait for a fetch.
 type Client struct {
-	bridge *Bridge
-	sink   Sink
-	limit  int
-	number uint64 // where clients take turns
-	fresh  freshness
+	bridge    *Bridge
+	sink      Sink
+	freshness FreshnessSink // the same, nil where it is none
+	limit     int
+	number    uint64       // where clients take turns
+	stale     atomic.Int64 // subscriptions that are
 
 	// poll asks for the secret where nobody reports its changes; see ClientBuilder.
 	poll func() string
@@ -67,8 +68,7 @@ func (b *Bridge) NewClient(sink Sink, o ClientOptions) *Client {
 	}
 	b.counts.clients.Add(1)
 	c := &Client{bridge: b, sink: sink, secret: o.Secret, limit: o.MaxSubscriptions, number: b.counts.clientsEver.Add(1)}
-	c.fresh.sink, _ = sink.(FreshnessSink)
-	c.fresh.stale = &b.counts.stale
+	c.freshness, _ = sink.(FreshnessSink)
 	return c
 }
 
@@ -132,7 +132,7 @@ func (c *Client) subscribe(ent *entity, key shared.EntityKey, o SubscribeOptions
 		if sub.view.askAgain(sub, o) {
 			return true, nil
 		}
-		c.remove(sub) // it was refused
+		c.addStale(-c.remove(sub)) // it was refused
 	}
 	if c.limit > 0 && c.subs.Len() >= c.limit {
 		c.removeRefused()
@@ -156,19 +156,22 @@ func (c *Client) Unsubscribe(key shared.EntityKey) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if sub := c.subs.Get(key); sub != nil {
-		c.remove(sub)
+		c.addStale(-c.remove(sub))
 	}
 }
 
-// remove ends a subscription, and drops what waits of it.
-func (c *Client) remove(sub *subscription) {
-	if sub.view.entity.index.leave(sub) {
+// remove ends a subscription, and drops what waits of it. It returns how many stale
+// subscriptions are fewer now: one at most.
+func (c *Client) remove(sub *subscription) (stale int) {
+	from, member := sub.view.entity.index.leave(sub)
+	if member {
 		c.bridge.counts.subscriptions.Add(-1)
 	} else {
 		c.refused.Add(-1)
 	}
 	c.subs.Delete(sub.Key())
 	c.sink.Drop(&sub.slot)
+	return from.stale.count()
 }
 
 // removeRefused makes room.
@@ -178,7 +181,7 @@ func (c *Client) removeRefused() {
 	}
 	for _, sub := range slices.Collect(c.subs.All()) {
 		if !sub.view.has(sub) {
-			c.remove(sub)
+			c.addStale(-c.remove(sub))
 		}
 	}
 }
@@ -240,8 +243,6 @@ func (c *Client) setSecret(secret shared.Secret, scopes map[*entity]scope) (done
 	}
 	c.secret = secret
 	c.generation++
-	c.fresh.hold()
-	defer c.fresh.release()
 	for sub := range c.subs.All() {
 		ent := sub.view.entity
 		ent.index.move(sub, scopes[ent], secret)
@@ -257,9 +258,8 @@ func (c *Client) Close() {
 		return
 	}
 	c.closed = true
-	c.fresh.mute()
 	for _, sub := range slices.Collect(c.subs.All()) {
-		c.remove(sub)
+		c.countStale(-c.remove(sub))
 	}
 	c.bridge.counts.clients.Add(-1)
 }

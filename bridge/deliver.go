@@ -53,6 +53,7 @@ func (v *view) refuseLocked(sub *subscription, u *Update) {
 	sub.client.refused.Add(1)
 	sub.client.sink.Push(&sub.slot, u)
 	v.removeLocked(sub)
+	sub.client.addStale(-v.stale.count())
 }
 
 // finishedLocked ends the fetch whose result was handed out.

@@ -37,7 +37,7 @@
 //
 // In this order: a client's, an index shard's, a view's; then an entity type's
 // queue and after it its admission, or its retry queue, or its lag watch, or a client's
-// freshness and after it the client's sink. The Bridge's own comes before the
+// sink. The Bridge's own comes before the
 // admission's, and before those of internal/feed. None is held across a call of the application, of
 // the bus, or of a socket.
 package bridge

@@ -97,13 +97,12 @@ func (x *index) join(sub *subscription, id string, s scope) {
 	x.joinLocked(sh, sub, id, s, handover{forAll: math.MaxUint64})
 }
 
-// leave takes sub out of its view, and reports whether it was a member.
-func (x *index) leave(sub *subscription) (member bool) {
+// leave takes sub out of its view, if it is a member.
+func (x *index) leave(sub *subscription) (from handover, member bool) {
 	sh := x.shard(sub.view.id)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	_, member = x.leaveLocked(sh, sub)
-	return member
+	return x.leaveLocked(sh, sub)
 }
 
 // move takes sub from its view to that of another scope, unless it was refused. No notification falls

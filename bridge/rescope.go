@@ -160,8 +160,6 @@ func (c *Client) rescope(sub *subscription, from *view, secret shared.Secret, s 
 	if c.secret != secret || c.subs.Get(from.key()) != sub || sub.view != from {
 		return
 	}
-	c.fresh.hold()
-	defer c.fresh.release()
 	from.entity.index.move(sub, s, secret)
 }
 

@@ -163,9 +163,9 @@ func (v *view) payerLocked() uint64 {
 
 // handover is what a member that moves to another view takes along.
 type handover struct {
-	owed   bool   // the view it left had, or may have had, something for it to come
-	forAll uint64 // of the view it left, the greatest number where it left none
-	stale  staleReason
+	owed   bool        // the view it left had, or may have had, something for it to come
+	forAll uint64      // of the view it left, the greatest number where it left none
+	stale  staleReason // of the view it left, as its client's sink still counts it
 }
 
 func (v *view) join(sub *subscription, from handover) {
@@ -180,9 +180,7 @@ func (v *view) join(sub *subscription, from handover) {
 	sub.view, sub.asked = v, false
 	sub.place = int32(len(v.members)) //nolint:gosec // a node has fewer clients
 	v.members = append(v.members, sub)
-	if v.stale != 0 {
-		sub.client.fresh.add(1)
-	}
+	sub.client.addStale(v.stale.count() - from.stale.count())
 	v.serveLocked(sub)
 }
 
@@ -253,7 +251,8 @@ func (v *view) leave(sub *subscription) (d departure) {
 	return d
 }
 
-// removeLocked removes a member. The last one takes its place.
+// removeLocked removes a member, whose client still counts it as stale where the view is.
+// The last one takes its place.
 func (v *view) removeLocked(sub *subscription) {
 	last := len(v.members) - 1
 	moved := v.members[last]
@@ -261,9 +260,6 @@ func (v *view) removeLocked(sub *subscription) {
 	v.members[last] = nil
 	v.members = v.members[:last]
 	sub.place = noPlace
-	if v.stale != 0 {
-		sub.client.fresh.add(-1)
-	}
 }
 
 // abandon gives up what the view is waiting for, and reports whether it was

@@ -39,7 +39,8 @@ type sendQueue struct {
 	raw     syscall.RawConn // to write what it takes at once; nil where that cannot be
 	encoder *encoder
 	flusher *flusher
-	held    int   // above zero no update is written
+	held    int32 // above zero no update is written
+	stale   int32 // of the client's subscriptions; zero makes it fresh
 	lapsed  bool  // the secret has expired: none is, either
 	expires int64 // when it does, by the wall clock, see expireAt; zero for never
 	writing bool  // the flusher or a writer sees to what waits
@@ -47,15 +48,14 @@ type sendQueue struct {
 	ending  bool  // nothing more is taken
 
 	overflow bool // too much came together, and the session was not told yet
-	fresh    bool
-	told     bool // what of fresh was said last
+	told     bool // that it is fresh, as was said last
 	ping     bool
 	pong     []byte // an answer to the client's newest ping
 	notice   []byte // something the client should know soon
 	direct   [][]byte
 	last     []byte      // the close frame; nothing follows it
 	endBy    time.Time   // when the last of it must be written
-	news     bridge.Slot // waits among the updates to say fresh; see Fresh
+	news     bridge.Slot // waits among the updates to say whether it is fresh; see AddStale
 	change   sync.Cond   // there is more room, or writing has ended
 
 	conn    net.Conn
@@ -63,7 +63,7 @@ type sendQueue struct {
 }
 
 func newSendQueue(conn net.Conn, s *session) *sendQueue {
-	q := &sendQueue{conn: conn, session: s, encoder: s.encoder, flusher: s.handler.flusher, fresh: true, told: true}
+	q := &sendQueue{conn: conn, session: s, encoder: s.encoder, flusher: s.handler.flusher, told: true}
 	q.change.L = &q.mu
 	if tcp, ok := conn.(*net.TCPConn); ok { // TLS has to make its records first
 		q.raw, _ = tcp.SyscallConn()
@@ -133,24 +133,31 @@ func (q *sendQueue) Drop(slot *bridge.Slot) bool {
 	return q.updates.Drop(slot)
 }
 
-// Fresh implements bridge.FreshnessSink. That the client is fresh again is said
+// AddStale implements bridge.FreshnessSink. That the client is fresh again is said
 // after the updates that make it so; what has changed back before it could be
 // said is not said at all.
-func (q *sendQueue) Fresh(fresh bool) {
-	q.put(func() {
-		q.fresh = fresh
-		q.updates.Drop(&q.news)
-		if q.fresh != q.told {
-			q.updates.Put(&q.news, nil)
-		}
-	})
+func (q *sendQueue) AddStale(n int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	was := q.freshLocked()
+	q.stale += int32(n) //nolint:gosec // a client has fewer subscriptions
+	if q.ending || q.freshLocked() == was {
+		return
+	}
+	q.updates.Drop(&q.news)
+	if q.freshLocked() != q.told {
+		q.updates.Put(&q.news, nil)
+		q.startLocked()
+	}
 }
+
+func (q *sendQueue) freshLocked() bool { return q.stale <= 0 }
 
 // encode returns the frames of what was in a slot.
 func (q *sendQueue) encode(slot *bridge.Slot, u *bridge.Update) []byte {
 	if slot == &q.news {
-		q.told = q.fresh
-		return q.encoder.freshness(q.fresh)
+		q.told = q.freshLocked()
+		return q.encoder.freshness(q.told)
 	}
 	q.bytes -= u.Bytes()
 	return u.Encoded(q.encoder)

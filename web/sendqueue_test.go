@@ -121,8 +121,8 @@ func TestFreshAndStaleBeforeItIsSaidIsNothing(t *testing.T) {
 	s, conn := still(Config{})
 	s.out.hold()
 	for range 3 {
-		s.out.Fresh(false)
-		s.out.Fresh(true)
+		s.out.AddStale(1)
+		s.out.AddStale(-1)
 	}
 	s.out.release()
 	s.out.wait()
@@ -131,12 +131,12 @@ func TestFreshAndStaleBeforeItIsSaidIsNothing(t *testing.T) {
 	}
 	var slot bridge.Slot
 	s.out.hold()
-	s.out.Fresh(false)
+	s.out.AddStale(1)
 	s.out.release()
 	s.out.wait()
 	s.out.hold()
 	s.out.Push(&slot, updates(t, 1)[0])
-	s.out.Fresh(true)
+	s.out.AddStale(-1)
 	s.out.release()
 	s.out.wait()
 	var said []string
