@@ -25,6 +25,13 @@ type Sink interface {
 	Drop(slot *Slot) (dropped bool)
 }
 
+// EmptySink is a Sink that takes results without rows, too. They say nothing: what waits in
+// the slot stays.
+type EmptySink interface {
+	Sink
+	PushEmpty(slot *Slot, u *Update)
+}
+
 // Client is one connected client: its secret and what it is subscribed to. Its
 // methods may be called from any goroutine; they never wait for a fetch.
 type Client struct {
@@ -34,9 +41,6 @@ type Client struct {
 	limit     int
 	number    uint64       // where clients take turns
 	stale     atomic.Int64 // subscriptions that are
-
-	// poll asks for the secret where nobody reports its changes; see ClientBuilder.
-	poll func() string
 
 	// refused is how many of subs are of keys that the client may not see: no view has them
 	// as members any more. They are kept because their slots may hold the news.

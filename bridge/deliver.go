@@ -23,12 +23,7 @@ func (v *view) finish(job fetchJob, u *Update) (ok bool) {
 // members no more when others have the view's lock.
 func (v *view) handOutLocked(c cause, u *Update) {
 	if u.Kind == KindRows && len(u.Rows) == 0 {
-		// The handler had nothing to say: what waits to be written stays right.
-		for _, sub := range v.members {
-			if v.isAsked(sub) {
-				sub.wants = wantNothing
-			}
-		}
+		v.handOutEmptyLocked(u)
 		return
 	}
 	for i := 0; i < len(v.members); {
@@ -42,6 +37,20 @@ func (v *view) handOutLocked(c cause, u *Update) {
 		default:
 			sub.client.sink.Push(&sub.slot, due)
 			i++
+		}
+	}
+}
+
+// handOutEmptyLocked is handOutLocked for a handler that had nothing to say: what waits to be
+// written stays right.
+func (v *view) handOutEmptyLocked(u *Update) {
+	for _, sub := range v.members {
+		if !v.isAsked(sub) {
+			continue
+		}
+		sub.wants = wantNothing
+		if sink, ok := sub.client.sink.(EmptySink); ok {
+			sink.PushEmpty(&sub.slot, u)
 		}
 	}
 }

@@ -338,8 +338,8 @@ func TestFailuresInARowAreLoggedSparingly(t *testing.T) {
 	})
 }
 
-// The pump of a function client has taken a row when the secret changes, and
-// somebody else's fetch notices first.
+// The pump of a function client has taken a row when the secret changes, and a
+// subscription notices first.
 func TestAFunctionClientsTakenRowIsDroppedWithItsSecret(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var (
@@ -377,7 +377,8 @@ func TestAFunctionClientsTakenRowIsDroppedWithItsSecret(t *testing.T) {
 		mu.Lock()
 		secret = mark + "new"
 		mu.Unlock()
-		n.notify(t, other) // its fetch notices the new secret
+		sub(other) // which notices the new secret
+		n.notify(t, other)
 		synctest.Wait()
 		goOn <- true
 		synctest.Wait()
@@ -417,16 +418,15 @@ func TestAnEmptyMessageFromAQueueOfFunctionsIsAGap(t *testing.T) {
 func TestAViewThatIsBeingFetchedDoesNotWait(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		n, g := newNode(t, &membus.Broker{}), newGate()
-		n.register(t, g.fetch, bridge.EntityOptions{Workers: 1})
 		taken := false
-		sub, _, dc := n.ClientBuilder(func([]byte) {}, func() string {
+		n.register(t, g.fetch, bridge.EntityOptions{Workers: 1, Scope: func(string) string {
 			if taken { // by a worker, which asks before it begins
 				taken = false
 				n.notify(t, key)
 			}
-			return mark
-		})
-		sub(key)
+			return ""
+		}})
+		newScreen(n, "").subscribe(t, key, bridge.SubscribeOptions{})
 		taken = true
 		n.notify(t, key)
 		<-g.entered
@@ -438,7 +438,6 @@ func TestAViewThatIsBeingFetchedDoesNotWait(t *testing.T) {
 		if st := n.Stats(); st.Fetches != 1 || st.FetchesQueued != 0 {
 			t.Errorf("%d fetches, and %d wait, want one in all", st.Fetches, st.FetchesQueued)
 		}
-		close(dc)
 	})
 }
 

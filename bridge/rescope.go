@@ -55,7 +55,6 @@ func (e *entity) noteRescoped(jobs []fetchJob, rescoped []bool) {
 // now. Members that are found to have another one move. It returns false where beginWith
 // does.
 func (v *view) begin() (job fetchJob, ok bool) {
-	v.pollSecrets()
 	for {
 		secret := v.askFirst()
 		job, ok, changed := v.beginWith(secret)
