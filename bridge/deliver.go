@@ -8,8 +8,8 @@ package bridge
 // The view's lock is held for all members. Who lets others have the view in between must ask
 // for the members' scopes again: one may change meanwhile.
 func (v *view) finish(job fetchJob, u *Update) (ok bool) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.lock()
+	defer v.unlock()
 	if v.lagsLocked(u) {
 		return false
 	}

@@ -35,9 +35,10 @@
 //
 // # Locks
 //
-// In this order: a client's, an index shard's, a view's; then an entity type's
-// queue and after it its admission, or its retry queue, or its lag watch, or a client's
-// sink. The Bridge's own comes before the
-// admission's, and before those of internal/feed. None is held across a call of the application, of
-// the bus, or of a socket.
+// In this order: a client's, an index shard's for moves, a view's (of two while a member moves
+// between them), an index shard's, an entity type's queue and after it its admission, or its
+// retry queue, or its lag watch, or a client's sink. The Bridge's own comes before the
+// admission's, and before those of internal/feed. None is held across a call of the application,
+// of the bus, or of a socket. A view's lock is held while a result is handed out to all members;
+// nobody who marks a view waits for it, see post.go.
 package bridge

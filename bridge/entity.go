@@ -180,7 +180,7 @@ func (e *entity) scopeOf(secret shared.Secret) (s scope) {
 // Changed implements feed.Listener: it marks the views of a key.
 func (e *entity) Changed(c feed.Change) {
 	e.bridge.counts.notified.Add(1)
-	e.index.mark(c.ID, causeNotified)
+	e.index.changed(c.ID)
 }
 
 // Gap implements feed.Listener: what is watched may have changed unheard.
@@ -199,7 +199,7 @@ func (e *entity) Gap(g feed.Gap) {
 // been missed.
 func (e *entity) connected(g feed.Gap) {
 	b := e.bridge
-	n := e.index.markAll(causeMissed, g.Position)
+	n := e.index.looksAgain(g.Position)
 	b.counts.resyncsJoined.Add(1)
 	b.log.Info("subscribed on the bus", slog.String("entity", string(e.name)), slog.Int("views", n))
 	if e.lost.Swap(false) && b.lost.Add(-1) == 0 {
@@ -210,7 +210,7 @@ func (e *entity) connected(g feed.Gap) {
 // disconnected makes everything watched stale. It is said of the first entity type: the
 // others nearly always follow.
 func (e *entity) disconnected(g feed.Gap) {
-	e.index.staleAll(staleBus)
+	e.index.postAll(lostBus)
 	level := slog.LevelDebug
 	if !e.lost.Swap(true) && e.bridge.lost.Add(1) == 1 {
 		level = slog.LevelWarn
@@ -222,7 +222,7 @@ func (e *entity) disconnected(g feed.Gap) {
 // missed looks again at what was fetched before a loss was noticed: what it hides was
 // announced earlier.
 func (e *entity) missed(g feed.Gap) {
-	n := e.index.markAll(causeMissed, g.Position)
+	n := e.index.looksAgain(g.Position)
 	e.bridge.noteMissed(e.name, g, n, &e.gapLines)
 }
 

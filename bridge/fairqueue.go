@@ -26,6 +26,7 @@ type flow struct {
 // queueEntry is a view's place in a fair queue.
 type queueEntry struct {
 	slot  conflate.Slot[*view]
+	lane  lane // of the queue; noLane where it does not wait
 	flow  uint8
 	moved bool // it has been moved to another client's flow
 }

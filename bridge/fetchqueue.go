@@ -75,13 +75,14 @@ func newLimiter(perSecond int) *rate.Limiter {
 func (q *fetchQueue) push(v *view, to lane, client uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if v.lane != noLane && v.lane <= to {
-		q.lines[v.lane].moveToShorter(v, client)
+	waiting := &v.pending.waiting
+	if waiting.lane != noLane && waiting.lane <= to {
+		q.lines[waiting.lane].moveToShorter(v, client)
 		return
 	}
-	q.lines[v.lane].drop(v)
+	q.lines[waiting.lane].drop(v)
 	q.lines[to].put(v, client)
-	v.lane = to
+	waiting.lane = to
 	q.startLocked(1)
 }
 
@@ -90,8 +91,8 @@ func (q *fetchQueue) push(v *view, to lane, client uint64) {
 func (q *fetchQueue) remove(v *view) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	removed := q.lines[v.lane].drop(v)
-	v.lane = noLane
+	removed := q.lines[v.pending.waiting.lane].drop(v)
+	v.pending.waiting.lane = noLane
 	return removed
 }
 
@@ -160,11 +161,11 @@ func (q *fetchQueue) take(hadRepairs bool) (views []*view, repairs bool) {
 			if v == nil {
 				break
 			}
-			if v.lane == repairLane && !repairs {
+			if v.pending.waiting.lane == repairLane && !repairs {
 				repairs = true
 				q.repairing++
 			}
-			v.lane = noLane
+			v.pending.waiting.lane = noLane
 			views = append(views, v)
 		}
 	}

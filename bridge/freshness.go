@@ -64,20 +64,3 @@ func (v *view) setStaleLocked(d staleReason) {
 		sub.client.addStale(n)
 	}
 }
-
-// suspect makes the view stale.
-func (v *view) suspect(d staleReason) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if d == staleBus && v.entity.feed.Live() {
-		return // it is back already
-	}
-	v.setStaleLocked(v.stale | d)
-}
-
-// staleAll makes every view stale.
-func (x *index) staleAll(d staleReason) {
-	for i := range x.shards {
-		x.shards[i].each(func(v *view) { v.suspect(d) })
-	}
-}

@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"math"
 	"sync"
+	"sync/atomic"
 
 	"github.com/entity-sync/entity-sync/internal/compact"
 	"github.com/entity-sync/entity-sync/shared"
@@ -19,11 +20,16 @@ const shardCount = 64
 type index struct {
 	entity *entity
 	seed   maphash.Seed
+	missed atomic.Uint64 // what was fetched up to this number may have missed a change
 	shards [shardCount]shard
 }
 
 type shard struct {
-	mu   sync.Mutex
+	// moves is held while a member moves between two views: the only time when somebody
+	// has the locks of both.
+	moves sync.Mutex // taken before a view's lock
+
+	mu   sync.Mutex // taken after a view's lock, and never held while one is waited for
 	keys compact.Set[string, keyViews]
 }
 
@@ -35,9 +41,9 @@ func (x *index) shard(id string) *shard {
 	return &x.shards[maphash.String(x.seed, id)%shardCount]
 }
 
-// mark makes every view of a key fetch again for the given cause. A key nobody
-// here watches costs this one look-up.
-func (x *index) mark(id string, c cause) {
+// changed makes every view of a key fetch again. A key nobody here watches costs this one
+// look-up. It waits for no view.
+func (x *index) changed(id string) {
 	sh := x.shard(id)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -48,76 +54,144 @@ func (x *index) mark(id string, c cause) {
 	queue := &x.entity.queue
 	queue.hold()
 	defer queue.release()
-	k.each(func(v *view) { v.mark(c) })
+	k.each(func(v *view) { v.post(posted(causeNotified)) })
 }
 
-// markAll marks every view whose last fetch began no later than the fetch of the
-// given number, and returns how many it marked.
-func (x *index) markAll(c cause, number uint64) (n int) {
+// looksAgain marks every view whose last fetch began no later than the fetch of the
+// given number, and returns how many there are to look at.
+func (x *index) looksAgain(number uint64) (n int) {
+	for {
+		before := x.missed.Load()
+		if before >= number || x.missed.CompareAndSwap(before, number) {
+			break
+		}
+	}
+	return x.postAll(posted(causeMissed))
+}
+
+// postAll marks every view, and returns how many there are.
+func (x *index) postAll(p posted) (n int) {
 	queue := &x.entity.queue
 	queue.hold()
 	defer queue.release()
 	for i := range x.shards {
-		n += x.shards[i].markAll(c, number)
+		n += x.shards[i].postAll(p)
 	}
 	return n
 }
 
-// markPart is markAll for one of shardCount parts of the views.
-func (x *index) markPart(part int, c cause, number uint64) (n int) {
+// postPart is postAll for one of shardCount parts of the views.
+func (x *index) postPart(part int, p posted) (n int) {
 	queue := &x.entity.queue
 	queue.hold()
 	defer queue.release()
-	return x.shards[part].markAll(c, number)
+	return x.shards[part].postAll(p)
 }
 
-func (sh *shard) markAll(c cause, number uint64) (n int) {
-	sh.each(func(v *view) {
-		if v.markOlder(c, number) {
-			n++
-		}
-	})
-	return n
-}
-
-// each calls f with every view.
-func (sh *shard) each(f func(*view)) {
+func (sh *shard) postAll(p posted) (n int) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	for k := range sh.keys.All() {
-		k.each(f)
+		k.each(func(v *view) {
+			v.post(p)
+			n++
+		})
 	}
+	return n
+}
+
+// acquire returns the id's view of the given scope, with its lock held, which keeps it in the
+// index.
+func (x *index) acquire(id string, s scope) *view {
+	for {
+		v, added := x.findOrAdd(id, s)
+		if added {
+			return v
+		}
+		if v.lock(); v.state != removed {
+			return v
+		}
+		v.unlock() // it was removed while it was waited for
+	}
+}
+
+// findOrAdd returns a view that it adds with its lock held.
+func (x *index) findOrAdd(id string, s scope) (v *view, added bool) {
+	sh := x.shard(id)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	k := sh.keys.Get(id)
+	if v := k.find(s); v != nil {
+		return v, false
+	}
+	counts := &x.entity.bridge.counts
+	v = &view{id: id, secret: s.value, shared: s.shared, entity: x.entity, forAll: counts.sequence.Add(1)}
+	v.lock()
+	if !x.entity.feed.Live() {
+		v.stale = staleBus
+	}
+	counts.views.Add(1)
+	if k.first == nil {
+		counts.keys.Add(1)
+	}
+	k.add(v)
+	sh.keys.Put(k)
+	return v, true
 }
 
 // join makes sub a member of the id's view of the given scope.
 func (x *index) join(sub *subscription, id string, s scope) {
-	sh := x.shard(id)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	x.joinLocked(sh, sub, id, s, handover{forAll: math.MaxUint64})
+	v := x.acquire(id, s)
+	defer v.unlock()
+	v.joinLocked(sub, handover{forAll: math.MaxUint64})
 }
 
 // leave takes sub out of its view, if it is a member.
 func (x *index) leave(sub *subscription) (from handover, member bool) {
-	sh := x.shard(sub.view.id)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	return x.leaveLocked(sh, sub)
+	v := sub.view
+	v.lock()
+	defer v.unlock()
+	if sub.place == noPlace {
+		return handover{}, false
+	}
+	from = v.leaveLocked(sub)
+	if v.unusedLocked() {
+		x.removeLocked(v)
+	}
+	return from, true
 }
 
-// move takes sub from its view to that of another scope, unless it was refused. No notification falls
-// between the two, because marking a key takes the same lock: what the old view
-// still owed the member, the new one owes it now, and an update of the old view
+// move takes sub from its view to that of another scope, unless it was refused. No
+// notification falls between the two, because marking a key takes the shard's lock: what the
+// old view still owed the member, the new one owes it now, and an update of the old view
 // that was still waiting to be written is dropped for one of the new.
 func (x *index) move(sub *subscription, s scope, secret shared.Secret) {
-	id := sub.view.id
-	sh := x.shard(id)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	from, member := x.leaveLocked(sh, sub)
-	if !member {
+	from := sub.view
+	sh := x.shard(from.id)
+	sh.moves.Lock()
+	defer sh.moves.Unlock()
+	from.lock()
+	defer from.unlock()
+	if sub.place == noPlace {
 		return
 	}
+	to := from
+	if s != from.scope() {
+		to = x.acquire(from.id, s)
+		defer to.unlock()
+	}
+	x.moveLocked(sh, sub, to, secret)
+	if from.unusedLocked() {
+		x.removeLocked(from)
+	}
+}
+
+// moveLocked is called with the locks of both views held.
+func (x *index) moveLocked(sh *shard, sub *subscription, to *view, secret shared.Secret) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	sub.view.takePostedLocked() // before it was this shard's turn
+	from := sub.view.leaveLocked(sub)
 	sub.secret = secret
 	if sub.snapshot {
 		sub.wants = max(sub.wants, wantDifference)
@@ -125,56 +199,25 @@ func (x *index) move(sub *subscription, s scope, secret shared.Secret) {
 	if dropped := sub.client.sink.Drop(&sub.slot); dropped || from.owed {
 		sub.sent, sub.wants = Version{}, wantResult
 	}
-	x.joinLocked(sh, sub, id, s, from)
-}
-
-func (x *index) joinLocked(sh *shard, sub *subscription, id string, s scope, from handover) {
-	k := sh.keys.Get(id)
-	counts := &x.entity.bridge.counts
-	v := k.find(s)
-	if v == nil {
-		v = &view{id: id, secret: s.value, shared: s.shared, entity: x.entity, forAll: counts.sequence.Add(1)}
-		if !x.entity.feed.Live() {
-			v.stale = staleBus
-		}
-		counts.views.Add(1)
-		if k.first == nil {
-			counts.keys.Add(1)
-		}
-		k.add(v)
-		sh.keys.Put(k)
-	}
-	v.join(sub, from)
-}
-
-func (x *index) leaveLocked(sh *shard, sub *subscription) (from handover, member bool) {
-	v := sub.view
-	d := v.leave(sub)
-	if d.unused {
-		x.removeLocked(sh, v)
-	}
-	return d.takes, d.member
+	to.joinLocked(sub, from)
 }
 
 // removeUnused takes v out of the index if it has no member and nothing to do.
 func (x *index) removeUnused(v *view) {
-	sh := x.shard(v.id)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	v.mu.Lock()
-	unused := v.unused()
-	v.mu.Unlock()
-	if unused {
-		x.removeLocked(sh, v)
+	v.lock()
+	defer v.unlock()
+	if v.unusedLocked() {
+		x.removeLocked(v)
 	}
 }
 
-// removeLocked takes v out, if it is not yet.
-func (x *index) removeLocked(sh *shard, v *view) {
+// removeLocked takes out v, whose lock is held.
+func (x *index) removeLocked(v *view) {
+	v.state = removed
+	sh := x.shard(v.id)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
 	k := sh.keys.Get(v.id)
-	if k.find(v.scope()) != v {
-		return
-	}
 	counts := &x.entity.bridge.counts
 	counts.views.Add(-1)
 	if k.remove(v); k.first != nil {

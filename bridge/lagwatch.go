@@ -84,8 +84,8 @@ func (w *lagWatch) close() {
 // suspectLate makes the view stale, unless the change that it waited for was
 // handed out meanwhile.
 func (v *view) suspectLate() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.lock()
+	defer v.unlock()
 	if v.pending != nil && v.pending.changed {
 		v.setStaleLocked(v.stale | staleLate)
 	}

@@ -15,7 +15,7 @@ func (e *entity) refresh() {
 	for part := rand.IntN(shardCount); ; part = (part + 1) % shardCount { //nolint:gosec // where to begin is no secret
 		select {
 		case <-ticker.C:
-			n := e.index.markPart(part, causeRefresh, b.counts.sequence.Load())
+			n := e.index.postPart(part, posted(causeRefresh))
 			b.counts.refreshed.Add(uint64(n)) //nolint:gosec // a count
 		case <-b.ctx.Done():
 			return

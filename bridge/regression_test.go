@@ -633,3 +633,56 @@ func TestWhoIsRefusedMayAskAgainAtOnce(t *testing.T) {
 		})
 	}
 }
+
+// While a result is handed out the view is locked, and who subscribes to its key waits with
+// a lock of the index. Those who announce changes wait for neither.
+func TestAnnouncingWaitsForNoFanOut(t *testing.T) {
+	var db table
+	n := newNode(t, &membus.Broker{})
+	n.register(t, db.fetch, bridge.EntityOptions{Scope: public})
+	entered, goOn := make(chan bool), make(chan bool)
+	var first sync.Once
+	slow := &hooked{hook: func() {
+		first.Do(func() {
+			entered <- true
+			<-goOn
+		})
+	}}
+	slow.Client = n.NewClient(slow, bridge.ClientOptions{})
+	bystander, late := newScreen(n, ""), newScreen(n, "")
+	if err := slow.Subscribe(key, bridge.SubscribeOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	bystander.subscribe(t, other, bridge.SubscribeOptions{})
+	db.write(key)
+	n.notify(t, key)
+	<-entered
+	subscribed := make(chan error)
+	go func() { subscribed <- late.Subscribe(key, withSnapshot) }()
+
+	announced := make(chan bool)
+	go func() {
+		for range 1000 {
+			db.write(key)
+			n.notify(t, key, other)
+		}
+		announced <- true
+	}()
+	select {
+	case <-announced:
+	case <-time.After(patience):
+		t.Error("announcing waits for a client that is being pushed to")
+	}
+	bystander.waitFor(t, 1)
+	goOn <- true
+	if err := <-subscribed; err != nil {
+		t.Fatal(err)
+	}
+	for seen := 1; ; seen++ { // what was announced meanwhile is not forgotten
+		if got := string(late.waitFor(t, seen)[seen-1].Rows[0]); strings.Contains(got, `"rev":1001`) {
+			return
+		} else if seen > 1001 {
+			t.Fatalf("ends with %s, want the row of the last change", got)
+		}
+	}
+}

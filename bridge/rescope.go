@@ -81,8 +81,8 @@ func (v *view) askFirst() shared.Secret {
 
 // first is nil where the view has no member.
 func (v *view) first() (*subscription, shared.Secret) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.lock()
+	defer v.unlock()
 	if len(v.members) == 0 {
 		return nil, shared.Secret{}
 	}
@@ -136,8 +136,8 @@ func (v *view) ask(job fetchJob) (ours bool) {
 // appendMembers notes that the members there are now are asked about. Who comes later is
 // not, and needs another fetch, as in state delivering.
 func (v *view) appendMembers(list []member) []member {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.lock()
+	defer v.unlock()
 	v.state = delivering
 	for _, sub := range v.members {
 		sub.asked = true
@@ -172,8 +172,8 @@ func (v *view) startOver(job fetchJob) {
 }
 
 func (v *view) queueAgain(job fetchJob) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.lock()
+	defer v.unlock()
 	if e := v.pendingLocked(); len(v.members) == 0 || e.failures > 0 || v.entity.bridge.ctx.Err() != nil {
 		return false
 	}

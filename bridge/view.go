@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/entity-sync/entity-sync/internal/conflate"
@@ -38,6 +39,7 @@ const (
 	fetching             // a worker is calling the fetch handler
 	delivering           // the result was handed out; what arrives now needs another fetch
 	backingOff           // the last fetch failed; the retry timer is running
+	removed              // from the index
 )
 
 // view is one key as seen with one scope: the unit of fetching, of ordering and
@@ -52,7 +54,7 @@ type view struct {
 	secret shared.Secret // its scope's value
 	entity *entity
 
-	mu       sync.Mutex // taken after the shard's lock, before an entity's queue and a client's sink
+	mu       sync.Mutex // see lock; taken after a client's, before a shard's, an entity's queue and a client's sink
 	members  []*subscription
 	fetch    uint64        // number of the fetch in flight, or of the last one
 	forAll   uint64        // number of the last one whose result goes to every member it is news to; at first that of the view
@@ -60,8 +62,9 @@ type view struct {
 	pending  *pendingFetch // nil while the view is idle
 
 	others *viewSet // of the key, where it is the first of them; guarded by the shard's lock
-	shared bool     // whether its scope is
-	lane   lane     // in which it waits to be fetched; guarded by the queue's lock
+
+	posted atomic.Uint32 // marks that wait for the lock, see post
+	shared bool          // whether its scope is
 
 	// Guarded by mu, too.
 	state viewState
@@ -97,37 +100,9 @@ func (v *view) pendingLocked() *pendingFetch {
 	return v.pending
 }
 
-// mark owes the view a fetch. The first mark of an idle view queues it at once;
-// any further ones before that fetch begins cost nothing more.
-func (v *view) mark(c cause) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.markLocked(c, v.payerLocked())
-}
-
-// markOlder marks the view unless a fetch after that of the given number has
-// begun already. One for a joining member does not count: a member that was
-// never sent anything is not given its result.
-func (v *view) markOlder(c cause, number uint64) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	reasons := v.stale
-	if v.entity.feed.Live() {
-		reasons &^= staleBus
-	}
-	if v.forAll > number {
-		v.setStaleLocked(reasons)
-		return false
-	}
-	if c&causeMissed != 0 {
-		reasons |= staleMissed
-	}
-	v.setStaleLocked(reasons)
-	v.markLocked(c, v.payerLocked())
-	return true
-}
-
-// markLocked marks the view on behalf of one client, by its number.
+// markLocked owes the view a fetch, on behalf of one client, by its number. The first mark
+// of an idle view queues it at once; any further ones before that fetch begins cost nothing
+// more.
 func (v *view) markLocked(c cause, client uint64) {
 	if v.owed&c&causeNotified != 0 {
 		v.entity.bridge.counts.coalesced.Add(1)
@@ -168,9 +143,7 @@ type handover struct {
 	stale  staleReason // of the view it left, as its client's sink still counts it
 }
 
-func (v *view) join(sub *subscription, from handover) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+func (v *view) joinLocked(sub *subscription, from handover) {
 	// The results that this view has handed out were not for the new member: it
 	// is no more up to date than the view it comes from.
 	v.forAll = min(v.forAll, from.forAll)
@@ -188,8 +161,8 @@ func (v *view) join(sub *subscription, from handover) {
 // sub is not a member any more. The version that it says it was sent is the zero Version if
 // it does not say.
 func (v *view) askAgain(sub *subscription, o SubscribeOptions) (member bool) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.lock()
+	defer v.unlock()
 	if sub.place == noPlace {
 		return false
 	}
@@ -223,32 +196,19 @@ func (v *view) serveLocked(sub *subscription) {
 
 // has reports whether sub is a member: not where it was refused.
 func (v *view) has(sub *subscription) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.lock()
+	defer v.unlock()
 	return sub.place != noPlace
 }
 
-// departure is what a member leaves behind.
-type departure struct {
-	member bool     // it was one
-	takes  handover // to another view
-	unused bool     // nobody needs the view any more
-}
-
-// leave removes sub, if it is a member.
-func (v *view) leave(sub *subscription) (d departure) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if sub.place == noPlace {
-		return departure{}
-	}
-	d = departure{member: true, takes: handover{owed: v.state != idle, forAll: v.forAll, stale: v.stale}}
+// leaveLocked removes a member.
+func (v *view) leaveLocked(sub *subscription) handover {
+	from := handover{owed: v.state != idle, forAll: v.forAll, stale: v.stale}
 	v.removeLocked(sub)
 	if len(v.members) == 0 && v.abandon() {
 		v.forgetLocked()
 	}
-	d.unused = v.unused()
-	return d
+	return from
 }
 
 // removeLocked removes a member, whose client still counts it as stale where the view is.
@@ -285,9 +245,9 @@ func (v *view) forgetLocked() {
 	v.pending = nil
 }
 
-// unused views are forgotten. One with a fetch in flight is kept even without
+// unusedLocked: such views are forgotten. One with a fetch in flight is kept even without
 // members, so that leaving and joining again cannot start a second.
-func (v *view) unused() bool {
+func (v *view) unusedLocked() bool {
 	return len(v.members) == 0 && v.state == idle
 }
 
@@ -297,8 +257,8 @@ func (v *view) unused() bool {
 // again, and may have been taken from it twice. Where the secret has changed it does
 // nothing.
 func (v *view) beginWith(secret shared.Secret) (job fetchJob, ok, changed bool) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.lock()
+	defer v.unlock()
 	switch {
 	case v.state != queued:
 		return fetchJob{}, false, false
@@ -326,15 +286,15 @@ func (v *view) beginWith(secret shared.Secret) (job fetchJob, ok, changed bool) 
 // fail owes the view the fetch that failed, to be tried again after a while if
 // anybody still watches. It returns that while.
 func (v *view) fail(job fetchJob) time.Duration {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.lock()
+	defer v.unlock()
 	return v.failLocked(job.cause)
 }
 
 // failToBegin is fail for a view that a worker has taken and not begun with.
 func (v *view) failToBegin() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.lock()
+	defer v.unlock()
 	if v.state == queued {
 		v.entity.queue.remove(v) // where it is again, if it was marked meanwhile
 		v.failLocked(v.owed)
@@ -363,8 +323,8 @@ func (v *view) failLocked(owed cause) time.Duration {
 
 // tryNow ends the wait for another attempt.
 func (v *view) tryNow() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.lock()
+	defer v.unlock()
 	if v.state == backingOff {
 		v.tryNowLocked()
 	}
