@@ -152,14 +152,14 @@ type functionClient struct {
 	getSecret func() string
 	doubted   chan struct{} // the client's rows may be stale
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards what follows; the engine waits for it, see Sink
 	queue   conflate.Queue[*Update]
 	current *Slot // popped and about to be written; nil once it was dropped
 	pumping bool
 	stale   int // subscriptions
 	refused uint64
 
-	leaving sync.Mutex // taken before the client's lock
+	leaving sync.Mutex // guards what follows: what the application wants while resume is under way
 	resumes shared.EntityKey
 	left    bool // unsubscribed from resumes while that was subscribed to again
 }

@@ -46,7 +46,7 @@ type Client struct {
 	// as members any more. They are kept because their slots may hold the news.
 	refused atomic.Int64
 
-	mu         sync.Mutex // taken before a view's lock
+	mu         sync.Mutex // guards what follows; waits for views whose result is handed out
 	secret     shared.Secret
 	generation int // of the secret: how often it changed
 	subs       compact.Set[shared.EntityKey, *subscription]

@@ -67,6 +67,7 @@ func (v *view) refuseLocked(sub *subscription, u *Update) {
 
 // finishedLocked ends the fetch whose result was handed out.
 func (v *view) finishedLocked() {
+	defer v.becameLocked(v.state, eventHandedOut)
 	if len(v.members) == 0 {
 		v.forgetLocked()
 		return

@@ -43,7 +43,7 @@ type fetchQueue struct {
 	admission *admission // the node's, or that of EntityOptions.Limit
 	places    places
 
-	mu        sync.Mutex // taken after a view's lock
+	mu        sync.Mutex // guards what follows, and each view's queueEntry
 	lines     [lanes]fairQueue
 	taken     int // to share the turns
 	running   int // workers

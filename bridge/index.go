@@ -27,9 +27,9 @@ type index struct {
 type shard struct {
 	// moves is held while a member moves between two views: the only time when somebody
 	// has the locks of both.
-	moves sync.Mutex // taken before a view's lock
+	moves sync.Mutex
 
-	mu   sync.Mutex // taken after a view's lock, and never held while one is waited for
+	mu   sync.Mutex // guards keys; never held while a view's lock is waited for
 	keys compact.Set[string, keyViews]
 }
 
@@ -213,7 +213,9 @@ func (x *index) removeUnused(v *view) {
 
 // removeLocked takes out v, whose lock is held.
 func (x *index) removeLocked(v *view) {
+	before := v.state
 	v.state = removed
+	v.becameLocked(before, eventUnused)
 	sh := x.shard(v.id)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()

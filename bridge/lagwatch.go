@@ -17,7 +17,7 @@ const lateAfter = 2 * time.Second
 // lagWatch is one entity type's views that have changed and wait for the change to
 // be fetched and handed out: in the order in which they began to.
 type lagWatch struct {
-	mu      sync.Mutex // taken after a view's lock
+	mu      sync.Mutex // guards what follows, and the slots of the views that wait here
 	waiting conflate.Queue[waitingChange]
 	timer   *time.Timer // runs while any waits
 	closed  bool

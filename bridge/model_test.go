@@ -38,20 +38,25 @@ func TestPromisesUnderRandomSchedules(t *testing.T) {
 	for _, half := range []string{"one half", "other half"} { // one a core
 		t.Run(half, func(t *testing.T) {
 			t.Parallel()
-			rapid.Check(t, func(rt *rapid.T) {
-				var failure any
-				synctest.Test(t, func(t *testing.T) {
-					// rapid ends a failing schedule by panicking, which must not
-					// pass through the bubble.
-					defer func() { failure = recover() }()
-					newModel(t, rt).run()
-				})
-				if failure != nil {
-					panic(failure)
-				}
-			})
+			runModel(t)
 		})
 	}
+}
+
+func runModel(t *testing.T) {
+	t.Helper()
+	rapid.Check(t, func(rt *rapid.T) {
+		var failure any
+		synctest.Test(t, func(t *testing.T) {
+			// rapid ends a failing schedule by panicking, which must not
+			// pass through the bubble.
+			defer func() { failure = recover() }()
+			newModel(t, rt).run()
+		})
+		if failure != nil {
+			panic(failure)
+		}
+	})
 }
 
 const (

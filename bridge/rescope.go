@@ -138,7 +138,9 @@ func (v *view) ask(job fetchJob) (ours bool) {
 func (v *view) appendMembers(list []member) []member {
 	v.lock()
 	defer v.unlock()
+	before := v.state
 	v.state = delivering
+	v.becameLocked(before, eventAnswered)
 	for _, sub := range v.members {
 		sub.asked = true
 		list = append(list, member{sub, sub.secret})
@@ -179,6 +181,8 @@ func (v *view) queueAgain(job fetchJob) bool {
 	}
 	v.pending.failures++
 	v.owed |= job.cause
+	before := v.state
 	v.queueLocked(v.payerLocked())
+	v.becameLocked(before, eventRescoped)
 	return true
 }

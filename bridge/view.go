@@ -31,17 +31,6 @@ const (
 	causeJoined
 )
 
-type viewState uint8
-
-const (
-	idle       viewState = iota
-	queued               // waiting for a worker
-	fetching             // a worker is calling the fetch handler
-	delivering           // the result was handed out; what arrives now needs another fetch
-	backingOff           // the last fetch failed; the retry timer is running
-	removed              // from the index
-)
-
 // view is one key as seen with one scope: the unit of fetching, of ordering and
 // of fan-out. It has at most one fetch in flight, and one more owed however
 // often it is marked meanwhile.
@@ -54,7 +43,7 @@ type view struct {
 	secret shared.Secret // its scope's value
 	entity *entity
 
-	mu       sync.Mutex // see lock; taken after a client's, before a shard's, an entity's queue and a client's sink
+	mu       sync.Mutex // guards what says no other lock; see lock
 	members  []*subscription
 	fetch    uint64        // number of the fetch in flight, or of the last one
 	forAll   uint64        // number of the last one whose result goes to every member it is news to; at first that of the view
@@ -107,6 +96,7 @@ func (v *view) markLocked(c cause, client uint64) {
 	if v.owed&c&causeNotified != 0 {
 		v.entity.bridge.counts.coalesced.Add(1)
 	}
+	defer v.becameLocked(v.state, c.event())
 	v.owed |= c
 	if c&causeNotified != 0 {
 		v.noteChangeLocked()
@@ -204,10 +194,12 @@ func (v *view) has(sub *subscription) bool {
 // leaveLocked removes a member.
 func (v *view) leaveLocked(sub *subscription) handover {
 	from := handover{owed: v.state != idle, forAll: v.forAll, stale: v.stale}
+	before := v.state
 	v.removeLocked(sub)
 	if len(v.members) == 0 && v.abandon() {
 		v.forgetLocked()
 	}
+	v.becameLocked(before, eventLeft)
 	return from
 }
 
@@ -266,6 +258,7 @@ func (v *view) beginWith(secret shared.Secret) (job fetchJob, ok, changed bool) 
 		return fetchJob{}, false, true
 	}
 	v.entity.queue.remove(v) // where it is again, if it was marked since a worker took it
+	defer v.becameLocked(v.state, eventBegun)
 	if len(v.members) == 0 {
 		v.forgetLocked()
 		return fetchJob{}, false, false
@@ -302,6 +295,7 @@ func (v *view) failToBegin() {
 }
 
 func (v *view) failLocked(owed cause) time.Duration {
+	defer v.becameLocked(v.state, eventFailed)
 	if len(v.members) == 0 {
 		v.forgetLocked()
 		return 0
@@ -327,6 +321,7 @@ func (v *view) tryNow() {
 	defer v.unlock()
 	if v.state == backingOff {
 		v.tryNowLocked()
+		v.becameLocked(backingOff, eventRetried)
 	}
 }
 
