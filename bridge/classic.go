@@ -133,7 +133,7 @@ func recoverAs(err *error, who string) {
 // client's secret when it subscribes and before every push, and now and then while its rows
 // cannot be fetched. The client is gone when dc has taken a value or was closed.
 func (b *Bridge) ClientBuilder(toWS shared.ByteHandler, getSecret func() string) (sub, unSub shared.EntityKeyHandler, dc chan bool) {
-	f := &functionClient{bridge: b, toWS: toWS, getSecret: getSecret, doubted: make(chan struct{}, 1)}
+	f := &functionClient{bridge: b, toWS: toWS, getSecret: getSecret, mayBeStale: make(chan struct{}, 1)}
 	f.client = b.NewClient(f, ClientOptions{})
 	f.pollSecret()
 	dc = make(chan bool, 1) // so that saying so never blocks, whatever this end does
@@ -146,11 +146,11 @@ func (b *Bridge) ClientBuilder(toWS shared.ByteHandler, getSecret func() string)
 // functionClient is the Sink of a client made of functions. toWS may block, so
 // a pump calls it, alive only while something is waiting.
 type functionClient struct {
-	bridge    *Bridge
-	client    *Client
-	toWS      shared.ByteHandler
-	getSecret func() string
-	doubted   chan struct{} // the client's rows may be stale
+	bridge     *Bridge
+	client     *Client
+	toWS       shared.ByteHandler
+	getSecret  func() string
+	mayBeStale chan struct{} // the client's rows may be stale
 
 	mu      sync.Mutex // guards what follows; the engine waits for it, see Sink
 	queue   conflate.Queue[*Update]
@@ -186,7 +186,7 @@ func (f *functionClient) attend(gone <-chan bool) {
 			return
 		case <-f.bridge.ctx.Done():
 			return
-		case <-f.doubted:
+		case <-f.mayBeStale:
 		case <-again:
 			f.pollSecret()
 		}
@@ -273,7 +273,7 @@ func (f *functionClient) AddStale(n int) {
 	defer f.mu.Unlock()
 	f.stale += n
 	select {
-	case f.doubted <- struct{}{}:
+	case f.mayBeStale <- struct{}{}:
 	default:
 	}
 }
