@@ -212,7 +212,7 @@ func (x *index) removeUnused(v *view) {
 	}
 }
 
-// removeLocked takes out v, whose lock is held.
+// removeLocked takes out v, whose lock is held, if it is not out yet.
 func (x *index) removeLocked(v *view) {
 	before := v.state
 	v.state = removed
@@ -221,6 +221,9 @@ func (x *index) removeLocked(v *view) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	k := sh.keys.Get(v.id)
+	if k.find(v.scope()) != v {
+		return
+	}
 	counts := &x.entity.bridge.counts
 	counts.views.Add(-1)
 	if k.remove(v); k.first != nil {

@@ -39,6 +39,8 @@ var mutants = map[string][]edit{
 	},
 	"delivered out of order: two fetches of a view at once": {
 		{"view.go", "	case idle, queued:\n		v.queueLocked(client)", "	case idle, queued, fetching:\n		v.queueLocked(client)"},
+		{"deliver.go", "		v.pending = nil\n", ""}, // it may be in the queue again
+		{"view.go", "	v.setStaleLocked(v.stale & staleBus)\n	v.pending = nil\n", "	v.setStaleLocked(v.stale & staleBus)\n"},
 	},
 	"a change of secret leaves what waits to be written": {
 		{"index.go", "dropped := sub.client.sink.Drop(&sub.slot); dropped || from.owed", "from.owed"},
