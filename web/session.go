@@ -80,8 +80,8 @@ func (s *session) Push(slot *bridge.Slot, u *bridge.Update) { s.out.Push(inner(s
 // Drop implements bridge.Sink.
 func (s *session) Drop(slot *bridge.Slot) bool { return s.out.Drop(inner(slot)) }
 
-// Fresh implements bridge.FreshnessSink.
-func (s *session) Fresh(fresh bool) { s.out.Fresh(fresh) }
+// AddStale implements bridge.FreshnessSink.
+func (s *session) AddStale(n int) { s.out.AddStale(n) }
 
 // inner is the slot as the send queue has it.
 func inner(slot *bridge.Slot) *conflate.Slot[*bridge.Update] {
