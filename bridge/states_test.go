@@ -93,9 +93,9 @@ func TestWhatHappensWhileAViewBacksOff(t *testing.T) {
 		var sick atomic.Bool
 		sick.Store(true)
 		n := newNode(t, &membus.Broker{})
-		fetches := 0
+		var fetches atomic.Int64
 		n.register(t, func(ctx context.Context, k shared.EntityKey, secret string) ([][]byte, error) {
-			fetches++
+			fetches.Add(1)
 			if sick.Load() {
 				return nil, errors.New("out of order")
 			}
@@ -117,8 +117,8 @@ func TestWhatHappensWhileAViewBacksOff(t *testing.T) {
 		time.Sleep(150 * time.Millisecond)
 		guest.subscribe(t, key, withSnapshot)
 		synctest.Wait()
-		if fetches < 5 || fetches > 20 {
-			t.Errorf("%d fetches, want one for each round, and those whose time had come", fetches)
+		if n := fetches.Load(); n < 5 || n > 20 {
+			t.Errorf("%d fetches, want one for each round, and those whose time had come", n)
 		}
 		time.Sleep(time.Minute) // the attempts are further and further apart
 		guest.Unsubscribe(key)
@@ -162,9 +162,9 @@ func TestAMemberThatHasSomethingNewerIsOwedAnotherFetch(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var db table
 		n := newNode(t, &membus.Broker{})
-		fetches := 0
+		var fetches atomic.Int64
 		n.register(t, func(ctx context.Context, k shared.EntityKey, secret string) ([][]byte, error) {
-			fetches++
+			fetches.Add(1)
 			if strings.HasSuffix(secret, "slow") {
 				time.Sleep(3 * time.Second)
 			}
@@ -177,8 +177,8 @@ func TestAMemberThatHasSomethingNewerIsOwedAnotherFetch(t *testing.T) {
 		synctest.Wait()
 		quick.become("slow")
 		time.Sleep(time.Minute)
-		if rows := quick.rows(); len(rows) != 2 || fetches != 3 {
-			t.Errorf("saw %q of %d fetches, want a row of each secret of 3", rows, fetches)
+		if rows := quick.rows(); len(rows) != 2 || fetches.Load() != 3 {
+			t.Errorf("saw %q of %d fetches, want a row of each secret of 3", rows, fetches.Load())
 		}
 	})
 }
