@@ -18,11 +18,11 @@ var ErrBadPool = sqlstate.ErrBadPool
 // runs it with a second message, where a pooler may have given the server connection to
 // another client in between: it would run that client's statement. A server that is reached
 // without a pooler is the process that it says it is.
-func refuseDescribeExec(ctx context.Context, tx pgx.Tx) error {
-	if tx.Conn().Config().DefaultQueryExecMode != pgx.QueryExecModeDescribeExec {
+func refuseDescribeExec(ctx context.Context, conn *pgx.Conn) error {
+	if conn.Config().DefaultQueryExecMode != pgx.QueryExecModeDescribeExec {
 		return nil
 	}
-	pooled, err := isPooled(ctx, tx)
+	pooled, err := isPooled(ctx, conn)
 	if err == nil && pooled {
 		err = fmt.Errorf("%w: with default_query_exec_mode=describe_exec a pooler may run another client's statement: use exec, cache_describe or simple_protocol", ErrBadPool)
 	}
@@ -30,8 +30,8 @@ func refuseDescribeExec(ctx context.Context, tx pgx.Tx) error {
 }
 
 // isPooled reports whether a pooler stands between the connection and the server.
-func isPooled(ctx context.Context, tx pgx.Tx) (bool, error) {
+func isPooled(ctx context.Context, conn *pgx.Conn) (bool, error) {
 	var pid uint32
-	err := tx.QueryRow(ctx, "select pg_backend_pid()").Scan(&pid)
-	return err == nil && pid != tx.Conn().PgConn().PID(), err
+	err := conn.QueryRow(ctx, "select pg_backend_pid()").Scan(&pid)
+	return err == nil && pid != conn.PgConn().PID(), err
 }

@@ -71,13 +71,13 @@ func (q *Query) check(ctx context.Context) (plan []statement, err error) {
 	}
 	defer conn.Release()
 	for i, source := range q.sources {
-		err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-			if err := refuseDescribeExec(ctx, tx); err != nil {
+		err = readOnly(ctx, conn.Conn(), func() error {
+			if err := refuseDescribeExec(ctx, conn.Conn()); err != nil {
 				return err
 			}
-			s, err := q.prepare(ctx, tx, withoutEnd(source))
+			s, err := q.prepare(ctx, conn.Conn(), withoutEnd(source))
 			if err == nil {
-				err = q.checkPolicies(ctx, tx)
+				err = q.checkPolicies(ctx, conn.Conn())
 			}
 			plan = append(plan, s)
 			return err
@@ -92,6 +92,20 @@ func (q *Query) check(ctx context.Context) (plan []statement, err error) {
 		err = fmt.Errorf("%w: %w", ErrBadQuery, err)
 	}
 	return plan, err
+}
+
+// readOnly calls f in a read-only transaction. One that ends early does not cost the
+// connection, as pgx's own does.
+func readOnly(ctx context.Context, conn *pgx.Conn, f func() error) error {
+	defer endTransaction(ctx, conn)
+	_, err := conn.Exec(ctx, beginSQL(1))
+	if err == nil {
+		err = f()
+	}
+	if err == nil {
+		_, err = conn.Exec(ctx, "commit")
+	}
+	return err
 }
 
 // validate returns an error for what no database is needed to refuse.
@@ -119,9 +133,9 @@ func (d *definition) validate() error {
 // withoutEnd cuts off what must not stand in the middle of a larger statement.
 func withoutEnd(source string) string { return strings.TrimRight(source, "; \t\r\n") }
 
-func (q *Query) prepare(ctx context.Context, tx pgx.Tx, source string) (statement, error) {
+func (q *Query) prepare(ctx context.Context, conn *pgx.Conn, source string) (statement, error) {
 	// The unnamed statement leaves nothing on the connection.
-	described, err := tx.Conn().PgConn().Prepare(ctx, "", source, nil)
+	described, err := conn.PgConn().Prepare(ctx, "", source, nil)
 	if err != nil {
 		return statement{}, err
 	}
@@ -139,8 +153,8 @@ func (q *Query) prepare(ctx context.Context, tx pgx.Tx, source string) (statemen
 		names[field.Name] = true
 	}
 	s := statement{sql: source, id: idType(described.ParamOIDs[0])}
-	s.plain = s.id.isPlain(tx.Conn().PgConn().ParameterStatus("server_encoding") == "UTF8")
-	kind, err := kindOf(ctx, tx, s.id)
+	s.plain = s.id.isPlain(conn.PgConn().ParameterStatus("server_encoding") == "UTF8")
+	kind, err := kindOf(ctx, conn, s.id)
 	switch {
 	case err != nil:
 		return statement{}, err
@@ -155,7 +169,7 @@ func (q *Query) prepare(ctx context.Context, tx pgx.Tx, source string) (statemen
 		s.spelled = kind.spelled()
 	}
 	if !q.batch && (s.id == pgtype.TextOID || s.id == pgtype.VarcharOID) {
-		loose, err := isLoose(ctx, tx, source, described, described.Fields...) // one of them may be the id
+		loose, err := isLoose(ctx, conn, source, described, described.Fields...) // one of them may be the id
 		if err == nil && loose {
 			err = looseID("a collation that is not deterministic")
 		}
@@ -178,7 +192,7 @@ func (q *Query) prepare(ctx context.Context, tx pgx.Tx, source string) (statemen
 		if !s.plain { // it is run for one id, which may equal that of a row and be spelled otherwise
 			s.sql += fmt.Sprintf(" where %s = %s", kind.spelling(fmt.Sprintf("(%s)::%s", column, kind.name)), kind.spelling(kind.id()))
 		}
-		if s.loose, err = isLoose(ctx, tx, source, described, first); err != nil {
+		if s.loose, err = isLoose(ctx, conn, source, described, first); err != nil {
 			return statement{}, err
 		}
 	case q.typed == nil:
@@ -187,12 +201,12 @@ func (q *Query) prepare(ctx context.Context, tx pgx.Tx, source string) (statemen
 	// A connection keeps what it has prepared by its text: for another type of id it
 	// must prepare anew.
 	s.sql = fmt.Sprintf("/* id %d */ %s", s.id, s.sql)
-	if _, err = tx.Conn().PgConn().Prepare(ctx, "", s.sql, nil); err != nil {
+	if _, err = conn.PgConn().Prepare(ctx, "", s.sql, nil); err != nil {
 		return statement{}, err
 	}
 	// The rights to the tables are looked at when it is run.
 	nobody := fmt.Sprintf("select from (\n%s\n) r limit 0", source)
-	err = tx.Conn().PgConn().ExecParams(ctx, nobody, [][]byte{nil}, described.ParamOIDs, nil, nil).Read().Err
+	err = conn.PgConn().ExecParams(ctx, nobody, [][]byte{nil}, described.ParamOIDs, nil, nil).Read().Err
 	return s, err
 }
 
@@ -203,7 +217,7 @@ func looseID(of string) error {
 
 // isLoose reports whether the collation of one of the columns takes different texts for
 // equal, as one does that ignores case.
-func isLoose(ctx context.Context, tx pgx.Tx, source string, described *pgconn.StatementDescription, columns ...pgconn.FieldDescription) (bool, error) {
+func isLoose(ctx context.Context, conn *pgx.Conn, source string, described *pgconn.StatementDescription, columns ...pgconn.FieldDescription) (bool, error) {
 	var collations []string
 	for _, c := range columns {
 		if c.DataTypeOID == pgtype.TextOID || c.DataTypeOID == pgtype.VarcharOID {
@@ -214,7 +228,7 @@ func isLoose(ctx context.Context, tx pgx.Tx, source string, described *pgconn.St
 		return false, nil
 	}
 	sql := fmt.Sprintf("select exists (select from pg_collation c where not c.collisdeterministic and c.oid in (%s))", strings.Join(collations, ", "))
-	result := tx.Conn().PgConn().ExecParams(ctx, sql, [][]byte{nil}, described.ParamOIDs, nil, nil).Read()
+	result := conn.PgConn().ExecParams(ctx, sql, [][]byte{nil}, described.ParamOIDs, nil, nil).Read()
 	return result.Err == nil && string(result.Rows[0][0]) == "t", result.Err
 }
 

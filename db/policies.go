@@ -21,16 +21,16 @@ const lockedSQL = `
 // checkPolicies returns an error where policies decide on what the statement reads
 // and should not, or the other way round. The transaction holds a lock on every table
 // that the statement reads: that is how they are known.
-func (q *Query) checkPolicies(ctx context.Context, tx pgx.Tx) error {
+func (q *Query) checkPolicies(ctx context.Context, conn *pgx.Conn) error {
 	var err error
 	switch {
 	case q.asViewer:
-		err = protected(ctx, tx)
+		err = protected(ctx, conn)
 	case !q.asRole:
-		return unprotected(ctx, tx)
+		return unprotected(ctx, conn)
 	}
 	if err == nil {
-		err = visible(ctx, tx)
+		err = visible(ctx, conn)
 	}
 	return err
 }
@@ -40,11 +40,11 @@ func (q *Query) checkPolicies(ctx context.Context, tx pgx.Tx) error {
 // joined for the rows of those that the role does see. What is read through a parent goes
 // by the parent's policies, and what is read with the rights of a view's owner by those
 // for the owner.
-func visible(ctx context.Context, tx pgx.Tx) error {
+func visible(ctx context.Context, conn *pgx.Conn) error {
 	var role string
 	var hidden []string
 	var shown int
-	err := tx.QueryRow(ctx, lockedSQL+`, protected as (
+	err := conn.QueryRow(ctx, lockedSQL+`, protected as (
 			select t.oid::regclass::text as name, exists (select from pg_policy p
 				where p.polrelid = t.oid and p.polpermissive and p.polcmd in ('r', '*')
 					and exists (select from unnest(p.polroles) r where case r when 0 then true else pg_has_role(r, 'usage') end)) as shown
@@ -63,10 +63,10 @@ func visible(ctx context.Context, tx pgx.Tx) error {
 // unprotected returns an error if row-level security applies to what the transaction
 // holds locks on. A table of which the role may read no column is read with the rights
 // of a view's owner, and the policies for the role do not apply to that.
-func unprotected(ctx context.Context, tx pgx.Tx) error {
+func unprotected(ctx context.Context, conn *pgx.Conn) error {
 	var role string
 	var tables []string
-	err := tx.QueryRow(ctx, lockedSQL+`
+	err := conn.QueryRow(ctx, lockedSQL+`
 		select current_user, array(select oid::regclass::text from locked
 			where relkind in ('r', 'p') and row_security_active(oid) and has_any_column_privilege(oid, 'select') order by 1)`).Scan(&role, &tables)
 	if err == nil && len(tables) > 0 {
@@ -78,12 +78,12 @@ func unprotected(ctx context.Context, tx pgx.Tx) error {
 
 // protected returns an error unless row-level security applies to what the
 // transaction holds locks on.
-func protected(ctx context.Context, tx pgx.Tx) error {
+func protected(ctx context.Context, conn *pgx.Conn) error {
 	var role string
 	var bypasses bool
 	var open, views []string
 	var applies int
-	err := tx.QueryRow(ctx, lockedSQL+`
+	err := conn.QueryRow(ctx, lockedSQL+`
 		select current_user, r.rolsuper or r.rolbypassrls,
 			array(select oid::regclass::text from locked
 				where relkind in ('r', 'p') and relrowsecurity and not row_security_active(oid) order by 1),

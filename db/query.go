@@ -273,15 +273,16 @@ func (q *Query) run(ctx context.Context, settings []setting, statements []statem
 	}
 	err = transact(ctx, conn.Conn(), settings, statements, args, spelled, stop)
 	sqlstate.LeaveReadOnly(ctx, conn.Conn(), err)
-	if status := conn.Conn().PgConn().TxStatus(); status != 'I' && !conn.Conn().IsClosed() {
-		rollback(ctx, conn.Conn())
-	}
+	endTransaction(ctx, conn.Conn())
 	return q.failed(err)
 }
 
-// rollback ends a transaction that failed. Where that fails too, the pool closes
-// the connection.
-func rollback(ctx context.Context, conn *pgx.Conn) {
+// endTransaction rolls a transaction back that failed, if there is one. Where that fails
+// too, the pool closes the connection.
+func endTransaction(ctx context.Context, conn *pgx.Conn) {
+	if conn.IsClosed() || conn.PgConn().TxStatus() == 'I' {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
 	defer cancel()
 	_, _ = conn.Exec(ctx, "rollback")

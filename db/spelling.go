@@ -61,8 +61,8 @@ const kindSQL = `
 		union all select t.oid, t.typtype, t.typbasetype from base b join pg_type t on t.oid = b.typbasetype where b.typtype = 'd')
 	select is_array, format_type(type, -1), oid, typtype = 'e' from id, base where typtype <> 'd'`
 
-func kindOf(ctx context.Context, tx pgx.Tx, t idType) (k idKind, err error) {
-	err = tx.QueryRow(ctx, kindSQL, uint32(t)).Scan(&k.array, &k.name, &k.base, &k.exact)
+func kindOf(ctx context.Context, conn *pgx.Conn, t idType) (k idKind, err error) {
+	err = conn.QueryRow(ctx, kindSQL, uint32(t)).Scan(&k.array, &k.name, &k.base, &k.exact)
 	_, spelled := spellings[k.base]
 	k.exact = k.exact || spelled || exact[k.base]
 	return k, err

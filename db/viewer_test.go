@@ -17,6 +17,7 @@ import (
 	"github.com/entity-sync/entity-sync/db"
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -28,7 +29,7 @@ func newViewed(t *testing.T, n int32) (*pgtest.Database, *pgxpool.Pool) {
 		create table items (id int, owner text, text text);
 		alter table items enable row level security;
 		create policy own on items using (owner = nullif(current_setting('app.viewer', true), ''))`)
-	return d, pgtest.Pool(t, d.URLAs(d.NewRole(t, "grant select on items to %s")), n)
+	return d, pgtest.PatientPool(t, d.URLAs(d.NewRole(t, "grant select on items to %s")), n)
 }
 
 func TestAsViewer(t *testing.T) {
@@ -149,6 +150,7 @@ func TestClaimsThatMisbehave(t *testing.T) {
 func TestNothingOfAViewerStaysOnAConnection(t *testing.T) {
 	d, pool := newViewed(t, 1)
 	d.Exec(t, "insert into items values (1, 'ann', 'a')")
+	observer := d.Connect(t)
 	item := "select text from items where id = $1"
 	for name, run := range map[string]func(q func(string) *db.Query) error{
 		"a fetch": func(q func(string) *db.Query) error {
@@ -162,9 +164,18 @@ func TestNothingOfAViewerStaysOnAConnection(t *testing.T) {
 			return nil
 		},
 		"one that is cancelled": func(q func(string) *db.Query) error {
-			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-			defer cancel()
-			if _, err := q("select text, pg_sleep(5)::text from items where id = $1").Fetch(ctx, idOf("1"), "ann"); err == nil {
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() {
+				_, err := q("select text, pg_sleep(600)::text from items where id = $1").Fetch(ctx, idOf("1"), "ann")
+				done <- err
+			}()
+			testkit.Until(t, "it sleeps", func() (sleeps bool) {
+				err := observer.QueryRow(t.Context(), "select exists (select from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep')").Scan(&sleeps)
+				return err == nil && sleeps
+			})
+			cancel()
+			if <-done == nil {
 				return errors.New("it was not cancelled")
 			}
 			return nil

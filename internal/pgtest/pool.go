@@ -6,9 +6,12 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/entity-sync/entity-sync/db"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 )
 
 // Pool returns a pool of at most n connections, made as applications make theirs,
@@ -16,6 +19,23 @@ import (
 func Pool(t testing.TB, url string, n int32) *pgxpool.Pool {
 	t.Helper()
 	return poolOf(t, url, func(c *pgxpool.Config) { c.MaxConns = n })
+}
+
+// PatientPool is Pool without the product's bound on how long a fetch that is cancelled may
+// take to end: over it the connection is given up, and a machine that is busy needs longer.
+func PatientPool(t testing.TB, url string, n int32) *pgxpool.Pool {
+	t.Helper()
+	return poolOf(t, url, func(c *pgxpool.Config) {
+		c.MaxConns = n
+		build := c.ConnConfig.BuildContextWatcherHandler
+		c.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
+			h := build(conn)
+			if cancels, ok := h.(*pgconn.CancelRequestContextWatcherHandler); ok {
+				cancels.DeadlineDelay = testkit.Patience
+			}
+			return h
+		}
+	})
 }
 
 // MovingPool is Pool with a URL that leads to the host:port in addr, as a name or a

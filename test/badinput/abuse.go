@@ -43,6 +43,11 @@ const (
 	// clients, bystanders, nsqd and the node share the processors of the machine.
 	slack = 250 * time.Millisecond
 
+	// late is how long a row may wait before the node no longer vouches for it (lateAfter
+	// of package bridge). Where a machine is so busy that bystanders may wait for longer,
+	// the node says so rightly.
+	late = 2 * time.Second
+
 	// tries is how often something must take too long for it to be the abuse.
 	tries = 3
 )
@@ -74,6 +79,7 @@ type measured struct {
 	memory      int           // for each connection, in bytes
 	lines       int           // of the log, without those of the debug level
 	quiet, p99  time.Duration // of the bystanders, before and during
+	stale       int           // how often a bystander was told that its rows may be out of date
 	busier      float64       // how much longer work takes during that has nothing to do with the node
 	took        time.Duration
 	during, was figures
@@ -143,6 +149,7 @@ func (n *node) bear(t *testing.T, a abuse) measured {
 	b.settle(t)
 	waits, yards := b.take()
 	m.p99, m.busier = p99(waits), busier(usual, yards)
+	m.stale = b.staleTimes()
 	m.slowdown = (first.slowdown() + n.yardstick(t).slowdown()) / 2
 	m.check(t, a, b)
 	n.until(t, "nothing of it is left", func(f figures) bool {
@@ -226,8 +233,12 @@ func (m measured) tooSlow() error {
 	if limit := time.Duration(m.slowdown * float64(maxCPU)); m.cpu > limit {
 		return fmt.Errorf("%v on the processor for each hostile frame, want %v at most: all takes %.1f times as long as usual", m.cpu, limit, m.slowdown)
 	}
-	if limit := time.Duration(float64(2*m.quiet+slack) * m.busier); m.p99 > limit {
+	limit := time.Duration(float64(2*m.quiet+slack) * m.busier)
+	if m.p99 > limit {
 		return fmt.Errorf("the bystanders' p99 is %v, want %v at most: it is %v without the abuse, and the machine %.1f times as busy", m.p99, limit, m.quiet, m.busier)
+	}
+	if m.stale > 0 && limit < late {
+		return fmt.Errorf("the bystanders were told %d times that their rows may be out of date; the machine is %.1f times as busy", m.stale, m.busier)
 	}
 	return nil
 }

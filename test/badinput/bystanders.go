@@ -36,6 +36,7 @@ type bystanders struct {
 	seen    []map[string]int  // by each bystander, the newest revision of each key
 	waits   []time.Duration
 	yards   []time.Duration // how long the same work took meanwhile, without the node
+	stale   int             // how often a bystander was told that its rows may be out of date
 	failed  error
 }
 
@@ -127,7 +128,10 @@ func (b *bystanders) read(i int, conn *websocket.Conn, secret string) {
 		case err == nil && m.Action == "ack":
 		case err == nil && m.Action == "update" && len(m.Body.Rows) == 1 && m.Body.Rows[0].For == secret:
 			b.arrived(i, m.Body.Rows[0], now)
-		default: // that the node does not vouch for its rows among others
+		case err == nil && m.Action == "stale":
+			b.wasStale()
+		case err == nil && m.Action == "fresh":
+		default:
 			b.fail(fmt.Errorf("bystander %d got %.200s", i, message))
 		}
 	}
@@ -143,6 +147,19 @@ func (b *bystanders) arrived(i int, r row, now time.Time) {
 		b.waits = append(b.waits, now.Sub(b.written[row{ID: r.ID, Rev: rev}]))
 		b.seen[i][r.ID] = rev
 	}
+}
+
+func (b *bystanders) wasStale() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.stale++
+}
+
+// staleTimes returns how often a bystander was told that its rows may be out of date.
+func (b *bystanders) staleTimes() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.stale
 }
 
 func (b *bystanders) fail(err error) {

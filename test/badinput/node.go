@@ -14,12 +14,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/internal/testkit/process"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
 
 // patience is how long a test waits for what must happen.
-const patience = 30 * time.Second
+const patience = testkit.Patience
 
 // canary is in everything that hostile clients say, and must not be in what the
 // node says to anybody.
@@ -65,7 +66,8 @@ func (n *node) end(t *testing.T) {
 	default:
 	}
 	if err := n.process.End(t, syscall.SIGTERM); err != nil {
-		t.Errorf("the node's end: %v", err)
+		lines := strings.Split(strings.TrimSpace(n.output(t)), "\n")
+		t.Errorf("the node's end: %v: %s", err, lines[len(lines)-1])
 	}
 	n.http.CloseIdleConnections()
 	for line := range strings.Lines(n.output(t)) {

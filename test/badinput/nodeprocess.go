@@ -29,6 +29,7 @@ type nodeConfig struct {
 	AllowedOrigins []string
 	Authenticate   bool // at the upgrade nobody is let in
 	SecretTimeout  time.Duration
+	PongWait       time.Duration
 	VerifySecret   bool          // a secret is needed, and goodSecret is the only one
 	IdleTimeout    time.Duration // of the http.Server, in place of the README's minute
 }
@@ -72,7 +73,7 @@ func beNode(c nodeConfig) error {
 		return err
 	case <-terminate:
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	return errors.Join(p.sync.Close(ctx), server.Shutdown(ctx), control.Close())
 }
@@ -96,6 +97,10 @@ func newApplication(c nodeConfig) (*application, error) {
 	slog.SetDefault(logger)
 	p := &application{revisions: make(map[string]int)}
 	config := es.Config{NSQAddr: c.NSQ, Logger: logger, AllowedOrigins: c.AllowedOrigins}
+	// On a busy machine nsqd and the node may do nothing for seconds: what is asked is how
+	// long the bystanders wait, and not that the bus keeps to its time.
+	config.Bridge.PublishTimeout, config.NSQ.Heartbeat = patience, patience/4
+	config.Web.PongWait = c.PongWait
 	if c.VerifySecret {
 		config.VerifySecret = p.verify
 		config.Web.RequireSecret, config.Web.SecretTimeout = true, c.SecretTimeout
