@@ -58,13 +58,13 @@ func TestB29EveryParserIsFuzzed(t *testing.T) {
 	if err != nil || !strings.Contains(string(makefile), "./.ci/fuzz 10000x") {
 		t.Errorf("make test does not run them (%v)", err)
 	}
-	doc, err := os.ReadFile("../../docs/bad-input.md")
+	doc, err := os.ReadFile("../../docs/security.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name := range fuzzed {
 		if !strings.Contains(string(doc), "`"+name+"`") {
-			t.Errorf("docs/bad-input.md does not name %s", name)
+			t.Errorf("docs/security.md does not name %s", name)
 		}
 	}
 }
