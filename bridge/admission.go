@@ -24,13 +24,13 @@ func NewLimit(n int) *Limit { return &Limit{admission{limit: max(1, n)}} }
 type admission struct {
 	limit int
 
-	mu      sync.Mutex // taken after a queue's lock
+	mu      sync.Mutex // guards what follows, and each queue's places
 	queues  []*fetchQueue
 	taken   int // places
 	waiting []*fetchQueue
 }
 
-// places is one queue's part in an admission, and guarded by its lock.
+// places is one queue's part in an admission, and guarded by the admission's lock.
 type places struct {
 	taken int
 	waits bool

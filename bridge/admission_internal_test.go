@@ -1,8 +1,6 @@
 package bridge
 
 import (
-	"fmt"
-	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -96,104 +94,4 @@ func TestMoreTypesThanPlaces(t *testing.T) {
 	if granted := a.leave(queues[0]); granted != queues[1] {
 		t.Error("a place that was given back is not granted to the type that waits")
 	}
-}
-
-// Two clients ask for a view in turns, for as long as it takes. It is moved to the
-// end for the first of them alone, or it would never be served.
-func TestAViewIsFavouredOnce(t *testing.T) {
-	var l fairQueue
-	const busy = 3 // clients, with more to do than the test lasts
-	for range 100 {
-		for client := range uint64(busy) {
-			l.put(&view{pending: new(pendingFetch)}, client)
-		}
-	}
-	v := &view{pending: new(pendingFetch)}
-	l.put(v, 0)
-	for served := range busy + 2 {
-		l.moveToShorter(v, busy+uint64(served)%2)
-		if l.pop() == v {
-			return
-		}
-	}
-	t.Error("it is not served within a turn of everybody's")
-}
-
-// Nobody is lost in a line, or waits for longer than it takes to serve one of
-// each flow before each of one's own.
-func TestFairLine(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		var l fairQueue
-		waiting := map[*view]uint64{} // on whose behalf
-		ahead := func(client uint64) (n int) {
-			for _, c := range waiting {
-				if c%flowCount == client%flowCount {
-					n++
-				}
-			}
-			return n
-		}
-		pick := func(t *rapid.T) *view {
-			var names []string
-			byName := map[string]*view{}
-			for v := range waiting {
-				names = append(names, v.id)
-				byName[v.id] = v
-			}
-			if len(names) == 0 {
-				return nil
-			}
-			slices.Sort(names)
-			return byName[rapid.SampledFrom(names).Draw(t, "view")]
-		}
-		client := rapid.Uint64Range(0, 2*flowCount)
-		ever := 0
-		patience := map[*view]int{} // how many may be served before it
-		t.Repeat(map[string]func(*rapid.T){
-			"put": func(t *rapid.T) {
-				v, c := &view{pending: new(pendingFetch)}, client.Draw(t, "client")
-				v.id = fmt.Sprint(ever)
-				ever++
-				waiting[v] = c
-				l.put(v, c)
-				patience[v] = ahead(c) * flowCount
-			},
-			"moveToShorter": func(t *rapid.T) {
-				if v := pick(t); v != nil {
-					c := client.Draw(t, "client")
-					before := v.pending.waiting.flow
-					l.moveToShorter(v, c)
-					if v.pending.waiting.flow != before {
-						waiting[v] = c
-						patience[v] = flowCount
-					}
-				}
-			},
-			"drop": func(t *rapid.T) {
-				if v := pick(t); v != nil {
-					if !l.drop(v) || l.drop(v) {
-						t.Fatal("a view that waits is dropped once")
-					}
-					delete(waiting, v)
-				}
-			},
-			"pop": func(t *rapid.T) {
-				v := l.pop()
-				if _, waits := waiting[v]; waits != (v != nil) || v == nil && len(waiting) > 0 {
-					t.Fatalf("popped %v of %d that wait", v, len(waiting))
-				}
-				delete(waiting, v)
-				for other := range waiting {
-					if patience[other]--; patience[other] < 0 {
-						t.Fatal("a view waits for longer than its turn")
-					}
-				}
-			},
-			"": func(t *rapid.T) {
-				if l.length != len(waiting) {
-					t.Fatalf("%d wait, counted as %d", len(waiting), l.length)
-				}
-			},
-		})
-	})
 }

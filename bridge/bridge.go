@@ -105,7 +105,7 @@ type Bridge struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
-	mu       sync.RWMutex // guards what follows; see doc.go for its place
+	mu       sync.RWMutex // guards what follows
 	entities map[shared.EntityType]*entity
 	topics   map[shared.EntityType]*topic
 	closed   bool

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	"github.com/entity-sync/entity-sync/bridge/bus"
 	"github.com/entity-sync/entity-sync/internal/sparing"
@@ -128,43 +129,77 @@ func recoverAs(err *error, who string) {
 
 // ClientBuilder connects one client through plain functions: its rows go to
 // toWS, one call a row, from one goroutine at a time; getSecret is asked for the
-// client's secret before every fetch and every push. The client is gone when dc
-// has taken a value or was closed.
+// client's secret when it subscribes and before every push, and now and then while its rows
+// cannot be fetched. The client is gone when dc has taken a value or was closed.
 func (b *Bridge) ClientBuilder(toWS shared.ByteHandler, getSecret func() string) (sub, unSub shared.EntityKeyHandler, dc chan bool) {
-	f := &functionClient{bridge: b, toWS: toWS}
+	f := &functionClient{bridge: b, toWS: toWS, getSecret: getSecret, mayBeStale: make(chan struct{}, 1)}
 	f.client = b.NewClient(f, ClientOptions{})
-	f.client.poll = getSecret
-	f.client.pollSecret()
+	f.pollSecret()
 	dc = make(chan bool, 1) // so that saying so never blocks, whatever this end does
-	started := b.startWorker(func() {
-		select {
-		case <-dc:
-		case <-b.ctx.Done():
-		}
-		f.client.Close()
-	})
-	if !started {
+	if !b.startWorker(func() { f.attend(dc) }) {
 		f.client.Close()
 	}
-	return f.subscribe, f.client.Unsubscribe, dc
+	return f.subscribe, f.unsubscribe, dc
 }
 
 // functionClient is the Sink of a client made of functions. toWS may block, so
 // a pump calls it, alive only while something is waiting.
 type functionClient struct {
-	bridge *Bridge
-	client *Client
-	toWS   shared.ByteHandler
+	bridge     *Bridge
+	client     *Client
+	toWS       shared.ByteHandler
+	getSecret  func() string
+	mayBeStale chan struct{} // the client's rows may be stale
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards what follows; the engine waits for it, see Sink
 	queue   Queue
 	current *Slot // popped and about to be written; nil once it was dropped
 	pumping bool
+	stale   int // subscriptions
 	refused uint64
+
+	leaving sync.Mutex // guards what follows: what the application wants while resume is under way
+	resumes shared.EntityKey
+	left    bool // unsubscribed from resumes while that was subscribed to again
+}
+
+var (
+	_ FreshnessSink = (*functionClient)(nil)
+	_ EmptySink     = (*functionClient)(nil)
+)
+
+// askAgainEvery is how often the secret of a client is asked for whose rows are stale: they
+// may be so because it has changed.
+const askAgainEvery = time.Second
+
+// attend closes the client when it is gone.
+func (f *functionClient) attend(gone <-chan bool) {
+	defer f.client.Close()
+	for {
+		var again <-chan time.Time
+		if f.isStale() {
+			again = time.After(askAgainEvery)
+		}
+		select {
+		case <-gone:
+			return
+		case <-f.bridge.ctx.Done():
+			return
+		case <-f.mayBeStale:
+		case <-again:
+			f.pollSecret()
+		}
+	}
 }
 
 func (f *functionClient) subscribe(key shared.EntityKey) {
-	err := f.client.Subscribe(key, SubscribeOptions{})
+	f.pollSecret()
+	f.noteLeft(key, false)
+	f.subscribeWith(key, SubscribeOptions{})
+}
+
+func (f *functionClient) subscribeWith(key shared.EntityKey, o SubscribeOptions) {
+	err := f.client.Subscribe(key, o)
 	if err == nil {
 		return
 	}
@@ -177,13 +212,75 @@ func (f *functionClient) subscribe(key shared.EntityKey) {
 	}
 }
 
+func (f *functionClient) unsubscribe(key shared.EntityKey) {
+	f.noteLeft(key, true)
+	f.client.Unsubscribe(key)
+}
+
+// noteLeft tells resume what the application wants.
+func (f *functionClient) noteLeft(key shared.EntityKey, left bool) {
+	f.leaving.Lock()
+	defer f.leaving.Unlock()
+	if f.resumes == key {
+		f.left = left
+	}
+}
+
+// resume subscribes again to a key that was refused to who the client was before its secret
+// changed, unless the application unsubscribes from it meanwhile.
+func (f *functionClient) resume(key shared.EntityKey) {
+	f.leaving.Lock()
+	f.resumes, f.left = key, false
+	f.leaving.Unlock()
+	if f.keep() {
+		f.subscribeWith(key, SubscribeOptions{Snapshot: true})
+	}
+	f.leaving.Lock()
+	defer f.leaving.Unlock()
+	if f.left {
+		f.client.Unsubscribe(key)
+	}
+	f.resumes = shared.EntityKey{}
+}
+
 func (f *functionClient) Push(slot *Slot, u *Update) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.pushLocked(slot, u)
+}
+
+func (f *functionClient) pushLocked(slot *Slot, u *Update) {
 	f.queue.Put(slot, u)
 	if !f.pumping {
 		f.pumping = f.bridge.startWorker(f.pump)
 	}
+}
+
+// PushEmpty implements EmptySink. It has the pump ask for the secret: perhaps there was
+// nothing for who the client was.
+func (f *functionClient) PushEmpty(slot *Slot, u *Update) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, waits := slot.Waiting(); !waits {
+		f.pushLocked(slot, u)
+	}
+}
+
+// AddStale implements FreshnessSink.
+func (f *functionClient) AddStale(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stale += n
+	select {
+	case f.mayBeStale <- struct{}{}:
+	default:
+	}
+}
+
+func (f *functionClient) isStale() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.stale > 0
 }
 
 // Drop implements Sink. An update that the pump has taken is dropped too, as
@@ -220,8 +317,11 @@ func (f *functionClient) pump() {
 	for u, ok := f.next(); ok; u, ok = f.next() {
 		// A secret that has changed moves the client's subscriptions, which drops
 		// what was fetched for who it was and owes it a fetch for who it is.
-		f.client.pollSecret()
-		if f.keep() {
+		before, _ := f.client.identity()
+		f.pollSecret()
+		if after, _ := f.client.identity(); u.Kind == KindForbidden && before != after {
+			f.resume(u.Key)
+		} else if f.keep() {
 			f.write(u.Rows)
 		}
 	}
@@ -239,46 +339,27 @@ func (f *functionClient) write(rows [][]byte) {
 	}
 }
 
-// pollSecret asks for the client's secret where nobody reports its changes, and
+// pollSecret asks for the client's secret, whose changes nobody reports, and
 // takes a new one over. A client whose secret cannot be had is taken to be
 // nobody.
-func (c *Client) pollSecret() {
+func (f *functionClient) pollSecret() {
 	// Asked again after a change: whoever asked at the same time may have taken
 	// over an older answer. A secret that differs at every call is not followed.
 	for range 3 {
-		now := c.askSecret()
-		if before, _ := c.identity(); before.Reveal() == now {
+		now := f.askSecret()
+		if before, _ := f.client.identity(); before.Reveal() == now {
 			return
 		}
-		c.SetSecret(now)
+		f.client.SetSecret(now)
 	}
 }
 
-func (c *Client) askSecret() (secret string) {
+func (f *functionClient) askSecret() (secret string) {
 	defer func() {
 		if r := recover(); r != nil {
-			c.bridge.log.Error("a client's secret function panicked",
+			f.bridge.log.Error("a client's secret function panicked",
 				slog.String("panic", describePanic(r)), slog.String("stack", string(debug.Stack())))
 		}
 	}()
-	return c.poll()
-}
-
-// pollSecrets moves the members whose secret has changed unreported to their
-// new views, before a fetch is made with the old one.
-func (v *view) pollSecrets() {
-	for _, c := range v.polled() {
-		c.pollSecret()
-	}
-}
-
-func (v *view) polled() (clients []*Client) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	for _, sub := range v.members {
-		if sub.client.poll != nil {
-			clients = append(clients, sub.client)
-		}
-	}
-	return clients
+	return f.getSecret()
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -131,7 +132,7 @@ func TestAPanickingQueueIsAnError(t *testing.T) {
 }
 
 // The function interface has no call that says "the secret changed".
-func TestAFunctionClientsSecretIsAskedForBeforeEveryFetchAndPush(t *testing.T) {
+func TestAFunctionClientsSecretIsAskedForBeforeEveryPush(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		g := newGate()
 		n := newNode(t, &membus.Broker{})
@@ -145,9 +146,10 @@ func TestAFunctionClientsSecretIsAskedForBeforeEveryFetchAndPush(t *testing.T) {
 		sub(key)
 
 		setSecret(mark + "new")
+		sub(key)
 		n.notify(t, key)
 		if s := <-g.entered; s != mark+"new" {
-			t.Errorf("fetched with %q, want the secret of the moment", s)
+			t.Errorf("fetched with %q, want the secret that it had when it subscribed last", s)
 		}
 		setSecret(mark + "newer") // while the fetch is under way
 		g.release <- row("for new")
@@ -161,6 +163,87 @@ func TestAFunctionClientsSecretIsAskedForBeforeEveryFetchAndPush(t *testing.T) {
 		}
 		close(dc)
 	})
+}
+
+// Whatever an old secret leads to, the rows of the new one come. The application says nothing
+// of the change but by the function that tells the secret.
+func TestAFunctionClientsOldSecretIsGivenUp(t *testing.T) {
+	for name, old := range map[string]func() ([][]byte, error){
+		"it sees a row":            row("for old"),
+		"it has nothing to see":    func() ([][]byte, error) { return nil, nil },
+		"it is refused":            func() ([][]byte, error) { return nil, shared.ErrForbidden },
+		"its row is gone":          func() ([][]byte, error) { return nil, shared.ErrNotFound },
+		"the handler fails for it": func() ([][]byte, error) { return nil, errors.New("no such session") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				n := newNode(t, &membus.Broker{})
+				n.register(t, func(_ context.Context, _ shared.EntityKey, secret string) ([][]byte, error) {
+					if secret == mark+"old" {
+						return old()
+					}
+					return [][]byte{[]byte("for new")}, nil
+				}, bridge.EntityOptions{})
+				var secret atomic.Value
+				secret.Store(mark + "old")
+				got := make(chan string, 10)
+				sub, unSub, dc := n.ClientBuilder(func(row []byte) { got <- string(row) }, func() string { return secret.Load().(string) })
+				defer close(dc)
+				sub(key)
+				secret.Store(mark + "new")
+				n.notify(t, key)
+				time.Sleep(time.Minute)
+				if len(got) != 1 || <-got != "for new" {
+					t.Error("the row of the new secret did not come, or not alone")
+				}
+				unSub(key)
+				n.notify(t, key)
+				time.Sleep(time.Minute)
+				if st := n.Stats(); len(got) != 0 || st.Subscriptions != 0 || st.Stale != 0 {
+					t.Errorf("after it left: %d rows, %+v", len(got), st)
+				}
+			})
+		})
+	}
+}
+
+// A function client that leaves while it takes its new secret over, or while it is subscribed
+// to again for that, stays away.
+func TestAFunctionClientThatLeavesIsNotSubscribedAgain(t *testing.T) {
+	for leaves := range int64(2) {
+		bubble(t, func(t *testing.T) {
+			var secret atomic.Value
+			secret.Store(mark + "old")
+			var asked atomic.Int64
+			held, goOn := make(chan bool), make(chan bool)
+			n := newNode(t, &membus.Broker{})
+			n.register(t, func(_ context.Context, _ shared.EntityKey, s string) ([][]byte, error) {
+				if s == mark+"old" {
+					secret.Store(mark + "new")
+					return nil, shared.ErrForbidden
+				}
+				return [][]byte{[]byte("for new")}, nil
+			}, bridge.EntityOptions{Scope: func(s string) string {
+				if s == mark+"new" && asked.Add(1) == leaves+1 {
+					held <- true
+					<-goOn
+				}
+				return s
+			}})
+			got := make(chan string, 10)
+			sub, unSub, dc := n.ClientBuilder(func(row []byte) { got <- string(row) }, func() string { return secret.Load().(string) })
+			defer close(dc)
+			sub(key)
+			n.notify(t, key)
+			<-held
+			unSub(key)
+			goOn <- true
+			synctest.Wait()
+			if st := n.Stats(); len(got) != 0 || st.Subscriptions != 0 {
+				t.Errorf("%d rows, and %d subscriptions, after it left", len(got), st.Subscriptions)
+			}
+		})
+	}
 }
 
 func TestAFunctionClientThatBlocksGetsTheNewestRow(t *testing.T) {

@@ -3,6 +3,7 @@ package bridge
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/entity-sync/entity-sync/internal/compact"
 	"github.com/entity-sync/entity-sync/shared"
@@ -11,20 +12,21 @@ import (
 // Client is one connected client: its secret and what it is subscribed to. Its
 // methods may be called from any goroutine; they never wait for a fetch.
 type Client struct {
-	bridge *Bridge
-	sink   Sink
-	limit  int
-	number uint64 // where clients take turns
-	fresh  freshness
+	bridge    *Bridge
+	sink      Sink
+	freshness FreshnessSink // the same, nil where it is none
+	limit     int
+	number    uint64       // where clients take turns
+	stale     atomic.Int64 // subscriptions that are
 
-	// poll asks for the secret where nobody reports its changes; see ClientBuilder.
-	poll func() string
+	// refused is how many of subs are of keys that the client may not see: no view has them
+	// as members any more. They are kept because their slots may hold the news.
+	refused atomic.Int64
 
-	mu         sync.Mutex // taken before a shard's lock
+	mu         sync.Mutex // guards what follows; waits for views whose result is handed out
 	secret     shared.Secret
 	generation int // of the secret: how often it changed
 	subs       compact.Set[shared.EntityKey, *subscription]
-	evicted    map[shared.EntityKey]*subscription // ended by the fetch handler; their slots may hold the news
 	closed     bool
 }
 
@@ -47,8 +49,7 @@ func (b *Bridge) NewClient(sink Sink, o ClientOptions) *Client {
 	}
 	b.counts.clients.Add(1)
 	c := &Client{bridge: b, sink: sink, secret: o.Secret, limit: o.MaxSubscriptions, number: b.counts.clientsEver.Add(1)}
-	c.fresh.sink, _ = sink.(FreshnessSink)
-	c.fresh.stale = &b.counts.stale
+	c.freshness, _ = sink.(FreshnessSink)
 	return c
 }
 
@@ -109,19 +110,13 @@ func (c *Client) subscribe(ent *entity, key shared.EntityKey, o SubscribeOptions
 		return false, nil
 	}
 	if sub := c.subs.Get(key); sub != nil {
-		if o.Snapshot {
-			sub.snapshot = true
-			sub.view.want(sub, o.Version)
+		if sub.view.askAgain(sub, o) {
+			return true, nil
 		}
-		return true, nil
+		c.addStale(-c.remove(sub)) // it was refused
 	}
-	if old := c.evicted[key]; old != nil {
-		c.forget(old)
-	}
-	if c.limit > 0 && c.subs.Len()+len(c.evicted) >= c.limit {
-		for _, old := range c.evicted {
-			c.forget(old)
-		}
+	if c.limit > 0 && c.subs.Len() >= c.limit {
+		c.removeRefused()
 		if c.subs.Len() >= c.limit {
 			return true, shared.ErrTooManySubscriptions
 		}
@@ -142,46 +137,38 @@ func (c *Client) Unsubscribe(key shared.EntityKey) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if sub := c.subs.Get(key); sub != nil {
-		c.remove(sub)
-		c.sink.Drop(&sub.slot)
-	}
-	if old := c.evicted[key]; old != nil {
-		c.forget(old)
+		c.addStale(-c.remove(sub))
 	}
 }
 
-// forget drops what may be left of an evicted subscription.
-func (c *Client) forget(old *subscription) {
-	c.sink.Drop(&old.slot)
-	delete(c.evicted, old.Key())
-}
-
-func (c *Client) remove(sub *subscription) {
-	sub.view.entity.index.leave(sub)
+// remove ends a subscription, and drops what waits of it. It returns how many stale
+// subscriptions are fewer now: one at most.
+func (c *Client) remove(sub *subscription) (stale int) {
+	from, member := sub.view.entity.index.leave(sub)
+	if member {
+		c.bridge.counts.subscriptions.Add(-1)
+	} else {
+		c.refused.Add(-1)
+	}
 	c.subs.Delete(sub.Key())
-	c.bridge.counts.subscriptions.Add(-1)
+	c.sink.Drop(&sub.slot)
+	return from.stale.count()
 }
 
-// evict tells a subscription that it may not be seen, as its view from has just
-// found, and ends it; unless the client has moved on. Both under the client's lock:
-// whoever subscribes again as soon as it is told finds it ended. What waits in the
-// slot stays: it is what tells it.
-func (c *Client) evict(sub *subscription, from *view, u *Update) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	key := from.key()
-	if c.subs.Get(key) != sub || sub.view != from || !from.refuse(sub, u) {
+// removeRefused makes room.
+func (c *Client) removeRefused() {
+	if c.refused.Load() == 0 {
 		return
 	}
-	c.remove(sub)
-	if c.evicted == nil {
-		c.evicted = make(map[shared.EntityKey]*subscription)
+	for _, sub := range slices.Collect(c.subs.All()) {
+		if !sub.view.has(sub) {
+			c.addStale(-c.remove(sub))
+		}
 	}
-	c.evicted[key] = sub
 }
 
 // SetSecret changes who the client is. Every subscription moves to the view of
-// the new secret; nothing fetched with the old one is pushed, or left waiting
+// the new secret, but for those that were refused; nothing fetched with the old one is pushed, or left waiting
 // in a slot, once SetSecret has returned.
 func (c *Client) SetSecret(text string) {
 	secret := shared.NewSecret(text)
@@ -204,7 +191,9 @@ func (c *Client) Keys() []shared.EntityKey {
 	defer c.mu.Unlock()
 	keys := make([]shared.EntityKey, 0, c.subs.Len())
 	for sub := range c.subs.All() {
-		keys = append(keys, sub.Key())
+		if sub.view.has(sub) {
+			keys = append(keys, sub.Key())
+		}
 	}
 	return keys
 }
@@ -235,8 +224,6 @@ func (c *Client) setSecret(secret shared.Secret, scopes map[*entity]scope) (done
 	}
 	c.secret = secret
 	c.generation++
-	c.fresh.hold()
-	defer c.fresh.release()
 	for sub := range c.subs.All() {
 		ent := sub.view.entity
 		ent.index.move(sub, scopes[ent], secret)
@@ -252,13 +239,50 @@ func (c *Client) Close() {
 		return
 	}
 	c.closed = true
-	c.fresh.mute()
 	for _, sub := range slices.Collect(c.subs.All()) {
-		c.remove(sub)
-		c.sink.Drop(&sub.slot)
-	}
-	for _, old := range c.evicted {
-		c.forget(old)
+		c.countStale(-c.remove(sub))
 	}
 	c.bridge.counts.clients.Add(-1)
 }
+
+// want is what a member is owed apart from notifications of the key.
+type want uint8
+
+const (
+	wantNothing      want = iota
+	wantDifference        // the next result, if it differs from what was last sent
+	wantConfirmation      // the next result, or word that it does not differ
+	wantResult            // the next result
+	wantFirst             // the same, of a client that has nothing: an older one than others have as well
+)
+
+func wantedBy(has Version) want {
+	if has == (Version{}) {
+		return wantFirst
+	}
+	return wantConfirmation
+}
+
+// subscription is one client's place in one view.
+type subscription struct {
+	client *Client
+	slot   Slot // where the newest update waits to be written; guarded by the client's sink
+
+	// Guarded by the client's lock.
+	view     *view // the last one, where the subscription has ended
+	snapshot bool  // the client is owed the state itself, not only changes of it
+
+	// Guarded by the view's lock.
+	wants  want    // what it is owed of the next result
+	asked  bool    // since it joined the view, whether its scope is still the view's
+	place  int32   // in view.members, or noPlace
+	fetch  uint64  // number of the fetch that its last update came from; older ones are not for this member
+	sent   Version // of the last update handed to the client; zero before the first
+	secret shared.Secret
+}
+
+// noPlace is the place of a subscription that was refused: it is no member.
+const noPlace = -1
+
+// Key implements compact.Keyed.
+func (s *subscription) Key() shared.EntityKey { return s.view.key() }

@@ -4,20 +4,73 @@ package bridge
 // and queues the view again if it was marked since the fetch began. It returns
 // false, having done nothing, where the result is older than one handed out
 // before.
+//
+// The view's lock is held for all members. Who lets others have the view in between must ask
+// for the members' scopes again: one may change meanwhile.
 func (v *view) finish(job fetchJob, u *Update) (ok bool) {
-	refused, ok := v.deliverAll(job, u)
-	if !ok {
+	v.lock()
+	defer v.unlock()
+	if v.lagsLocked(u) {
 		return false
 	}
-	// In state delivering no newer result can come between.
-	for _, sub := range refused {
-		sub.client.evict(sub, v, u)
+	v.pendingLocked().failures = 0
+	v.handOutLocked(job.cause, u)
+	v.finishedLocked()
+	return true
+}
+
+// handOutLocked pushes u to the members that it is for. Those that it refuses are
+// members no more when others have the view's lock.
+func (v *view) handOutLocked(c cause, u *Update) {
+	if u.Kind == KindRows && len(u.Rows) == 0 {
+		v.handOutEmptyLocked(u)
+		return
 	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	for i := 0; i < len(v.members); {
+		sub := v.members[i]
+		due, ok := v.due(sub, c, u)
+		switch {
+		case !ok:
+			i++
+		case due.Kind == KindForbidden:
+			v.refuseLocked(sub, due) // another member takes its place
+		default:
+			sub.client.sink.Push(&sub.slot, due)
+			i++
+		}
+	}
+}
+
+// handOutEmptyLocked is handOutLocked for a handler that had nothing to say: what waits to be
+// written stays right.
+func (v *view) handOutEmptyLocked(u *Update) {
+	for _, sub := range v.members {
+		if !v.isAsked(sub) {
+			continue
+		}
+		sub.wants = wantNothing
+		if sink, ok := sub.client.sink.(EmptySink); ok {
+			sink.PushEmpty(&sub.slot, u)
+		}
+	}
+}
+
+// refuseLocked tells a member that it may not see the key, and ends its membership. It is
+// counted first: a client that asks for another key as soon as it is told has room.
+func (v *view) refuseLocked(sub *subscription, u *Update) {
+	v.entity.bridge.counts.subscriptions.Add(-1)
+	sub.client.refused.Add(1)
+	sub.client.sink.Push(&sub.slot, u)
+	v.removeLocked(sub)
+	sub.client.addStale(-v.stale.count())
+}
+
+// finishedLocked ends the fetch whose result was handed out.
+func (v *view) finishedLocked() {
+	defer v.becameLocked(v.state, eventHandedOut)
 	if len(v.members) == 0 {
 		v.forgetLocked()
-		return true
+		return
 	}
 	v.state = idle
 	// A member that moved here meanwhile may have brought a stale reason along, which ends
@@ -35,42 +88,6 @@ func (v *view) finish(job fetchJob, u *Update) (ok bool) {
 	} else {
 		v.queueLocked(v.payerLocked())
 	}
-	return true
-}
-
-// deliverAll returns the members that are still to be told, where the update is one
-// that ends their subscription. It is not ok where finish is not.
-//
-// The view's lock is held for all members. Who lets others have the view in between must ask
-// for the members' scopes again: one may change meanwhile.
-func (v *view) deliverAll(job fetchJob, u *Update) (refused []*subscription, ok bool) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.lagsLocked(u) {
-		return nil, false
-	}
-	v.pendingLocked().failures = 0
-	v.state = delivering
-	if u.Kind == KindRows && len(u.Rows) == 0 {
-		// The handler had nothing to say: what waits to be written stays right.
-		for _, sub := range v.members {
-			if v.isAsked(sub) {
-				sub.wants = wantNothing
-			}
-		}
-		return nil, true
-	}
-	for _, sub := range v.members {
-		due, ok := v.due(sub, job.cause, u)
-		switch {
-		case !ok:
-		case due.Kind == KindForbidden:
-			refused = append(refused, sub)
-		default:
-			sub.client.sink.Push(&sub.slot, due)
-		}
-	}
-	return refused, true
 }
 
 // due returns what one member is to be handed of u, and notes that it was. It is not
@@ -95,16 +112,4 @@ func (v *view) due(sub *subscription, c cause, u *Update) (due *Update, ok bool)
 	}
 	sub.wants, sub.sent, sub.fetch = wantNothing, u.Version, v.fetch
 	return u, true
-}
-
-// refuse tells a member that is to be told that it may not be seen, unless it has
-// left since: that takes back what it was to be handed.
-func (v *view) refuse(sub *subscription, u *Update) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if sub.sent != u.Version || sub.fetch != v.fetch {
-		return false
-	}
-	sub.client.sink.Push(&sub.slot, u)
-	return true
 }

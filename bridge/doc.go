@@ -35,9 +35,16 @@
 //
 // # Locks
 //
-// In this order: a client's, an index shard's, a view's; then an entity type's
-// queue and after it its admission, or its retry queue, or its lag watch, or a client's
-// freshness and after it the client's sink. The Bridge's own comes before the
-// admission's, and before those of internal/feed. None is held across a call of the application, of
-// the bus, or of a socket.
+// Each is taken before those behind it, and what it guards is said where it is declared:
+//
+//	functionClient.leaving, Client.mu, shard.moves, view.mu, shard.mu, fetchQueue.mu, retryQueue.mu, lagWatch.mu, Bridge.mu, admission.mu, a Sink's, Update.mu
+//
+// None is held across a call of the application, of the bus, or of a socket. A view's lock is
+// held while a result is handed out to all members; nobody who marks the view waits for it (see
+// post.go). Of two views the locks are held only while a member moves between them.
+//
+// # States
+//
+// What each event does to a view, what a member is handed, and when a view is stale: the tables
+// are in states.go, and a test holds the first against the model.
 package bridge

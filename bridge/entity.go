@@ -1,8 +1,11 @@
 package bridge
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -184,7 +187,7 @@ func (e *entity) scopeOf(secret shared.Secret) (s scope) {
 // Changed implements feed.Listener: it marks the views of a key.
 func (e *entity) Changed(c feed.Change) {
 	e.bridge.counts.notified.Add(1)
-	e.index.mark(c.ID, causeNotified)
+	e.index.changed(c.ID)
 }
 
 // Gap implements feed.Listener: what is watched may have changed unheard.
@@ -203,7 +206,7 @@ func (e *entity) Gap(g feed.Gap) {
 // been missed.
 func (e *entity) connected(g feed.Gap) {
 	b := e.bridge
-	n := e.index.markAll(causeMissed, g.Position)
+	n := e.index.looksAgain(g.Position)
 	b.counts.resyncsJoined.Add(1)
 	b.log.Info("subscribed on the bus", slog.String("entity", string(e.name)), slog.Int("views", n))
 	if e.lost.Swap(false) && b.lost.Add(-1) == 0 {
@@ -214,7 +217,7 @@ func (e *entity) connected(g feed.Gap) {
 // disconnected makes everything watched stale. It is said of the first entity type: the
 // others nearly always follow.
 func (e *entity) disconnected(g feed.Gap) {
-	e.index.staleAll(staleBus)
+	e.index.postAll(lostBus)
 	level := slog.LevelDebug
 	if !e.lost.Swap(true) && e.bridge.lost.Add(1) == 1 {
 		level = slog.LevelWarn
@@ -226,7 +229,7 @@ func (e *entity) disconnected(g feed.Gap) {
 // missed looks again at what was fetched before a loss was noticed: what it hides was
 // announced earlier.
 func (e *entity) missed(g feed.Gap) {
-	n := e.index.markAll(causeMissed, g.Position)
+	n := e.index.looksAgain(g.Position)
 	e.bridge.noteMissed(e.name, g, n, &e.gapLines)
 }
 
@@ -251,3 +254,57 @@ func (b *Bridge) noteMissed(name shared.EntityType, g feed.Gap, views int, lines
 // gapLinesEvery is how often an entity type says at a level above debug that everything is
 // looked at again. A publisher decides how often that is.
 const gapLinesEvery = 10 * time.Second
+
+// refresh fetches every view again once a period, for writes that nobody
+// announces: one part of the views after the other, so that the database sees a
+// steady trickle. Nodes begin with different parts.
+func (e *entity) refresh() {
+	b := e.bridge
+	ticker := time.NewTicker(e.options.Refresh / shardCount)
+	defer ticker.Stop()
+	for part := rand.IntN(shardCount); ; part = (part + 1) % shardCount { //nolint:gosec // where to begin is no secret
+		select {
+		case <-ticker.C:
+			n := e.index.postPart(part, posted(causeRefresh))
+			b.counts.refreshed.Add(uint64(n)) //nolint:gosec // a count
+		case <-b.ctx.Done():
+			return
+		}
+	}
+}
+
+// Announce makes an entity type known to Notify and to nothing else: this node does not
+// subscribe to the type on the bus, has no fetch handler for it, and refuses a client's
+// subscription with shared.ErrUnknownEntity. Notify promises the same as for a type that
+// is registered, whose rows other nodes fetch.
+//
+// It changes nothing where the type is registered or announced already, and the type
+// may be registered later. It returns an error wrapping shared.ErrBadEntity for a name
+// that cannot be a topic, or is for the system's own.
+func (b *Bridge) Announce(name shared.EntityType) error {
+	if err := b.announce(name); err != nil {
+		return fmt.Errorf("bridge: announcing %.80q: %w", string(name), err)
+	}
+	return nil
+}
+
+func (b *Bridge) announce(name shared.EntityType) error {
+	if err := validate(name); err != nil {
+		return err
+	}
+	if err := b.feeds.Prepare(name); err != nil {
+		return err
+	}
+	err := b.add(&entity{bridge: b, name: name, fetch: nothing, options: EntityOptions{}.withDefaults(), announced: true})
+	if known, _ := b.entity(name); known != nil && errors.Is(err, shared.ErrDuplicateEntity) {
+		return nil // Notify knows it already
+	}
+	return err
+}
+
+// nothing is the fetch handler of what is only announced: no client can subscribe to it.
+func nothing(context.Context, []shared.FetchRequest) []shared.FetchResult { return nil }
+
+// replaces reports whether e may be registered in the place of old: an entity type that
+// was only announced until now.
+func (e *entity) replaces(old *entity) bool { return old.announced && !e.announced }

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/entity-sync/entity-sync/internal/fairqueue"
 )
 
 // lane is which of a queue's lines a view waits in.
@@ -17,6 +19,12 @@ const (
 	repairLane      // everything is looked at again, because something may have been missed
 	lanes
 )
+
+// queueEntry is a view's place in a queue.
+type queueEntry struct {
+	lane  lane
+	place fairqueue.Entry[*view] // in that lane
+}
 
 // laneOf says where a view waits that is owed a fetch for the given cause.
 func laneOf(c cause) lane {
@@ -43,8 +51,8 @@ type fetchQueue struct {
 	admission *admission // the node's, or that of EntityOptions.Limit
 	places    places
 
-	mu        sync.Mutex // taken after a view's lock
-	lines     [lanes]fairQueue
+	mu        sync.Mutex // guards what follows, and each view's queueEntry
+	lines     [lanes]fairqueue.Queue[*view]
 	taken     int // to share the turns
 	running   int // workers
 	repairing int // workers of those whose views are, in part, repairs
@@ -75,13 +83,14 @@ func newLimiter(perSecond int) *rate.Limiter {
 func (q *fetchQueue) push(v *view, to lane, client uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if v.lane != noLane && v.lane <= to {
-		q.lines[v.lane].moveToShorter(v, client)
+	waiting := &v.pending.waiting
+	if waiting.lane != noLane && waiting.lane <= to {
+		q.lines[waiting.lane].MoveToShorter(&waiting.place, client)
 		return
 	}
-	q.lines[v.lane].drop(v)
-	q.lines[to].put(v, client)
-	v.lane = to
+	q.lines[waiting.lane].Drop(&waiting.place)
+	q.lines[to].Put(&waiting.place, v, client)
+	waiting.lane = to
 	q.startLocked(1)
 }
 
@@ -90,8 +99,9 @@ func (q *fetchQueue) push(v *view, to lane, client uint64) {
 func (q *fetchQueue) remove(v *view) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	removed := q.lines[v.lane].drop(v)
-	v.lane = noLane
+	waiting := &v.pending.waiting
+	removed := q.lines[waiting.lane].Drop(&waiting.place)
+	waiting.lane = noLane
 	return removed
 }
 
@@ -160,11 +170,11 @@ func (q *fetchQueue) take(hadRepairs bool) (views []*view, repairs bool) {
 			if v == nil {
 				break
 			}
-			if v.lane == repairLane && !repairs {
+			if v.pending.waiting.lane == repairLane && !repairs {
 				repairs = true
 				q.repairing++
 			}
-			v.lane = noLane
+			v.pending.waiting.lane = noLane
 			views = append(views, v)
 		}
 	}
@@ -186,10 +196,11 @@ func (q *fetchQueue) popLocked(repairing bool) *view {
 		order = [...]lane{repairLane, changeLane, joinLane}
 	}
 	for _, from := range order {
-		if q.lines[from].length == 0 || from == repairLane && !q.mayRepairLocked(repairing) {
+		if q.lines[from].Len() == 0 || from == repairLane && !q.mayRepairLocked(repairing) {
 			continue
 		}
-		return q.lines[from].pop()
+		v, _ := q.lines[from].Pop()
+		return v
 	}
 	return nil
 }
@@ -212,7 +223,7 @@ func (q *fetchQueue) mayRepairLocked(repairing bool) bool {
 	}
 	// Where more of them wait another worker may have its turn soon, though this
 	// one is busy.
-	if (wait > 0 || q.lines[repairLane].length > 1) && q.resume == nil && !q.closed {
+	if (wait > 0 || q.lines[repairLane].Len() > 1) && q.resume == nil && !q.closed {
 		q.resume = time.AfterFunc(max(wait, repairPause), q.resumeRepairs)
 	}
 	return wait == 0
@@ -242,7 +253,7 @@ func (q *fetchQueue) length() int {
 
 func (q *fetchQueue) lengthLocked() (n int) {
 	for i := range q.lines {
-		n += q.lines[i].length
+		n += q.lines[i].Len()
 	}
 	return n
 }

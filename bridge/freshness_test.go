@@ -16,15 +16,18 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// Fresh notes what the client was told between its updates.
-func (s *screen) Fresh(fresh bool) {
+// AddStale notes what the client would be told between its updates.
+func (s *screen) AddStale(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	word := "stale"
-	if fresh {
-		word = "fresh"
+	was := s.stale > 0
+	s.stale += n
+	switch now := s.stale > 0; {
+	case was && !now:
+		s.told = append(s.told, "fresh")
+	case now && !was:
+		s.told = append(s.told, "stale")
 	}
-	s.told = append(s.told, word)
 }
 
 // story returns what the client was told since it was last asked.

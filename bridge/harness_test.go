@@ -132,11 +132,12 @@ func (d *table) count() int {
 // screen is a client that reads at once and remembers what it saw.
 type screen struct {
 	*bridge.Client
-	out  io.Writer
-	mu   sync.Mutex
-	seen []*bridge.Update
-	told []string      // see story
-	news chan struct{} // one value when something was seen since it was last read
+	out   io.Writer
+	mu    sync.Mutex
+	seen  []*bridge.Update
+	told  []string      // see story
+	stale int           // of its subscriptions
+	news  chan struct{} // one value when something was seen since it was last read
 }
 
 // newScreen connects a client whose secret is the mark and name.

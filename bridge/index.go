@@ -3,7 +3,9 @@ package bridge
 import (
 	"hash/maphash"
 	"math"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/entity-sync/entity-sync/internal/compact"
 	"github.com/entity-sync/entity-sync/shared"
@@ -19,11 +21,16 @@ const shardCount = 64
 type index struct {
 	entity *entity
 	seed   maphash.Seed
+	missed atomic.Uint64 // what was fetched up to this number may have missed a change
 	shards [shardCount]shard
 }
 
 type shard struct {
-	mu   sync.Mutex
+	// moves is held while a member moves between two views: the only time when somebody
+	// has the locks of both.
+	moves sync.Mutex
+
+	mu   sync.Mutex // guards keys; never held while a view's lock is waited for
 	keys compact.Set[string, keyViews]
 }
 
@@ -35,9 +42,9 @@ func (x *index) shard(id string) *shard {
 	return &x.shards[maphash.String(x.seed, id)%shardCount]
 }
 
-// mark makes every view of a key fetch again for the given cause. A key nobody
-// here watches costs this one look-up.
-func (x *index) mark(id string, c cause) {
+// changed makes every view of a key fetch again. A key nobody here watches costs this one
+// look-up. It waits for no view.
+func (x *index) changed(id string) {
 	sh := x.shard(id)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -48,73 +55,144 @@ func (x *index) mark(id string, c cause) {
 	queue := &x.entity.queue
 	queue.hold()
 	defer queue.release()
-	k.each(func(v *view) { v.mark(c) })
+	k.each(func(v *view) { v.post(posted(causeNotified)) })
 }
 
-// markAll marks every view whose last fetch began no later than the fetch of the
-// given number, and returns how many it marked.
-func (x *index) markAll(c cause, number uint64) (n int) {
+// looksAgain marks every view whose last fetch began no later than the fetch of the
+// given number, and returns how many there are to look at.
+func (x *index) looksAgain(number uint64) (n int) {
+	for {
+		before := x.missed.Load()
+		if before >= number || x.missed.CompareAndSwap(before, number) {
+			break
+		}
+	}
+	return x.postAll(posted(causeMissed))
+}
+
+// postAll marks every view, and returns how many there are.
+func (x *index) postAll(p posted) (n int) {
 	queue := &x.entity.queue
 	queue.hold()
 	defer queue.release()
 	for i := range x.shards {
-		n += x.shards[i].markAll(c, number)
+		n += x.shards[i].postAll(p)
 	}
 	return n
 }
 
-// markPart is markAll for one of shardCount parts of the views.
-func (x *index) markPart(part int, c cause, number uint64) (n int) {
+// postPart is postAll for one of shardCount parts of the views.
+func (x *index) postPart(part int, p posted) (n int) {
 	queue := &x.entity.queue
 	queue.hold()
 	defer queue.release()
-	return x.shards[part].markAll(c, number)
+	return x.shards[part].postAll(p)
 }
 
-func (sh *shard) markAll(c cause, number uint64) (n int) {
-	sh.each(func(v *view) {
-		if v.markOlder(c, number) {
-			n++
-		}
-	})
-	return n
-}
-
-// each calls f with every view.
-func (sh *shard) each(f func(*view)) {
+func (sh *shard) postAll(p posted) (n int) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	for k := range sh.keys.All() {
-		k.each(f)
+		k.each(func(v *view) {
+			v.post(p)
+			n++
+		})
 	}
+	return n
+}
+
+// acquire returns the id's view of the given scope, with its lock held, which keeps it in the
+// index.
+func (x *index) acquire(id string, s scope) *view {
+	for {
+		v, added := x.findOrAdd(id, s)
+		if added {
+			return v
+		}
+		if v.lock(); v.state != removed {
+			return v
+		}
+		v.unlock() // it was removed while it was waited for
+	}
+}
+
+// findOrAdd returns a view that it adds with its lock held.
+func (x *index) findOrAdd(id string, s scope) (v *view, added bool) {
+	sh := x.shard(id)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	k := sh.keys.Get(id)
+	if v := k.find(s); v != nil {
+		return v, false
+	}
+	counts := &x.entity.bridge.counts
+	v = &view{id: id, secret: s.value, shared: s.shared, entity: x.entity, forAll: counts.sequence.Add(1)}
+	v.lock()
+	if !x.entity.feed.Live() {
+		v.stale = staleBus
+	}
+	counts.views.Add(1)
+	if k.first == nil {
+		counts.keys.Add(1)
+	}
+	k.add(v)
+	sh.keys.Put(k)
+	return v, true
 }
 
 // join makes sub a member of the id's view of the given scope.
 func (x *index) join(sub *subscription, id string, s scope) {
-	sh := x.shard(id)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	x.joinLocked(sh, sub, id, s, handover{forAll: math.MaxUint64})
+	v := x.acquire(id, s)
+	defer v.unlock()
+	v.joinLocked(sub, handover{forAll: math.MaxUint64})
 }
 
-// leave takes sub out of its view.
-func (x *index) leave(sub *subscription) {
-	sh := x.shard(sub.view.id)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	x.leaveLocked(sh, sub)
+// leave takes sub out of its view, if it is a member.
+func (x *index) leave(sub *subscription) (from handover, member bool) {
+	v := sub.view
+	v.lock()
+	defer v.unlock()
+	if sub.place == noPlace {
+		return handover{}, false
+	}
+	from = v.leaveLocked(sub)
+	if v.unusedLocked() {
+		x.removeLocked(v)
+	}
+	return from, true
 }
 
-// move takes sub from its view to that of another scope. No notification falls
-// between the two, because marking a key takes the same lock: what the old view
-// still owed the member, the new one owes it now, and an update of the old view
+// move takes sub from its view to that of another scope, unless it was refused. No
+// notification falls between the two, because marking a key takes the shard's lock: what the
+// old view still owed the member, the new one owes it now, and an update of the old view
 // that was still waiting to be written is dropped for one of the new.
 func (x *index) move(sub *subscription, s scope, secret shared.Secret) {
-	id := sub.view.id
-	sh := x.shard(id)
+	from := sub.view
+	sh := x.shard(from.id)
+	sh.moves.Lock()
+	defer sh.moves.Unlock()
+	from.lock()
+	defer from.unlock()
+	if sub.place == noPlace {
+		return
+	}
+	to := from
+	if s != from.scope() {
+		to = x.acquire(from.id, s)
+		defer to.unlock()
+	}
+	x.moveLocked(sh, sub, to, secret)
+	if from.unusedLocked() {
+		x.removeLocked(from)
+	}
+}
+
+// moveLocked is called with the locks of both views held.
+func (x *index) moveLocked(sh *shard, sub *subscription, to *view, secret shared.Secret) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	from := x.leaveLocked(sh, sub)
+	sub.view.takePostedLocked() // before it was this shard's turn
+	from := sub.view.leaveLocked(sub)
 	sub.secret = secret
 	if sub.snapshot {
 		sub.wants = max(sub.wants, wantDifference)
@@ -122,52 +200,26 @@ func (x *index) move(sub *subscription, s scope, secret shared.Secret) {
 	if dropped := sub.client.sink.Drop(&sub.slot); dropped || from.owed {
 		sub.sent, sub.wants = Version{}, wantResult
 	}
-	x.joinLocked(sh, sub, id, s, from)
-}
-
-func (x *index) joinLocked(sh *shard, sub *subscription, id string, s scope, from handover) {
-	k := sh.keys.Get(id)
-	counts := &x.entity.bridge.counts
-	v := k.find(s)
-	if v == nil {
-		v = &view{id: id, secret: s.value, shared: s.shared, entity: x.entity, forAll: counts.sequence.Add(1)}
-		if !x.entity.feed.Live() {
-			v.stale = staleBus
-		}
-		counts.views.Add(1)
-		if k.first == nil {
-			counts.keys.Add(1)
-		}
-		k.add(v)
-		sh.keys.Put(k)
-	}
-	v.join(sub, from)
-}
-
-func (x *index) leaveLocked(sh *shard, sub *subscription) (from handover) {
-	v := sub.view
-	from, unused := v.leave(sub)
-	if unused {
-		x.removeLocked(sh, v)
-	}
-	return from
+	to.joinLocked(sub, from)
 }
 
 // removeUnused takes v out of the index if it has no member and nothing to do.
 func (x *index) removeUnused(v *view) {
-	sh := x.shard(v.id)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	v.mu.Lock()
-	unused := v.unused()
-	v.mu.Unlock()
-	if unused {
-		x.removeLocked(sh, v)
+	v.lock()
+	defer v.unlock()
+	if v.unusedLocked() {
+		x.removeLocked(v)
 	}
 }
 
-// removeLocked takes v out, if it is not yet.
-func (x *index) removeLocked(sh *shard, v *view) {
+// removeLocked takes out v, whose lock is held, if it is not out yet.
+func (x *index) removeLocked(v *view) {
+	before := v.state
+	v.state = removed
+	v.becameLocked(before, eventUnused)
+	sh := x.shard(v.id)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
 	k := sh.keys.Get(v.id)
 	if k.find(v.scope()) != v {
 		return
@@ -180,4 +232,117 @@ func (x *index) removeLocked(sh *shard, v *view) {
 	}
 	sh.keys.Delete(v.id)
 	counts.keys.Add(-1)
+}
+
+// keyViews is every view of one key: nearly always one. It is the first of them, which
+// knows the others; the zero value is none.
+type keyViews struct{ first *view }
+
+// Key implements compact.Keyed.
+func (k keyViews) Key() string { return k.first.id }
+
+func (k keyViews) find(s scope) *view {
+	switch {
+	case k.first == nil:
+		return nil
+	case k.first.scope() == s:
+		return k.first
+	case k.first.others != nil:
+		return k.first.others.find(s)
+	}
+	return nil
+}
+
+func (k keyViews) each(f func(*view)) {
+	if k.first == nil {
+		return
+	}
+	f(k.first)
+	if k.first.others != nil {
+		for _, v := range k.first.others.views {
+			f(v)
+		}
+	}
+}
+
+func (k *keyViews) add(v *view) {
+	if k.first == nil {
+		k.first = v
+		return
+	}
+	if k.first.others == nil {
+		k.first.others = &viewSet{}
+	}
+	k.first.others.add(v)
+}
+
+// remove takes out v, which is one of them.
+func (k *keyViews) remove(v *view) {
+	others := k.first.others
+	if v == k.first {
+		if others == nil {
+			k.first = nil
+			return
+		}
+		k.first = others.views[0]
+		v = k.first
+	}
+	if others.remove(v); len(others.views) == 0 {
+		others = nil
+	}
+	k.first.others = others
+}
+
+// viewSet is views of one key, each of another scope.
+type viewSet struct {
+	views []*view
+	// places is where in views each scope's is, once they are too many to search one by
+	// one.
+	places map[scope]int
+}
+
+const searchOneByOne = 8
+
+// place is less than zero where there is no view of the scope.
+func (s *viewSet) place(of scope) int {
+	if s.places == nil {
+		return slices.IndexFunc(s.views, func(v *view) bool { return v.scope() == of })
+	}
+	if i, found := s.places[of]; found {
+		return i
+	}
+	return -1
+}
+
+func (s *viewSet) find(of scope) *view {
+	if i := s.place(of); i >= 0 {
+		return s.views[i]
+	}
+	return nil
+}
+
+func (s *viewSet) add(v *view) {
+	s.views = append(s.views, v)
+	if s.places != nil {
+		s.places[v.scope()] = len(s.views) - 1
+		return
+	}
+	if len(s.views) > searchOneByOne {
+		s.places = make(map[scope]int, 2*len(s.views))
+		for i, v := range s.views {
+			s.places[v.scope()] = i
+		}
+	}
+}
+
+// remove takes out v, which is one of them.
+func (s *viewSet) remove(v *view) {
+	i, last := s.place(v.scope()), len(s.views)-1
+	moved := s.views[last]
+	s.views[i], s.views[last] = moved, nil
+	s.views = s.views[:last]
+	if s.places != nil {
+		s.places[moved.scope()] = i
+		delete(s.places, v.scope())
+	}
 }

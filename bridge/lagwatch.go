@@ -17,7 +17,7 @@ const lateAfter = 2 * time.Second
 // lagWatch is one entity type's views that have changed and wait for the change to
 // be fetched and handed out: in the order in which they began to.
 type lagWatch struct {
-	mu      sync.Mutex // taken after a view's lock
+	mu      sync.Mutex // guards what follows, and the slots of the views that wait here
 	waiting conflate.Queue[waitingChange]
 	timer   *time.Timer // runs while any waits
 	closed  bool
@@ -84,8 +84,8 @@ func (w *lagWatch) close() {
 // suspectLate makes the view stale, unless the change that it waited for was
 // handed out meanwhile.
 func (v *view) suspectLate() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.lock()
+	defer v.unlock()
 	if v.pending != nil && v.pending.changed {
 		v.setStaleLocked(v.stale | staleLate)
 	}

@@ -37,20 +37,25 @@ func TestPromisesUnderRandomSchedules(t *testing.T) {
 	for _, half := range []string{"one half", "other half"} { // one a core
 		t.Run(half, func(t *testing.T) {
 			t.Parallel()
-			rapid.Check(t, func(rt *rapid.T) {
-				var failure any
-				synctest.Test(t, func(t *testing.T) {
-					// rapid ends a failing schedule by panicking, which must not
-					// pass through the bubble.
-					defer func() { failure = recover() }()
-					newModel(t, rt).run()
-				})
-				if failure != nil {
-					panic(failure)
-				}
-			})
+			runModel(t)
 		})
 	}
+}
+
+func runModel(t *testing.T) {
+	t.Helper()
+	rapid.Check(t, func(rt *rapid.T) {
+		var failure any
+		synctest.Test(t, func(t *testing.T) {
+			// rapid ends a failing schedule by panicking, which must not
+			// pass through the bubble.
+			defer func() { failure = recover() }()
+			newModel(t, rt).run()
+		})
+		if failure != nil {
+			panic(failure)
+		}
+	})
 }
 
 const (
@@ -479,7 +484,7 @@ type reader struct {
 	queue bridge.Queue
 	owner map[*bridge.Slot]string // the secret that it had when what waits was pushed; nil outside the model
 	foul  string                  // what was wrong with what it was handed
-	stale bool                    // as it was told
+	stale int                     // subscriptions, as it was told
 }
 
 // seen is what a client knows of a key.
@@ -502,7 +507,7 @@ func (s seen) like(want seen) bool {
 // connect makes it a client of a node, with all that it was subscribed to.
 func (r *reader) connect(n *modelNode) {
 	r.mu.Lock()
-	r.queue, r.stale = bridge.Queue{}, false
+	r.queue, r.stale = bridge.Queue{}, 0
 	r.mu.Unlock()
 	r.node, r.Client = n, n.NewClient(r, bridge.ClientOptions{Secret: shared.NewSecret(r.secret)})
 	watched := slices.SortedFunc(maps.Keys(r.last), func(a, b shared.EntityKey) int { return strings.Compare(a.ID, b.ID) })
@@ -565,19 +570,18 @@ func (r *reader) Drop(s *bridge.Slot) bool {
 	return r.queue.Drop(s)
 }
 
-func (r *reader) Fresh(fresh bool) {
+func (r *reader) AddStale(n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.stale == !fresh {
-		r.complain("told twice that fresh is %v", fresh)
+	if r.stale += n; r.stale < 0 || r.stale > keys {
+		r.foul = fmt.Sprintf("%d of %d subscriptions are said to be stale", r.stale, keys)
 	}
-	r.stale = !fresh
 }
 
 func (r *reader) isStale() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.stale
+	return r.stale > 0
 }
 
 // pop returns an update and the secret that it was pushed for.

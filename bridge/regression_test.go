@@ -339,8 +339,8 @@ func TestFailuresInARowAreLoggedSparingly(t *testing.T) {
 	})
 }
 
-// The pump of a function client has taken a row when the secret changes, and
-// somebody else's fetch notices first.
+// The pump of a function client has taken a row when the secret changes, and a
+// subscription notices first.
 func TestAFunctionClientsTakenRowIsDroppedWithItsSecret(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var (
@@ -378,7 +378,8 @@ func TestAFunctionClientsTakenRowIsDroppedWithItsSecret(t *testing.T) {
 		mu.Lock()
 		secret = mark + "new"
 		mu.Unlock()
-		n.notify(t, other) // its fetch notices the new secret
+		sub(other) // which notices the new secret
+		n.notify(t, other)
 		synctest.Wait()
 		goOn <- true
 		synctest.Wait()
@@ -418,16 +419,15 @@ func TestAnEmptyMessageFromAQueueOfFunctionsIsAGap(t *testing.T) {
 func TestAViewThatIsBeingFetchedDoesNotWait(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		n, g := newNode(t, &membus.Broker{}), newGate()
-		n.register(t, g.fetch, bridge.EntityOptions{Workers: 1})
 		taken := false
-		sub, _, dc := n.ClientBuilder(func([]byte) {}, func() string {
+		n.register(t, g.fetch, bridge.EntityOptions{Workers: 1, Scope: func(string) string {
 			if taken { // by a worker, which asks before it begins
 				taken = false
 				n.notify(t, key)
 			}
-			return mark
-		})
-		sub(key)
+			return ""
+		}})
+		newScreen(n, "").subscribe(t, key, bridge.SubscribeOptions{})
 		taken = true
 		n.notify(t, key)
 		<-g.entered
@@ -439,7 +439,6 @@ func TestAViewThatIsBeingFetchedDoesNotWait(t *testing.T) {
 		if st := n.Stats(); st.Fetches != 1 || st.FetchesQueued != 0 {
 			t.Errorf("%d fetches, and %d wait, want one in all", st.Fetches, st.FetchesQueued)
 		}
-		close(dc)
 	})
 }
 
@@ -513,9 +512,54 @@ func (l *late) Drop(*bridge.Slot) bool {
 	return false
 }
 
-// A view is refused to several clients. Before the last is told it leaves and comes
+// A view is refused to several clients. While they are asked about one leaves and comes
 // back: it must not be unsubscribed by what was found before that.
 func TestWhoWasNotToldAfterAllStaysSubscribed(t *testing.T) {
+	n, refusing := newNode(t, &membus.Broker{}), newGate()
+	var refused, holds atomic.Bool
+	asked, goOn := make(chan bool), make(chan bool)
+	n.register(t, func(ctx context.Context, k shared.EntityKey, secret string) ([][]byte, error) {
+		if refused.CompareAndSwap(false, true) {
+			return refusing.fetch(ctx, k, secret)
+		}
+		return [][]byte{[]byte(secret)}, nil
+	}, bridge.EntityOptions{Scope: func(secret string) string {
+		if secret == mark+"a1" && holds.CompareAndSwap(true, false) {
+			asked <- true
+			<-goOn
+		}
+		return strings.TrimRight(secret, "12")
+	}})
+	herald, first, second := newScreen(n, "a"), newScreen(n, "a1"), newScreen(n, "a2")
+	herald.subscribe(t, key, withSnapshot)
+	<-refusing.entered
+	first.subscribe(t, key, withSnapshot)
+	second.subscribe(t, key, withSnapshot)
+
+	holds.Store(true)
+	refusing.release <- func() ([][]byte, error) { return nil, shared.ErrForbidden }
+	<-asked
+	second.become("b")
+	second.become("a2")
+	goOn <- true
+	for _, told := range []*screen{herald, first} {
+		if u := told.waitFor(t, 1)[0]; u.Kind != bridge.KindForbidden {
+			t.Errorf("a client that stayed was told %v, want that it was refused", u.Kind)
+		}
+	}
+	for seen := 1; ; seen++ { // perhaps the row of b, and then its own
+		all := second.waitFor(t, seen)
+		if u := all[seen-1]; u.Kind == bridge.KindRows && string(u.Rows[0]) == mark+"a2" {
+			return
+		} else if u.Kind == bridge.KindForbidden {
+			t.Fatal("the client that came back was refused")
+		}
+	}
+}
+
+// A client that is busy keeps none of those beside it from being told that they are
+// refused, nor from asking again.
+func TestARefusalWaitsForNoClient(t *testing.T) {
 	n, refusing := newNode(t, &membus.Broker{}), newGate()
 	var refused atomic.Bool
 	n.register(t, func(ctx context.Context, k shared.EntityKey, secret string) ([][]byte, error) {
@@ -523,33 +567,29 @@ func TestWhoWasNotToldAfterAllStaysSubscribed(t *testing.T) {
 			return refusing.fetch(ctx, k, secret)
 		}
 		return [][]byte{[]byte(secret)}, nil
-	}, bridge.EntityOptions{Scope: func(secret string) string { return strings.TrimRight(secret, "12") }})
-	first := &late{screen: screen{out: t.Output(), news: make(chan struct{}, 1)}}
-	first.Client = n.NewClient(first, bridge.ClientOptions{Secret: shared.NewSecret(mark + "a1")})
-	herald, second := newScreen(n, "a"), newScreen(n, "a2")
-	first.subscribe(t, other, bridge.SubscribeOptions{})
-	herald.subscribe(t, key, withSnapshot)
+	}, bridge.EntityOptions{Scope: public})
+	busy := &late{screen: screen{out: t.Output(), news: make(chan struct{}, 1)}}
+	busy.Client = n.NewClient(busy, bridge.ClientOptions{Secret: shared.NewSecret(mark)})
+	second := newScreen(n, "a2")
+	busy.subscribe(t, other, bridge.SubscribeOptions{})
+	busy.subscribe(t, key, withSnapshot)
 	<-refusing.entered
-	first.subscribe(t, key, withSnapshot)
 	second.subscribe(t, key, withSnapshot)
 
-	// The first client's lock is held, so that it cannot be told yet, nor the second
-	// after it; the one before it can.
-	first.entered, first.goOn = make(chan bool), make(chan bool)
-	go first.Unsubscribe(other)
-	<-first.entered
+	busy.entered, busy.goOn = make(chan bool), make(chan bool)
+	go busy.Unsubscribe(other)
+	<-busy.entered // its lock is held
 	refusing.release <- func() ([][]byte, error) { return nil, shared.ErrForbidden }
-	herald.waitFor(t, 1)
-	second.become("b")
-	second.become("a2")
-	first.goOn <- true
-
-	for seen := 1; ; seen++ { // perhaps the row of b, and then its own
-		all := second.waitFor(t, seen)
-		if u := all[seen-1]; u.Kind == bridge.KindRows && string(u.Rows[0]) == mark+"a2" {
-			return
+	for _, told := range []*screen{&busy.screen, second} {
+		if u := told.waitFor(t, 1)[0]; u.Kind != bridge.KindForbidden {
+			t.Errorf("told %v, want that it is refused", u.Kind)
 		}
 	}
+	second.subscribe(t, key, withSnapshot)
+	if u := second.waitFor(t, 2)[1]; u.Kind != bridge.KindRows {
+		t.Errorf("told %v, want the rows that it asked for again", u.Kind)
+	}
+	busy.goOn <- true
 }
 
 // A client that is told that it may not see a key any more may ask for it again at
@@ -588,5 +628,58 @@ func TestWhoIsRefusedMayAskAgainAtOnce(t *testing.T) {
 			}
 			testkit.Until(t, "what it asked for afterwards comes", func() bool { return len(told) >= 2 })
 		})
+	}
+}
+
+// While a result is handed out the view is locked, and who subscribes to its key waits with
+// a lock of the index. Those who announce changes wait for neither.
+func TestAnnouncingWaitsForNoFanOut(t *testing.T) {
+	var db table
+	n := newNode(t, &membus.Broker{})
+	n.register(t, db.fetch, bridge.EntityOptions{Scope: public})
+	entered, goOn := make(chan bool), make(chan bool)
+	var first sync.Once
+	slow := &hooked{hook: func() {
+		first.Do(func() {
+			entered <- true
+			<-goOn
+		})
+	}}
+	slow.Client = n.NewClient(slow, bridge.ClientOptions{})
+	bystander, late := newScreen(n, ""), newScreen(n, "")
+	if err := slow.Subscribe(key, bridge.SubscribeOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	bystander.subscribe(t, other, bridge.SubscribeOptions{})
+	db.write(key)
+	n.notify(t, key)
+	<-entered
+	subscribed := make(chan error)
+	go func() { subscribed <- late.Subscribe(key, withSnapshot) }()
+
+	announced := make(chan bool)
+	go func() {
+		for range 1000 {
+			db.write(key)
+			n.notify(t, key, other)
+		}
+		announced <- true
+	}()
+	select {
+	case <-announced:
+	case <-time.After(patience):
+		t.Error("announcing waits for a client that is being pushed to")
+	}
+	bystander.waitFor(t, 1)
+	goOn <- true
+	if err := <-subscribed; err != nil {
+		t.Fatal(err)
+	}
+	for seen := 1; ; seen++ { // what was announced meanwhile is not forgotten
+		if got := string(late.waitFor(t, seen)[seen-1].Rows[0]); strings.Contains(got, `"rev":1001`) {
+			return
+		} else if seen > 1001 {
+			t.Fatalf("ends with %s, want the row of the last change", got)
+		}
 	}
 }

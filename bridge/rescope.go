@@ -55,7 +55,6 @@ func (e *entity) noteRescoped(jobs []fetchJob, rescoped []bool) {
 // now. Members that are found to have another one move. It returns false where beginWith
 // does.
 func (v *view) begin() (job fetchJob, ok bool) {
-	v.pollSecrets()
 	for {
 		secret := v.askFirst()
 		job, ok, changed := v.beginWith(secret)
@@ -82,8 +81,8 @@ func (v *view) askFirst() shared.Secret {
 
 // first is nil where the view has no member.
 func (v *view) first() (*subscription, shared.Secret) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.lock()
+	defer v.unlock()
 	if len(v.members) == 0 {
 		return nil, shared.Secret{}
 	}
@@ -137,9 +136,11 @@ func (v *view) ask(job fetchJob) (ours bool) {
 // appendMembers notes that the members there are now are asked about. Who comes later is
 // not, and needs another fetch, as in state delivering.
 func (v *view) appendMembers(list []member) []member {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.lock()
+	defer v.unlock()
+	before := v.state
 	v.state = delivering
+	v.becameLocked(before, eventAnswered)
 	for _, sub := range v.members {
 		sub.asked = true
 		list = append(list, member{sub, sub.secret})
@@ -160,8 +161,6 @@ func (c *Client) rescope(sub *subscription, from *view, secret shared.Secret, s 
 	if c.secret != secret || c.subs.Get(from.key()) != sub || sub.view != from {
 		return
 	}
-	c.fresh.hold()
-	defer c.fresh.release()
 	from.entity.index.move(sub, s, secret)
 }
 
@@ -175,13 +174,15 @@ func (v *view) startOver(job fetchJob) {
 }
 
 func (v *view) queueAgain(job fetchJob) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.lock()
+	defer v.unlock()
 	if e := v.pendingLocked(); len(v.members) == 0 || e.failures > 0 || v.entity.bridge.ctx.Err() != nil {
 		return false
 	}
 	v.pending.failures++
 	v.owed |= job.cause
+	before := v.state
 	v.queueLocked(v.payerLocked())
+	v.becameLocked(before, eventRescoped)
 	return true
 }

@@ -25,7 +25,7 @@ const (
 // retryQueue is one entity type's views whose last fetch failed, waiting for their
 // next attempt. When an outage ends they need not wait for their time.
 type retryQueue struct {
-	mu      sync.Mutex // taken after a view's lock
+	mu      sync.Mutex // guards what follows, and the slots of the views that wait here
 	views   conflate.Queue[*view]
 	release int       // how many of them the end of an outage still releases
 	probed  time.Time // when one was last tried because of news

@@ -18,6 +18,13 @@ type Sink interface {
 	Drop(slot *Slot) (dropped bool)
 }
 
+// EmptySink is a Sink that takes results without rows, too. They say nothing: what waits in
+// the slot stays.
+type EmptySink interface {
+	Sink
+	PushEmpty(slot *Slot, u *Update)
+}
+
 // Slot stands for one subscription of a client: in it the newest update waits, in at most
 // one Queue. It must not be copied.
 type Slot conflate.Slot[*Update]

@@ -129,7 +129,7 @@ func (b *Bridge) publish(ctx context.Context, name shared.EntityType, texts []st
 }
 
 // ownPrefix is what the names of the system's own topics begin with. They are for no
-// entity type, on any process: nodes obey what is said there.
+// entity type, on any process: nodes apply what is said there.
 const ownPrefix = "es."
 
 // validate returns an error wrapping shared.ErrBadEntity unless name can be that of an

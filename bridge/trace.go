@@ -37,8 +37,8 @@ func (e *entity) trace(jobs []fetchJob) *trace {
 }
 
 func (v *view) watching(secret shared.Secret) (w watching) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.lock()
+	defer v.unlock()
 	w.count = len(v.members)
 	for _, sub := range v.members {
 		if sub.secret == secret {

@@ -35,7 +35,7 @@ type Update struct {
 	revision int64 // how new it is, if more than zero
 	bytes    int   // of Rows
 
-	mu       sync.Mutex
+	mu       sync.Mutex // guards what follows: it is made when somebody asks for it
 	encoding []encoding // one per wire in use, so one or two
 	current  *Update    // says that this is what the client has
 }

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/entity-sync/entity-sync/internal/conflate"
@@ -30,16 +31,6 @@ const (
 	causeJoined
 )
 
-type viewState uint8
-
-const (
-	idle       viewState = iota
-	queued               // waiting for a worker
-	fetching             // a worker is calling the fetch handler
-	delivering           // the result was handed out; what arrives now needs another fetch
-	backingOff           // the last fetch failed; the retry timer is running
-)
-
 // view is one key as seen with one scope: the unit of fetching, of ordering and
 // of fan-out. It has at most one fetch in flight, and one more owed however
 // often it is marked meanwhile.
@@ -52,7 +43,7 @@ type view struct {
 	secret shared.Secret // its scope's value
 	entity *entity
 
-	mu       sync.Mutex // taken after the shard's lock, before an entity's queue and a client's sink
+	mu       sync.Mutex // guards what says no other lock; see lock
 	members  []*subscription
 	fetch    uint64        // number of the fetch in flight, or of the last one
 	forAll   uint64        // number of the last one whose result goes to every member it is news to; at first that of the view
@@ -60,8 +51,9 @@ type view struct {
 	pending  *pendingFetch // nil while the view is idle
 
 	others *viewSet // of the key, where it is the first of them; guarded by the shard's lock
-	shared bool     // whether its scope is
-	lane   lane     // in which it waits to be fetched; guarded by the queue's lock
+
+	posted atomic.Uint32 // marks that wait for the lock, see post
+	shared bool          // whether its scope is
 
 	// Guarded by mu, too.
 	state viewState
@@ -97,41 +89,14 @@ func (v *view) pendingLocked() *pendingFetch {
 	return v.pending
 }
 
-// mark owes the view a fetch. The first mark of an idle view queues it at once;
-// any further ones before that fetch begins cost nothing more.
-func (v *view) mark(c cause) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.markLocked(c, v.payerLocked())
-}
-
-// markOlder marks the view unless a fetch after that of the given number has
-// begun already. One for a joining member does not count: a member that was
-// never sent anything is not given its result.
-func (v *view) markOlder(c cause, number uint64) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	reasons := v.stale
-	if v.entity.feed.Live() {
-		reasons &^= staleBus
-	}
-	if v.forAll > number {
-		v.setStaleLocked(reasons)
-		return false
-	}
-	if c&causeMissed != 0 {
-		reasons |= staleMissed
-	}
-	v.setStaleLocked(reasons)
-	v.markLocked(c, v.payerLocked())
-	return true
-}
-
-// markLocked marks the view on behalf of one client, by its number.
+// markLocked owes the view a fetch, on behalf of one client, by its number. The first mark
+// of an idle view queues it at once; any further ones before that fetch begins cost nothing
+// more.
 func (v *view) markLocked(c cause, client uint64) {
 	if v.owed&c&causeNotified != 0 {
 		v.entity.bridge.counts.coalesced.Add(1)
 	}
+	defer v.becameLocked(v.state, c.event())
 	v.owed |= c
 	if c&causeNotified != 0 {
 		v.noteChangeLocked()
@@ -163,14 +128,12 @@ func (v *view) payerLocked() uint64 {
 
 // handover is what a member that moves to another view takes along.
 type handover struct {
-	owed   bool   // the view it left had, or may have had, something for it to come
-	forAll uint64 // of the view it left, the greatest number where it left none
-	stale  staleReason
+	owed   bool        // the view it left had, or may have had, something for it to come
+	forAll uint64      // of the view it left, the greatest number where it left none
+	stale  staleReason // of the view it left, as its client's sink still counts it
 }
 
-func (v *view) join(sub *subscription, from handover) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+func (v *view) joinLocked(sub *subscription, from handover) {
 	// The results that this view has handed out were not for the new member: it
 	// is no more up to date than the view it comes from.
 	v.forAll = min(v.forAll, from.forAll)
@@ -180,24 +143,31 @@ func (v *view) join(sub *subscription, from handover) {
 	sub.view, sub.asked = v, false
 	sub.place = int32(len(v.members)) //nolint:gosec // a node has fewer clients
 	v.members = append(v.members, sub)
-	if v.stale != 0 {
-		sub.client.fresh.add(1)
-	}
+	sub.client.addStale(v.stale.count() - from.stale.count())
 	v.serveLocked(sub)
 }
 
-// want owes one member the view's state. has is the version that it says it was
-// sent, the zero Version if it does not say.
-func (v *view) want(sub *subscription, has Version) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	w := wantedBy(has)
-	if w == wantConfirmation && (sub.client.sink.Drop(&sub.slot) || sub.sent != has) {
+// askAgain owes a member what it asks for in subscribing again. It returns false where
+// sub is not a member any more. The version that it says it was sent is the zero Version if
+// it does not say.
+func (v *view) askAgain(sub *subscription, o SubscribeOptions) (member bool) {
+	v.lock()
+	defer v.unlock()
+	if sub.place == noPlace {
+		return false
+	}
+	if !o.Snapshot {
+		return true
+	}
+	sub.snapshot = true
+	w := wantedBy(o.Version)
+	if w == wantConfirmation && (sub.client.sink.Drop(&sub.slot) || sub.sent != o.Version) {
 		// What it says it has is not, or will not be, what it was sent last.
 		w = wantResult
 	}
 	sub.wants = max(sub.wants, w)
 	v.serveLocked(sub)
+	return true
 }
 
 // serveLocked sees to it that a fetch comes for what sub wants.
@@ -214,23 +184,34 @@ func (v *view) serveLocked(sub *subscription) {
 	v.markLocked(causeJoined, sub.client.number)
 }
 
-// leave removes a member. unused says that the view can be forgotten.
-func (v *view) leave(sub *subscription) (from handover, unused bool) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	from = handover{owed: v.state != idle, forAll: v.forAll, stale: v.stale}
+// has reports whether sub is a member: not where it was refused.
+func (v *view) has(sub *subscription) bool {
+	v.lock()
+	defer v.unlock()
+	return sub.place != noPlace
+}
+
+// leaveLocked removes a member.
+func (v *view) leaveLocked(sub *subscription) handover {
+	from := handover{owed: v.state != idle, forAll: v.forAll, stale: v.stale}
+	before := v.state
+	v.removeLocked(sub)
+	if len(v.members) == 0 && v.abandon() {
+		v.forgetLocked()
+	}
+	v.becameLocked(before, eventLeft)
+	return from
+}
+
+// removeLocked removes a member, whose client still counts it as stale where the view is.
+// The last one takes its place.
+func (v *view) removeLocked(sub *subscription) {
 	last := len(v.members) - 1
 	moved := v.members[last]
 	v.members[sub.place], moved.place = moved, sub.place
 	v.members[last] = nil
 	v.members = v.members[:last]
-	if v.stale != 0 {
-		sub.client.fresh.add(-1)
-	}
-	if last == 0 && v.abandon() {
-		v.forgetLocked()
-	}
-	return from, v.unused()
+	sub.place = noPlace
 }
 
 // abandon gives up what the view is waiting for, and reports whether it was
@@ -256,9 +237,9 @@ func (v *view) forgetLocked() {
 	v.pending = nil
 }
 
-// unused views are forgotten. One with a fetch in flight is kept even without
+// unusedLocked: such views are forgotten. One with a fetch in flight is kept even without
 // members, so that leaving and joining again cannot start a second.
-func (v *view) unused() bool {
+func (v *view) unusedLocked() bool {
 	return len(v.members) == 0 && v.state == idle
 }
 
@@ -268,8 +249,8 @@ func (v *view) unused() bool {
 // again, and may have been taken from it twice. Where the secret has changed it does
 // nothing.
 func (v *view) beginWith(secret shared.Secret) (job fetchJob, ok, changed bool) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.lock()
+	defer v.unlock()
 	switch {
 	case v.state != queued:
 		return fetchJob{}, false, false
@@ -277,6 +258,7 @@ func (v *view) beginWith(secret shared.Secret) (job fetchJob, ok, changed bool) 
 		return fetchJob{}, false, true
 	}
 	v.entity.queue.remove(v) // where it is again, if it was marked since a worker took it
+	defer v.becameLocked(v.state, eventBegun)
 	if len(v.members) == 0 {
 		v.forgetLocked()
 		return fetchJob{}, false, false
@@ -297,15 +279,15 @@ func (v *view) beginWith(secret shared.Secret) (job fetchJob, ok, changed bool) 
 // fail owes the view the fetch that failed, to be tried again after a while if
 // anybody still watches. It returns that while.
 func (v *view) fail(job fetchJob) time.Duration {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.lock()
+	defer v.unlock()
 	return v.failLocked(job.cause)
 }
 
 // failToBegin is fail for a view that a worker has taken and not begun with.
 func (v *view) failToBegin() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.lock()
+	defer v.unlock()
 	if v.state == queued {
 		v.entity.queue.remove(v) // where it is again, if it was marked meanwhile
 		v.failLocked(v.owed)
@@ -313,6 +295,7 @@ func (v *view) failToBegin() {
 }
 
 func (v *view) failLocked(owed cause) time.Duration {
+	defer v.becameLocked(v.state, eventFailed)
 	if len(v.members) == 0 {
 		v.forgetLocked()
 		return 0
@@ -334,10 +317,11 @@ func (v *view) failLocked(owed cause) time.Duration {
 
 // tryNow ends the wait for another attempt.
 func (v *view) tryNow() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.lock()
+	defer v.unlock()
 	if v.state == backingOff {
 		v.tryNowLocked()
+		v.becameLocked(backingOff, eventRetried)
 	}
 }
 

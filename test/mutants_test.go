@@ -23,22 +23,24 @@ var mutants = map[string][]edit{
 	"pushed without the generation check: to who was a member when the fetch began": {
 		{"fetch.go", "	secret shared.Secret\n}", "	secret shared.Secret\n	members []*subscription\n}"},
 		{"view.go", "cause: v.owed, secret: secret}", "cause: v.owed, secret: secret, members: append([]*subscription(nil), v.members...)}"},
-		{"deliver.go", "	for _, sub := range v.members {\n		due, ok := v.due(", "	for _, sub := range job.members {\n		due, ok := v.due("},
+		{"deliver.go", "	v.handOutLocked(job.cause, u)\n", "	for _, sub := range job.members {\n		if due, ok := v.due(sub, job.cause, u); ok {\n			sub.client.sink.Push(&sub.slot, due)\n		}\n	}\n"},
 	},
 	"indexed after the fetch: a member is not marked for before its snapshot": {
-		{"view.go", "	v.markLocked(c, v.payerLocked())\n}\n\n// markOlder", "	if len(v.members) > 0 && v.members[0].fetch == 0 && v.state == fetching {\n		return\n	}\n	v.markLocked(c, v.payerLocked())\n}\n\n// markOlder"},
+		{"post.go", "	if c != 0 {\n", "	if len(v.members) > 0 && v.members[0].fetch == 0 && v.state == fetching {\n		return\n	}\n	if c != 0 {\n"},
 	},
 	"the resync is dropped: after the bus was lost nothing is looked at again": {
-		{"entity.go", "n := e.index.markAll(causeMissed, g.Position)\n	b.counts.resyncsJoined", "n := 0\n	b.counts.resyncsJoined"},
+		{"entity.go", "n := e.index.looksAgain(g.Position)\n	b.counts.resyncsJoined", "n := 0\n	b.counts.resyncsJoined"},
 	},
 	"the resync is dropped: after a number was missed nothing is looked at again": {
-		{"entity.go", "n := e.index.markAll(causeMissed, g.Position)\n	e.bridge.noteMissed", "n := 0\n	e.bridge.noteMissed"},
+		{"entity.go", "n := e.index.looksAgain(g.Position)\n	e.bridge.noteMissed", "n := 0\n	e.bridge.noteMissed"},
 	},
 	"a node's own clients are left to the bus": {
 		{"../internal/feed/publish.go", "		p.Feed.changedHere(p.IDs)\n", ""},
 	},
 	"delivered out of order: two fetches of a view at once": {
 		{"view.go", "	case idle, queued:\n		v.queueLocked(client)", "	case idle, queued, fetching:\n		v.queueLocked(client)"},
+		{"deliver.go", "		v.pending = nil\n", ""}, // it may be in the queue again
+		{"view.go", "	v.setStaleLocked(v.stale & staleBus)\n	v.pending = nil\n", "	v.setStaleLocked(v.stale & staleBus)\n"},
 	},
 	"a change of secret leaves what waits to be written": {
 		{"index.go", "dropped := sub.client.sink.Drop(&sub.slot); dropped || from.owed", "from.owed"},

@@ -5,5 +5,5 @@
 // What carries messages is below web/internal, and knows no session: the send queue, the
 // WebSocket transport, and sockets.
 //
-// Locks are taken in this order: the orders', a session's or the Handler's, a send queue's.
+// Locks are taken in this order: the revocations', a session's or the Handler's, a send queue's.
 package web

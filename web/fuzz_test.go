@@ -17,6 +17,7 @@ import (
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web/internal/tokenbucket"
 	"github.com/entity-sync/entity-sync/web/wire"
 )
 
@@ -128,7 +129,7 @@ func FuzzV2Message(f *testing.F) {
 func hear(t *testing.T, encoder *encoder, c Config, message []byte) (s *session, written []byte) {
 	c.Logger = canary.Logger(canary.Watch(t))
 	s, conn := stillOn(encoder, c)
-	s.client, s.subscribes = engine{map[shared.EntityKey]bool{}}, newTokenBucket(1_000_000)
+	s.client, s.subscribes = engine{map[shared.EntityKey]bool{}}, tokenbucket.New(1_000_000)
 	s.receive(message)
 	s.out.End(nil)
 	s.out.Wait()
@@ -281,25 +282,6 @@ func FuzzFrames(f *testing.F) {
 		}
 		if closes > 1 {
 			t.Fatalf("after %q it writes %d close frames: % x", sends, closes, conn.written)
-		}
-	})
-}
-
-// An order is read as it was written, and nothing else is one.
-func FuzzParseOrder(f *testing.F) {
-	given := newOrder(wire.CloseRevoked, canary.Mark)
-	f.Add(given.text())
-	given.age = 5*time.Second + time.Millisecond
-	f.Add(given.text())
-	f.Add("close 4410 x 99999999999999999999")
-	f.Add("again")
-	f.Fuzz(func(t *testing.T, text string) {
-		o, err := parseOrder(text)
-		if err != nil {
-			return
-		}
-		if again, err := parseOrder(o.text()); err != nil || again != o {
-			t.Fatalf("%q reads as %+v, which reads as %+v, %v", text, o, again, err)
 		}
 	})
 }

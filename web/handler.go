@@ -15,6 +15,7 @@ import (
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/internal/field"
 	"github.com/entity-sync/entity-sync/internal/wait"
+	"github.com/entity-sync/entity-sync/web/internal/revocation"
 	"github.com/entity-sync/entity-sync/web/internal/sendqueue"
 	"github.com/entity-sync/entity-sync/web/internal/socket"
 	"github.com/entity-sync/entity-sync/web/internal/timers"
@@ -33,12 +34,15 @@ type Handler struct {
 	leaving   context.Context // ends when Close begins
 	leave     context.CancelFunc
 	admission admission
-	orders    orders
-	queues    *sendqueue.Group[*bridge.Update]
-	poller    *socket.Poller
-	timers    timers.Queue
-	wall      func() time.Time // the clock by which secrets expire
-	logs      *rate.Limiter    // of what clients decide how often it is logged
+
+	revocations *revocation.List
+	deaf        error // why none are heard
+
+	queues *sendqueue.Group[*bridge.Update]
+	poller *socket.Poller
+	timers timers.Queue
+	wall   func() time.Time // the clock by which secrets expire
+	logs   *rate.Limiter    // of what clients decide how often it is logged
 
 	mu       sync.Mutex
 	sessions map[*session]struct{}
@@ -69,8 +73,8 @@ func newBy(c Config, clock func() time.Time) (*Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.wall, h.orders.clock = clock, clock
-	h.listenToOrders(c.Bridge)
+	h.wall = clock
+	h.hearRevocations(c.Bridge)
 	return h, nil
 }
 
@@ -82,6 +86,7 @@ func newHandler(c Config, connect func(*session) client) (*Handler, error) {
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.leaving, h.leave = context.WithCancel(h.ctx)
 	h.logs = rate.NewLimiter(logsPerSecond, logBurst)
+	h.revocations = h.newRevocations()
 	h.startTransports()
 	return h, nil
 }
@@ -167,14 +172,14 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request, id identity, r
 		return false
 	}
 	h.add(s)
-	code := h.enlist(s)
+	code := h.revocations.Enter(&s.place, s)
 	s.traceBegin()
 	s.begin()
 	if h.isClosed() { // and Close may not have known of it yet
 		s.closeGracefully(wire.CloseRestart, retryHint())
 	}
-	if code != 0 { // an order came while the client was being let in
-		s.closeBy(code)
+	if code != 0 { // a revocation came while the client was being let in
+		s.Revoke(code)
 	}
 	return true
 }
@@ -218,7 +223,7 @@ func (h *Handler) add(s *session) {
 func (h *Handler) forget(s *session) {
 	defer h.work.Done()
 	h.release(s.remote)
-	h.orders.leave(s)
+	h.revocations.Leave(&s.place)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.sessions, s)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web/internal/revocation"
 	"github.com/entity-sync/entity-sync/web/internal/timers"
 	"github.com/entity-sync/entity-sync/web/wire"
 )
@@ -26,7 +27,7 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request) (id ident
 	if h.config.Authenticate == nil {
 		return identity{}, true
 	}
-	begin := h.orders.beginning() // what is withdrawn from now on may not be known to the application yet
+	begin := h.revocations.Now()
 	secret, expires, err := h.callAuthenticate(r)
 	switch {
 	case err == nil && len(secret) > h.config.MaxSecretBytes:
@@ -85,14 +86,14 @@ func (h *Handler) expired(at time.Time) bool { return !at.IsZero() && !h.wall().
 // identity is who a client is.
 type identity struct {
 	secret  shared.Secret
-	expires time.Time // by the wall clock; zero for never
-	known   bool      // it was said in a message, or at the upgrade and is not empty
-	since   beginning // when the application was asked
+	expires time.Time         // by the wall clock; zero for never
+	known   bool              // it was said in a message, or at the upgrade and is not empty
+	since   revocation.Moment // when the application was asked
 }
 
 // verify says who a client is that says a secret in a message.
 func (s *session) verify(secret string) (id identity, err error) {
-	id = identity{secret: shared.NewSecret(secret), known: true, since: s.handler.orders.beginning()}
+	id = identity{secret: shared.NewSecret(secret), known: true, since: s.handler.revocations.Now()}
 	verify := s.handler.config.VerifySecret
 	switch {
 	case verify != nil:
@@ -183,7 +184,9 @@ func (s *session) setIdentity(id identity) {
 	s.out.Hold()
 	defer s.out.Release()
 	s.client.SetSecret(id.secret.Reveal())
-	s.handler.obeys(s)
+	if code := s.handler.revocations.Enter(&s.place, s); code != 0 { // one came while the client was being let in
+		s.Revoke(code)
+	}
 }
 
 func (s *session) who() identity {

@@ -10,7 +10,9 @@ import (
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/internal/conflate"
 	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web/internal/revocation"
 	"github.com/entity-sync/entity-sync/web/internal/sendqueue"
+	"github.com/entity-sync/entity-sync/web/internal/tokenbucket"
 	"github.com/entity-sync/entity-sync/web/internal/websocket"
 	"github.com/entity-sync/entity-sync/web/wire"
 )
@@ -25,12 +27,12 @@ type session struct {
 	remote  string                          // where the client is
 	number  uint64                          // what the log calls it
 
-	place place // among those with its secret; guarded by the orders' lock
+	place revocation.Place // among those with its secret
 
 	// Of the reading goroutine.
 	complaints int // messages that made no sense
-	messages   tokenBucket
-	subscribes tokenBucket
+	messages   tokenbucket.Bucket
+	subscribes tokenbucket.Bucket
 
 	mu       sync.Mutex // guards what follows
 	identity identity
@@ -53,7 +55,7 @@ type client interface {
 func newSession(h *Handler, conn *websocket.Conn, id identity, remote string) *session {
 	s := &session{
 		handler: h, conn: conn, encoder: encoderOf(conn.Subprotocol()), identity: id, remote: remote,
-		messages: newTokenBucket(h.config.MessageRate), subscribes: newTokenBucket(h.config.SubscribeRate),
+		messages: tokenbucket.New(h.config.MessageRate), subscribes: tokenbucket.New(h.config.SubscribeRate),
 	}
 	h.queues.Init(&s.out, sendqueue.Options[*bridge.Update]{Transport: conn, Encoder: s.encoder, Owner: s, Immediate: conn.Immediate()})
 	s.client = h.connect(s)
@@ -78,8 +80,8 @@ func (s *session) Push(slot *bridge.Slot, u *bridge.Update) { s.out.Push(inner(s
 // Drop implements bridge.Sink.
 func (s *session) Drop(slot *bridge.Slot) bool { return s.out.Drop(inner(slot)) }
 
-// Fresh implements bridge.FreshnessSink.
-func (s *session) Fresh(fresh bool) { s.out.Fresh(fresh) }
+// AddStale implements bridge.FreshnessSink.
+func (s *session) AddStale(n int) { s.out.AddStale(n) }
 
 // inner is the slot as the send queue has it.
 func inner(slot *bridge.Slot) *conflate.Slot[*bridge.Update] {
@@ -167,6 +169,30 @@ func (s *session) closeGracefully(code int, reason string) {
 	s.traceAway(code)
 	s.out.End(s.conn.Close(code, reason))
 	s.conn.Leave()
+}
+
+// toldSlower is how often a client is told that it is being slowed down, and waitStep how
+// long a session that is slowed down does not notice that it ends.
+const (
+	toldSlower = time.Minute
+	waitStep   = 50 * time.Millisecond
+)
+
+// waitForToken waits until one more may be taken, and returns false where the session
+// ends first. Not reading is what slows a client down without losing anything of
+// it: its own writes then wait.
+func (s *session) waitForToken(b *tokenbucket.Bucket, what string) bool {
+	now := time.Now()
+	wait := b.Take(now)
+	if wait > 0 && b.Tell(now, toldSlower) {
+		s.refuse(&wire.Refusal{Code: wire.CodeRateLimited, Message: "too many " + what + ": they are taken more slowly"})
+	}
+	for wait > 0 && !s.conn.IsLeaving() {
+		step := min(wait, waitStep)
+		time.Sleep(step)
+		wait -= step
+	}
+	return !s.conn.IsLeaving()
 }
 
 // maxComplaints bounds what one client can write to the log.

@@ -19,12 +19,14 @@ import (
 	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web/internal/sendqueue"
+	"github.com/entity-sync/entity-sync/web/internal/tokenbucket"
 	"github.com/entity-sync/entity-sync/web/internal/websocket"
 )
 
 // bare is a Handler that has what sessions need, and takes no clients.
 func bare(c Config) *Handler {
 	h := &Handler{config: c.withDefaults(), logs: rate.NewLimiter(1, 1), wall: time.Now}
+	h.revocations = h.newRevocations()
 	h.startTransports()
 	return h
 }
@@ -53,7 +55,7 @@ func still(c Config) (*session, *recorder) { return stillOn(onV2, c) }
 
 func stillOn(e *encoder, c Config) (*session, *recorder) {
 	h, to := bare(c), new(recorder)
-	s := &session{handler: h, conn: new(websocket.Conn), encoder: e, messages: newTokenBucket(1000), subscribes: newTokenBucket(1000)}
+	s := &session{handler: h, conn: new(websocket.Conn), encoder: e, messages: tokenbucket.New(1000), subscribes: tokenbucket.New(1000)}
 	h.queues.Init(&s.out, sendqueue.Options[*bridge.Update]{Transport: recording{recorder: to}, Encoder: e, Owner: s})
 	return s, to
 }

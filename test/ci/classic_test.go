@@ -20,7 +20,6 @@ var knowClassic = map[string]string{
 	"es/entitysync.go":  "DatabaseHub NewDatabaseHub",
 	"es/register.go":    "AddFetcher", // so that DatabaseHub.Fetch fetches what was registered in either way
 	"web/config.go":     "SecretByteHandler",
-	"web/mux.go":        "ByteSecretHandlingRemoteProxy EntityKeyHandler SecretByteHandler", // SetupMuxBridge
 }
 
 // Everything that a file called classic.go declares is for the first users' programs, and
@@ -79,6 +78,9 @@ func usedIn(file *ast.File, folder string, names map[string]declaration) map[str
 			selected[n.Sel] = true
 			d, known := names[n.Sel.Name]
 			x, _ := n.X.(*ast.Ident)
+			if known && !ast.IsExported(n.Sel.Name) && d.folder != folder {
+				break // another's of that name
+			}
 			if known && (d.method || x != nil && x.Name == path.Base(d.folder)) {
 				used[n.Sel.Name] = true
 			}

@@ -31,7 +31,8 @@ type Queue[U Update] struct {
 	transport Transport
 	encoder   Encoder[U]
 	expires   int64 // when the secret does, by the wall clock, see ExpireAt; zero for never
-	held      int   // above zero no update is written
+	held      int32 // above zero no update is written
+	stale     int32 // how much of what was sent is stale; zero makes it fresh
 	immediate bool  // the transport takes something at once
 	lapsed    bool  // the secret has expired: no update is written, either
 	writing   bool  // the flusher or a writer sees to what waits
@@ -40,11 +41,10 @@ type Queue[U Update] struct {
 
 	overflow bool // too much came together
 	reported bool // and the owner was told
-	fresh    bool
-	told     bool // what of fresh was said last
+	told     bool // that it is fresh, as was said last
 	ping     bool
 	rest     *rest            // what else waits; nil for nothing, as for most clients
-	news     conflate.Slot[U] // waits among the updates to say fresh; see Fresh
+	news     conflate.Slot[U] // waits among the updates to say whether it is fresh; see AddStale
 	change   *sync.Cond       // there is more room, or writing has ended; nil before somebody waits for it
 
 	owner Owner
@@ -94,7 +94,7 @@ type Options[U Update] struct {
 // Init makes q, which is zero, a Queue of the Group's.
 func (g *Group[U]) Init(q *Queue[U], o Options[U]) {
 	q.group, q.transport, q.encoder, q.owner, q.immediate = g, o.Transport, o.Encoder, o.Owner, o.Immediate
-	q.fresh, q.told = true, true
+	q.told = true
 }
 
 // Push has an update written, in place of one that still waits in slot. It does not wait.
@@ -160,25 +160,32 @@ func (q *Queue[U]) Drop(slot *conflate.Slot[U]) bool {
 	return q.updates.Drop(slot)
 }
 
-// Fresh has it said whether what was sent is up to date. That it is again is said after
-// the updates that make it so; what has changed back before it could be said is not said
-// at all.
-func (q *Queue[U]) Fresh(fresh bool) {
-	q.put(func() {
-		q.fresh = fresh
-		q.updates.Drop(&q.news)
-		if q.fresh != q.told {
-			var none U
-			q.updates.Put(&q.news, none)
-		}
-	})
+// AddStale counts what is stale of what was sent, and has it said when it is all fresh no
+// more, or again. That it is again is said after the updates that make it so; what has
+// changed back before it could be said is not said at all.
+func (q *Queue[U]) AddStale(n int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	was := q.freshLocked()
+	q.stale += int32(n) //nolint:gosec // a client has fewer subscriptions
+	if q.ending || q.freshLocked() == was {
+		return
+	}
+	q.updates.Drop(&q.news)
+	if q.freshLocked() != q.told {
+		var none U
+		q.updates.Put(&q.news, none)
+		q.startLocked()
+	}
 }
+
+func (q *Queue[U]) freshLocked() bool { return q.stale <= 0 }
 
 // encode returns the frames of what was in a slot.
 func (q *Queue[U]) encode(slot *conflate.Slot[U], u U) []byte {
 	if slot == &q.news {
-		q.told = q.fresh
-		return q.encoder.Freshness(q.fresh)
+		q.told = q.freshLocked()
+		return q.encoder.Freshness(q.told)
 	}
 	q.bytes -= u.Bytes()
 	return q.encoder.Update(u)

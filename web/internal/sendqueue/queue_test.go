@@ -64,17 +64,17 @@ func TestFreshAndStaleBeforeItIsSaidIsNothing(t *testing.T) {
 	}
 	held(func() {
 		for range 3 {
-			q.Fresh(false)
-			q.Fresh(true)
+			q.AddStale(1)
+			q.AddStale(-1)
 		}
 	})
 	if got := to.String(); got != "" {
 		t.Errorf("said %q", got)
 	}
-	held(func() { q.Fresh(false) })
+	held(func() { q.AddStale(1) })
 	held(func() {
 		q.Push(new(slot), "update")
-		q.Fresh(true)
+		q.AddStale(-1)
 	})
 	if got, want := to.String(), "<false>update<true>"; got != want {
 		t.Errorf("said %q, want %q: the update before it is fresh", got, want)

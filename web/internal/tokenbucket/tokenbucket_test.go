@@ -1,4 +1,4 @@
-package web
+package tokenbucket
 
 import (
 	"testing"
@@ -8,19 +8,19 @@ import (
 	"pgregory.net/rapid"
 )
 
-// A pace is what a well-known limiter says it is.
-func TestPaceAgainstALimiter(t *testing.T) {
+// A bucket is what a well-known limiter says it is.
+func TestABucketAgainstALimiter(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		perSecond := rapid.SampledFrom([]int{1, 3, 100, 1_000_000}).Draw(t, "per second")
-		p, limiter := newTokenBucket(perSecond), rate.NewLimiter(rate.Limit(perSecond), burstSeconds*perSecond)
+		b, limiter := New(perSecond), rate.NewLimiter(rate.Limit(perSecond), BurstSeconds*perSecond)
 		now := time.Now()
 		t.Repeat(map[string]func(*rapid.T){
 			"time passes": func(t *rapid.T) {
-				now = now.Add(time.Duration(rapid.Int64Range(0, int64(2*burstSeconds*time.Second)).Draw(t, "for")))
+				now = now.Add(time.Duration(rapid.Int64Range(0, int64(2*BurstSeconds*time.Second)).Draw(t, "for")))
 			},
 			"some are taken": func(t *rapid.T) {
 				for range rapid.IntRange(1, 50).Draw(t, "n") {
-					got, want := p.take(now), limiter.ReserveN(now, 1).DelayFrom(now)
+					got, want := b.Take(now), limiter.ReserveN(now, 1).DelayFrom(now)
 					if d := got - want; d > time.Microsecond || d < -time.Microsecond {
 						t.Fatalf("one waits %v, want %v", got, want)
 					}

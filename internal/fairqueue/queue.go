@@ -1,0 +1,92 @@
+// Package fairqueue holds what waits for its turn, fairly between those on whose behalf it
+// waits.
+package fairqueue
+
+import "github.com/entity-sync/entity-sync/internal/conflate"
+
+// flowCount is how many flows a queue has. Two clients share a flow by chance,
+// once in so many pairs; that costs the one what the other keeps waiting.
+const flowCount = 64
+
+// Queue is values waiting in line, fair between clients: those of one client go
+// first come first served, and the clients take turns. So a client that asks for
+// a thousand values does not keep another waiting for all of them. It is stochastic
+// fairness queueing (McKenney, 1990): clients are spread by their number over a
+// fixed number of flows. The zero value is empty. It is not safe for concurrent
+// use.
+type Queue[T any] struct {
+	flows  [flowCount]flow[T]
+	turns  conflate.Queue[*flow[T]] // the flows that are not empty
+	length int
+}
+
+type flow[T any] struct {
+	entries conflate.Queue[T]
+	turn    conflate.Slot[*flow[T]]
+}
+
+// Entry is a value's place in a Queue. It must not be copied while the value waits.
+type Entry[T any] struct {
+	slot  conflate.Slot[T]
+	flow  uint8
+	moved bool // to another client's flow
+}
+
+// Len returns how many values wait.
+func (q *Queue[T]) Len() int { return q.length }
+
+// Put makes v wait on behalf of the given client. Nothing waits in e.
+func (q *Queue[T]) Put(e *Entry[T], v T, client uint64) {
+	e.flow, e.moved = flowOf(client), false
+	q.enqueue(e, v)
+}
+
+func flowOf(client uint64) uint8 { return uint8(client % flowCount) }
+
+func (q *Queue[T]) enqueue(e *Entry[T], v T) {
+	f := &q.flows[e.flow]
+	f.entries.Put(&e.slot, v)
+	q.turns.Put(&f.turn, f) // keeps its turn if it has one
+	q.length++
+}
+
+// MoveToShorter lets what waits in e wait on behalf of another client too:
+// one that keeps nothing else waiting is not to wait behind all that the first
+// one does. Once only, or two clients could move it to the end for ever.
+func (q *Queue[T]) MoveToShorter(e *Entry[T], client uint64) {
+	to := flowOf(client)
+	v, waits := e.slot.Waiting()
+	if !waits || e.moved || q.flows[to].entries.Len() > 0 {
+		return
+	}
+	q.Drop(e)
+	e.flow, e.moved = to, true
+	q.enqueue(e, v)
+}
+
+// Drop takes out what waits in e, and reports whether anything did.
+func (q *Queue[T]) Drop(e *Entry[T]) bool {
+	f := &q.flows[e.flow]
+	if !f.entries.Drop(&e.slot) {
+		return false
+	}
+	if f.entries.Len() == 0 {
+		q.turns.Drop(&f.turn)
+	}
+	q.length--
+	return true
+}
+
+// Pop returns the value whose turn it is. It is not ok where none waits.
+func (q *Queue[T]) Pop() (v T, ok bool) {
+	_, f, ok := q.turns.Pop()
+	if !ok {
+		return v, false
+	}
+	_, v, _ = f.entries.Pop()
+	if f.entries.Len() > 0 {
+		q.turns.Put(&f.turn, f)
+	}
+	q.length--
+	return v, true
+}

@@ -1,0 +1,78 @@
+package web
+
+import (
+	"sync"
+	"time"
+
+	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web/internal/websocket"
+)
+
+// SetupMuxBridge makes m serve clients at DefaultPath, each connected by builder
+// (a Bridge's ClientBuilder, or a function like it), with an optional handler
+// for messages that name no action. It is the classic way in. The Handler it
+// returns is for Close. Like m's own Handle it panics where the path is taken.
+func SetupMuxBridge[M Mux](m M, builder shared.ByteSecretHandlingRemoteProxy, passThrough ...shared.SecretByteHandler) *Handler {
+	var c Config
+	if len(passThrough) > 0 {
+		c.PassThrough = passThrough[0]
+	}
+	h, err := newHandler(c, func(s *session) client { return newFunctionClient(s, builder) })
+	if err == nil {
+		err = Mount(m, DefaultPath, h)
+	}
+	if err != nil {
+		panic(err) // the path is taken: the program is wired wrongly
+	}
+	return h
+}
+
+// functionClient is the engine's end of a session, made of functions.
+type functionClient struct {
+	sub, unSub shared.EntityKeyHandler
+	dc         chan bool
+	closing    sync.Once
+}
+
+var _ client = (*functionClient)(nil)
+
+// maxRows bounds the rows that wait for a client of functions: they have no key by which a
+// newer one could replace them. Beyond it their sender waits.
+const maxRows = 4
+
+func newFunctionClient(s *session, builder shared.ByteSecretHandlingRemoteProxy) client {
+	c := &functionClient{}
+	toWS := func(row []byte) { _ = s.out.Send(websocket.AppendText(nil, row), maxRows) }
+	c.sub, c.unSub, c.dc = builder(toWS, s.getSecret)
+	return c
+}
+
+func (c *functionClient) Subscribe(key shared.EntityKey, _ bridge.SubscribeOptions) error {
+	if err := key.Validate(); err != nil {
+		return err
+	}
+	c.sub(key)
+	return nil
+}
+
+func (c *functionClient) Unsubscribe(key shared.EntityKey) { c.unSub(key) }
+
+// Keys returns none: what has no Config has no Authorize to ask of them.
+func (c *functionClient) Keys() []shared.EntityKey { return nil }
+
+// SetSecret does nothing: the builder was given a function that tells the secret.
+func (c *functionClient) SetSecret(string) {}
+
+// Close says once that the client is gone. A builder of the application's own
+// may not be listening; it is not waited for long. The channel is not closed: it
+// is the builder's.
+func (c *functionClient) Close() {
+	c.closing.Do(func() {
+		defer func() { _ = recover() }() // the builder has closed it: it knows
+		select {
+		case c.dc <- true:
+		case <-time.After(closeWait):
+		}
+	})
+}

@@ -1,0 +1,120 @@
+package revocation
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/entity-sync/entity-sync/shared"
+)
+
+// given is a revocation of this node's own.
+type given struct {
+	revocation
+	at time.Time
+}
+
+// repeatFor is how long a revocation is repeated to nodes that missed it.
+const repeatFor = 10 * time.Minute
+
+// giveLocked remembers a revocation of this node's own, to repeat it.
+func (l *List) giveLocked(v revocation, now time.Time) {
+	forget := 0
+	for forget < len(l.recent) && (now.Sub(l.recent[forget].at) >= repeatFor || len(l.recent)-forget >= maxKnown) {
+		forget++
+	}
+	l.recent = append(l.recent[forget:], given{v, now})
+}
+
+// repetition is what there is to publish besides new revocations.
+type repetition struct {
+	ask  bool // for revocations of others, some of which may have been missed here
+	tell bool // the recent ones of this node: another one may have missed some
+}
+
+func (r repetition) isNone() bool { return r == repetition{} }
+
+func (r repetition) and(o repetition) repetition { return repetition{r.ask || o.ask, r.tell || o.tell} }
+
+// repeatEvery bounds how often a node asks for revocations, and repeats its own, however
+// often others ask for them.
+const repeatEvery = 500 * time.Millisecond
+
+// again is what a node publishes that may have missed revocations: those that have given
+// some lately repeat them.
+const again = "again"
+
+// want has something published. A goroutine does it that lives as long as there is
+// something to publish. It is not the one that applies revocations: the bus takes its time
+// for each message, and there can be a hundred of them.
+func (l *List) want(r repetition) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r.tell = r.tell && len(l.recent) > 0
+	if l.wanted = l.wanted.and(r); !l.wanted.isNone() && !l.repeats {
+		l.repeats = l.config.Start(l.repeat)
+	}
+}
+
+// repeat publishes what is wanted. What did not get through is published again later.
+func (l *List) repeat() {
+	for {
+		r, texts, wait := l.takeTexts()
+		switch {
+		case len(texts) > 0:
+			if err := l.config.Publish(l.config.Leaving, texts...); err != nil {
+				l.config.Logger.Debug("revocations were not repeated", slog.Any("error", err))
+				if !errors.Is(err, shared.ErrClosed) {
+					l.want(r)
+				}
+			}
+		case wait == 0:
+			return
+		default:
+			timer := time.NewTimer(wait)
+			select {
+			case <-timer.C:
+			case <-l.config.Leaving.Done():
+			}
+			timer.Stop()
+		}
+		if l.config.Leaving.Err() != nil {
+			return // all sessions end
+		}
+	}
+}
+
+// takeTexts returns what is to be published now, and how long it is until there is
+// something to be published. Without anything the goroutine that asked counts as ended.
+func (l *List) takeTexts() (r repetition, texts []string, wait time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r = l.wanted
+	texts, wait = l.textsLocked(l.config.Clock())
+	l.repeats = len(texts) > 0 || wait > 0
+	return r, texts, wait
+}
+
+// textsLocked takes what is to be published now, and returns how long it is until there is
+// something to be published; 0 where there is nothing.
+func (l *List) textsLocked(now time.Time) (texts []string, next time.Duration) {
+	if l.wanted.isNone() {
+		return nil, 0
+	}
+	if next = l.repeatAt.Sub(now); next > 0 {
+		return nil, next
+	}
+	if l.wanted.ask {
+		texts = append(texts, again)
+	}
+	if l.wanted.tell {
+		for _, g := range l.recent {
+			if age := now.Sub(g.at).Truncate(time.Microsecond); age < repeatFor {
+				g.age = age
+				texts = append(texts, g.text())
+			}
+		}
+	}
+	l.wanted, l.repeatAt = repetition{}, now.Add(repeatEvery)
+	return texts, 0
+}
