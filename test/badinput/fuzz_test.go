@@ -26,7 +26,7 @@ var fuzzed = map[string]string{
 	"FuzzMessageRoundTrip": "messages on the bus, there and back",
 	"FuzzUnseal":           "messages that carry an HMAC, there and back",
 	"FuzzEntityOf":         "messages on a shared topic",
-	"FuzzParseOrder":       "orders about sessions, there and back",
+	"FuzzParse":            "revocations, there and back",
 	"FuzzTopic":            "names of topics, there and back",
 	"FuzzParseNodes":       "answers of nsqlookupd",
 	"FuzzReadReply":        "replies of a node, which the Go client reads",
