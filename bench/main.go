@@ -1,5 +1,5 @@
 // Command bench measures Entity Sync beside others, and prints one table: see
-// docs/performance.md. It needs Linux.
+// bench/README.md. It needs Linux.
 package main
 
 import (
@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"os"
@@ -30,11 +31,12 @@ func main() {
 	quick := flag.Bool("quick", false, "less of everything: for a look, not for a claim")
 	only := flag.String("only", "", "the scenarios to run, such as S1,S3; all without it")
 	profiles := flag.String("cpuprofile", "", "a `folder` for CPU profiles of the servers under test")
+	out := flag.String("out", "", "a `file` that the table is added to as well, such as bench/results/2026-11-30.md")
 	flag.Usage = usage
 	flag.Parse()
 	// Whoever ends this in another way than with Ctrl-C has what it started ended as well.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM, unix.SIGHUP)
-	err := run(ctx, *runs, *only, *profiles, *quick)
+	err := run(ctx, *runs, *only, *profiles, *out, *quick)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -54,7 +56,7 @@ func usage() {
 	w := flag.CommandLine.Output()
 	fmt.Fprintf(w, "Usage of %s:\n", os.Args[0])
 	flag.PrintDefaults()
-	fmt.Fprintln(w, "The scenarios, of which docs/performance.md says more:")
+	fmt.Fprintln(w, "The scenarios, of which bench/README.md says more:")
 	for _, s := range scenarios("") {
 		fmt.Fprintf(w, "  %s\t%s\n", s.Name, s.Work)
 	}
@@ -67,7 +69,7 @@ func scenarios(profiles string) []measure.Scenario {
 	return all
 }
 
-func run(ctx context.Context, runs int, only, profiles string, quick bool) error {
+func run(ctx context.Context, runs int, only, profiles, out string, quick bool) error {
 	if flag.NArg() > 0 {
 		return fmt.Errorf("%q is no flag: scenarios are chosen with -only", flag.Arg(0))
 	}
@@ -83,17 +85,26 @@ func run(ctx context.Context, runs int, only, profiles string, quick bool) error
 			return err
 		}
 	}
+	tables := []io.Writer{os.Stdout}
+	if out != "" {
+		// Before anything is measured: else an hour's figures would be lost on a misspelt path.
+		f, err := os.OpenFile(out, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644) //nolint:gosec // results are for everybody to read
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		fmt.Fprintln(f) // a paragraph of its own, after the table of an earlier run
+		tables = append(tables, f)
+	}
 	begin := time.Now()
 	results, failed := measure.Run(ctx, chosen, runs, measure.Options{Quick: quick, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 	incomplete := ""
 	if failed != nil {
 		incomplete = ", **not all to their end**"
 	}
-	fmt.Printf("%s, commit %s, on %s, runs: %d%s, in %v: `%s`\n\n", begin.Format(time.DateOnly), commit(), machine(), runs, incomplete, time.Since(begin).Round(time.Second), command())
-	if err := results.WriteTable(os.Stdout); err != nil {
-		return err
-	}
-	return failed
+	table := io.MultiWriter(tables...)
+	fmt.Fprintf(table, "%s, commit %s, on %s, runs: %d%s, in %v: `%s`\n\n", begin.Format(time.DateOnly), commit(), machine(), runs, incomplete, time.Since(begin).Round(time.Second), command())
+	return errors.Join(results.WriteTable(table), failed)
 }
 
 // choose returns those of the scenarios that are asked for by name, or all.

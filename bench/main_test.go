@@ -54,6 +54,7 @@ func TestFlags(t *testing.T) {
 		{"-runs -1", "-1 runs", 1},
 		{"S8 -quick", `"S8" is no flag`, 1},
 		{"-cpuprofile /dev/null/profiles", "/dev/null", 1},
+		{"-out /dev/null/table.md", "/dev/null/table.md", 1},
 		{"-cpuprofile /proc/self", "/proc/self", 1}, // which is there, but takes no files
 	} {
 		cmd := program(t, t.TempDir(), strings.Fields(c.flags)...)
@@ -70,7 +71,11 @@ func TestFlags(t *testing.T) {
 // away, and says that the table is not all there is.
 func TestEndingEarly(t *testing.T) {
 	temporary := t.TempDir()
-	cmd := program(t, temporary, "-quick", "-only", "S7")
+	kept := filepath.Join(t.TempDir(), "table.md")
+	if err := os.WriteFile(kept, []byte("An earlier table.\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := program(t, temporary, "-quick", "-only", "S7", "-out", kept)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Start(); err != nil {
@@ -102,5 +107,8 @@ func TestEndingEarly(t *testing.T) {
 	}
 	if !strings.Contains(out.String(), "runs: 3, **not all to their end**") {
 		t.Errorf("it says %s", &out)
+	}
+	if got, err := os.ReadFile(kept); err != nil || string(got) != "An earlier table.\n\n"+out.String() {
+		t.Errorf("the file has %q (%v), want what was in it, and what was said: %s", got, err, &out)
 	}
 }

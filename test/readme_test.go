@@ -22,27 +22,76 @@ func TestTheREADMEShowsTheMinimalProgram(t *testing.T) {
 	}
 }
 
-// Every link to a file leads to one.
-func TestLinksInTheDocsLeadSomewhere(t *testing.T) {
-	pages, err := filepath.Glob("../docs/*.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, page := range append(pages, "../README.md", "../CONTRIBUTING.md", "../CHANGELOG.md", "../example/README.md") {
-		text, err := os.ReadFile(page)
-		if err != nil {
-			t.Fatal(err)
+// globs find the pages, and the measurements that they link to.
+var globs = []string{"../*.md", "../docs/*.md", "../example/README.md", "../bench/README.md", "../bench/results/*.md", "../test/*/results/*.md"}
+
+// readPages returns all of them by their paths.
+func readPages(t *testing.T) map[string]string {
+	t.Helper()
+	pages := make(map[string]string)
+	for _, glob := range globs {
+		found, err := filepath.Glob(glob)
+		if err != nil || len(found) == 0 {
+			t.Fatalf("%s finds nothing (%v)", glob, err)
 		}
-		text = regexp.MustCompile("(?s)```.*?```|`[^`]*`").ReplaceAll(text, nil) // f[T](x) is no link
-		for _, link := range regexp.MustCompile(`\]\(([^)#]+)[^)]*\)`).FindAllSubmatch(text, -1) {
-			target := string(link[1])
-			if strings.Contains(target, "://") {
+		for _, path := range found {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pages[path] = string(text)
+		}
+	}
+	return pages
+}
+
+var (
+	blocks  = regexp.MustCompile("(?s)\n```.*?\n```")
+	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
+	link    = regexp.MustCompile(`\]\(([^)#]*)(?:#([^)]*))?\)`)
+	// What GitHub leaves out of a heading when it makes an anchor of it.
+	punctuation = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
+)
+
+// anchors returns those of a page's headings.
+func anchors(text string) map[string]bool {
+	all := make(map[string]bool)
+	for _, h := range heading.FindAllStringSubmatch(blocks.ReplaceAllString(text, ""), -1) {
+		all[strings.ReplaceAll(punctuation.ReplaceAllString(strings.ToLower(h[1]), ""), " ", "-")] = true
+	}
+	return all
+}
+
+// Every link to a file leads to one, and every link to a heading to one.
+func TestLinksInTheDocsLeadSomewhere(t *testing.T) {
+	pages := readPages(t)
+	seen := 0
+	for page, text := range pages {
+		text = blocks.ReplaceAllString(text, "")
+		prose := regexp.MustCompile("`[^`]*`").ReplaceAllString(text, "") // f[T](x) is no link
+		for _, to := range link.FindAllStringSubmatch(prose, -1) {
+			if strings.Contains(to[1], "://") {
 				continue
 			}
-			if _, err := os.Stat(filepath.Join(filepath.Dir(page), target)); err != nil {
-				t.Errorf("%s links to %s: %v", page, target, err)
+			target := page
+			if to[1] != "" {
+				target = filepath.Join(filepath.Dir(page), to[1])
+			}
+			if _, err := os.Stat(target); err != nil {
+				t.Errorf("%s links to %s: %v", page, to[1], err)
+				continue
+			}
+			if to[2] == "" {
+				continue
+			}
+			seen++
+			if !anchors(pages[target])[to[2]] {
+				t.Errorf("%s links to the heading #%s of %s, which has none", page, to[2], target)
 			}
 		}
+	}
+	if seen < 50 {
+		t.Errorf("the pages have %d links to headings, which are fewer than there were", seen)
 	}
 }
 
@@ -60,16 +109,8 @@ func TestTheDocsNameTestsThatExist(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pages, err := filepath.Glob("../docs/*.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, page := range pages {
-		text, err := os.ReadFile(page)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, name := range regexp.MustCompile(`\b(Test|Fuzz)[A-Z]\w+`).FindAllString(string(text), -1) {
+	for page, text := range readPages(t) {
+		for _, name := range regexp.MustCompile(`\b(Test|Fuzz)[A-Z]\w+`).FindAllString(text, -1) {
 			if !strings.Contains(code.String(), "func "+name+"(") {
 				t.Errorf("%s names %s, which is no test", page, name)
 			}
@@ -79,18 +120,13 @@ func TestTheDocsNameTestsThatExist(t *testing.T) {
 
 // Every field of es.Config that the documents name is there.
 func TestTheDocsNameFieldsThatExist(t *testing.T) {
-	pages, err := filepath.Glob("../docs/*.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	paths := regexp.MustCompile(`(\w+\.)?Config\.([A-Z][\w.]*\w)|[\x60 ]((?:Web|NSQ|Bridge)\.[A-Z]\w+)`)
 	seen := 0
-	for _, page := range append(pages, "../README.md", "../example/README.md") {
-		text, err := os.ReadFile(page)
-		if err != nil {
-			t.Fatal(err)
+	for page, text := range readPages(t) {
+		if page == "../CHANGELOG.md" {
+			continue // it may name what was
 		}
-		for _, m := range paths.FindAllStringSubmatch(string(text), -1) {
+		for _, m := range paths.FindAllStringSubmatch(text, -1) {
 			if m[1] != "" && m[1] != "es." {
 				continue // another Config
 			}
@@ -115,8 +151,8 @@ func TestTheDocsNameFieldsThatExist(t *testing.T) {
 
 // The Go client's page shows the example that is run.
 func TestTheDocsShowTheClientsExample(t *testing.T) {
-	shown := docs.Block(t, "docs/clients-go.md", "go") + "\n"
+	shown := docs.Block(t, "docs/clients.md", "go example") + "\n"
 	if !strings.Contains(docs.Read(t, "web/client/example_test.go"), shown) {
-		t.Error("the program in docs/clients-go.md is not ExampleWatch")
+		t.Error("the program in docs/clients.md is not ExampleWatch")
 	}
 }

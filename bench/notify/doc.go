@@ -1,6 +1,6 @@
 // Package notify measures what it costs to announce a change, and to hear of one
 // that concerns nobody here, through a real nsqd: scenarios S6 and S7 of
-// docs/performance.md.
+// bench/README.md.
 //
 // Three processes take part: the one that measures, an nsqd, and the subject, which
 // is started anew for each figure, and makes its own load. A subject is a node of

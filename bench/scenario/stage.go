@@ -1,5 +1,5 @@
 // Package scenario holds the pieces of work that are measured: S1 to S5, S8 and S9
-// of docs/performance.md.
+// of bench/README.md.
 package scenario
 
 import (

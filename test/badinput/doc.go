@@ -4,7 +4,7 @@
 // The node is a process of its own, on a real nsqd, so that its memory and its
 // time on the processor are its alone, and everything that it ever wrote can be
 // searched. Hostile clients speak over plain TCP: a WebSocket library would be too
-// polite. Each test is named after a row of docs/bad-input.md, and shows
+// polite. Each test is named after a row of docs/security.md, and shows
 //
 //   - the answer: the close code, the error code or the status, and that the
 //     session goes on where it is said to;

@@ -17,10 +17,10 @@ import (
 	"github.com/entity-sync/entity-sync/internal/testkit"
 )
 
-// What README.md and docs/start.md have a newcomer do, in a folder beside the clone,
-// command by command, with two pages open.
+// What README.md has a newcomer do, in a folder beside the clone, command by command, with
+// two pages open.
 func TestTheFirstSteps(t *testing.T) {
-	w := newWalk(t, "README.md", "docs/start.md")
+	w := newWalk(t)
 	browser := startBrowser(t)
 
 	w.run("mkdir ../items && cd ../items")
@@ -61,21 +61,21 @@ func TestTheFirstSteps(t *testing.T) {
 	page.shows("White tea", "live")
 	other.shows("White tea", "live")
 	if len(w.commands) > 0 {
-		t.Errorf("the pages name %q as well", w.commands)
+		t.Errorf("README.md names %q as well", w.commands)
 	}
 }
 
-// walk is somebody who does what pages of the documentation say.
+// walk is somebody who does what README.md says.
 type walk struct {
 	t                   *testing.T
 	clone               string   // the repository
 	folder              string   // where commands are run
-	first, second, nsqd string   // addresses, in place of the pages' own, which may be taken
+	first, second, nsqd string   // addresses, in place of the page's own, which may be taken
 	commands            []string // that are still to be run
 }
 
 // newWalk reads what is to be run: the lines of all blocks that are marked as sh.
-func newWalk(t *testing.T, pages ...string) *walk {
+func newWalk(t *testing.T) *walk {
 	t.Helper()
 	clone, err := filepath.Abs("../..")
 	if err != nil {
@@ -88,14 +88,12 @@ func newWalk(t *testing.T, pages ...string) *walk {
 	for _, addr := range []*string{&w.first, &w.second, &w.nsqd} {
 		*addr = testkit.FreeAddr(t)
 	}
-	for _, page := range pages {
-		text, err := os.ReadFile(filepath.Join(clone, page))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, block := range regexp.MustCompile("(?s)\n```sh\n(.*?)\n```\n").FindAllSubmatch(text, -1) {
-			w.commands = append(w.commands, strings.Split(string(block[1]), "\n")...)
-		}
+	text, err := os.ReadFile(filepath.Join(clone, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, block := range regexp.MustCompile("(?s)\n```sh\n(.*?)\n```\n").FindAllSubmatch(text, -1) {
+		w.commands = append(w.commands, strings.Split(string(block[1]), "\n")...)
 	}
 	return w
 }
@@ -139,11 +137,11 @@ func (w *walk) borrowVersions() {
 	w.write("go.mod", mod)
 }
 
-// command makes the next command of the pages, which must begin as is said here.
+// command makes the next command of the page, which must begin as is said here.
 func (w *walk) command(begins string) *exec.Cmd {
 	w.t.Helper()
 	if len(w.commands) == 0 || !strings.HasPrefix(w.commands[0], begins) {
-		w.t.Fatalf("the pages go on with %q, and not with %s", w.commands, begins)
+		w.t.Fatalf("README.md goes on with %q, and not with %s", w.commands, begins)
 	}
 	line := strings.NewReplacer(
 		"../entity-sync", w.clone,
