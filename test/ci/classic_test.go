@@ -15,11 +15,10 @@ import (
 
 // knowClassic are the files that may use something of a file called classic.go, and what.
 var knowClassic = map[string]string{
-	"bridge/rescope.go": "pollSecrets", // asks clients made of functions for their secrets before a fetch
-	"es/config.go":      "SecretByteHandler",
-	"es/entitysync.go":  "DatabaseHub NewDatabaseHub",
-	"es/register.go":    "AddFetcher", // so that DatabaseHub.Fetch fetches what was registered in either way
-	"web/config.go":     "SecretByteHandler",
+	"es/config.go":     "SecretByteHandler",
+	"es/entitysync.go": "DatabaseHub NewDatabaseHub",
+	"es/register.go":   "AddFetcher", // so that DatabaseHub.Fetch fetches what was registered in either way
+	"web/config.go":    "SecretByteHandler",
 }
 
 // Everything that a file called classic.go declares is for the first users' programs, and
@@ -135,6 +134,13 @@ func namesIn(file *ast.File, folder string) map[string]declaration {
 				switch spec := spec.(type) {
 				case *ast.TypeSpec:
 					names[spec.Name.Name] = declaration{folder, false}
+					if i, ok := spec.Type.(*ast.InterfaceType); ok {
+						for _, m := range i.Methods.List {
+							for _, id := range m.Names {
+								names[id.Name] = declaration{folder, true}
+							}
+						}
+					}
 				case *ast.ValueSpec:
 					for _, id := range spec.Names {
 						names[id.Name] = declaration{folder, false}
