@@ -15,6 +15,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/bridge/membus"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -206,7 +207,7 @@ func TestAScopeThatChangesGivesNobodyElsesRows(t *testing.T) {
 		}
 	}
 	var fetches atomic.Int64
-	n := newNode(t, &membus.Broker{})
+	n := newNodeWith(t, &membus.Broker{}, bridge.Config{PublishTimeout: patience})
 	n.register(t, func(_ context.Context, _ shared.EntityKey, user string) ([][]byte, error) {
 		fetch := fetches.Add(1)
 		if fetch%16 == 0 {
@@ -242,16 +243,9 @@ func TestAScopeThatChangesGivesNobodyElsesRows(t *testing.T) {
 		s := n.Stats()
 		return s.FetchesQueued+s.FetchesRunning == 0
 	}
-	timeout := time.After(patience)
 	wait := func() {
 		t.Helper()
-		for !settled() {
-			select {
-			case <-timeout:
-				t.Fatalf("%d frames after %v", handed.Load(), patience)
-			case <-time.After(time.Millisecond):
-			}
-		}
+		testkit.Until(t, "nothing is to be fetched any more", settled)
 	}
 	for round := 0; handed.Load() < frames; round++ {
 		user := fmt.Sprint(mark, "mover ", round%movers)

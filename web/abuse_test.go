@@ -212,7 +212,8 @@ func TestNobodyIsFreshOnTheWayOut(t *testing.T) {
 // takes longer than a client has to answer a close frame.
 func TestASlowClientIsSentAwayWithAllThatWaits(t *testing.T) {
 	big := `"` + strings.Repeat("x", 900<<10) + `"`
-	s := start(t, web.Config{}, func(context.Context, shared.EntityKey, string) ([][]byte, error) { return [][]byte{[]byte(big)}, nil })
+	const enough = 5 * time.Minute // for all of it, on a machine that is busy
+	s := start(t, web.Config{WriteTimeout: enough}, func(context.Context, shared.EntityKey, string) ([][]byte, error) { return [][]byte{[]byte(big)}, nil })
 	c := s.slowly(t)
 	const n = 12
 	c.Send(`{"action":"subscribe","body":[%s]}`, listOf(n, ""))
@@ -220,7 +221,7 @@ func TestASlowClientIsSentAwayWithAllThatWaits(t *testing.T) {
 	testkit.Until(t, "all is fetched", func() bool { st := s.bridge.Stats(); return st.Fetches == n && st.FetchesRunning == 0 })
 	closed := make(chan error, 1)
 	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), enough)
 		defer cancel()
 		closed <- s.handler.Close(ctx)
 	}()

@@ -60,7 +60,7 @@ func startWith(t testing.TB, bus bus.Bus, c web.Config, fetch shared.Fetcher) *s
 	s := &server{log: &testkit.Buffer{}}
 	logger := canary.Logger(s.log, canary.Output(t))
 	var err error
-	if s.bridge, err = bridge.New(bridge.Config{Bus: canary.Tap(canary.Output(t), bus), Logger: logger}); err != nil {
+	if s.bridge, err = bridge.New(bridge.Config{Bus: canary.Tap(canary.Output(t), bus), PublishTimeout: patience, Logger: logger}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.bridge.Register(items, fetch, bridge.EntityOptions{}); err != nil {
@@ -331,7 +331,8 @@ func TestASlowClientEndsRightAndHoldsUpNobody(t *testing.T) {
 	var mu sync.Mutex
 	rev := 0
 	pad := strings.Repeat("x", 32<<10)
-	s := start(t, web.Config{WriteTimeout: time.Minute}, func(context.Context, shared.EntityKey, string) ([][]byte, error) {
+	// The client reads nothing for as long as the machine takes for all the changes.
+	s := start(t, web.Config{WriteTimeout: time.Hour, PongWait: time.Hour}, func(context.Context, shared.EntityKey, string) ([][]byte, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		return [][]byte{fmt.Appendf(nil, `%d %s`, rev, pad)}, nil

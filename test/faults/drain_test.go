@@ -18,8 +18,9 @@ import (
 	"github.com/entity-sync/entity-sync/web/wire"
 )
 
-// drainTime is what a node gives itself to end, as the README's program does.
-const drainTime = 10 * time.Second
+// drainTime is what a node gives itself to end, and a client to read what waits: so much
+// that nothing is cut off on a machine that is busy.
+const drainTime = time.Minute
 
 // endings notes how the connections of a node ended.
 type endings struct {
@@ -66,7 +67,7 @@ func (e *endings) spread() (first, last time.Time, most float64) {
 // A node with many clients is stopped as an operator does. It sends them away one
 // after the other, and all come back elsewhere.
 func TestF19Drain(t *testing.T) {
-	w := newWorld(t, shape{nsqds: 1, nodes: 2})
+	w := newWorld(t, shape{nsqds: 1, nodes: 2, node: nodeConfig{CloseTimeout: drainTime, WriteTimeout: drainTime}})
 	node, survivor := w.nodes[0], w.nodes[1]
 	keys := append(w.keysOf(items, "item", 40), w.keysOf(batch, "batch", 40)...)
 	clients := sized(300, 5000)
@@ -109,7 +110,7 @@ func TestF19Drain(t *testing.T) {
 	w.settle()
 	t.Logf("all is well %v after the signal", round(time.Since(signalled)))
 	l.report()
-	b.undisturbed(before, 2*time.Second)
+	slowdown := b.undisturbed(before, 2*time.Second)
 	b.end()
 
 	first, last, most := ended.spread()
@@ -119,14 +120,16 @@ func TestF19Drain(t *testing.T) {
 		t.Errorf("%d of %d connections ended, %d of them in a wrong way: %s", len(ended.at), clients, len(ended.odd), some(ended.odd))
 	}
 	// Two milliseconds for each client, and half at most of the time that there is.
-	if planned := min(time.Duration(clients)*2*time.Millisecond, drainTime*3/8); last.Sub(first) < planned/2 {
+	planned := min(time.Duration(clients)*2*time.Millisecond, drainTime*3/8)
+	if last.Sub(first) < planned/2 {
 		t.Errorf("they were sent away within %v, want it spread over about %v", last.Sub(first), planned)
 	}
 	if most > 2./3 { // a busy machine tells of some of them late, and all at once
 		t.Errorf("%.0f %% were sent away in a tenth of the time", 100*most)
 	}
-	if exited > drainTime+time.Second {
-		t.Errorf("the process ended after %v, want %v at most", exited, drainTime)
+	// So much more than that as the README's program gives itself, on a machine like this.
+	if limit := planned + time.Duration(slowdown*float64(closeTimeout)); exited > limit {
+		t.Errorf("the process ended after %v, want %v at most", exited, limit)
 	}
 	text, err := os.ReadFile(node.log)
 	must(t, err)

@@ -288,15 +288,15 @@ func (b *bystander) calm(d time.Duration) time.Duration {
 // undisturbed checks INV7: during the fault a bystander fared about as before.
 // The machine may be busy with what the test does besides, and with other
 // things. So floor is allowed in any case, and more where work that has nothing to do
-// with the fault takes longer, too.
-func (b *bystander) undisturbed(before, floor time.Duration) {
+// with the fault takes longer, too. It returns how many times longer.
+func (b *bystander) undisturbed(before, floor time.Duration) (slowdown float64) {
 	b.world.t.Helper()
 	samples, yards, lost := b.take()
 	during := p99(samples)
 	if b.world.usual == 0 {
 		b.world.t.Fatal("no bystander was looked at before the fault")
 	}
-	slowdown := max(1, float64(p99(yards))/float64(b.world.usual))
+	slowdown = max(1, float64(p99(yards))/float64(b.world.usual))
 	b.mu.Lock()
 	repeated := b.repeated
 	b.mu.Unlock()
@@ -309,4 +309,5 @@ func (b *bystander) undisturbed(before, floor time.Duration) {
 	if limit := time.Duration(float64(max(5*before, floor)) * slowdown); lost > 0 || len(samples) == 0 || during > limit {
 		b.world.t.Errorf("INV7: a bystander was held up: p99 %v, before %v, want %v at most; %d rows, %d lost", during, before, limit, len(samples), lost)
 	}
+	return slowdown
 }

@@ -37,10 +37,14 @@ type nodeConfig struct {
 
 	PingInterval, PongWait, WriteTimeout time.Duration
 	FetchTimeout                         time.Duration
+	CloseTimeout                         time.Duration // zero means closeTimeout
 
 	Verify bool          // secrets are checked, and needed
 	Life   time.Duration // of the secret of a user whose name begins with "mortal"
 }
+
+// closeTimeout is what a node gives itself to end, as the README's program does.
+const closeTimeout = 10 * time.Second
 
 // nodeRole is that of a process which is a node.
 const nodeRole = "faults-node"
@@ -66,7 +70,11 @@ func beNode(c nodeConfig) error {
 		return err
 	case <-terminate:
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	timeout := closeTimeout
+	if c.CloseTimeout > 0 {
+		timeout = c.CloseTimeout
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	if err := errors.Join(p.sync.Close(ctx), server.Shutdown(ctx)); err != nil {
 		slog.Warn("closing", slog.Any("error", err))
