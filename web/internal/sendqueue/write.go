@@ -1,0 +1,181 @@
+package sendqueue
+
+import (
+	"net"
+	"slices"
+	"time"
+
+	"github.com/entity-sync/entity-sync/web/internal/socket"
+)
+
+const (
+	// maxBatch and maxBatchBytes bound what is written at once: enough that the
+	// system call no longer matters, little enough that newer updates still
+	// replace those that wait.
+	maxBatch      = 64
+	maxBatchBytes = 256 << 10
+)
+
+// startLocked sees to it that what waits is written. Of more than the kernel holds a
+// socket would not take all at once, and large rows take long to encode: they would keep
+// the flusher from other clients.
+func (q *Queue[U]) startLocked() {
+	switch {
+	case q.writing:
+	case q.immediate && q.bytes <= socket.KernelBuffer:
+		q.writing = true
+		q.group.flusher.add(q)
+	default:
+		q.writing = true
+		q.group.config.Go(func() { q.write(nil) })
+	}
+}
+
+// flush writes what the socket takes at once of what waits, and leaves the rest to
+// a writer, or more that waits to the next turn: other clients wait too.
+func (q *Queue[U]) flush(room *socket.Scratch) {
+	frames := q.take(room.Frames[:0])
+	if len(frames) == 0 {
+		return
+	}
+	rest, err := q.transport.TryWrite(room, frames)
+	switch {
+	case err != nil:
+		q.fail()
+	case len(rest) > 0:
+		rest = slices.Clone(rest)
+		q.group.config.Go(func() { q.write(rest) })
+	default:
+		q.flushed()
+	}
+	clear(frames)
+	room.Frames = frames[:0]
+}
+
+// flushed ends a turn in which the socket took everything.
+func (q *Queue[U]) flushed() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.writing = false
+	if q.waitsLocked() {
+		q.startLocked()
+	} else if q.ending { // nobody waits before
+		q.changedLocked()
+	}
+}
+
+// waitsLocked reports whether there is something that may be written now.
+func (q *Queue[U]) waitsLocked() bool {
+	return q.urgent || q.updates.Len() > 0 && (q.held == 0 && !q.lapsed || q.ending)
+}
+
+// write writes first what the socket did not take at once, and then what waits,
+// until there is nothing or the client cannot be written to.
+func (q *Queue[U]) write(frames net.Buffers) {
+	for {
+		if len(frames) == 0 {
+			frames = q.take(nil)
+		}
+		if len(frames) == 0 {
+			return
+		}
+		if err := q.transport.Write(frames, q.lastMoment); err != nil {
+			q.fail()
+			return
+		}
+		frames = nil
+	}
+}
+
+// fail gives up on a client that cannot be written to, and on what waits for it: else
+// Release would try again.
+func (q *Queue[U]) fail() {
+	q.mu.Lock()
+	q.forgetAllLocked()
+	q.rest = nil
+	q.ending, q.writing, q.urgent = true, false, false
+	q.changedLocked()
+	q.mu.Unlock()
+	q.owner.Failed()
+}
+
+// lastMoment is when everything must be written, zero while the Queue goes on.
+func (q *Queue[U]) lastMoment() time.Time {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.rest == nil {
+		return time.Time{}
+	}
+	return q.rest.endBy
+}
+
+// take appends what is to be written next. Nothing means that writing ends.
+func (q *Queue[U]) take(batch net.Buffers) net.Buffers {
+	q.mu.Lock()
+	overflow, lapsed := q.overflow && !q.reported, q.lapsed
+	q.reported = q.overflow
+	if q.urgent {
+		batch = q.takeUrgentLocked(batch)
+	}
+	batch = q.takeUpdatesLocked(batch)
+	if r := q.rest; len(batch) == 0 && r != nil && r.last != nil { // and no update waits
+		batch, r.last, q.urgent = append(batch, r.last), nil, false
+	}
+	if q.writing = len(batch) > 0; !q.writing {
+		q.changedLocked()
+	}
+	lapsed = q.lapsed && !lapsed // just now
+	q.mu.Unlock()
+	if overflow {
+		q.owner.Overflowed()
+	}
+	if lapsed {
+		q.owner.Expired()
+	}
+	return batch
+}
+
+// takeUrgentLocked appends what goes before the updates.
+func (q *Queue[U]) takeUrgentLocked(batch net.Buffers) net.Buffers {
+	r := q.rest
+	if r != nil && r.pong != nil {
+		batch, r.pong = append(batch, r.pong), nil
+	}
+	if q.ping {
+		batch, q.ping = append(batch, q.transport.Ping()), false
+	}
+	if r == nil {
+		q.urgent = false
+		return batch
+	}
+	if r.notice != nil {
+		batch, r.notice = append(batch, r.notice), nil
+	}
+	if len(r.ordered.frames) > 0 {
+		batch = r.ordered.take(batch)
+		q.changedLocked()
+	}
+	q.urgent = len(r.ordered.frames) > 0 || r.last != nil // which comes when nothing else waits
+	if !q.urgent && !q.ending {
+		q.rest = nil
+	}
+	return batch
+}
+
+func (q *Queue[U]) takeUpdatesLocked(batch net.Buffers) net.Buffers {
+	q.forgetHeldLocked()
+	if q.held > 0 || q.rest != nil && q.rest.ordered.replies > 0 || q.updates.Len() > 0 && q.hasLapsedLocked() {
+		return batch
+	}
+	for size := 0; len(batch) < maxBatch && size < maxBatchBytes; {
+		slot, u, ok := q.updates.Pop()
+		if !ok {
+			break
+		}
+		if frames := q.encode(slot, u); len(frames) > 0 {
+			batch = append(batch, frames)
+			size += len(frames)
+		}
+	}
+	return batch
+}
