@@ -54,14 +54,14 @@ func TestALargeRowOverASlowLineArrives(t *testing.T) {
 			"it arrives":                    {400 << 10, true, false},
 			"what the kernel takes at once": {100 << 10, true, false},
 			"the line is cut":               {400 << 10, false, false},
-			"a message does not end":        {400 << 10, false, true},
+			"a message does not end":        {900 << 10, false, true},
 		} {
 			row := bytes.Repeat([]byte("x"), c.bytes)
 			whole := c.whole
 			t.Run(name+", "+end, func(t *testing.T) {
 				t.Parallel()
 				s := start(t, web.Config{
-					WriteTimeout: 2 * time.Second, PingInterval: 500 * time.Millisecond, PongWait: 1500 * time.Millisecond,
+					WriteTimeout: 4 * time.Second, PingInterval: time.Second, PongWait: 3 * time.Second,
 				}, func(context.Context, shared.EntityKey, string) ([][]byte, error) {
 					return [][]byte{row}, nil
 				})
@@ -102,7 +102,7 @@ func TestALargeRowOverASlowLineArrives(t *testing.T) {
 					t.Log("given up after", time.Since(begin))
 					return
 				}
-				client.SetReadDeadline(time.Now().Add(2 * time.Minute))
+				client.SetReadDeadline(time.Now().Add(10 * time.Minute))
 				if _, got, err := client.ReadMessage(); err != nil || len(got) != len(row) {
 					t.Fatalf("read %d bytes, %v", len(got), err)
 				}
