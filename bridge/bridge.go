@@ -92,14 +92,14 @@ func (c Config) validate() error {
 
 // Bridge is the engine of one node. Its methods may be called from any goroutine.
 type Bridge struct {
-	feeds     *feed.Node
-	config    Config
-	fetch     shared.Fetcher // may be nil
-	log       *slog.Logger
-	admission admission
-	workers   workerpool.Pool // of fetches, and clients' pumps
-	counts    counts
-	lost      atomic.Int64 // entity types that have lost the bus
+	feeds      *feed.Node
+	config     Config
+	fetch      shared.Fetcher // may be nil
+	log        *slog.Logger
+	fetchLimit fetchLimit
+	workers    workerpool.Pool // of fetches, and clients' pumps
+	counts     counts
+	lost       atomic.Int64 // entity types that have lost the bus
 
 	// ctx ends when the Bridge closes, and with it every fetch.
 	ctx    context.Context
@@ -119,14 +119,14 @@ func New(c Config) (*Bridge, error) {
 	c = c.withDefaults()
 	ctx, cancel := context.WithCancel(context.Background())
 	b := &Bridge{
-		config:    c,
-		fetch:     c.Fetch,
-		log:       c.Logger,
-		admission: admission{limit: c.MaxFetches},
-		ctx:       ctx,
-		cancel:    cancel,
-		entities:  make(map[shared.EntityType]*entity),
-		topics:    make(map[shared.EntityType]*topic),
+		config:     c,
+		fetch:      c.Fetch,
+		log:        c.Logger,
+		fetchLimit: fetchLimit{limit: c.MaxFetches},
+		ctx:        ctx,
+		cancel:     cancel,
+		entities:   make(map[shared.EntityType]*entity),
+		topics:     make(map[shared.EntityType]*topic),
 	}
 	b.feeds = feed.NewNode(feed.Config{
 		Bus: c.Bus, PublishTimeout: c.PublishTimeout, BeatInterval: c.BeatInterval, Grace: c.Grace,
@@ -193,14 +193,14 @@ func (b *Bridge) add(ent *entity) error {
 	ent.index.init(ent)
 	ent.feed = b.feeds.Topic(ent.name)
 	ent.queue.entity, ent.gapLines.Every = ent, gapLinesEvery
-	ent.queue.admission = &b.admission
+	ent.queue.fetchLimit = &b.fetchLimit
 	if limit := ent.options.Limit; limit != nil {
-		ent.queue.admission = &limit.admission
+		ent.queue.fetchLimit = &limit.fetchLimit
 	}
 	ent.queue.repairs = newLimiter(ent.options.ResyncRate)
 	b.entities[ent.name] = ent
 	if !ent.announced {
-		ent.queue.admission.add(&ent.queue)
+		ent.queue.fetchLimit.add(&ent.queue)
 	}
 	return nil
 }
@@ -213,7 +213,7 @@ func (b *Bridge) remove(ent *entity) {
 	} else {
 		delete(b.entities, ent.name)
 	}
-	ent.queue.admission.remove(&ent.queue)
+	ent.queue.fetchLimit.remove(&ent.queue)
 }
 
 func (b *Bridge) entity(name shared.EntityType) (*entity, error) {

@@ -101,7 +101,7 @@ func (o EntityOptions) withDefaults() EntityOptions {
 	if o.Workers == 0 {
 		o.Workers = defaultWorkers
 		if o.Limit != nil {
-			o.Workers = min(o.Workers, o.Limit.admission.limit)
+			o.Workers = min(o.Workers, o.Limit.fetchLimit.limit)
 		}
 	}
 	if o.Timeout == 0 {
@@ -123,8 +123,8 @@ func (o EntityOptions) validate() error {
 	switch {
 	case o.Workers < 0:
 		return fmt.Errorf("Workers is %d, want 1 or more", o.Workers)
-	case o.Limit != nil && o.Workers > o.Limit.admission.limit:
-		return fmt.Errorf("Workers is %d, want no more than the %d that NewLimit made Limit for", o.Workers, o.Limit.admission.limit)
+	case o.Limit != nil && o.Workers > o.Limit.fetchLimit.limit:
+		return fmt.Errorf("Workers is %d, want no more than the %d that NewLimit made Limit for", o.Workers, o.Limit.fetchLimit.limit)
 	case o.Timeout < 0:
 		return fmt.Errorf("Timeout is %v, want more than 0", o.Timeout)
 	case o.MaxBytes < 0:

@@ -47,9 +47,9 @@ func laneOf(c cause) lane {
 // eight views taken, one is a repair and another a snapshot if any wait, so that
 // no lane waits for ever. Repairs are slowed down further, see mayRepairLocked.
 type fetchQueue struct {
-	entity    *entity
-	admission *admission // the node's, or that of EntityOptions.Limit
-	places    places
+	entity     *entity
+	fetchLimit *fetchLimit // the node's, or that of EntityOptions.Limit
+	places     places
 
 	mu        sync.Mutex // guards what follows, and each view's queueEntry
 	lines     [lanes]fairqueue.Queue[*view]
@@ -132,9 +132,9 @@ func (q *fetchQueue) startLocked(n int) {
 	if q.held > 0 {
 		return
 	}
-	for ; n > 0 && q.running < q.entity.options.Workers && q.admission.enter(q); n-- {
+	for ; n > 0 && q.running < q.entity.options.Workers && q.fetchLimit.enter(q); n-- {
 		if !q.entity.bridge.startWorker(q.work) {
-			q.admission.leave(q) // the Bridge is closed: nobody needs the place
+			q.fetchLimit.leave(q) // the Bridge is closed: nobody needs the place
 			return
 		}
 		q.running++
@@ -148,7 +148,7 @@ func (q *fetchQueue) accept() (next *fetchQueue) {
 	defer q.mu.Unlock()
 	n := q.batchesLocked()
 	if n == 0 || q.running >= q.entity.options.Workers || !q.entity.bridge.startWorker(q.work) {
-		return q.admission.leave(q)
+		return q.fetchLimit.leave(q)
 	}
 	q.running++
 	q.startLocked(n - 1)
@@ -263,7 +263,7 @@ func (q *fetchQueue) work() {
 	repairs, ended := false, false
 	defer func() {
 		if !ended { // by runtime.Goexit in the application's code
-			granted := q.admission.leave(q)
+			granted := q.fetchLimit.leave(q)
 			q.retire(repairs)
 			granted.use()
 		}
@@ -272,11 +272,11 @@ func (q *fetchQueue) work() {
 		var views []*view
 		if views, repairs = q.take(repairs); views == nil {
 			ended = true
-			q.admission.leave(q).use()
+			q.fetchLimit.leave(q).use()
 			return
 		}
 		q.fetch(views)
-		if granted := q.admission.yield(q); granted != nil {
+		if granted := q.fetchLimit.yield(q); granted != nil {
 			ended = true
 			q.retire(repairs)
 			granted.use()

@@ -23,7 +23,8 @@ const (
 )
 
 // retryQueue is one entity type's views whose last fetch failed, waiting for their
-// next attempt. When an outage ends they need not wait for their time.
+// next attempt. How long each waits is EntityOptions.Retry's; see view.fail. When an outage
+// ends they need not wait for their time.
 type retryQueue struct {
 	mu      sync.Mutex // guards what follows, and the slots of the views that wait here
 	views   conflate.Queue[*view]

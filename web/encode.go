@@ -10,8 +10,9 @@ import (
 // encoder makes complete WebSocket frames of what is said on one wire: of an update once
 // for all clients of a node, whatever Handler they came by.
 type encoder struct {
-	wire      wire.Wire
-	versioned bool // the wire says of which version rows are
+	wire        wire.Wire
+	subprotocol string // by which clients ask for the wire; empty for those that name none
+	versioned   bool   // the wire says of which version rows are
 }
 
 var (
@@ -21,16 +22,30 @@ var (
 
 // There is one for each wire, because they are compared by their addresses.
 var (
-	onV2      = &encoder{wire: wire.V2{}, versioned: true}
+	onV2      = &encoder{wire: wire.V2{}, subprotocol: wire.SubprotocolV2, versioned: true}
 	onClassic = &encoder{wire: wire.Classic{}}
+
+	wires = []*encoder{onV2, onClassic} // the last is for clients that name none
 )
 
 // encoderOf returns the encoder of a subprotocol that was agreed on.
 func encoderOf(subprotocol string) *encoder {
-	if subprotocol == wire.SubprotocolV2 {
-		return onV2
+	for _, e := range wires {
+		if e.subprotocol == subprotocol {
+			return e
+		}
 	}
 	return onClassic
+}
+
+// subprotocols returns those that a client may ask for, the preferred one first.
+func subprotocols() (names []string) {
+	for _, e := range wires {
+		if e.subprotocol != "" {
+			names = append(names, e.subprotocol)
+		}
+	}
+	return names
 }
 
 // Encode implements bridge.Encoder.

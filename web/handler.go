@@ -99,19 +99,19 @@ func (h *Handler) startTransports() {
 		MaxBytes: c.MaxQueuedBytes, OverflowCode: wire.CloseSlow, OverflowReason: "too much is waiting to be read",
 		EndTimeout: c.WriteTimeout, Clock: func() time.Time { return h.wall() }, Go: h.work.Go,
 	})
-	var subprotocols []string
+	var offered []string
 	if c.Bridge != nil { // functions have nothing but rows to say
-		subprotocols = []string{wire.SubprotocolV2}
+		offered = subprotocols()
 	}
-	h.upgrader = h.newUpgrader(subprotocols)
+	h.upgrader = h.newUpgrader(offered)
 }
 
-func (h *Handler) newUpgrader(subprotocols []string) *websocket.Upgrader {
+func (h *Handler) newUpgrader(offered []string) *websocket.Upgrader {
 	c := &h.config
 	return websocket.NewUpgrader(websocket.Config{
 		MaxMessageBytes: c.MaxMessageBytes, PingInterval: c.PingInterval, PongWait: c.PongWait,
 		WriteTimeout: c.WriteTimeout, CloseWait: closeWait, Poller: h.poller, Timers: &h.timers,
-	}, subprotocols, h.answerFailedUpgrade)
+	}, offered, h.answerFailedUpgrade)
 }
 
 // ServeHTTP upgrades the request and returns; the session goes on by itself, so

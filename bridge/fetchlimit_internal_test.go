@@ -10,7 +10,7 @@ import (
 // one that waits and may have it, and every type can have its share.
 func TestAdmissionKeepsItsBounds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		a := &admission{limit: rapid.IntRange(1, 12).Draw(t, "limit")}
+		a := &fetchLimit{limit: rapid.IntRange(1, 12).Draw(t, "limit")}
 		var queues []*fetchQueue
 		for range rapid.IntRange(1, 5).Draw(t, "types") {
 			q := &fetchQueue{entity: &entity{options: EntityOptions{Workers: rapid.IntRange(1, 8).Draw(t, "workers")}}}
@@ -77,7 +77,7 @@ func TestAdmissionKeepsItsBounds(t *testing.T) {
 
 // With fewer places than types none is kept: one type may have them all.
 func TestMoreTypesThanPlaces(t *testing.T) {
-	a := &admission{limit: 2}
+	a := &fetchLimit{limit: 2}
 	var queues []*fetchQueue
 	for range 3 {
 		queues = append(queues, &fetchQueue{entity: &entity{options: EntityOptions{Workers: 8}}})

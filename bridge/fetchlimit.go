@@ -9,19 +9,19 @@ import (
 // such as those that read from one pool of database connections. No type can take
 // all places while others have none.
 type Limit struct {
-	admission admission
+	fetchLimit fetchLimit
 }
 
 // NewLimit returns a Limit of n fetches, 1 at least.
-func NewLimit(n int) *Limit { return &Limit{admission{limit: max(1, n)}} }
+func NewLimit(n int) *Limit { return &Limit{fetchLimit{limit: max(1, n)}} }
 
-// admission bounds the fetches that run at once, of all entity types together that
+// fetchLimit bounds the fetches that run at once, of all entity types together that
 // share it. A worker starts once it is admitted; a queue that was refused gets a
 // place, in its turn, when one is given back.
 //
 // Half of the places are kept for entity types that have few or none, in equal
 // shares, so that one whose fetches hang cannot take them all.
-type admission struct {
+type fetchLimit struct {
 	limit int
 
 	mu      sync.Mutex // guards what follows, and each queue's places
@@ -30,19 +30,19 @@ type admission struct {
 	waiting []*fetchQueue
 }
 
-// places is one queue's part in an admission, and guarded by the admission's lock.
+// places is one queue's part in a fetch limit, and guarded by the limit's lock.
 type places struct {
 	taken int
 	waits bool
 }
 
-func (a *admission) add(q *fetchQueue) {
+func (a *fetchLimit) add(q *fetchQueue) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.queues = append(a.queues, q)
 }
 
-func (a *admission) remove(q *fetchQueue) {
+func (a *fetchLimit) remove(q *fetchQueue) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.queues = slices.DeleteFunc(a.queues, func(other *fetchQueue) bool { return other == q })
@@ -50,7 +50,7 @@ func (a *admission) remove(q *fetchQueue) {
 
 // enter takes a place. Refused, the queue is granted one as soon as that can be;
 // see leave.
-func (a *admission) enter(q *fetchQueue) bool {
+func (a *fetchLimit) enter(q *fetchQueue) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.mayEnter(q) {
@@ -67,7 +67,7 @@ func (a *admission) enter(q *fetchQueue) bool {
 
 // leave gives a place back. If a queue that waits can have it, it is granted the
 // place and returned: call accept on it.
-func (a *admission) leave(q *fetchQueue) (granted *fetchQueue) {
+func (a *fetchLimit) leave(q *fetchQueue) (granted *fetchQueue) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.taken--
@@ -77,7 +77,7 @@ func (a *admission) leave(q *fetchQueue) (granted *fetchQueue) {
 
 // yield is leave for a worker that has more to do: it keeps its place unless a
 // queue that waits can have it.
-func (a *admission) yield(q *fetchQueue) (granted *fetchQueue) {
+func (a *fetchLimit) yield(q *fetchQueue) (granted *fetchQueue) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if len(a.waiting) == 0 {
@@ -93,7 +93,7 @@ func (a *admission) yield(q *fetchQueue) (granted *fetchQueue) {
 }
 
 // grant gives a place to the first that waits and can have one.
-func (a *admission) grant() *fetchQueue {
+func (a *fetchLimit) grant() *fetchQueue {
 	for i, q := range a.waiting {
 		if a.mayEnter(q) {
 			a.waiting = slices.Delete(a.waiting, i, i+1)
@@ -106,7 +106,7 @@ func (a *admission) grant() *fetchQueue {
 	return nil
 }
 
-func (a *admission) mayEnter(q *fetchQueue) bool {
+func (a *fetchLimit) mayEnter(q *fetchQueue) bool {
 	if a.taken >= a.limit {
 		return false
 	}
