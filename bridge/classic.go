@@ -151,12 +151,13 @@ type functionClient struct {
 	getSecret  func() string
 	mayBeStale chan struct{} // the client's rows may be stale
 
-	mu      sync.Mutex // guards what follows; the engine waits for it, see Sink
-	queue   Queue
-	current *Slot // popped and about to be written; nil once it was dropped
-	pumping bool
-	stale   int // subscriptions
-	refused uint64
+	mu       sync.Mutex // guards what follows; the engine waits for it, see Sink
+	queue    Queue
+	current  *Slot // popped and about to be written; nil once it was dropped
+	pumping  bool
+	stale    int // subscriptions
+	refused  uint64
+	unsteady uint64
 
 	leaving sync.Mutex // guards what follows: what the application wants while resume is under way
 	resumes shared.EntityKey
@@ -175,9 +176,12 @@ const askAgainEvery = time.Second
 // attend closes the client when it is gone.
 func (f *functionClient) attend(gone <-chan bool) {
 	defer f.client.Close()
+	var again <-chan time.Time
 	for {
-		var again <-chan time.Time
-		if f.isStale() {
+		switch stale := f.isStale(); {
+		case !stale:
+			again = nil
+		case again == nil:
 			again = time.After(askAgainEvery)
 		}
 		select {
@@ -187,6 +191,7 @@ func (f *functionClient) attend(gone <-chan bool) {
 			return
 		case <-f.mayBeStale:
 		case <-again:
+			again = nil
 			f.pollSecret()
 		}
 	}
@@ -317,9 +322,10 @@ func (f *functionClient) pump() {
 	for u, ok := f.next(); ok; u, ok = f.next() {
 		// A secret that has changed moves the client's subscriptions, which drops
 		// what was fetched for who it was and owes it a fetch for who it is.
-		before, _ := f.client.identity()
-		f.pollSecret()
-		if after, _ := f.client.identity(); u.Kind == KindForbidden && before != after {
+		if !f.pollSecret() {
+			f.pause()
+		}
+		if u.Kind == KindForbidden && f.client.wasAnother(u.Key) {
 			f.resume(u.Key)
 		} else if f.keep() {
 			f.write(u.Rows)
@@ -341,16 +347,35 @@ func (f *functionClient) write(rows [][]byte) {
 
 // pollSecret asks for the client's secret, whose changes nobody reports, and
 // takes a new one over. A client whose secret cannot be had is taken to be
-// nobody.
-func (f *functionClient) pollSecret() {
-	// Asked again after a change: whoever asked at the same time may have taken
-	// over an older answer. A secret that differs at every call is not followed.
+// nobody. It returns false where the secret differs at every call.
+func (f *functionClient) pollSecret() (steady bool) {
+	// Asked again after a change: another caller that asked at the same time may have
+	// taken over an older answer.
 	for range 3 {
 		now := f.askSecret()
 		if before, _ := f.client.identity(); before.Reveal() == now {
-			return
+			return true
 		}
 		f.client.SetSecret(now)
+	}
+	return false
+}
+
+// pause keeps a client whose secret differs at every call from having its rows fetched
+// again at once, for the next secret, and again.
+func (f *functionClient) pause() {
+	f.mu.Lock()
+	f.unsteady++
+	n := f.unsteady
+	f.mu.Unlock()
+	if sparing.Says(n) {
+		f.bridge.log.Warn("a client's secret function returns something else at every call: the client gets no rows", slog.Uint64("so_far", n))
+	}
+	timer := time.NewTimer(askAgainEvery)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-f.bridge.ctx.Done():
 	}
 }
 

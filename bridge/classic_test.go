@@ -3,6 +3,7 @@ package bridge_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -316,5 +317,64 @@ func TestClosingTheBridgeLetsFunctionClientsGo(t *testing.T) {
 	case dc <- true: // must not block the web side, though nobody listens any more
 	case <-time.After(patience):
 		t.Error("saying goodbye to a closed bridge blocks")
+	}
+}
+
+// A notification names several keys, all of which are refused to who the client was: each
+// is there for who it is.
+func TestAFunctionClientResumesAllThatWasRefused(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := newNode(t, &membus.Broker{})
+		n.register(t, func(_ context.Context, k shared.EntityKey, secret string) ([][]byte, error) {
+			if secret == mark+"old" {
+				return nil, shared.ErrForbidden
+			}
+			return [][]byte{[]byte(k.ID)}, nil
+		}, bridge.EntityOptions{})
+		var secret atomic.Value
+		secret.Store(mark + "old")
+		got := make(chan string, 100)
+		sub, _, dc := n.ClientBuilder(func(row []byte) { got <- string(row) }, func() string { return secret.Load().(string) })
+		defer close(dc)
+		var keys []shared.EntityKey
+		for i := range 10 {
+			keys = append(keys, shared.EntityKey{Entity: items, ID: fmt.Sprint(i)})
+			sub(keys[i])
+		}
+		secret.Store(mark + "new")
+		n.notify(t, keys...)
+		time.Sleep(time.Minute)
+		seen := make(map[string]bool)
+		for len(got) > 0 {
+			seen[<-got] = true
+		}
+		if len(seen) != len(keys) || n.Stats().Subscriptions != len(keys) {
+			t.Errorf("%d of %d keys have come, and %d are subscribed to", len(seen), len(keys), n.Stats().Subscriptions)
+		}
+	})
+}
+
+// A secret function that returns something else at every call costs a fetch for each key
+// now and then, whatever comes of it.
+func TestASecretThatNeverIsTheSameCostsFewFetches(t *testing.T) {
+	for name, rows := range map[string]func() ([][]byte, error){
+		"rows": func() ([][]byte, error) { return [][]byte{[]byte("row")}, nil }, "nothing": func() ([][]byte, error) { return nil, nil },
+		"forbidden": func() ([][]byte, error) { return nil, shared.ErrForbidden },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				n := newNode(t, &membus.Broker{})
+				n.register(t, func(context.Context, shared.EntityKey, string) ([][]byte, error) { return rows() }, bridge.EntityOptions{})
+				var calls atomic.Int64
+				sub, _, dc := n.ClientBuilder(func([]byte) {}, func() string { return fmt.Sprint(mark, calls.Add(1)) })
+				defer close(dc)
+				sub(key)
+				n.notify(t, key)
+				time.Sleep(time.Minute)
+				if fetches := n.Stats().Fetches; fetches == 0 || fetches > 150 {
+					t.Errorf("%d fetches in a minute", fetches)
+				}
+			})
+		})
 	}
 }

@@ -286,3 +286,12 @@ const noPlace = -1
 
 // Key implements compact.Keyed.
 func (s *subscription) Key() shared.EntityKey { return s.view.key() }
+
+// wasAnother reports whether a key was refused to who the client was before its secret
+// changed.
+func (c *Client) wasAnother(key shared.EntityKey) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	sub := c.subs.Get(key)
+	return sub != nil && !sub.view.has(sub) && sub.secret != c.secret
+}

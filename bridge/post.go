@@ -16,7 +16,9 @@ func (v *view) post(p posted) {
 	if before&p&posted(causeNotified) != 0 {
 		v.entity.bridge.counts.coalesced.Add(1)
 	}
-	if v.mu.TryLock() {
+	// A TryLock that fails synchronizes with nothing: only the load, of what was posted,
+	// orders it after the post, so that one of the two sees what the other did.
+	if v.posted.Load() != 0 && v.mu.TryLock() {
 		v.takePostedLocked()
 		v.unlock()
 	}

@@ -42,6 +42,7 @@ func (l *lane) take(batch net.Buffers) net.Buffers {
 		n++
 	}
 	batch = append(batch, l.frames[:n]...)
+	clear(l.frames[:n]) // they are not kept once they are written
 	l.bytes -= size
 	l.replies = max(0, l.replies-n)
 	if l.frames = l.frames[n:]; len(l.frames) == 0 {
