@@ -38,8 +38,9 @@ const (
 	Browser       Place = "browser"     // a page's console
 )
 
-var places = []Place{
-	TestLog, DefaultLogger, BridgeLogger, WebLogger, Bus, NSQ, NSQLog, NSQData, Node, Database, Browser,
+// Places returns all of them.
+func Places() []Place {
+	return []Place{TestLog, DefaultLogger, BridgeLogger, WebLogger, Bus, NSQ, NSQLog, NSQData, Node, Database, Browser}
 }
 
 // Decoy is a text to be written to a place, as a secret that gets out would be.

@@ -31,8 +31,8 @@ type Result struct {
 }
 
 // Find searches every file. It returns an error if it cannot read one, or if the
-// decoy of a place is nowhere.
-func Find(kept fs.FS) (r Result, err error) {
+// decoy of one of the places is nowhere.
+func Find(kept fs.FS, places ...Place) (r Result, err error) {
 	missing, owners := map[string]bool{}, map[string]string{} // owners are tests, by the folder of their files
 	for _, p := range places {
 		missing[Decoy(p)] = true

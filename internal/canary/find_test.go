@@ -14,29 +14,29 @@ import (
 // everything is what a run leaves that has written to every place.
 func everything() fstest.MapFS {
 	kept := fstest.MapFS{}
-	for _, p := range places {
+	for _, p := range Places() {
 		kept["some/"+string(p)] = &fstest.MapFile{Data: []byte("before\n" + Decoy(p) + "\nafter")}
 	}
 	return kept
 }
 
 func TestNothingIsFoundWhereNothingIs(t *testing.T) {
-	r, err := Find(everything())
-	if err != nil || len(r.Hits) > 0 || r.Files != len(places) || r.Bytes == 0 {
+	r, err := Find(everything(), Places()...)
+	if err != nil || len(r.Hits) > 0 || r.Files != len(Places()) || r.Bytes == 0 {
 		t.Errorf("found %+v, %v", r, err)
 	}
 }
 
 // A search that passes has searched everything.
 func TestAPlaceThatWasNotKeptIsAnError(t *testing.T) {
-	for _, p := range places {
+	for _, p := range Places() {
 		kept := everything()
 		delete(kept, "some/"+string(p))
-		if _, err := Find(kept); err == nil || !strings.Contains(err.Error(), Decoy(p)) {
+		if _, err := Find(kept, Places()...); err == nil || !strings.Contains(err.Error(), Decoy(p)) {
 			t.Errorf("without %s: %v", p, err)
 		}
 	}
-	if _, err := Find(fstest.MapFS{}); err == nil {
+	if _, err := Find(fstest.MapFS{}, Places()...); err == nil {
 		t.Error("nothing was written, and that is fine")
 	}
 }
@@ -61,7 +61,7 @@ func TestASecretIsFound(t *testing.T) {
 		} {
 			kept := everything()
 			kept["log/pkg.txt"] = &fstest.MapFile{Data: []byte("=== RUN   TestOne\nfine\n=== NAME  TestTwo\n    " + text + "\n=== CONT  TestOne\n")}
-			r, err := Find(kept)
+			r, err := Find(kept, Places()...)
 			if err != nil || len(r.Hits) != 1 || r.Hits[0].Path != "log/pkg.txt" || r.Hits[0].Line != 4 || r.Hits[0].Test != "TestTwo" {
 				t.Errorf("%s: found %d, %v; want line 4 of TestTwo", how, len(r.Hits), err)
 			}
@@ -74,7 +74,7 @@ func TestTheOwnerOfAFileIsNamed(t *testing.T) {
 	kept := everything()
 	kept["_artifacts/17/nsqd/data"] = &fstest.MapFile{Data: []byte(Mark)}
 	kept["pkg.txt"] = &fstest.MapFile{Data: []byte("=== ARTIFACTS TestOne/inner /somewhere/_artifacts/17\n")}
-	r, err := Find(kept)
+	r, err := Find(kept, Places()...)
 	if err != nil || len(r.Hits) != 1 || r.Hits[0].Test != "TestOne/inner" {
 		t.Errorf("%d hits, %v", len(r.Hits), err)
 	}
