@@ -31,7 +31,7 @@ type revocation struct {
 	age time.Duration // in whole microseconds, by the clock of the node that gave it
 }
 
-// subject is whom a revocation is about, and how they are sent away. The secret itself is
+// subject is which sessions a revocation is about, and the code that ends them. The secret itself is
 // not told.
 type subject struct {
 	digest Digest

@@ -56,7 +56,7 @@ func (q *Queue[U]) waitLocked() {
 	q.change.Wait()
 }
 
-// changedLocked tells those who wait of a change.
+// changedLocked wakes the goroutines in waitLocked.
 func (q *Queue[U]) changedLocked() {
 	if q.change != nil {
 		q.change.Broadcast()

@@ -97,7 +97,7 @@ func (p *Poller) openLocked() error {
 	return nil
 }
 
-// run resumes those who wait until Close.
+// run resumes waiters until Close.
 func (p *Poller) run(raw syscall.RawConn) {
 	var told [toldAtOnce]syscall.EpollEvent
 	for {

@@ -19,7 +19,7 @@ type Queue struct {
 	closed bool
 }
 
-// Called is somebody whom a Queue calls.
+// Called is what a Queue calls.
 type Called interface {
 	// Due is called at the time that was scheduled, or as soon as those before have
 	// returned. It may schedule the entry anew.
