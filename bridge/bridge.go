@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/entity-sync/entity-sync/bridge/bus"
+	"github.com/entity-sync/entity-sync/bridge/internal/schedule"
 	"github.com/entity-sync/entity-sync/internal/feed"
 	"github.com/entity-sync/entity-sync/internal/field"
 	"github.com/entity-sync/entity-sync/internal/workerpool"
@@ -92,14 +93,14 @@ func (c Config) validate() error {
 
 // Bridge is the engine of one node. Its methods may be called from any goroutine.
 type Bridge struct {
-	feeds      *feed.Node
-	config     Config
-	fetch      shared.Fetcher // may be nil
-	log        *slog.Logger
-	fetchLimit fetchLimit
-	workers    workerpool.Pool // of fetches, and clients' pumps
-	counts     counts
-	lost       atomic.Int64 // entity types that have lost the bus
+	feeds   *feed.Node
+	config  Config
+	fetch   shared.Fetcher // may be nil
+	log     *slog.Logger
+	limit   *schedule.Limit // of the fetches of all entity types without one of their own
+	workers workerpool.Pool // of fetches, and clients' pumps
+	counts  counts
+	lost    atomic.Int64 // entity types that have lost the bus
 
 	// ctx ends when the Bridge closes, and with it every fetch.
 	ctx    context.Context
@@ -119,14 +120,14 @@ func New(c Config) (*Bridge, error) {
 	c = c.withDefaults()
 	ctx, cancel := context.WithCancel(context.Background())
 	b := &Bridge{
-		config:     c,
-		fetch:      c.Fetch,
-		log:        c.Logger,
-		fetchLimit: fetchLimit{limit: c.MaxFetches},
-		ctx:        ctx,
-		cancel:     cancel,
-		entities:   make(map[shared.EntityType]*entity),
-		topics:     make(map[shared.EntityType]*topic),
+		config:   c,
+		fetch:    c.Fetch,
+		log:      c.Logger,
+		limit:    schedule.NewLimit(c.MaxFetches),
+		ctx:      ctx,
+		cancel:   cancel,
+		entities: make(map[shared.EntityType]*entity),
+		topics:   make(map[shared.EntityType]*topic),
 	}
 	b.feeds = feed.NewNode(feed.Config{
 		Bus: c.Bus, PublishTimeout: c.PublishTimeout, BeatInterval: c.BeatInterval, Grace: c.Grace,
@@ -192,17 +193,24 @@ func (b *Bridge) add(ent *entity) error {
 	}
 	ent.index.init(ent)
 	ent.feed = b.feeds.Topic(ent.name)
-	ent.queue.entity, ent.gapLines.Every = ent, gapLinesEvery
-	ent.queue.fetchLimit = &b.fetchLimit
-	if limit := ent.options.Limit; limit != nil {
-		ent.queue.fetchLimit = &limit.fetchLimit
-	}
-	ent.queue.repairs = newLimiter(ent.options.ResyncRate)
-	b.entities[ent.name] = ent
+	ent.gapLines.Every = gapLinesEvery
 	if !ent.announced {
-		ent.queue.fetchLimit.add(&ent.queue)
+		ent.schedule = b.newSchedule(ent)
 	}
+	b.entities[ent.name] = ent
 	return nil
+}
+
+func (b *Bridge) newSchedule(ent *entity) *schedule.Schedule[*view] {
+	c := schedule.Config[*view]{
+		Workers: ent.options.Workers, BatchSize: ent.options.BatchSize, RepairRate: ent.options.ResyncRate,
+		Limit: b.limit, Go: b.startWorker,
+		Fetch: ent.fetchViews, Retry: (*view).tryNow, Late: (*view).suspectLate,
+	}
+	if limit := ent.options.Limit; limit != nil {
+		c.Limit = limit.limit
+	}
+	return schedule.New(c)
 }
 
 func (b *Bridge) remove(ent *entity) {
@@ -213,7 +221,7 @@ func (b *Bridge) remove(ent *entity) {
 	} else {
 		delete(b.entities, ent.name)
 	}
-	ent.queue.fetchLimit.remove(&ent.queue)
+	ent.schedule.Close()
 }
 
 func (b *Bridge) entity(name shared.EntityType) (*entity, error) {
@@ -328,8 +336,9 @@ func (b *Bridge) Close(ctx context.Context) error {
 	b.mu.Unlock()
 	b.workers.Refuse()
 	for _, ent := range b.registered() {
-		ent.queue.close()
-		ent.lagging.close()
+		if !ent.announced {
+			ent.schedule.Close()
+		}
 	}
 	err := b.feeds.StopPublishing(ctx)
 	b.cancel()

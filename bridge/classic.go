@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/entity-sync/entity-sync/bridge/bus"
+	"github.com/entity-sync/entity-sync/internal/redact"
 	"github.com/entity-sync/entity-sync/internal/sparing"
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -337,7 +338,7 @@ func (f *functionClient) write(rows [][]byte) {
 	defer func() {
 		if r := recover(); r != nil {
 			f.bridge.log.Error("a client's write function panicked",
-				slog.String("panic", describePanic(r)), slog.String("stack", string(debug.Stack())))
+				slog.String("panic", redact.Panic(r)), slog.String("stack", string(debug.Stack())))
 		}
 	}()
 	for _, row := range rows {
@@ -383,7 +384,7 @@ func (f *functionClient) askSecret() (secret string) {
 	defer func() {
 		if r := recover(); r != nil {
 			f.bridge.log.Error("a client's secret function panicked",
-				slog.String("panic", describePanic(r)), slog.String("stack", string(debug.Stack())))
+				slog.String("panic", redact.Panic(r)), slog.String("stack", string(debug.Stack())))
 		}
 	}()
 	return f.getSecret()

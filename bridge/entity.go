@@ -10,8 +10,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/entity-sync/entity-sync/bridge/internal/schedule"
 	"github.com/entity-sync/entity-sync/internal/backoff"
 	"github.com/entity-sync/entity-sync/internal/feed"
+	"github.com/entity-sync/entity-sync/internal/redact"
 	"github.com/entity-sync/entity-sync/internal/sparing"
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -101,7 +103,7 @@ func (o EntityOptions) withDefaults() EntityOptions {
 	if o.Workers == 0 {
 		o.Workers = defaultWorkers
 		if o.Limit != nil {
-			o.Workers = min(o.Workers, o.Limit.fetchLimit.limit)
+			o.Workers = min(o.Workers, o.Limit.limit.Size())
 		}
 	}
 	if o.Timeout == 0 {
@@ -123,8 +125,8 @@ func (o EntityOptions) validate() error {
 	switch {
 	case o.Workers < 0:
 		return fmt.Errorf("Workers is %d, want 1 or more", o.Workers)
-	case o.Limit != nil && o.Workers > o.Limit.fetchLimit.limit:
-		return fmt.Errorf("Workers is %d, want no more than the %d that NewLimit made Limit for", o.Workers, o.Limit.fetchLimit.limit)
+	case o.Limit != nil && o.Workers > o.Limit.limit.Size():
+		return fmt.Errorf("Workers is %d, want no more than the %d that NewLimit made Limit for", o.Workers, o.Limit.limit.Size())
 	case o.Timeout < 0:
 		return fmt.Errorf("Timeout is %v, want more than 0", o.Timeout)
 	case o.MaxBytes < 0:
@@ -141,17 +143,23 @@ func (o EntityOptions) validate() error {
 	return nil
 }
 
-// entity is one registered entity type: its fetch handler, its queue of views
-// to fetch, and the feed's Listener for it.
+// Limit bounds the fetches that run at once of several entity types of one Bridge,
+// such as those that read from one pool of database connections. No type can take
+// all places while others have none.
+type Limit struct{ limit *schedule.Limit }
+
+// NewLimit returns a Limit of n fetches, 1 at least.
+func NewLimit(n int) *Limit { return &Limit{schedule.NewLimit(max(1, n))} }
+
+// entity is one registered entity type: its fetch handler, its views, when they are fetched,
+// and the feed's Listener for it.
 type entity struct {
 	bridge    *Bridge
 	name      shared.EntityType
 	fetch     shared.BatchFetcher
 	options   EntityOptions
 	index     index
-	queue     fetchQueue
-	retries   retryQueue
-	lagging   lagWatch
+	schedule  *schedule.Schedule[*view] // nil where the type is only announced
 	feed      *feed.Feed
 	gapLines  sparing.Period
 	lost      atomic.Bool     // was live, and is not any more
@@ -177,7 +185,7 @@ func (e *entity) scopeOf(secret shared.Secret) (s scope) {
 			// Not each time: it is asked for each member of each fetch.
 			if n, say := e.misjudged.Again(); say {
 				e.bridge.log.Error("scope function panicked; the client's rows are fetched for it alone", slog.Uint64("so_far", n),
-					slog.String("entity", string(e.name)), slog.String("panic", describePanic(r)), slog.String("stack", string(debug.Stack())))
+					slog.String("entity", string(e.name)), slog.String("panic", redact.Panic(r)), slog.String("stack", string(debug.Stack())))
 			}
 		}
 	}()

@@ -2,21 +2,16 @@ package bridge
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
-	"runtime"
 	"runtime/debug"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/entity-sync/entity-sync/internal/deadline"
 	"github.com/entity-sync/entity-sync/internal/isolate"
+	"github.com/entity-sync/entity-sync/internal/redact"
 	"github.com/entity-sync/entity-sync/internal/sparing"
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -36,6 +31,38 @@ func eachByItself(fetch shared.Fetcher) shared.BatchFetcher {
 			results[i].Rows, results[i].Err = fetch(ctx, r.Key, r.Secret.Reveal())
 		}
 		return results
+	}
+}
+
+// fetchViews fetches what a worker has taken from the schedule.
+func (e *entity) fetchViews(views []*view) {
+	defer func() {
+		for _, v := range views {
+			e.index.removeUnused(v)
+		}
+	}()
+	jobs, left := make([]fetchJob, 0, len(views)), views
+	defer func() {
+		if len(left) > 0 { // a scope function has ended its goroutine, which is this one
+			for _, v := range left {
+				v.failToBegin()
+			}
+			for _, job := range jobs {
+				e.settle(job, outcome{err: "the scope function ended its goroutine"})
+			}
+		}
+	}()
+	for i, v := range views {
+		left = views[i:]
+		if job, ok := v.begin(); ok {
+			jobs = append(jobs, job)
+		} else { // all its members may have moved; what is fetched with it may take long
+			e.index.removeUnused(v)
+		}
+	}
+	left = nil
+	if len(jobs) > 0 {
+		e.run(jobs)
 	}
 }
 
@@ -136,7 +163,7 @@ func failedAlike(outcomes []outcome) bool {
 func (e *entity) callOnce(ctx context.Context, jobs []fetchJob) (outcomes []outcome) {
 	defer func() {
 		if r := recover(); r != nil {
-			outcomes = allFailed(jobs, outcome{err: "the fetch handler panicked: " + describePanic(r), stack: debug.Stack()})
+			outcomes = allFailed(jobs, outcome{err: "the fetch handler panicked: " + redact.Panic(r), stack: debug.Stack()})
 		}
 	}()
 	requests := make([]shared.FetchRequest, len(jobs))
@@ -165,7 +192,7 @@ func (e *entity) judge(job fetchJob, result shared.FetchResult) outcome {
 	case errors.Is(err, shared.ErrForbidden):
 		return outcome{update: newUpdate(key, KindForbidden, job.view.scope(), shared.FetchResult{})}
 	default:
-		return outcome{err: redact(err.Error(), job.secret.Reveal()), kind: kindOf(err)}
+		return outcome{err: redact.Text(err.Error(), job.secret.Reveal()), kind: kindOf(err)}
 	}
 	size := 0
 	for _, row := range result.Rows {
@@ -208,40 +235,101 @@ func (e *entity) failed(job fetchJob, o outcome, retryIn time.Duration) {
 
 // worked ends a row of failures, and tries early what they had put off.
 func (e *entity) worked() {
-	for _, v := range e.retries.worked(e.failures.Swap(0)) {
-		v.tryNow()
+	e.schedule.Succeeded(e.failures.Swap(0))
+}
+
+// trace answers the question why a client did not get a row: a line for each fetch, at
+// the debug level. None has an id, a secret or a row in it. docs/troubleshooting.md
+// reads them.
+type trace struct {
+	entity *entity
+	begin  time.Time
+	by     []watching // of each fetch; the jobs themselves stay on the stack of who runs them
+}
+
+// watching says who watches a view: how many, and one whose secret it is fetched with.
+type watching struct {
+	session uint64
+	count   int
+}
+
+// trace begins one, nil where nobody reads it.
+func (e *entity) trace(jobs []fetchJob) *trace {
+	if !e.bridge.log.Enabled(e.bridge.ctx, slog.LevelDebug) {
+		return nil
+	}
+	t := &trace{e, time.Now(), make([]watching, len(jobs))}
+	for i, job := range jobs {
+		t.by[i] = job.view.watching(job.secret)
+	}
+	return t
+}
+
+func (v *view) watching(secret shared.Secret) (w watching) {
+	v.lock()
+	defer v.unlock()
+	w.count = len(v.members)
+	for _, sub := range v.members {
+		if sub.secret == secret {
+			w.session = sub.client.number
+			break
+		}
+	}
+	return w
+}
+
+// fetched says what the i-th of the fetches came to.
+func (t *trace) fetched(i int, why cause, o outcome, dropped string) {
+	if t == nil {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.Uint64("session", t.by[i].session), slog.String("entity", string(t.entity.name)), slog.Int("watchers", t.by[i].count),
+		slog.String("cause", why.String()), slog.String("outcome", o.name(dropped)), slog.Duration("took", time.Since(t.begin)),
+	}
+	if o.update != nil && o.update.Kind == KindRows {
+		attrs = append(attrs, slog.Int("rows", len(o.update.Rows)), slog.Int("bytes", o.update.bytes))
+	}
+	if len(t.by) > 1 {
+		attrs = append(attrs, slog.Int("together", len(t.by)))
+	}
+	if o.update == nil {
+		attrs = append(attrs, slog.String("error", o.harmless()))
+	}
+	t.entity.bridge.log.LogAttrs(t.entity.bridge.ctx, slog.LevelDebug, "fetched", attrs...)
+}
+
+// name is one of few words.
+func (o outcome) name(dropped string) string {
+	switch {
+	case dropped != "":
+		return dropped
+	case o.update == nil:
+		return "failed"
+	}
+	switch o.update.Kind {
+	case KindDeleted:
+		return "not_found"
+	case KindForbidden:
+		return "forbidden"
+	default:
+		return "rows"
 	}
 }
 
-// describePanic says what went wrong without showing a value that may hold a
-// secret: the runtime's own errors in full, of anything else only the type.
-func describePanic(r any) string {
-	if err, ok := r.(runtime.Error); ok {
-		return err.Error()
+// harmless says what is wrong without a word of the application's, which may quote an
+// id: of its errors the type alone. Their texts are in the line "fetch failed".
+func (o outcome) harmless() string {
+	if o.kind != "" {
+		return o.kind
 	}
-	return fmt.Sprintf("a value of type %T", r)
+	return o.err
 }
 
-// redact keeps a secret that the application put into an error out of the log,
-// as it is and as the usual ways of quoting it write it.
-func redact(text, secret string) string {
-	if secret == "" {
-		return text
+// kindOf names the type of an error, without what is wrapped around it.
+func kindOf(err error) string {
+	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(err) {
+		err = inner
 	}
-	asJSON, err := json.Marshal(secret)
-	if err != nil {
-		return "[an error that may show a secret]"
-	}
-	unquoted := func(s string) string { return s[1 : len(s)-1] }
-	forms := []string{
-		secret,
-		unquoted(strconv.Quote(secret)), unquoted(strconv.QuoteToASCII(secret)), unquoted(string(asJSON)),
-		url.QueryEscape(secret), url.PathEscape(secret),
-	}
-	// The longest first: a shorter form may be a part of it.
-	slices.SortFunc(forms, func(a, b string) int { return len(b) - len(a) })
-	for _, form := range forms {
-		text = strings.ReplaceAll(text, form, "[redacted]")
-	}
-	return text
+	return fmt.Sprintf("%T", err)
 }

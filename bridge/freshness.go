@@ -1,20 +1,10 @@
 package bridge
 
-// FreshnessSink is a Sink that is told whether the node can vouch for what it has
-// sent the client: not while it may have missed a notification of something that
-// the client watches (the bus is lost, or came back and the rows have not been
-// looked at again), nor while fetching it fails, nor while a change that it has heard
-// of waits to be fetched for longer than a moment.
-//
-// AddStale is called as the methods of Sink are. It says that n more of the client's
-// subscriptions are stale, or -n fewer, perhaps not in the order in which they became so:
-// only the sum counts. A client is fresh while the sum is zero, as at first. When a
-// subscription is stale no more, every update that it waited for has been pushed. Nothing is
-// said of those that Close ends.
-type FreshnessSink interface {
-	Sink
-	AddStale(n int)
-}
+import (
+	"time"
+
+	"github.com/entity-sync/entity-sync/bridge/internal/schedule"
+)
 
 // staleReason is a set of reasons why a node cannot vouch for a view, which is stale then.
 type staleReason uint8
@@ -62,5 +52,63 @@ func (v *view) setStaleLocked(d staleReason) {
 	}
 	for _, sub := range v.members {
 		sub.client.addStale(n)
+	}
+}
+
+// suspectLate makes the view stale, unless the change that it waited for was handed out
+// meanwhile. The schedule calls it schedule.LateAfter after the change.
+func (v *view) suspectLate() {
+	v.lock()
+	defer v.unlock()
+	if v.pending != nil && v.pending.changed {
+		v.setStaleLocked(v.stale | staleLate)
+	}
+}
+
+// noteChangeLocked notes that the view has changed, and waits for that to be handed
+// out. What is fetched already may be older than the change.
+func (v *view) noteChangeLocked() {
+	e := v.pendingLocked()
+	tooEarly := v.state == fetching || v.state == delivering
+	if e.changed && (!tooEarly || !e.again.IsZero()) {
+		return // an earlier change waits for the same fetch
+	}
+	now := time.Now()
+	if tooEarly {
+		e.again = now
+	}
+	if !e.changed {
+		e.changed = true
+		v.entity.schedule.Watch(&e.entry, v, now)
+	}
+}
+
+// noteHandedOutLocked notes that what was fetched has been handed out, which ends the
+// wait of the changes that were known when the fetch began. It reports whether one that
+// came later waits for too long already: a client must not be told that it is up to date
+// between the two.
+func (v *view) noteHandedOutLocked() (late bool) {
+	e := v.pending
+	if e == nil || !e.changed {
+		return false
+	}
+	since := e.again
+	e.changed, e.again = !since.IsZero(), time.Time{}
+	v.entity.schedule.Unwatch(&e.entry)
+	if !e.changed {
+		return false
+	}
+	if time.Since(since) >= schedule.LateAfter {
+		return true
+	}
+	v.entity.schedule.Watch(&e.entry, v, since)
+	return false
+}
+
+// forgetChangesLocked notes that nobody is left to hand a change out to.
+func (v *view) forgetChangesLocked() {
+	if e := v.pending; e != nil && e.changed {
+		e.changed = false
+		v.entity.schedule.Unwatch(&e.entry)
 	}
 }

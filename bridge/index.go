@@ -52,9 +52,8 @@ func (x *index) changed(id string) {
 	if k.first == nil {
 		return
 	}
-	queue := &x.entity.queue
-	queue.hold()
-	defer queue.release()
+	x.entity.schedule.Hold()
+	defer x.entity.schedule.Release()
 	k.each(func(v *view) { v.post(posted(causeNotified)) })
 }
 
@@ -72,9 +71,8 @@ func (x *index) looksAgain(number uint64) (n int) {
 
 // postAll marks every view, and returns how many there are.
 func (x *index) postAll(p posted) (n int) {
-	queue := &x.entity.queue
-	queue.hold()
-	defer queue.release()
+	x.entity.schedule.Hold()
+	defer x.entity.schedule.Release()
 	for i := range x.shards {
 		n += x.shards[i].postAll(p)
 	}
@@ -83,9 +81,8 @@ func (x *index) postAll(p posted) (n int) {
 
 // postPart is postAll for one of shardCount parts of the views.
 func (x *index) postPart(part int, p posted) (n int) {
-	queue := &x.entity.queue
-	queue.hold()
-	defer queue.release()
+	x.entity.schedule.Hold()
+	defer x.entity.schedule.Release()
 	return x.shards[part].postAll(p)
 }
 

@@ -25,6 +25,22 @@ type EmptySink interface {
 	PushEmpty(slot *Slot, u *Update)
 }
 
+// FreshnessSink is a Sink that is told whether the node can vouch for what it has
+// sent the client: not while it may have missed a notification of something that
+// the client watches (the bus is lost, or came back and the rows have not been
+// looked at again), nor while fetching it fails, nor while a change that it has heard
+// of waits to be fetched for longer than a moment.
+//
+// AddStale is called as the methods of Sink are. It says that n more of the client's
+// subscriptions are stale, or -n fewer, perhaps not in the order in which they became so:
+// only the sum counts. A client is fresh while the sum is zero, as at first. When a
+// subscription is stale no more, every update that it waited for has been pushed. Nothing is
+// said of those that Close ends.
+type FreshnessSink interface {
+	Sink
+	AddStale(n int)
+}
+
 // Slot stands for one subscription of a client: in it the newest update waits, in at most
 // one Queue. It must not be copied.
 type Slot conflate.Slot[*Update]

@@ -18,7 +18,7 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// The table in states.go is what views do in the model, and in tests of what the model does
+// The table in doc.go is what views do in the model, and in tests of what the model does
 // not have or does seldom: nothing else, and all of it.
 func TestTheTableOfStates(t *testing.T) {
 	rows := tableOfStates(t)
@@ -223,16 +223,16 @@ func TestWhatHappensWhileTheScopeChanges(t *testing.T) {
 	}
 }
 
-// tableOfStates reads the first table of states.go: state, event and next state of each row.
+// tableOfStates reads the first table of doc.go: state, event and next state of each row.
 func tableOfStates(t *testing.T) (rows []string) {
 	t.Helper()
-	b, err := os.ReadFile("states.go")
+	b, err := os.ReadFile("doc.go")
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, table, found := strings.Cut(string(b), "what else\n")
 	if !found {
-		t.Fatal("states.go has no table")
+		t.Fatal("doc.go has no table")
 	}
 	table, _, _ = strings.Cut(table, "//\n")
 	for _, row := range regexp.MustCompile(`(?m)^//\t(\w+) +(\w+) +(\w+)`).FindAllStringSubmatch(table, -1) {

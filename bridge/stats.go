@@ -104,7 +104,7 @@ func (b *Bridge) Stats() Stats {
 func (e *entity) stats() EntityStats {
 	return EntityStats{
 		Live:           e.feed.Live(),
-		FetchesQueued:  e.queue.length(),
+		FetchesQueued:  e.schedule.Len(),
 		FetchesRunning: int(e.running.Load()),
 		Failing:        e.failures.Load(),
 	}

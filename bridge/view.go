@@ -3,9 +3,7 @@ package bridge
 import (
 	"sync"
 	"sync/atomic"
-	"time"
 
-	"github.com/entity-sync/entity-sync/internal/conflate"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -15,21 +13,6 @@ type scope struct {
 	shared bool          // value came from the scope function
 	value  shared.Secret // the scope function may return the secret itself
 }
-
-// cause is a set of reasons why a view must be fetched.
-type cause uint8
-
-const (
-	// causeNotified: the key was announced as changed. Every member is pushed to.
-	causeNotified cause = 1 << iota
-	// causeMissed: announcements may have been missed. Members are pushed what
-	// differs from what they last got, and until then the view is stale.
-	causeMissed
-	// causeRefresh: it is time to look again. Members are pushed what differs.
-	causeRefresh
-	// causeJoined: a member is owed a snapshot (its wants flag says which).
-	causeJoined
-)
 
 // view is one key as seen with one scope: the unit of fetching, of ordering and
 // of fan-out. It has at most one fetch in flight, and one more owed however
@@ -61,18 +44,44 @@ type view struct {
 	stale staleReason // why the node cannot vouch for what its members were sent
 }
 
-// pendingFetch is what a view needs from when it is marked until what was fetched has been
-// handed out. It is guarded by the view's lock, but for its places in lines.
-type pendingFetch struct {
-	waiting queueEntry                   // to be fetched; guarded by the queue's lock
-	failed  conflate.Slot[*view]         // to be tried again; guarded by the retry queue's lock
-	late    conflate.Slot[waitingChange] // to be handed out once it has changed; guarded by the lag watch's lock
+// viewState is one of the six states of the table in the package's documentation.
+type viewState uint8
 
-	changed  bool        // announced as changed, and nothing fetched since was handed out
-	again    time.Time   // of the first change that the fetch in flight may be too early for; zero where there is none
-	failures int         // fetches failed in a row
-	retry    *time.Timer // runs while it is backing off
-	lag      *lag        // of the last fetch, if it read something older than was handed out
+const (
+	idle       viewState = iota
+	queued               // waiting for a worker
+	fetching             // a worker is calling the fetch handler
+	delivering           // the members' scopes are asked; what arrives now needs another fetch
+	backingOff           // the last fetch failed; the retry timer is running
+	removed              // from the index
+)
+
+// event is what may move a view to another state. The causes of fetches are the first.
+type event uint8
+
+const (
+	eventChanged event = iota
+	eventSubscribed
+	eventLookedAgain
+	eventRefresh
+	eventLeft
+	eventUnused
+	eventBegun
+	eventAnswered
+	eventHandedOut
+	eventRescoped
+	eventFailed
+	eventRetried
+)
+
+// observed is told of each transition in tests.
+var observed func(from viewState, e event, to viewState)
+
+// becameLocked notes that the view was in another state, or in the same, before an event.
+func (v *view) becameLocked(from viewState, e event) {
+	if observed != nil {
+		observed(from, e, v.state)
+	}
 }
 
 func (v *view) key() shared.EntityKey {
@@ -80,51 +89,6 @@ func (v *view) key() shared.EntityKey {
 }
 
 func (v *view) scope() scope { return scope{shared: v.shared, value: v.secret} }
-
-// pendingLocked returns the view's pendingFetch, which begins if it has none.
-func (v *view) pendingLocked() *pendingFetch {
-	if v.pending == nil {
-		v.pending = new(pendingFetch)
-	}
-	return v.pending
-}
-
-// markLocked owes the view a fetch, on behalf of one client, by its number. The first mark
-// of an idle view queues it at once; any further ones before that fetch begins cost nothing
-// more.
-func (v *view) markLocked(c cause, client uint64) {
-	if v.owed&c&causeNotified != 0 {
-		v.entity.bridge.counts.coalesced.Add(1)
-	}
-	defer v.becameLocked(v.state, c.event())
-	v.owed |= c
-	if c&causeNotified != 0 {
-		v.noteChangeLocked()
-	}
-	switch v.state {
-	case idle, queued:
-		v.queueLocked(client)
-	case backingOff:
-		if laneOf(c) != repairLane && v.entity.retries.mayProbe() {
-			v.tryNowLocked()
-		}
-	}
-}
-
-func (v *view) queueLocked(client uint64) {
-	v.state = queued
-	v.pendingLocked()
-	v.entity.queue.push(v, laneOf(v.owed), client)
-}
-
-// payerLocked is the client that a fetch for all members counts for, where
-// clients take turns.
-func (v *view) payerLocked() uint64 {
-	if len(v.members) == 0 {
-		return 0
-	}
-	return v.members[0].client.number
-}
 
 // handover is what a member that moves to another view takes along.
 type handover struct {
@@ -214,21 +178,6 @@ func (v *view) removeLocked(sub *subscription) {
 	sub.place = noPlace
 }
 
-// abandon gives up what the view is waiting for, and reports whether it was
-// waiting. A worker that has taken it already finds nobody to fetch for.
-func (v *view) abandon() bool {
-	switch v.state {
-	case queued:
-		return v.entity.queue.remove(v)
-	case backingOff:
-		v.pending.retry.Stop()
-		v.entity.retries.remove(v)
-		return true
-	default:
-		return false
-	}
-}
-
 // forgetLocked ends what the view waits for, where there is nobody left to fetch for.
 func (v *view) forgetLocked() {
 	v.state, v.owed = idle, 0
@@ -241,93 +190,4 @@ func (v *view) forgetLocked() {
 // members, so that leaving and joining again cannot start a second.
 func (v *view) unusedLocked() bool {
 	return len(v.members) == 0 && v.state == idle
-}
-
-// beginWith takes the view from queued to fetching, with the first member's secret. It
-// returns false where there is nobody to fetch for, or where a worker has begun already:
-// a view that is marked between being taken from the queue and this is in the queue
-// again, and may have been taken from it twice. Where the secret has changed it does
-// nothing.
-func (v *view) beginWith(secret shared.Secret) (job fetchJob, ok, changed bool) {
-	v.lock()
-	defer v.unlock()
-	switch {
-	case v.state != queued:
-		return fetchJob{}, false, false
-	case len(v.members) > 0 && v.members[0].secret != secret:
-		return fetchJob{}, false, true
-	}
-	v.entity.queue.remove(v) // where it is again, if it was marked since a worker took it
-	defer v.becameLocked(v.state, eventBegun)
-	if len(v.members) == 0 {
-		v.forgetLocked()
-		return fetchJob{}, false, false
-	}
-	v.state = fetching
-	v.entity.running.Add(1) // until its outcome is settled
-	v.entity.bridge.counts.fetches.Add(1)
-	v.fetch = v.entity.bridge.counts.sequence.Add(1)
-	if v.owed&^causeJoined != 0 {
-		v.forAll = v.fetch
-	}
-	job = fetchJob{view: v, cause: v.owed, secret: secret}
-	v.owed = 0
-	v.pending.again = time.Time{} // this fetch is late enough
-	return job, true, false
-}
-
-// fail owes the view the fetch that failed, to be tried again after a while if
-// anybody still watches. It returns that while.
-func (v *view) fail(job fetchJob) time.Duration {
-	v.lock()
-	defer v.unlock()
-	return v.failLocked(job.cause)
-}
-
-// failToBegin is fail for a view that a worker has taken and not begun with.
-func (v *view) failToBegin() {
-	v.lock()
-	defer v.unlock()
-	if v.state == queued {
-		v.entity.queue.remove(v) // where it is again, if it was marked meanwhile
-		v.failLocked(v.owed)
-	}
-}
-
-func (v *view) failLocked(owed cause) time.Duration {
-	defer v.becameLocked(v.state, eventFailed)
-	if len(v.members) == 0 {
-		v.forgetLocked()
-		return 0
-	}
-	if v.entity.bridge.ctx.Err() != nil {
-		v.state, v.owed = idle, 0
-		return 0
-	}
-	v.setStaleLocked(v.stale | staleFailing)
-	v.owed |= owed
-	e := v.pendingLocked()
-	e.failures++
-	v.state = backingOff
-	delay := v.entity.options.Retry.delay(e.failures)
-	e.retry = time.AfterFunc(delay, v.tryNow)
-	v.entity.retries.add(v)
-	return delay
-}
-
-// tryNow ends the wait for another attempt.
-func (v *view) tryNow() {
-	v.lock()
-	defer v.unlock()
-	if v.state == backingOff {
-		v.tryNowLocked()
-		v.becameLocked(backingOff, eventRetried)
-	}
-}
-
-func (v *view) tryNowLocked() {
-	v.pending.retry.Stop()
-	v.entity.retries.remove(v)
-	v.entity.bridge.counts.retried.Add(1)
-	v.queueLocked(v.payerLocked())
 }

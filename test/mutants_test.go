@@ -18,15 +18,15 @@ type edit struct{ file, old, new string }
 // not being there.
 var mutants = map[string][]edit{
 	"the dirty flag is skipped: a mark during a fetch is forgotten": {
-		{"view.go", "	v.owed |= c\n", "	if v.state != fetching && v.state != delivering {\n		v.owed |= c\n	}\n"},
+		{"mark.go", "	v.owed |= c\n", "	if v.state != fetching && v.state != delivering {\n		v.owed |= c\n	}\n"},
 	},
 	"pushed without the generation check: to who was a member when the fetch began": {
 		{"fetch.go", "	secret shared.Secret\n}", "	secret shared.Secret\n	members []*subscription\n}"},
-		{"view.go", "cause: v.owed, secret: secret}", "cause: v.owed, secret: secret, members: append([]*subscription(nil), v.members...)}"},
+		{"mark.go", "cause: v.owed, secret: secret}", "cause: v.owed, secret: secret, members: append([]*subscription(nil), v.members...)}"},
 		{"deliver.go", "	v.handOutLocked(job.cause, u)\n", "	for _, sub := range job.members {\n		if due, ok := v.due(sub, job.cause, u); ok {\n			sub.client.sink.Push(&sub.slot, due)\n		}\n	}\n"},
 	},
 	"indexed after the fetch: a member is not marked for before its snapshot": {
-		{"post.go", "	if c != 0 {\n", "	if len(v.members) > 0 && v.members[0].fetch == 0 && v.state == fetching {\n		return\n	}\n	if c != 0 {\n"},
+		{"mark.go", "	if c != 0 {\n", "	if len(v.members) > 0 && v.members[0].fetch == 0 && v.state == fetching {\n		return\n	}\n	if c != 0 {\n"},
 	},
 	"the resync is dropped: after the bus was lost nothing is looked at again": {
 		{"entity.go", "n := e.index.looksAgain(g.Position)\n	b.counts.resyncsJoined", "n := 0\n	b.counts.resyncsJoined"},
@@ -38,7 +38,7 @@ var mutants = map[string][]edit{
 		{"../internal/feed/publish.go", "		p.Feed.changedHere(p.IDs)\n", ""},
 	},
 	"delivered out of order: two fetches of a view at once": {
-		{"view.go", "	case idle, queued:\n		v.queueLocked(client)", "	case idle, queued, fetching:\n		v.queueLocked(client)"},
+		{"mark.go", "	case idle, queued:\n		v.queueLocked(client)", "	case idle, queued, fetching:\n		v.queueLocked(client)"},
 		{"deliver.go", "		v.pending = nil\n", ""}, // it may be in the queue again
 		{"view.go", "	v.setStaleLocked(v.stale & staleBus)\n	v.pending = nil\n", "	v.setStaleLocked(v.stale & staleBus)\n"},
 	},
@@ -46,9 +46,9 @@ var mutants = map[string][]edit{
 		{"index.go", "dropped := sub.client.sink.Drop(&sub.slot); dropped || from.owed", "from.owed"},
 	},
 	"a failed fetch is not tried again": {
-		{"view.go", "	e.retry = time.AfterFunc(delay, v.tryNow)", "	e.retry = time.AfterFunc(1000*time.Hour, v.tryNow)"},
-		{"retryqueue.go", "	if failures >= outage {", "	if failures > 1<<60 {"},
-		{"retryqueue.go", "	if now.Sub(q.probed) < probeInterval {", "	if now.Sub(q.probed) < 1000*time.Hour {"},
+		{"mark.go", "RetryAfter(&e.entry, v, delay)", "RetryAfter(&e.entry, v, 1000*time.Hour)"},
+		{"internal/schedule/retry.go", "	if failures >= outage {", "	if failures > 1<<60 {"},
+		{"internal/schedule/retry.go", "	if now.Sub(s.probed) < probeInterval {", "	if now.Sub(s.probed) < 1000*time.Hour {"},
 	},
 	"silence is not noticed: an echo that was acknowledged and does not come back is not missed": {
 		{"../internal/echo/ear.go", "if unheard >= drowned || unheard >= rounds && e.heard.Load() == before {", "if unheard > 1<<30 && e.heard.Load() == before {"},

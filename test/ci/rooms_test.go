@@ -13,9 +13,10 @@ import (
 // so any room may import them.
 var rooms = map[string]string{
 	"shared":                   "",
-	"bridge":                   "shared bridge/bus internal/feed",
+	"bridge":                   "shared bridge/bus bridge/internal/schedule internal/feed",
 	"bridge/bus":               "shared",
 	"bridge/bustest":           "shared bridge/bus",
+	"bridge/internal/schedule": "",
 	"bridge/membus":            "shared bridge/bus",
 	"bridge/nsqbus":            "shared bridge/bus internal/echo",
 	"bridge/sealed":            "shared bridge/bus",
