@@ -43,4 +43,3 @@ func Text(text, secret string) string {
 	}
 	return text
 }
-
