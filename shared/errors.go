@@ -25,6 +25,18 @@ var (
 	// ErrDuplicateEntity is returned when an entity type is registered again.
 	ErrDuplicateEntity = errors.New("entity type already registered")
 
+	// ErrBadTopic is returned for a topic that is malformed.
+	ErrBadTopic = errors.New("bad topic")
+
+	// ErrUnknownTopic is returned for a topic of a channel that was never registered.
+	ErrUnknownTopic = errors.New("unknown topic")
+
+	// ErrBadEvent is returned for an event that is no CloudEvent.
+	ErrBadEvent = errors.New("bad event")
+
+	// ErrTooLarge is returned for an event of more than MaxEventBytes.
+	ErrTooLarge = errors.New("too large")
+
 	// ErrTooManySubscriptions is returned to a client at its limit.
 	ErrTooManySubscriptions = errors.New("too many subscriptions")
 

@@ -32,16 +32,38 @@ func isNull(value []byte) bool { return value[0] == 'n' }
 // beyond ASCII. The object is valid JSON. Of a name that is there twice the first value
 // counts. Members of other names are passed over. The values are parts of the object.
 func Read(object []byte, names []string, members []Member) {
-	r := reader{rest: object}
-	r.space()
-	r.rest = r.rest[1:]
-	for r.more('}') {
-		name := r.value()
-		r.space()
-		r.rest = r.rest[1:] // the colon
-		r.space()
-		note(name, r.value(), names, members)
+	for quoted, value := range Members(object) {
+		note(quoted, value, names, members)
 	}
+}
+
+// Members yields the members of an object, which is valid JSON: each with its name, quoted as
+// it is there, and its value. Both are parts of the object.
+func Members(object []byte) iter.Seq2[[]byte, []byte] {
+	return func(yield func(quoted, value []byte) bool) {
+		r := reader{rest: object}
+		r.space()
+		r.rest = r.rest[1:]
+		for r.more('}') {
+			quoted := r.value()
+			r.space()
+			r.rest = r.rest[1:] // the colon
+			r.space()
+			if !yield(quoted, r.value()) {
+				return
+			}
+		}
+	}
+}
+
+// Name returns the text of a member's name.
+func Name(quoted []byte) string {
+	if bytes.IndexByte(quoted, '\\') < 0 {
+		return string(quoted[1 : len(quoted)-1])
+	}
+	var text string
+	_ = json.Unmarshal(quoted, &text) // it is valid
+	return text
 }
 
 // note puts a member where it belongs, if it has one of the names.
