@@ -29,7 +29,7 @@ func (n *Node) beat() {
 
 // lastBeat says the last numbers before the node leaves, on those topics that are on the bus.
 func (n *Node) lastBeat(ctx context.Context) {
-	feeds := slices.DeleteFunc(n.all(), func(f *Feed) bool { return f.listener.Load() != nil && !f.Live() })
+	feeds := slices.DeleteFunc(n.all(), func(f *Feed) bool { return f.listens() && !f.Live() })
 	ctx, cancel := context.WithTimeout(ctx, n.config.PublishTimeout)
 	defer cancel()
 	n.beatOnce(ctx, feeds)

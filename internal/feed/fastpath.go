@@ -31,6 +31,15 @@ func encodeFast(m message) (body []byte, ok bool) {
 		}
 		w.put(`]`)
 	}
+	if len(m.Records) > 0 {
+		before := `,"records":[`
+		for _, record := range m.Records {
+			w.put(before)
+			w.body = append(w.body, record...)
+			before = `,`
+		}
+		w.put(`]`)
+	}
 	if m.From != "" {
 		w.put(`,"from":`)
 		w.text(m.From)
@@ -56,6 +65,9 @@ func (m message) size() int {
 	room := 112 + len(m.Entity) + len(m.ID) + len(m.From) + len(m.Trace)
 	for _, id := range m.IDs {
 		room += len(id) + len(`"",`)
+	}
+	for _, record := range m.Records {
+		room += len(record) + len(`,`)
 	}
 	return room
 }

@@ -11,8 +11,9 @@
 //
 // # Locks
 //
-// A publisher's, and a gap detector's: neither is held together with another, or across a
-// call of the bus or of a Listener. The Node's own comes after a publisher's.
+// None is held across a call of the bus or of a Listener. A publisher's, and a gap detector's,
+// are not held together with another, but for the Node's own, which comes after a publisher's.
+// On a Stream: recordQueue.mu before Node.mu; reorder.mu before serial.mu.
 package feed
 
 import (
@@ -82,6 +83,7 @@ type Feed struct {
 	spread   atomic.Bool              // every message goes to every broker
 	publish  publisher
 	gaps     gapDetector
+	stream   *Stream // that the Feed is of, or nil; guarded by the Node's lock until Listen
 }
 
 // Topic returns the name under which the Feed is on the bus.
@@ -101,6 +103,20 @@ func (f *Feed) Listen(l Listener) error {
 // Live reports whether the topic is subscribed on the bus, so that what others publish is
 // heard.
 func (f *Feed) Live() bool { return f.live.Load() }
+
+// listens reports whether somebody hears what comes.
+func (f *Feed) listens() bool {
+	return f.listener.Load() != nil || f.stream != nil && f.stream.listener.Load() != nil
+}
+
+func (f *Feed) close() {
+	f.gaps.close()
+	f.publish.close()
+	if f.stream != nil {
+		f.stream.publish.close()
+		f.stream.order.close()
+	}
+}
 
 // changed has the node's own listener hear an id.
 func (f *Feed) changed(c Change) {
@@ -131,6 +147,10 @@ func (l listener) Message(body []byte) {
 		}
 		return
 	}
+	if l.stream != nil {
+		l.stream.order.hear(m)
+		return
+	}
 	if m.From == n.name {
 		return // heard when it was published
 	}
@@ -150,12 +170,22 @@ func (l listener) Message(body []byte) {
 // Live implements bus.Listener.
 func (l listener) Live() {
 	position := l.node.config.Position() // what is begun from now on has missed nothing
-	l.live.Store(true)
-	l.gap(Gap{Reason: Connected, Position: position})
+	was, g := l.live.Swap(true), Gap{Reason: Connected, Position: position}
+	switch {
+	case l.stream == nil:
+		l.gap(g)
+	case !was: // otherwise another broker has gone on, and numbers say what is missing
+		l.stream.order.connected(g)
+	}
 }
 
 // Lost implements bus.Listener.
 func (l listener) Lost(err error) {
 	l.live.Store(false)
-	l.gap(Gap{Reason: Disconnected, Err: err})
+	g := Gap{Reason: Disconnected, Err: err}
+	if l.stream != nil {
+		l.stream.order.disconnected(g)
+		return
+	}
+	l.gap(g)
 }

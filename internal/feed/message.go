@@ -17,7 +17,8 @@ const maxMessageBytes = 8 << 10
 
 // message is what travels on the bus: the keys of one entity type that changed, never
 // their rows, or the texts of another topic. With one key it is {"entity","id"}, which any
-// program may publish; with several, {"entity","ids":[…]}.
+// program may publish; with several, {"entity","ids":[…]}. On a Stream it is
+// {"entity","records":[…]}, of any JSON.
 //
 // Nodes add who they are and the number of the message, counted from 1 for each topic, so
 // that others notice when one is lost. A message with a number and no id is a beat: it says
@@ -27,13 +28,16 @@ type message struct {
 	Entity shared.EntityType `json:"entity"`
 	ID     string            `json:"id,omitempty"`
 	IDs    []string          `json:"ids,omitempty"`
-	From   string            `json:"from,omitempty"`
-	Seq    uint64            `json:"seq,omitempty"`
-	At     int64             `json:"at,omitempty"`    // when it was published, in milliseconds since 1970
-	Trace  string            `json:"trace,omitempty"` // W3C traceparent of what it was published in
+
+	Records []json.RawMessage `json:"records,omitempty"` // of a Stream
+
+	From  string `json:"from,omitempty"`
+	Seq   uint64 `json:"seq,omitempty"`
+	At    int64  `json:"at,omitempty"`    // when it was published, in milliseconds since 1970
+	Trace string `json:"trace,omitempty"` // W3C traceparent of what it was published in
 }
 
-func (m message) isBeat() bool { return m.ID == "" && len(m.IDs) == 0 }
+func (m message) isBeat() bool { return m.ID == "" && len(m.IDs) == 0 && len(m.Records) == 0 }
 
 func messageOf(topic shared.EntityType, ids []string) message {
 	if len(ids) == 1 {
@@ -83,7 +87,7 @@ const (
 	maxTraceBytes = 64
 )
 
-var errNotAMessage = errors.New("want an object with an entity and an id, or ids, or a number and its sender")
+var errNotAMessage = errors.New("want an object with an entity and an id, or ids, or records, or a number and its sender")
 
 // decodeMessage reads a body from a topic. Anybody may publish to a topic, so nothing in
 // the body is trusted: what is said to be of another topic is refused.
@@ -107,8 +111,8 @@ func decodeMessage(topic shared.EntityType, body []byte) (message, error) {
 	return m, nil
 }
 
-// The first five decide what is done.
-var messageNames = []string{"entity", "id", "ids", "from", "seq", "at", "trace"}
+// The first six decide what is done.
+var messageNames = []string{"entity", "id", "ids", "records", "from", "seq", "at", "trace"}
 
 // decodeSlow reads a body by the letter: one that others may read in another way is no
 // message, and neither is one of an id that cannot be told from other ids. What is only
@@ -117,9 +121,9 @@ func decodeSlow(body []byte) (m message, err error) {
 	if !json.Valid(body) || !exactjson.IsObject(body) {
 		return m, errNotAMessage
 	}
-	var in [7]exactjson.Member
+	var in [8]exactjson.Member
 	exactjson.Read(body, messageNames, in[:])
-	for i := range in[:5] {
+	for i := range in[:6] {
 		if in[i].Ambiguous {
 			return m, fmt.Errorf("%q is there twice, or in another case", messageNames[i])
 		}
@@ -127,17 +131,32 @@ func decodeSlow(body []byte) (m message, err error) {
 	entity, err1 := exactjson.String(in[0].Value)
 	id, err2 := exactjson.String(in[1].Value)
 	ids, err3 := decodeIDs(&in[2])
-	from, err4 := exactjson.String(in[3].Value)
-	m = message{Entity: shared.EntityType(entity), ID: id, IDs: ids, From: from}
-	var err5 error
-	if in[4].Has() {
-		m.Seq, err5 = strconv.ParseUint(string(in[4].Value), 10, 64)
+	records, err4 := decodeRecords(&in[3])
+	from, err5 := exactjson.String(in[4].Value)
+	m = message{Entity: shared.EntityType(entity), ID: id, IDs: ids, Records: records, From: from}
+	var err6 error
+	if in[5].Has() {
+		m.Seq, err6 = strconv.ParseUint(string(in[5].Value), 10, 64)
 	}
-	if at, err := strconv.ParseInt(string(in[5].Value), 10, 64); err == nil && at > 0 {
+	if at, err := strconv.ParseInt(string(in[6].Value), 10, 64); err == nil && at > 0 {
 		m.At = at
 	}
-	m.Trace, _ = exactjson.String(in[6].Value)
-	return m, errors.Join(err1, err2, err3, err4, err5)
+	m.Trace, _ = exactjson.String(in[7].Value)
+	return m, errors.Join(err1, err2, err3, err4, err5, err6)
+}
+
+// decodeRecords returns copies: the body is the bus's.
+func decodeRecords(m *exactjson.Member) (records []json.RawMessage, err error) {
+	if !m.Has() {
+		return nil, nil
+	}
+	if !exactjson.IsList(m.Value) {
+		return nil, errNotAMessage
+	}
+	for record := range exactjson.Elements(bytes.Clone(m.Value)) {
+		records = append(records, record)
+	}
+	return records, nil
 }
 
 func decodeIDs(m *exactjson.Member) (ids []string, err error) {

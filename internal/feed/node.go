@@ -78,6 +78,10 @@ func (n *Node) SpreadTopic(name shared.EntityType) *Feed { return n.topic(name, 
 func (n *Node) topic(name shared.EntityType, spread bool) *Feed {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	return n.topicLocked(name, spread)
+}
+
+func (n *Node) topicLocked(name shared.EntityType, spread bool) *Feed {
 	f := n.feeds[name]
 	if f == nil {
 		f = &Feed{node: n, topic: name}
@@ -167,8 +171,7 @@ func (n *Node) StopPublishing(ctx context.Context) error {
 	n.mu.Unlock()
 	n.workers.Refuse()
 	for _, f := range n.all() {
-		f.gaps.close()
-		f.publish.close()
+		f.close()
 	}
 	err := wait.For(ctx, &n.publishing)
 	n.lastBeat(ctx)
