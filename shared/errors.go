@@ -37,6 +37,9 @@ var (
 	// ErrTooLarge is returned for an event of more than MaxEventBytes.
 	ErrTooLarge = errors.New("too large")
 
+	// ErrDuplicateChannel is returned when a channel is registered again.
+	ErrDuplicateChannel = errors.New("channel already registered")
+
 	// ErrTooManySubscriptions is returned to a client at its limit.
 	ErrTooManySubscriptions = errors.New("too many subscriptions")
 
