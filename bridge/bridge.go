@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/entity-sync/entity-sync/bridge/bus"
+	"github.com/entity-sync/entity-sync/bridge/events"
 	"github.com/entity-sync/entity-sync/bridge/internal/schedule"
 	"github.com/entity-sync/entity-sync/internal/feed"
 	"github.com/entity-sync/entity-sync/internal/field"
@@ -94,6 +95,7 @@ func (c Config) validate() error {
 // Bridge is the engine of one node. Its methods may be called from any goroutine.
 type Bridge struct {
 	feeds   *feed.Node
+	events  *events.Hub
 	config  Config
 	fetch   shared.Fetcher // may be nil
 	log     *slog.Logger
@@ -133,8 +135,18 @@ func New(c Config) (*Bridge, error) {
 		Bus: c.Bus, PublishTimeout: c.PublishTimeout, BeatInterval: c.BeatInterval, Grace: c.Grace,
 		Position: b.counts.sequence.Load, Logger: c.Logger,
 	})
+	b.events = events.New(events.Config{
+		Stream: b.feeds.Stream(eventsTopic), Node: b.feeds.Name(), Sequence: func() uint64 { return b.counts.sequence.Add(1) },
+		Logger: c.Logger,
+	})
 	return b, nil
 }
+
+// eventsTopic is the topic on the bus that carries events.
+const eventsTopic shared.EntityType = ownPrefix + "events"
+
+// Events returns the node's channels and subscriptions to topics.
+func (b *Bridge) Events() *events.Hub { return b.events }
 
 // Register says how the rows of an entity type are fetched, and starts
 // listening for its changes. It returns an error wrapping shared.ErrBadEntity

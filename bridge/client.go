@@ -198,6 +198,21 @@ func (c *Client) Keys() []shared.EntityKey {
 	return keys
 }
 
+// Len returns how many keys the client is subscribed to.
+func (c *Client) Len() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.subs.Len() - int(c.refused.Load())
+}
+
+// Has reports whether the client is subscribed to a key.
+func (c *Client) Has(key shared.EntityKey) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	sub := c.subs.Get(key)
+	return sub != nil && sub.view.has(sub)
+}
+
 // entities returns the entity type of each subscription.
 func (c *Client) entities() []*entity {
 	c.mu.Lock()

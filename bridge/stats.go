@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 
 	"github.com/entity-sync/entity-sync/bridge/bus"
+	"github.com/entity-sync/entity-sync/bridge/events"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -42,6 +43,7 @@ type Stats struct {
 	FetchesLagged  uint64 // of those, the ones that read an older revision than one already pushed
 	Retried        uint64 // fetches tried again after they had failed or lagged, since the start
 
+	Events   events.Stats
 	Entities map[shared.EntityType]EntityStats
 	Brokers  []bus.BrokerStats // in no order; none where the bus does not know
 }
@@ -87,6 +89,7 @@ func (b *Bridge) Stats() Stats {
 		Retried:       c.retried.Load(),
 		Refused:       bus.Refused,
 		Brokers:       bus.Brokers,
+		Events:        b.events.Stats(),
 		Entities:      make(map[shared.EntityType]EntityStats),
 	}
 	for _, ent := range b.registered() {
@@ -110,14 +113,14 @@ func (e *entity) stats() EntityStats {
 	}
 }
 
-// Ready reports whether every registered entity type is subscribed on the bus
-// (on one of its brokers at least), so that changes announced elsewhere are
-// heard here.
+// Ready reports whether every registered entity type, and where there are channels their events,
+// are subscribed on the bus (on one of its brokers at least), so that what is announced and
+// published elsewhere is heard here.
 func (b *Bridge) Ready() bool {
 	for _, ent := range b.registered() {
 		if !ent.announced && !ent.feed.Live() {
 			return false
 		}
 	}
-	return true
+	return b.events.Live()
 }

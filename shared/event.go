@@ -18,10 +18,13 @@ const MaxEventBytes = 32 << 10
 // came: every member, in its order. The zero Event is none.
 //
 // Specification: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md
-type Event struct {
+type Event struct{ parsed *parsedEvent }
+
+// parsedEvent is never changed once it is parsed.
+type parsedEvent struct {
 	id, source, kind string
 	time             time.Time
-	json             []byte // without white space; never changed
+	json             []byte // without white space
 }
 
 // ParseEvent reads an event. It returns an error wrapping ErrBadEvent unless the text is a JSON
@@ -39,14 +42,14 @@ func ParseEvent(text []byte) (Event, error) {
 	if b.Len() > MaxEventBytes {
 		return Event{}, fmt.Errorf("%w: the event has %d bytes, the limit is %d", ErrTooLarge, b.Len(), MaxEventBytes)
 	}
-	e := Event{json: b.Bytes()}
+	e := &parsedEvent{json: b.Bytes()}
 	if !exactjson.IsObject(e.json) {
 		return Event{}, badEvent("it is not an object")
 	}
 	if err := e.read(); err != nil {
 		return Event{}, err
 	}
-	return e, nil
+	return Event{e}, nil
 }
 
 func badEvent(format string, args ...any) error {
@@ -56,7 +59,7 @@ func badEvent(format string, args ...any) error {
 // eventNames are the members that mean something here.
 var eventNames = []string{"specversion", "id", "source", "type", "time", "data", "data_base64", "datacontenttype", "dataschema", "subject"}
 
-func (e *Event) read() error {
+func (e *parsedEvent) read() error {
 	seen := make(map[string]struct{})
 	for quoted := range exactjson.Members(e.json) {
 		name := exactjson.Name(quoted)
@@ -113,7 +116,7 @@ func checkData(data, binary *exactjson.Member) error {
 // latest is the last second that RFC 3339 has a text for.
 var latest = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 
-func (e *Event) readTime(m *exactjson.Member) (err error) {
+func (e *parsedEvent) readTime(m *exactjson.Member) (err error) {
 	if !m.Has() {
 		return nil
 	}
@@ -130,7 +133,7 @@ func (e *Event) readTime(m *exactjson.Member) (err error) {
 }
 
 // replace gives a member another value.
-func (e *Event) replace(name, with string) {
+func (e *parsedEvent) replace(name, with string) {
 	text := make([]byte, 0, len(e.json)+len(with))
 	before := byte('{')
 	for quoted, value := range exactjson.Members(e.json) {
@@ -169,37 +172,50 @@ func NewEvent(f EventFields) (Event, error) {
 	return ParseEvent(text)
 }
 
+// IsZero reports whether e is no event.
+func (e Event) IsZero() bool { return e.parsed == nil }
+
+// none is what the zero Event says of itself.
+var none parsedEvent
+
+func (e Event) get() *parsedEvent {
+	if e.parsed == nil {
+		return &none
+	}
+	return e.parsed
+}
+
 // ID returns the event's id, which with its source names the event.
-func (e Event) ID() string { return e.id }
+func (e Event) ID() string { return e.get().id }
 
 // Source returns where the event is from.
-func (e Event) Source() string { return e.source }
+func (e Event) Source() string { return e.get().source }
 
 // Type returns what kind of event it is.
-func (e Event) Type() string { return e.kind }
+func (e Event) Type() string { return e.get().kind }
 
 // Time returns when it happened, the zero Time where the event does not say.
-func (e Event) Time() time.Time { return e.time }
+func (e Event) Time() time.Time { return e.get().time }
 
 // Data returns the member data, nothing where there is none; it is shared: read only.
 func (e Event) Data() json.RawMessage {
 	var in [1]exactjson.Member
-	if e.json != nil {
-		exactjson.Read(e.json, []string{"data"}, in[:])
+	if e.parsed != nil {
+		exactjson.Read(e.parsed.json, []string{"data"}, in[:])
 	}
 	return in[0].Value
 }
 
-// JSON returns the whole event, without white space between its members; it is shared: read
-// only.
-func (e Event) JSON() []byte { return e.json }
+// JSON returns the whole event, without white space between its members, and nothing of the zero
+// Event; it is shared: read only.
+func (e Event) JSON() []byte { return e.get().json }
 
-// MarshalJSON implements json.Marshaler.
+// MarshalJSON implements json.Marshaler. The zero Event is null.
 func (e Event) MarshalJSON() ([]byte, error) {
-	if e.json == nil {
+	if e.IsZero() {
 		return []byte("null"), nil
 	}
-	return e.json, nil
+	return e.parsed.json, nil
 }
 
 // UnmarshalJSON implements json.Unmarshaler by ParseEvent.

@@ -44,8 +44,10 @@ type BatchFetcher func(ctx context.Context, requests []FetchRequest) []FetchResu
 
 // AccessRequest is something that a client asks for, for the application to allow.
 type AccessRequest struct {
-	Action Action // ActionSubscribe
-	Key    EntityKey
+	Action Action    // ActionSubscribe or ActionPublish
+	Key    EntityKey // to subscribe to; without an Entity where it is a Topic
+	Topic  Topic     // to subscribe or publish to
+	Event  Event     // to publish
 	Secret Secret
 	Remote string // the client's address, host or host:port
 }

@@ -11,6 +11,7 @@ const (
 	ActionSubscribe   Action = "subscribe"
 	ActionUnsubscribe Action = "unsubscribe"
 	ActionSecret      Action = "secret"
+	ActionPublish     Action = "publish"
 )
 
 // Message is the envelope of everything a client sends: for ActionSecret the

@@ -61,6 +61,12 @@ func (c *functionClient) Unsubscribe(key shared.EntityKey) { c.unSub(key) }
 // Keys returns none: what has no Config has no Authorize to ask of them.
 func (c *functionClient) Keys() []shared.EntityKey { return nil }
 
+// Has and Len know of none: functions have no limit.
+func (c *functionClient) Has(shared.EntityKey) bool { return false }
+
+// Len implements client.
+func (c *functionClient) Len() int { return 0 }
+
 // SetSecret does nothing: the builder was given a function that tells the secret.
 func (c *functionClient) SetSecret(string) {}
 

@@ -57,9 +57,11 @@ type Config struct {
 	RequireSecret bool
 	SecretTimeout time.Duration
 
-	// Authorize is asked before anything is done for a subscription, and again of
-	// each when the client's secret changes. An error refuses it. It saves work
-	// and tells early; the fetch handler still decides on every row.
+	// Authorize is asked before anything is done for a subscription, and again of each when
+	// the client's secret changes. An error refuses the subscription. For a key that saves
+	// work and tells early; the fetch handler still decides on every row. For a topic that is
+	// not public it decides, as it does on each event that a client publishes where clients
+	// may.
 	Authorize func(ctx context.Context, a shared.AccessRequest) error
 
 	// RemoteAddr says where a request comes from, for MaxSessionsPerAddr and the
@@ -82,6 +84,10 @@ type Config struct {
 	// come together is sent away with wire.CloseSlow. Zero means 64 MiB.
 	MaxQueuedBytes int
 
+	// MaxQueuedEvents and MaxQueuedEventBytes bound the events that wait for one client. Of
+	// more the oldest go first, and the client is told how many. Zero means 256 and 1 MiB.
+	MaxQueuedEvents, MaxQueuedEventBytes int
+
 	// MaxMessageBytes bounds one message from a client. Zero means 32 KiB. A
 	// larger one ends the session with close code 1009.
 	MaxMessageBytes int64
@@ -90,8 +96,8 @@ type Config struct {
 	// part of a message, so that MaxMessageBytes bounds it, too.
 	MaxSecretBytes int
 
-	// MaxSubscriptions bounds the keys of one client. Zero means 1,000, less
-	// than zero no limit.
+	// MaxSubscriptions bounds the keys and topics of one client together. Zero means 1,000,
+	// less than zero no limit.
 	MaxSubscriptions int
 
 	// PingInterval is how often an idle client is asked whether it is there, and
@@ -107,16 +113,19 @@ type Config struct {
 }
 
 const (
-	defaultSecretTimeout   = 10 * time.Second
-	defaultMaxSessions     = 100_000
-	defaultMessageRate     = 100
-	defaultSubscribeRate   = 200
-	defaultMaxQueuedBytes  = 64 << 20
-	defaultMaxMessageBytes = 32 << 10 // bulk subscriptions fit; a frame bomb does not
-	defaultMaxSecretBytes  = 4 << 10  // a token fits; a document does not
-	defaultPingInterval    = 25 * time.Second
-	defaultPongWait        = 10 * time.Second
-	defaultWriteTimeout    = 10 * time.Second
+	defaultSecretTimeout    = 10 * time.Second
+	defaultMaxSessions      = 100_000
+	defaultMessageRate      = 100
+	defaultSubscribeRate    = 200
+	defaultMaxSubscriptions = 1000
+	defaultMaxQueuedBytes   = 64 << 20
+	defaultMaxQueuedEvents  = 256 // a second of a busy channel
+	defaultMaxEventBytes    = 1 << 20
+	defaultMaxMessageBytes  = 32 << 10 // bulk subscriptions fit; a frame bomb does not
+	defaultMaxSecretBytes   = 4 << 10  // a token fits; a document does not
+	defaultPingInterval     = 25 * time.Second
+	defaultPongWait         = 10 * time.Second
+	defaultWriteTimeout     = 10 * time.Second
 
 	// closeWait is how long a client that was told to go may take to hang up.
 	closeWait = time.Second
@@ -138,8 +147,17 @@ func (c Config) withDefaults() Config {
 	if c.SubscribeRate == 0 {
 		c.SubscribeRate = defaultSubscribeRate
 	}
+	if c.MaxSubscriptions == 0 {
+		c.MaxSubscriptions = defaultMaxSubscriptions
+	}
 	if c.MaxQueuedBytes == 0 {
 		c.MaxQueuedBytes = defaultMaxQueuedBytes
+	}
+	if c.MaxQueuedEvents == 0 {
+		c.MaxQueuedEvents = defaultMaxQueuedEvents
+	}
+	if c.MaxQueuedEventBytes == 0 {
+		c.MaxQueuedEventBytes = defaultMaxEventBytes
 	}
 	if c.MaxMessageBytes == 0 {
 		c.MaxMessageBytes = defaultMaxMessageBytes
@@ -181,6 +199,8 @@ func (c Config) validate() error {
 		field.NotNegative("MessageRate", c.MessageRate),
 		field.NotNegative("SubscribeRate", c.SubscribeRate),
 		field.NotNegative("MaxQueuedBytes", c.MaxQueuedBytes),
+		field.NotNegative("MaxQueuedEvents", c.MaxQueuedEvents),
+		field.NotNegative("MaxQueuedEventBytes", c.MaxQueuedEventBytes),
 		field.NotNegative("MaxMessageBytes", c.MaxMessageBytes),
 		field.NotNegative("MaxSecretBytes", c.MaxSecretBytes),
 		field.NotNegative("PingInterval", c.PingInterval),

@@ -2,6 +2,8 @@ package web
 
 import (
 	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/events"
+	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web/internal/sendqueue"
 	"github.com/entity-sync/entity-sync/web/internal/websocket"
 	"github.com/entity-sync/entity-sync/web/wire"
@@ -17,6 +19,7 @@ type encoder struct {
 
 var (
 	_ bridge.Encoder                    = (*encoder)(nil)
+	_ events.Encoder                    = (*encoder)(nil)
 	_ sendqueue.Encoder[*bridge.Update] = (*encoder)(nil)
 )
 
@@ -78,6 +81,16 @@ func (e *encoder) Freshness(fresh bool) []byte {
 		return e.frames(wire.Reply{Action: wire.ActionFresh})
 	}
 	return e.frames(wire.Reply{Action: wire.ActionStale})
+}
+
+// EncodeEvent implements events.Encoder.
+func (e *encoder) EncodeEvent(d *events.Delivery) []byte {
+	return e.frames(wire.Reply{Action: wire.ActionEvent, Topic: d.Topic, Context: d.Context, Event: d.Event.JSON()})
+}
+
+// Gap implements sendqueue.Encoder.
+func (e *encoder) Gap(topic string, missed uint64) []byte {
+	return e.frames(wire.Reply{Action: wire.ActionGap, Topic: shared.Topic(topic), Missed: missed})
 }
 
 // frames returns a reply as complete WebSocket frames, nil where the wire has no words for

@@ -55,6 +55,8 @@ func (e engine) Subscribe(key shared.EntityKey, _ bridge.SubscribeOptions) error
 func (e engine) Unsubscribe(key shared.EntityKey) { delete(e.subscribed, key) }
 func (e engine) SetSecret(string)                 {}
 func (e engine) Keys() []shared.EntityKey         { return nil }
+func (e engine) Has(key shared.EntityKey) bool    { return e.subscribed[key] }
+func (e engine) Len() int                         { return len(e.subscribed) }
 func (e engine) Close()                           {}
 
 // payloads splits what a server wrote into its frames' payloads.

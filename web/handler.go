@@ -96,7 +96,7 @@ func (h *Handler) startTransports() {
 	c := &h.config
 	h.poller = socket.NewPoller(c.Logger)
 	h.queues = sendqueue.NewGroup[*bridge.Update](sendqueue.Config{
-		MaxBytes: c.MaxQueuedBytes, OverflowCode: wire.CloseSlow, OverflowReason: "too much is waiting to be read",
+		MaxBytes: c.MaxQueuedBytes, MaxEvents: c.MaxQueuedEvents, MaxEventBytes: c.MaxQueuedEventBytes, OverflowCode: wire.CloseSlow, OverflowReason: "too much is waiting to be read",
 		EndTimeout: c.WriteTimeout, Clock: func() time.Time { return h.wall() }, Go: h.work.Go,
 	})
 	var offered []string

@@ -143,15 +143,20 @@ func (s *session) reauthorize(id identity) {
 			s.reply(wire.Reply{Action: wire.ActionUnsubscribed, Key: key, Code: refusal.Code, Message: refusal.Message})
 		}
 	}
+	s.reauthorizeTopics(id)
 }
 
 // authorize asks the application whether somebody may watch a key.
 func (s *session) authorize(id identity, key shared.EntityKey) error {
+	return s.ask(id, shared.AccessRequest{Action: shared.ActionSubscribe, Key: key})
+}
+
+// ask asks the application whether somebody may do something.
+func (s *session) ask(id identity, a shared.AccessRequest) error {
 	ctx, cancel := context.WithTimeout(s.handler.ctx, attemptTimeout)
 	defer cancel()
-	err := s.handler.guard("Authorize", func() error {
-		return s.handler.config.Authorize(ctx, shared.AccessRequest{Action: shared.ActionSubscribe, Key: key, Secret: id.secret, Remote: s.remote})
-	})
+	a.Secret, a.Remote = id.secret, s.remote
+	err := s.handler.guard("Authorize", func() error { return s.handler.config.Authorize(ctx, a) })
 	if err != nil {
 		return withoutDetails(err)
 	}

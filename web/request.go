@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web/wire"
 )
 
@@ -25,6 +26,8 @@ func (s *session) act(message []byte) error {
 		err = s.changeSecret(r)
 	case wire.ActionSubscribe, wire.ActionUnsubscribe:
 		s.changeSubscriptions(r)
+	case wire.ActionPublish:
+		err = s.publish(r)
 	}
 	if err != nil && r.Ref != nil {
 		return wire.RefusalOf(err).WithRef(r.Ref)
@@ -45,34 +48,56 @@ func (s *session) changeSecret(r wire.Request) error {
 	return nil
 }
 
-// changeSubscriptions subscribes or unsubscribes keys. Each that cannot be is refused by
-// itself; then all is acknowledged.
+// changeSubscriptions subscribes or unsubscribes keys and topics. Each that cannot be is refused
+// by itself; then all is acknowledged.
 func (s *session) changeSubscriptions(r wire.Request) {
-	errs := make([]error, len(r.Keys))
-	for i, k := range r.Keys {
+	errs := make([]error, len(r.Targets))
+	for i, t := range r.Targets {
 		if r.Action == wire.ActionSubscribe {
-			errs[i] = s.permit(k.EntityKey) // may take its time: the application is asked
+			errs[i] = s.permitTarget(t) // may take its time: the application is asked
 		} else if i > 0 && !s.waitForToken(&s.subscribes, "keys") { // the first costs what its message does
 			return
 		}
 	}
 	s.out.Hold()
 	defer s.out.Release()
-	for i, k := range r.Keys {
+	for i, t := range r.Targets {
 		if errs[i] == nil {
-			errs[i] = s.changeSubscription(r.Action, k)
+			errs[i] = s.changeTarget(r.Action, t)
 		}
 		if errs[i] != nil {
-			s.refuse(wire.RefusalOf(errs[i]).About(i, k.EntityKey).WithRef(r.Ref))
+			s.refuse(wire.RefusalOf(errs[i]).AboutTarget(i, t).WithRef(r.Ref))
 		}
 	}
 	s.reply(wire.Reply{Action: wire.ActionAck, Ref: r.Ref})
+}
+
+func (s *session) permitTarget(t wire.Target) error {
+	if t.IsTopic {
+		return s.permitTopic(t.Topic)
+	}
+	return s.permit(t.EntityKey)
+}
+
+func (s *session) changeTarget(action wire.Action, t wire.Target) error {
+	switch {
+	case !t.IsTopic:
+		return s.changeSubscription(action, t.Key)
+	case action == wire.ActionSubscribe:
+		return s.subscribeToTopic(t)
+	case s.topics != nil:
+		s.topics.Unsubscribe(t.Topic)
+	}
+	return nil
 }
 
 func (s *session) changeSubscription(action wire.Action, k wire.Key) error {
 	if action == wire.ActionUnsubscribe {
 		s.client.Unsubscribe(k.EntityKey)
 		return nil
+	}
+	if s.topics != nil && !s.client.Has(k.EntityKey) && s.isFull() {
+		return shared.ErrTooManySubscriptions
 	}
 	o := bridge.SubscribeOptions{Snapshot: k.Snapshot}
 	// What is no version of ours is one that the rows do not have.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/events"
 	"github.com/entity-sync/entity-sync/internal/conflate"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web/internal/revocation"
@@ -23,6 +24,7 @@ type session struct {
 	conn    *websocket.Conn
 	encoder *encoder
 	client  client
+	topics  *events.Client                  // nil before the first subscription to one
 	out     sendqueue.Queue[*bridge.Update] // what waits to be written
 	remote  string                          // where the client is
 	number  uint64                          // what the log calls it
@@ -48,6 +50,8 @@ type client interface {
 	Unsubscribe(shared.EntityKey)
 	SetSecret(string)
 	Keys() []shared.EntityKey
+	Has(shared.EntityKey) bool
+	Len() int
 	Close()
 }
 
@@ -124,10 +128,10 @@ func (s *session) end(err error) {
 	}
 	s.out.End(s.conn.Farewell(err))
 	if !s.conn.IsLeaving() {
-		s.client.Close() // takes back what waits: there is nobody to read it
+		s.closeClient() // takes back what waits: there is nobody to read it
 	}
 	s.out.Wait()
-	s.client.Close()
+	s.closeClient()
 	s.traceEnd(err)
 	s.mu.Lock()
 	s.ended = true
@@ -136,6 +140,13 @@ func (s *session) end(err error) {
 	}
 	s.mu.Unlock()
 	s.conn.End(err)
+}
+
+func (s *session) closeClient() {
+	s.client.Close()
+	if s.topics != nil {
+		s.topics.Close()
+	}
 }
 
 // Overflowed implements sendqueue.Owner.

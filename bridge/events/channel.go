@@ -48,7 +48,7 @@ func (c Channel) validate() error {
 }
 
 // Register adds a channel: all topics whose first segment is its name, or with AnyChannel those
-// of no other channel. It returns an error wrapping shared.ErrBadTopic for a name that can be no
+// of no other channel. It returns the bus's error, or one wrapping shared.ErrBadTopic for a name that can be no
 // segment, and shared.ErrDuplicateChannel the second time.
 func (h *Hub) Register(name string, c Channel) error {
 	if err := h.register(name, c); err != nil {
@@ -67,6 +67,9 @@ func (h *Hub) register(name string, c Channel) error {
 		}
 	}
 	if err := c.validate(); err != nil {
+		return err
+	}
+	if err := h.start(); err != nil {
 		return err
 	}
 	h.mu.Lock()

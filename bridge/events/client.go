@@ -121,6 +121,13 @@ func (c *Client) Topics() []shared.Topic {
 	return topics
 }
 
+// Has reports whether the client is subscribed to a topic.
+func (c *Client) Has(topic shared.Topic) bool {
+	c.hub.mu.Lock()
+	defer c.hub.mu.Unlock()
+	return c.subs.Get(topic) != nil
+}
+
 // Len returns how many topics the client is subscribed to.
 func (c *Client) Len() int {
 	c.hub.mu.Lock()

@@ -44,9 +44,6 @@ func newHub(t *testing.T, b *membus.Broker, memory int) *hub {
 		Stream: node.Stream("es.events"), Node: node.Name(), Logger: log, Memory: memory,
 		Sequence: func() uint64 { return h.sequence.Add(1) },
 	})
-	if err := h.Start(); err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() {
 		if err := errors.Join(node.StopPublishing(context.Background()), node.Close(context.Background())); err != nil {
 			t.Error(err)

@@ -11,8 +11,7 @@ import (
 
 // Config is what a Hub is made of. All of it but Memory is required.
 type Config struct {
-	// Stream carries events between nodes. The Hub listens to it from the first channel or
-	// subscription on.
+	// Stream carries events between nodes. The Hub listens to it from its first channel on.
 	Stream *feed.Stream
 
 	// Node is what the node is called in the ids of events that it makes.
@@ -38,6 +37,9 @@ type Hub struct {
 
 	clientsEver atomic.Uint64
 
+	starting sync.Mutex // guards started; held while the bus is subscribed to
+	started  bool
+
 	mu       sync.Mutex // guards what follows, and every Client's subscriptions
 	channels map[string]Channel
 	topics   topics
@@ -56,9 +58,27 @@ func New(c Config) *Hub {
 	return h
 }
 
-// Start has the Hub hear the Stream. The error is the bus's, which could never accept the
+// start has the Hub hear the Stream. The error is the bus's, which could never accept the
 // subscription.
-func (h *Hub) Start() error { return h.config.Stream.Listen(ear{h}) }
+func (h *Hub) start() error {
+	h.starting.Lock()
+	defer h.starting.Unlock()
+	if h.started {
+		return nil
+	}
+	if err := h.config.Stream.Listen(ear{h}); err != nil {
+		return err
+	}
+	h.started = true
+	return nil
+}
+
+// Live reports whether events of other nodes are heard. It is true where there is no channel.
+func (h *Hub) Live() bool {
+	h.starting.Lock()
+	defer h.starting.Unlock()
+	return !h.started || h.config.Stream.Live()
+}
 
 // ear is the Stream's listener.
 type ear struct{ hub *Hub }

@@ -45,7 +45,7 @@ func (h *Hub) publish(ctx context.Context, p Publication) error {
 			return err
 		}
 	}
-	if p.Event.JSON() == nil {
+	if p.Event.IsZero() {
 		return fmt.Errorf("%w: there is none", shared.ErrBadEvent)
 	}
 	except := uint64(0)

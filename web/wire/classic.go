@@ -38,7 +38,7 @@ func (Classic) Request(message []byte, o Options) (r Request, err error) {
 		var k Key
 		k, err = readKey(e.body, keyNames[:3], false)
 		k.Snapshot = k.Snapshot || o.Snapshot
-		r.Keys = []Key{k}
+		r.Targets = []Target{{Key: k}}
 	default:
 		err = errNoSuch
 	}

@@ -26,6 +26,38 @@ func KeyText(k Key) []byte {
 	}{k.EntityKey, k.Version})
 }
 
+// TopicText returns a topic as it stands in a request.
+func TopicText(t Target) []byte {
+	return encode(struct {
+		Topic shared.Topic `json:"topic"`
+		Exact bool         `json:"exact,omitempty"`
+		After string       `json:"after,omitempty"`
+	}{t.Topic, t.Exact, t.After})
+}
+
+// PublishRequest returns the message that publishes an event, or with data and no event one that
+// the node makes of the data.
+func PublishRequest(ref int, p Publication) []byte {
+	var topic any = p.Topics
+	if len(p.Topics) == 1 {
+		topic = p.Topics[0]
+	}
+	var echo *bool
+	if p.NoEcho {
+		echo = new(bool)
+	}
+	return encode(struct {
+		Action Action `json:"action"`
+		Ref    int    `json:"ref"`
+		Body   any    `json:"body"`
+	}{ActionPublish, ref, struct {
+		Topic any             `json:"topic"`
+		Event json.RawMessage `json:"event,omitempty"`
+		Data  json.RawMessage `json:"data,omitempty"`
+		Echo  *bool           `json:"echo,omitempty"`
+	}{topic, p.Event, p.Data, echo}})
+}
+
 // keysOverhead is more than a request has besides its keys.
 const keysOverhead = 80
 
@@ -60,7 +92,7 @@ func IsOwn(message []byte) bool {
 
 var (
 	replyNames = []string{"action", "ref", "body"}
-	bodyNames  = []string{"entity", "id", "version", "rows", "code", "message", "index", "seconds"}
+	bodyNames  = []string{"entity", "id", "version", "rows", "code", "message", "index", "seconds", "topic", "context", "event", "missed"}
 )
 
 // ReadReply reads a message from a node. One that is no reply of the wire is the
@@ -88,7 +120,7 @@ func ReadReply(message []byte) (r Reply, ok bool) {
 
 // readBody returns false where the body can be read in two ways, or not at all.
 func (r *Reply) readBody(body []byte) bool {
-	var m [8]exactjson.Member
+	var m [12]exactjson.Member
 	switch {
 	case exactjson.IsObject(body):
 		exactjson.Read(body, bodyNames, m[:])
@@ -100,7 +132,7 @@ func (r *Reply) readBody(body []byte) bool {
 			return false
 		}
 	}
-	for i, text := range [...]*string{0: (*string)(&r.Key.Entity), 1: &r.Key.ID, 2: &r.Version, 4: (*string)(&r.Code), 5: &r.Message} {
+	for i, text := range [...]*string{0: (*string)(&r.Key.Entity), 1: &r.Key.ID, 2: &r.Version, 4: (*string)(&r.Code), 5: &r.Message, 8: (*string)(&r.Topic)} {
 		if text == nil {
 			continue
 		}
@@ -125,6 +157,25 @@ func (r *Reply) readBody(body []byte) bool {
 		r.Index = &i
 	}
 	r.Seconds, _ = strconv.Atoi(string(m[7].Value))
+	r.Missed, _ = strconv.ParseUint(string(m[11].Value), 10, 64)
+	r.Event = m[10].Value
+	return r.readContext(&m[9])
+}
+
+func (r *Reply) readContext(m *exactjson.Member) bool {
+	if !m.Has() {
+		return true
+	}
+	if !exactjson.IsList(m.Value) {
+		return false
+	}
+	for value := range exactjson.Elements(m.Value) {
+		topic, err := exactjson.String(value)
+		if err != nil {
+			return false
+		}
+		r.Context = append(r.Context, shared.Topic(topic))
+	}
 	return true
 }
 
@@ -138,7 +189,11 @@ func (r *Reply) isWhole() bool {
 	case ActionCurrent, ActionDelete:
 		return r.Key.Validate() == nil
 	case ActionUnsubscribed:
-		return r.Key.Validate() == nil && r.Code != ""
+		return (r.Topic != "" || r.Key.Validate() == nil) && r.Code != ""
+	case ActionEvent:
+		return r.Topic != "" && len(r.Context) > 0 && exactjson.IsObject(r.Event)
+	case ActionGap:
+		return r.Topic != ""
 	case ActionError: // not all of them are about a key
 		return r.Code != ""
 	default:

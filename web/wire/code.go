@@ -22,6 +22,10 @@ const (
 	CodeTooMany         Code = "too_many_subscriptions"
 	CodeRateLimited     Code = "rate_limited"
 	CodeUnavailable     Code = "unavailable"
+	CodeBadTopic        Code = "bad_topic"
+	CodeUnknownTopic    Code = "unknown_topic"
+	CodeBadEvent        Code = "bad_event"
+	CodeTooLarge        Code = "too_large"
 )
 
 // Refusal is an error that the client is told.
@@ -31,7 +35,8 @@ type Refusal struct {
 	Ref     json.RawMessage   // of the request, if it had one
 	Cause   error             // for the log, where the client is not told
 	Key     *shared.EntityKey // what it is about, if it is about one
-	Index   *int              // of the key in the request, where the key itself is malformed
+	Topic   shared.Topic      // the same, of a topic
+	Index   *int              // of the key or topic in the request, where that itself is malformed
 }
 
 // Error implements error.
@@ -39,7 +44,7 @@ func (r *Refusal) Error() string { return string(r.Code) + ": " + r.Message }
 
 // Reply returns what the client is told.
 func (r *Refusal) Reply() Reply {
-	reply := Reply{Action: ActionError, Ref: r.Ref, Index: r.Index, Code: r.Code, Message: r.Message}
+	reply := Reply{Action: ActionError, Ref: r.Ref, Index: r.Index, Topic: r.Topic, Code: r.Code, Message: r.Message}
 	if r.Key != nil {
 		reply.Key = *r.Key
 	}
@@ -65,6 +70,25 @@ func (r *Refusal) About(index int, key shared.EntityKey) *Refusal {
 	return &about
 }
 
+// AboutTopic is About for a topic.
+func (r *Refusal) AboutTopic(index int, topic shared.Topic) *Refusal {
+	about := *r
+	if about.Code == CodeBadTopic {
+		about.Index = &index
+	} else {
+		about.Topic = topic
+	}
+	return &about
+}
+
+// AboutTarget is About for a key or a topic.
+func (r *Refusal) AboutTarget(index int, t Target) *Refusal {
+	if t.IsTopic {
+		return r.AboutTopic(index, t.Topic)
+	}
+	return r.About(index, t.EntityKey)
+}
+
 // RefusalOf says what the client is told of an error; nothing of one that is the server's
 // own.
 func RefusalOf(err error) *Refusal {
@@ -76,6 +100,14 @@ func RefusalOf(err error) *Refusal {
 		return &Refusal{Code: CodeBadKey, Message: "a key is an entity type and an id of 1 to 255 bytes without control characters"}
 	case errors.Is(err, shared.ErrUnknownEntity):
 		return &Refusal{Code: CodeUnknownEntity, Message: "no such entity type"}
+	case errors.Is(err, shared.ErrBadTopic):
+		return &Refusal{Code: CodeBadTopic, Message: "a topic is 1 to 16 segments with dots between them, 255 bytes together, without control characters"}
+	case errors.Is(err, shared.ErrUnknownTopic):
+		return &Refusal{Code: CodeUnknownTopic, Message: "no such channel"}
+	case errors.Is(err, shared.ErrBadEvent):
+		return &Refusal{Code: CodeBadEvent, Message: "an event is a CloudEvent 1.0: an object with specversion, id, source and type, and no member twice"}
+	case errors.Is(err, shared.ErrTooLarge):
+		return &Refusal{Code: CodeTooLarge, Message: "an event has 32 KiB at most"}
 	case errors.Is(err, shared.ErrTooManySubscriptions):
 		return &Refusal{Code: CodeTooMany, Message: "too many subscriptions"}
 	case errors.Is(err, shared.ErrForbidden):

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/entity-sync/entity-sync/internal/exactjson"
 	"github.com/entity-sync/entity-sync/shared"
@@ -16,8 +17,10 @@ var (
 	errTwoWays   = &Refusal{Code: CodeBadMessage, Message: "a name is there twice, or not in its exact case"}
 	errNoAction  = &Refusal{Code: CodeBadMessage, Message: "there is no action"}
 	errBadRef    = &Refusal{Code: CodeBadMessage, Message: "a ref is a string or a number of at most 128 bytes"}
-	errNoSuch    = &Refusal{Code: CodeUnknownAction, Message: "actions are secret, subscribe and unsubscribe"}
+	errNoSuch    = &Refusal{Code: CodeUnknownAction, Message: "actions are secret, subscribe, unsubscribe and publish"}
 	errBadKeys   = &Refusal{Code: CodeBadMessage, Message: "the body is a key, {\"entity\":…,\"id\":…} with strings, or a list of keys"}
+	errBadTarget = &Refusal{Code: CodeBadMessage, Message: "the body is a key, {\"entity\":…,\"id\":…}, or a topic, {\"topic\":…}, or a list of them"}
+	errBadPublic = &Refusal{Code: CodeBadMessage, Message: "the body has a topic, which is a string or a list of strings, and either data or an event"}
 )
 
 var requestNames = []string{"action", "ref", "body"}
@@ -134,24 +137,101 @@ func keyText(value []byte) (string, error) {
 	return text, err
 }
 
-// readKeys reads one key or a list of them.
-func readKeys(body []byte) (keys []Key, err error) {
+// readTargets reads a key or a topic, or a list of them.
+func readTargets(body []byte) (targets []Target, err error) {
 	if !exactjson.IsList(body) {
-		key, err := readKey(body, keyNames, true)
-		return []Key{key}, err
+		t, err := readTarget(body)
+		return []Target{t}, err
 	}
 	for element := range exactjson.Elements(body) {
 		if string(element) == "null" { // a key without anything in it, and refused as such
 			element = []byte("{}")
 		}
-		key, err := readKey(element, keyNames, true)
+		t, err := readTarget(element)
 		if err != nil {
 			return nil, err
 		}
-		keys = append(keys, key)
+		targets = append(targets, t)
 	}
-	if len(keys) == 0 {
-		return nil, errBadKeys
+	if len(targets) == 0 {
+		return nil, errBadTarget
 	}
-	return keys, nil
+	return targets, nil
+}
+
+var topicNames = []string{"topic", "entity", "exact", "after"}
+
+// readTarget reads a key, or a topic where there is a member of that name.
+func readTarget(object []byte) (t Target, err error) {
+	if !exactjson.IsObject(object) {
+		return t, errBadTarget
+	}
+	var m [4]exactjson.Member
+	exactjson.Read(object, topicNames, m[:])
+	if !m[0].Ambiguous && m[0].Value == nil {
+		t.Key, err = readKey(object, keyNames, true)
+		return t, err
+	}
+	for i := range m {
+		if m[i].Ambiguous {
+			return t, errTwoWays
+		}
+	}
+	topic, err1 := keyText(m[0].Value)
+	after, err2 := keyText(m[3].Value)
+	exact, ok := isTrue(&m[2])
+	if err1 != nil || err2 != nil || !ok || m[1].Value != nil {
+		return t, errBadTarget
+	}
+	return Target{IsTopic: true, Topic: shared.Topic(topic), Exact: exact, After: after}, nil
+}
+
+// isTrue reads true or false, which is false where there is none.
+func isTrue(m *exactjson.Member) (value, ok bool) {
+	if !m.Has() {
+		return false, true
+	}
+	switch string(m.Value) {
+	case "true":
+		return true, true
+	case "false":
+		return false, true
+	}
+	return false, false
+}
+
+var publicationNames = []string{"topic", "data", "event", "echo"}
+
+// readPublication reads what is to be published. The event is not looked at.
+func readPublication(body []byte) (p Publication, err error) {
+	if !exactjson.IsObject(body) {
+		return p, errBadPublic
+	}
+	var m [4]exactjson.Member
+	exactjson.Read(body, publicationNames, m[:])
+	for i := range m {
+		if m[i].Ambiguous {
+			return p, errTwoWays
+		}
+	}
+	if m[1].Value != nil && m[2].Value != nil || m[0].Value == nil {
+		return p, errBadPublic
+	}
+	topics := [][]byte{m[0].Value}
+	if exactjson.IsList(m[0].Value) {
+		topics = slices.Collect(exactjson.Elements(m[0].Value))
+	}
+	for _, value := range topics {
+		topic, err := keyText(value)
+		if err != nil {
+			return p, errBadPublic
+		}
+		p.Topics = append(p.Topics, shared.Topic(topic))
+	}
+	p.Data, p.Event = m[1].Value, m[2].Value
+	if m[3].Has() && string(m[3].Value) != "true" && string(m[3].Value) != "false" {
+		return p, errBadPublic
+	}
+	p.NoEcho = string(m[3].Value) == "false"
+	return p, nil
 }

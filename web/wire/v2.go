@@ -41,7 +41,9 @@ func (V2) readBody(r *Request, body []byte, o Options) (err error) {
 	case ActionSecret:
 		r.Secret, err = readSecret(body, o.MaxSecretBytes)
 	case ActionSubscribe, ActionUnsubscribe:
-		r.Keys, err = readKeys(body)
+		r.Targets, err = readTargets(body)
+	case ActionPublish:
+		r.Publication, err = readPublication(body)
 	default:
 		err = errNoSuch
 	}
@@ -63,6 +65,8 @@ type v2Body struct {
 	Code    Code              `json:"code,omitempty"`
 	Message string            `json:"message,omitempty"`
 	Seconds int               `json:"seconds,omitempty"`
+	Topic   shared.Topic      `json:"topic,omitempty"`
+	Missed  uint64            `json:"missed,omitempty"`
 }
 
 // Reply implements Wire.
@@ -71,11 +75,14 @@ func (w V2) Reply(r Reply) [][]byte { return [][]byte{w.Append(nil, r)} }
 // Append implements Appender. Messages with rows, which are made for every change, are
 // written by hand: it takes a quarter of the time that reflection does.
 func (V2) Append(b []byte, r Reply) []byte {
-	if r.Action == ActionUpdate {
+	switch r.Action {
+	case ActionUpdate:
 		return appendRows(b, r)
+	case ActionEvent:
+		return appendEvent(b, r)
 	}
 	f := v2Frame{Action: r.Action, Ref: r.Ref}
-	body := v2Body{r.Key.Entity, r.Key.ID, r.Index, r.Version, r.Code, r.Message, r.Seconds}
+	body := v2Body{r.Key.Entity, r.Key.ID, r.Index, r.Version, r.Code, r.Message, r.Seconds, r.Topic, r.Missed}
 	if body != (v2Body{}) {
 		f.Body = &body
 	}
@@ -120,6 +127,27 @@ func appendRows(b []byte, r Reply) []byte {
 	if len(r.Rows) > 0 {
 		b = append(b, ']')
 	}
+	return append(b, "}}"...)
+}
+
+// appendEvent appends the message of an event, which stands in it as it is.
+func appendEvent(b []byte, r Reply) []byte {
+	size := 64 + len(r.Topic) + len(r.Event)
+	for _, topic := range r.Context {
+		size += len(topic) + len(`"",`)
+	}
+	b = slices.Grow(b, size)
+	b = append(b, `{"action":"event","body":{"topic":`...)
+	b = appendString(b, string(r.Topic))
+	b = append(b, `,"context":[`...)
+	for i, topic := range r.Context {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendString(b, string(topic))
+	}
+	b = append(b, `],"event":`...)
+	b = append(b, r.Event...)
 	return append(b, "}}"...)
 }
 

@@ -47,7 +47,9 @@ type Request struct {
 	Action Action          // of a client's; empty where the message is the application's own
 	Ref    json.RawMessage // to be sent back; nil where there is none
 	Secret string          // for ActionSecret
-	Keys   []Key           // for ActionSubscribe and ActionUnsubscribe: one at least
+
+	Targets     []Target    // for ActionSubscribe and ActionUnsubscribe: one at least
+	Publication Publication // for ActionPublish
 
 	// Unclaimed is what to refuse a message of the application's own with, where the
 	// application takes none. Nil means that it is passed over.
@@ -61,6 +63,24 @@ type Key struct {
 	Snapshot bool   // the client asks for the key's rows as they are now
 }
 
+// Target is what a request subscribes to: a key, or a topic.
+type Target struct {
+	Key // where it is none of a topic
+
+	IsTopic bool
+	Topic   shared.Topic
+	Exact   bool   // without what is below the topic
+	After   string // id of the last event that the client has; empty where it does not say
+}
+
+// Publication is an event that a client publishes.
+type Publication struct {
+	Topics []shared.Topic
+	Event  json.RawMessage // nil where there is data, or nothing
+	Data   json.RawMessage // nil where there is none
+	NoEcho bool            // its publisher is not to hear it
+}
+
 // Reply is what a node says. Which fields mean something depends on the action.
 type Reply struct {
 	Action  Action
@@ -72,6 +92,11 @@ type Reply struct {
 	Code    Code             // of ActionError and ActionUnsubscribed
 	Message string           // says the code in words
 	Seconds int              // of ActionExpiring
+
+	Topic   shared.Topic    // what it is about, where it is about a topic
+	Context []shared.Topic  // of ActionEvent: the client's subscriptions that it is for, the most special one first
+	Event   json.RawMessage // of ActionEvent
+	Missed  uint64          // of ActionGap; zero where it is not known
 }
 
 // Action is what a message is about.
@@ -82,6 +107,7 @@ const (
 	ActionSecret      = Action(shared.ActionSecret)
 	ActionSubscribe   = Action(shared.ActionSubscribe)
 	ActionUnsubscribe = Action(shared.ActionUnsubscribe)
+	ActionPublish     = Action(shared.ActionPublish)
 )
 
 // What nodes say.
@@ -95,4 +121,6 @@ const (
 	ActionFresh        Action = "fresh"        // and is not any more
 	ActionExpiring     Action = "expiring"     // the secret will not do after Seconds
 	ActionError        Action = "error"        // a request was refused, see Code
+	ActionEvent        Action = "event"        // this was published to a topic
+	ActionGap          Action = "gap"          // of a topic events were missed
 )

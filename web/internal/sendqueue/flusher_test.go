@@ -17,6 +17,8 @@ type made []byte
 func (m made) Update(text) []byte  { return m }
 func (made) Freshness(bool) []byte { return nil }
 
+func (made) Gap(string, uint64) []byte { return nil }
+
 // What a change of one key that many watch takes does not grow with them, but for
 // the system calls.
 func TestWritingToMoreClientsAllocatesNothing(t *testing.T) {

@@ -31,7 +31,7 @@ type Transport interface {
 	Close(code int, reason string) []byte
 }
 
-// Encoder makes frames of what waits in the lane of the newest.
+// Encoder makes frames of what waits.
 type Encoder[U Update] interface {
 	// Update returns the frames of an update, nil where there is nothing to say.
 	Update(u U) []byte
@@ -39,6 +39,10 @@ type Encoder[U Update] interface {
 	// Freshness returns the frame that says whether what was sent is up to date, nil
 	// where there are no words for it.
 	Freshness(fresh bool) []byte
+
+	// Gap returns the frame that says that events of a topic were missed: how many, or
+	// zero where that is not known. It is nil where there are no words for it.
+	Gap(topic string, missed uint64) []byte
 }
 
 // Owner is told what a Queue finds while it writes. It is called without a lock.
@@ -61,6 +65,10 @@ type Config struct {
 	MaxBytes       int
 	OverflowCode   int
 	OverflowReason string
+
+	// MaxEvents and MaxEventBytes bound the events that wait for one client. Beyond them
+	// the oldest goes, and is a gap.
+	MaxEvents, MaxEventBytes int
 
 	// EndTimeout is how long what waits may take to be written, from End on.
 	EndTimeout time.Duration

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/entity-sync/entity-sync/internal/conflate"
+	"github.com/entity-sync/entity-sync/web/internal/eventqueue"
 )
 
 // Queue is what waits to be written to one client. While something waits, either the
@@ -44,6 +45,7 @@ type rest struct {
 	pong    []byte // an answer to the client's newest ping
 	notice  []byte // something the client should know soon
 	ordered lane
+	events  *eventqueue.Queue
 	last    []byte    // the frame that nothing follows
 	endBy   time.Time // when the last of it must be written
 }
@@ -104,8 +106,11 @@ func (q *Queue[U]) forget(slot *conflate.Slot[U]) {
 	}
 }
 
-// forgetAllLocked drops all updates.
+// forgetAllLocked drops all updates and events.
 func (q *Queue[U]) forgetAllLocked() {
+	if q.eventsWaitLocked() {
+		q.rest.events.Clear()
+	}
 	for {
 		if _, _, ok := q.updates.Pop(); !ok {
 			q.bytes = 0

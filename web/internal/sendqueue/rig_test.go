@@ -30,6 +30,10 @@ type plain struct{}
 func (plain) Update(u text) []byte        { return []byte(u) }
 func (plain) Freshness(fresh bool) []byte { return fmt.Appendf(nil, "<%v>", fresh) }
 
+func (plain) Gap(topic string, missed uint64) []byte {
+	return fmt.Appendf(nil, "<%s %d>", topic, missed)
+}
+
 // record is a Transport that keeps what is written, and takes nothing at once.
 type record struct {
 	mu      sync.Mutex
@@ -104,7 +108,7 @@ const overflowCode = 4408
 
 func newRig(t testing.TB, change ...func(*Config)) *rig {
 	r := new(rig)
-	c := Config{MaxBytes: 1 << 20, OverflowCode: overflowCode, EndTimeout: time.Minute, Clock: time.Now, Go: func(write func()) { r.work.Go(write) }}
+	c := Config{MaxBytes: 1 << 20, MaxEvents: 4, MaxEventBytes: 1000, OverflowCode: overflowCode, EndTimeout: time.Minute, Clock: time.Now, Go: func(write func()) { r.work.Go(write) }}
 	for _, change := range change {
 		change(&c)
 	}

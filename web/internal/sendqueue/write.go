@@ -66,7 +66,7 @@ func (q *Queue[U]) flushed() {
 
 // waitsLocked reports whether there is something that may be written now.
 func (q *Queue[U]) waitsLocked() bool {
-	return q.urgent || q.updates.Len() > 0 && (q.held == 0 && !q.lapsed || q.ending)
+	return q.urgent || (q.updates.Len() > 0 || q.eventsWaitLocked()) && (q.held == 0 && !q.lapsed || q.ending)
 }
 
 // write writes first what the socket did not take at once, and then what waits,
@@ -156,17 +156,24 @@ func (q *Queue[U]) takeUrgentLocked(batch net.Buffers) net.Buffers {
 		q.changedLocked()
 	}
 	q.urgent = len(r.ordered.frames) > 0 || r.last != nil // which comes when nothing else waits
-	if !q.urgent && !q.ending {
+	q.dropRestLocked()
+	return batch
+}
+
+// dropRestLocked lets go of what few clients have.
+func (q *Queue[U]) dropRestLocked() {
+	if !q.urgent && !q.ending && !q.eventsWaitLocked() {
 		q.rest = nil
 	}
-	return batch
 }
 
 func (q *Queue[U]) takeUpdatesLocked(batch net.Buffers) net.Buffers {
 	q.forgetHeldLocked()
-	if q.held > 0 || q.rest != nil && q.rest.ordered.replies > 0 || q.updates.Len() > 0 && q.hasLapsedLocked() {
+	waits := q.updates.Len() > 0 || q.eventsWaitLocked()
+	if q.held > 0 || q.rest != nil && q.rest.ordered.replies > 0 || waits && q.hasLapsedLocked() {
 		return batch
 	}
+	batch = q.takeEventsLocked(batch)
 	for size := 0; len(batch) < maxBatch && size < maxBatchBytes; {
 		slot, u, ok := q.updates.Pop()
 		if !ok {
