@@ -354,7 +354,7 @@ func (b *Bridge) Close(ctx context.Context) error {
 	}
 	err := b.feeds.StopPublishing(ctx)
 	b.cancel()
-	if err = errors.Join(err, b.feeds.Close(ctx), b.workers.Close(ctx)); err != nil {
+	if err = errors.Join(err, b.feeds.Close(ctx), b.events.Close(ctx), b.workers.Close(ctx)); err != nil {
 		return fmt.Errorf("bridge: waiting for what is under way: %w", err)
 	}
 	return nil

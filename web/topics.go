@@ -6,8 +6,8 @@ import (
 	"slices"
 
 	"github.com/entity-sync/entity-sync/bridge/events"
+	"github.com/entity-sync/entity-sync/internal/eventqueue"
 	"github.com/entity-sync/entity-sync/shared"
-	"github.com/entity-sync/entity-sync/web/internal/eventqueue"
 	"github.com/entity-sync/entity-sync/web/wire"
 )
 

@@ -45,7 +45,7 @@ func newHub(t *testing.T, b *membus.Broker, memory int) *hub {
 		Sequence: func() uint64 { return h.sequence.Add(1) },
 	})
 	t.Cleanup(func() {
-		if err := errors.Join(node.StopPublishing(context.Background()), node.Close(context.Background())); err != nil {
+		if err := errors.Join(node.StopPublishing(context.Background()), h.Close(context.Background()), node.Close(context.Background())); err != nil {
 			t.Error(err)
 		}
 	})
@@ -397,4 +397,61 @@ type counting struct{ n int }
 func (c *counting) EncodeEvent(*events.Delivery) []byte {
 	c.n++
 	return []byte("x")
+}
+
+// A listener hears what clients do, and is told where it does not keep up.
+func TestListening(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b membus.Broker
+		h := newHub(t, &b, 0)
+		h.register("a", events.Channel{})
+		gate := make(chan struct{}, 1)
+		var got []events.Received
+		stop, err := h.Listen("a", events.Options{}, func(r events.Received) {
+			got = append(got, r)
+			<-gate
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		const many = 1500
+		for n := range many {
+			h.publish(fmt.Sprint(n), "a.b")
+		}
+		b.SetDown(true)
+		b.SetDown(false)
+		synctest.Wait()
+		close(gate)
+		synctest.Wait()
+		if len(got) != 1+1+1024+1 || got[0].Event.ID() != "0" || got[0].Topic != "a.b" {
+			t.Fatalf("heard %d, the first %+v", len(got), got[0])
+		}
+		if gap := got[1]; !gap.Gap || gap.Missed != many-1-1024 || !gap.Event.IsZero() {
+			t.Errorf("where it did not keep up: %+v", gap)
+		}
+		for i, r := range got[2 : 2+1024] {
+			if want := fmt.Sprint(many - 1024 + i); r.Event.ID() != want {
+				t.Fatalf("heard %s, want %s", r.Event.ID(), want)
+			}
+		}
+		if gap := got[len(got)-1]; !gap.Gap || gap.Missed != 0 {
+			t.Errorf("where the bus was away: %+v", gap)
+		}
+		stop()
+		stop()
+		h.publish("late", "a")
+		synctest.Wait()
+		if len(got) != 1+1+1024+1 {
+			t.Error("it heard more after it was stopped")
+		}
+		if _, err := h.Listen("x", events.Options{}, nil); !errors.Is(err, shared.ErrUnknownTopic) {
+			t.Errorf("listening to what is unknown: %v", err)
+		}
+		if err := h.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if _, err := h.Listen("a", events.Options{}, nil); !errors.Is(err, shared.ErrClosed) {
+			t.Errorf("listening after Close: %v", err)
+		}
+	})
 }

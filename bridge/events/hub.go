@@ -1,12 +1,14 @@
 package events
 
 import (
+	"context"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 
 	"github.com/entity-sync/entity-sync/internal/feed"
 	"github.com/entity-sync/entity-sync/internal/sparing"
+	"github.com/entity-sync/entity-sync/internal/workerpool"
 )
 
 // Config is what a Hub is made of. All of it but Memory is required.
@@ -37,6 +39,11 @@ type Hub struct {
 
 	clientsEver atomic.Uint64
 
+	// ctx ends when the Hub closes.
+	ctx    context.Context
+	cancel context.CancelFunc
+	work   workerpool.Pool // of Listen
+
 	starting sync.Mutex // guards started; held while the bus is subscribed to
 	started  bool
 
@@ -55,6 +62,7 @@ func New(c Config) *Hub {
 	}
 	h := &Hub{config: c, channels: make(map[string]Channel), clients: make(map[*Client]struct{})}
 	h.memory.limit = c.Memory
+	h.ctx, h.cancel = context.WithCancel(context.Background())
 	return h
 }
 
@@ -71,6 +79,13 @@ func (h *Hub) start() error {
 	}
 	h.started = true
 	return nil
+}
+
+// Close ends what Listen began, and waits for the listeners no longer than ctx allows. It may be
+// called again.
+func (h *Hub) Close(ctx context.Context) error {
+	h.cancel()
+	return h.work.Close(ctx)
 }
 
 // Live reports whether events of other nodes are heard. It is true where there is no channel.

@@ -82,16 +82,18 @@ func validateTopics(topics []shared.Topic) error {
 
 // NewEvent makes an event of data, for a topic: its id names the node and a number, source and
 // type are the channel's, the time is now. Data is encoded as JSON; that of type
-// json.RawMessage is taken as it is. Its errors wrap shared.ErrBadTopic, ErrUnknownTopic,
+// json.RawMessage is taken as it is, and nil is none. Its errors wrap shared.ErrBadTopic, ErrUnknownTopic,
 // ErrBadEvent or ErrTooLarge.
 func (h *Hub) NewEvent(topic shared.Topic, data any) (shared.Event, error) {
 	c, err := h.Rule(topic)
 	if err != nil {
 		return shared.Event{}, err
 	}
-	text, err := json.Marshal(data)
-	if err != nil {
-		return shared.Event{}, fmt.Errorf("%w: its data cannot be encoded: %w", shared.ErrBadEvent, err)
+	var text json.RawMessage
+	if data != nil {
+		if text, err = json.Marshal(data); err != nil {
+			return shared.Event{}, fmt.Errorf("%w: its data cannot be encoded: %w", shared.ErrBadEvent, err)
+		}
 	}
 	f := shared.EventFields{
 		ID: h.config.Node + "-" + strconv.FormatUint(h.made.Add(1), 10), Source: c.Source, Type: c.Type,

@@ -51,6 +51,9 @@ func (p *publisher) beat(ctx context.Context) error {
 	p.mu.Lock()
 	m := message{Entity: p.feed.topic, From: n.name, Seq: p.seq}
 	p.mu.Unlock()
+	if p.feed.stream != nil {
+		m.Seq = p.feed.stream.publish.reached()
+	}
 	if m.Seq == 0 {
 		return nil
 	}

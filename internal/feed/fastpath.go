@@ -48,6 +48,10 @@ func encodeFast(m message) (body []byte, ok bool) {
 		w.put(`,"seq":`)
 		w.body = strconv.AppendUint(w.body, m.Seq, 10)
 	}
+	if m.Skip != 0 {
+		w.put(`,"skip":`)
+		w.body = strconv.AppendUint(w.body, m.Skip, 10)
+	}
 	if m.At != 0 {
 		w.put(`,"at":`)
 		w.body = strconv.AppendInt(w.body, m.At, 10)

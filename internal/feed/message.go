@@ -33,6 +33,7 @@ type message struct {
 
 	From  string `json:"from,omitempty"`
 	Seq   uint64 `json:"seq,omitempty"`
+	Skip  uint64 `json:"skip,omitempty"`  // how many numbers before this one the bus has refused, of a Stream
 	At    int64  `json:"at,omitempty"`    // when it was published, in milliseconds since 1970
 	Trace string `json:"trace,omitempty"` // W3C traceparent of what it was published in
 }
@@ -112,7 +113,7 @@ func decodeMessage(topic shared.EntityType, body []byte) (message, error) {
 }
 
 // The first six decide what is done.
-var messageNames = []string{"entity", "id", "ids", "records", "from", "seq", "at", "trace"}
+var messageNames = []string{"entity", "id", "ids", "records", "from", "seq", "at", "trace", "skip"}
 
 // decodeSlow reads a body by the letter: one that others may read in another way is no
 // message, and neither is one of an id that cannot be told from other ids. What is only
@@ -121,7 +122,7 @@ func decodeSlow(body []byte) (m message, err error) {
 	if !json.Valid(body) || !exactjson.IsObject(body) {
 		return m, errNotAMessage
 	}
-	var in [8]exactjson.Member
+	var in [9]exactjson.Member
 	exactjson.Read(body, messageNames, in[:])
 	for i := range in[:6] {
 		if in[i].Ambiguous {
@@ -142,6 +143,9 @@ func decodeSlow(body []byte) (m message, err error) {
 		m.At = at
 	}
 	m.Trace, _ = exactjson.String(in[7].Value)
+	if skip, err := strconv.ParseUint(string(in[8].Value), 10, 64); err == nil && skip < m.Seq {
+		m.Skip = skip
+	}
 	return m, errors.Join(err1, err2, err3, err4, err5, err6)
 }
 

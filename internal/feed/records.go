@@ -24,6 +24,8 @@ type recordQueue struct {
 	waiting []*recordCall
 	busy    bool // a worker is publishing
 	closed  bool
+
+	acknowledged uint64 // number of the last message that the bus has taken
 }
 
 // recordCall is one call of Publish.
@@ -114,12 +116,17 @@ func (q *recordQueue) work() {
 func (q *recordQueue) send(calls []*recordCall) (n int, err error) {
 	p := &q.stream.feed.publish
 	m := p.number(message{Entity: q.stream.feed.topic})
+	m.Skip = m.Seq - 1 - q.reached()
 	for n = len(calls); ; n /= 2 {
 		m.Records = m.Records[:0:0]
 		for _, c := range calls[:n] {
 			m.Records = append(m.Records, c.record)
 		}
-		if err = p.inTime(q.stream.feed.node.ctx, m); !errors.Is(err, bus.ErrTooLarge) {
+		err = p.inTime(q.stream.feed.node.ctx, m)
+		if err == nil {
+			q.acknowledge(m.Seq)
+		}
+		if !errors.Is(err, bus.ErrTooLarge) {
 			return n, err
 		}
 		if n == 1 {
@@ -127,6 +134,21 @@ func (q *recordQueue) send(calls []*recordCall) (n int, err error) {
 			return n, fmt.Errorf("%w: %w", shared.ErrTooLarge, err)
 		}
 	}
+}
+
+// acknowledge notes the number of a message that the bus has taken. Those before it that the bus
+// has not taken are in no Gap: their callers have had an error.
+func (q *recordQueue) acknowledge(number uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.acknowledged = number
+}
+
+// reached returns the number of the last message that the bus has taken.
+func (q *recordQueue) reached() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.acknowledged
 }
 
 // takeBack makes the last number that of the next message.

@@ -137,7 +137,7 @@ func (r *reorder) takeLocked(o *order, m message) {
 	switch _, known := o.ahead[m.Seq]; {
 	case m.Seq < o.next, known:
 		return // heard before
-	case m.Seq > o.next:
+	case m.Seq-m.Skip > o.next:
 		if o.ahead == nil {
 			o.ahead = make(map[uint64]message)
 		}
@@ -146,22 +146,35 @@ func (r *reorder) takeLocked(o *order, m message) {
 		return
 	}
 	r.deliverLocked(m)
-	o.next++
+	o.next = m.Seq + 1
 	r.advanceLocked(o)
 }
 
 // advanceLocked delivers what waited for the number before it.
 func (r *reorder) advanceLocked(o *order) {
 	for {
-		m, held := o.ahead[o.next]
-		if !held {
+		m, held := o.first()
+		if !held || m.Seq-m.Skip > o.next {
 			return
 		}
-		delete(o.ahead, o.next)
-		r.held -= m.bytes()
+		delete(o.ahead, m.Seq)
+		if r.held -= m.bytes(); m.Seq < o.next {
+			continue // it was refused, and a later message has said so
+		}
 		r.deliverLocked(m)
-		o.next++
+		o.next = m.Seq + 1
 	}
+}
+
+// first returns the first message that is held.
+func (o *order) first() (m message, held bool) {
+	if len(o.ahead) == 0 {
+		return m, false
+	}
+	if m, held = o.ahead[o.next]; held { // as nearly always
+		return m, true
+	}
+	return o.ahead[slices.Min(slices.Collect(maps.Keys(o.ahead)))], true
 }
 
 // bytes is how much a message's records take.
@@ -206,8 +219,8 @@ func (r *reorder) fullestLocked() (fullest *order) {
 func (r *reorder) settleLocked(o *order) {
 	for o.next <= o.upTo {
 		next := o.upTo + 1
-		if len(o.ahead) > 0 {
-			next = min(next, slices.Min(slices.Collect(maps.Keys(o.ahead))))
+		if m, held := o.first(); held {
+			next = max(o.next, min(next, m.Seq-m.Skip))
 		}
 		missing := next - o.next
 		o.next = next

@@ -181,11 +181,11 @@ func (c *Conn) WantClose(code int) {
 	}
 }
 
-// Line is a reply in one line, without what differs from run to run: its action, ref, key,
-// code, index and rows, as far as it has them.
+// Line is a reply in one line, without what differs from run to run: its action, ref, key or
+// topic, code, index and rows, or the context of an event and its data, as far as it has them.
 func Line(r wire.Reply) string {
 	line := string(r.Action)
-	for _, part := range []string{string(r.Ref), string(r.Key.Entity), r.Key.ID, string(r.Code)} {
+	for _, part := range []string{string(r.Ref), string(r.Key.Entity), r.Key.ID, string(r.Topic), string(r.Code)} {
 		if part != "" {
 			line += " " + part
 		}
@@ -195,6 +195,15 @@ func Line(r wire.Reply) string {
 	}
 	for _, row := range r.Rows {
 		line += " " + string(row)
+	}
+	if r.Action == wire.ActionEvent {
+		line += fmt.Sprint(" ", r.Context)
+		if e, err := shared.ParseEvent(r.Event); err == nil && e.Data() != nil {
+			line += " " + string(e.Data())
+		}
+	}
+	if r.Missed > 0 {
+		line += fmt.Sprint(" ", r.Missed)
 	}
 	return line
 }

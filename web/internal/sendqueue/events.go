@@ -3,7 +3,7 @@ package sendqueue
 import (
 	"net"
 
-	"github.com/entity-sync/entity-sync/web/internal/eventqueue"
+	"github.com/entity-sync/entity-sync/internal/eventqueue"
 )
 
 // The lane of events lies between the two others: of each event counts, in order, and too many

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/entity-sync/entity-sync/internal/conflate"
-	"github.com/entity-sync/entity-sync/web/internal/eventqueue"
+	"github.com/entity-sync/entity-sync/internal/eventqueue"
 )
 
 // Queue is what waits to be written to one client. While something waits, either the

@@ -8,7 +8,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/entity-sync/entity-sync/web/internal/eventqueue"
+	"github.com/entity-sync/entity-sync/internal/eventqueue"
 )
 
 // event is one of the tests: its frame is its name, and its subscriptions.
