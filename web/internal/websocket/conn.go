@@ -58,7 +58,8 @@ type Owner interface {
 type Conn struct {
 	config *Config
 	ws     *websocket.Conn // nil before the request is answered
-	reader *bufio.Reader   // that ws reads from
+	reader bufio.Reader    // that ws reads from
+	lent   *bufio.Reader   // of spareReaders, whose buffer the reader has; nil while it has none
 	owner  Owner
 	socket socket.Socket
 	timer  timers.Entry // for the next ping, or the end of the wait for an answer

@@ -20,6 +20,7 @@ func (c *Conn) read() {
 		}
 	}()
 	for !parked {
+		c.takeBuffer()
 		if err = c.readOne(); err != nil {
 			return
 		}
@@ -33,6 +34,7 @@ func (c *Conn) park() bool {
 	if !c.socket.Immediate() || c.reader.Buffered() > 0 {
 		return false
 	}
+	c.returnBuffer()
 	c.mu.Lock()
 	c.parked = !c.leaving
 	parked := c.parked
