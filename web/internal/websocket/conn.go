@@ -15,6 +15,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"github.com/entity-sync/entity-sync/internal/instant"
 	"github.com/entity-sync/entity-sync/web/internal/socket"
 	"github.com/entity-sync/entity-sync/web/internal/timers"
 )
@@ -67,16 +68,16 @@ type Conn struct {
 	farewell []byte // what gorilla has said last; of the goroutine that reads
 
 	mu       sync.Mutex // guards what follows
-	nextPing time.Time
-	silent   time.Time       // when the client counts as gone, unless it is heard of before
-	asked    time.Time       // when it was first asked since it was heard of; zero if it was not
+	nextPing instant.Instant
+	silent   instant.Instant // when the client counts as gone, unless it is heard of before
+	asked    instant.Instant // when it was first asked since it was heard of; zero if it was not
 	written  socket.Progress // when it was asked, or given more time
 	looked   bool            // for what may lie in the socket, since it was heard of
 	parked   bool            // there is no goroutine that reads, until resume
 	leaving  bool            // told to go away
 	ended    bool            // the timer does not start any more
 
-	endOfMessage time.Time // when the next part of the message that is being read must be there; zero between two
+	endOfMessage instant.Instant // when the next part of the message that is being read must be there; zero between two
 }
 
 func newConn(config *Config, conn net.Conn) *Conn {
@@ -107,7 +108,7 @@ func (c *Conn) Immediate() bool { return c.socket.Immediate() }
 func (c *Conn) Start(o Owner) {
 	c.owner = o
 	c.mu.Lock()
-	c.nextPing = time.Now().Add(c.config.PingInterval)
+	c.nextPing = instant.Now().Add(c.config.PingInterval)
 	c.config.Timers.Schedule(&c.timer, c.nextPing, (*due)(c))
 	c.mu.Unlock()
 	if err := c.extendDeadline(); err != nil || !c.park() {
