@@ -65,19 +65,24 @@ type Conn struct {
 	socket socket.Socket
 	timer  timers.Entry // for the next ping, or the end of the wait for an answer
 
-	farewell []byte // what gorilla has said last; of the goroutine that reads
+	farewell *[]byte // what gorilla has said last, nil for nothing, as of most clients; of the goroutine that reads
 
 	mu       sync.Mutex // guards what follows
 	nextPing instant.Instant
 	silent   instant.Instant // when the client counts as gone, unless it is heard of before
-	asked    instant.Instant // when it was first asked since it was heard of; zero if it was not
-	written  socket.Progress // when it was asked, or given more time
+	asked    *question       // the first since it was heard of; nil if it was not asked
 	looked   bool            // for what may lie in the socket, since it was heard of
 	parked   bool            // there is no goroutine that reads, until resume
 	leaving  bool            // told to go away
 	ended    bool            // the timer does not start any more
 
 	endOfMessage instant.Instant // when the next part of the message that is being read must be there; zero between two
+}
+
+// question is that a client was asked whether it is there.
+type question struct {
+	at      instant.Instant
+	written socket.Progress // then, or when the client was given more time
 }
 
 func newConn(config *Config, conn net.Conn) *Conn {

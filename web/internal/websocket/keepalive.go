@@ -20,7 +20,7 @@ func (c *Conn) extendDeadline() error {
 		return nil
 	}
 	c.silent = instant.Now().Add(c.config.PingInterval + c.config.PongWait)
-	c.asked, c.looked = 0, false
+	c.asked, c.looked = nil, false
 	return c.ws.SetReadDeadline(c.silent.Time())
 }
 
@@ -36,8 +36,8 @@ func (d *due) Due() {
 	ask, gone := !now.Before(c.nextPing), !now.Before(c.silent)
 	if ask {
 		c.nextPing = now.Add(c.config.PingInterval)
-		if c.asked.IsZero() {
-			c.asked, c.written = now, c.socket.Progress()
+		if c.asked == nil {
+			c.asked = c.askedAt(now)
 		}
 	}
 	if !c.ended {
@@ -81,14 +81,14 @@ func (c *Conn) secondChance(now instant.Instant) (until instant.Instant, ask boo
 		return 0, false
 	case late < 0: // it was set anew just now
 		until = *due
-	case late >= timers.Slack(wait), due == &c.silent && c.asked.IsZero():
+	case late >= timers.Slack(wait), due == &c.silent && c.asked == nil:
 		until, ask, c.looked = now.Add(wait), due == &c.silent, false
 		if ask {
-			c.asked, c.written = now, c.socket.Progress()
+			c.asked = c.askedAt(now)
 		}
-	case due == &c.silent && now.Sub(c.asked) < wait: // the ping was late
-		until = c.asked.Add(wait)
-	case due == &c.silent && c.progressedLocked(): // a message has its time, whatever the line
+	case due == &c.silent && now.Sub(c.asked.at) < wait: // the ping was late
+		until = c.asked.at.Add(wait)
+	case due == &c.silent && c.progressed(c.asked): // a message has its time, whatever the line
 		until = now.Add(wait)
 	case !c.looked:
 		until, c.looked = now.Add(timers.Slack(wait)), true
@@ -102,10 +102,14 @@ func (c *Conn) secondChance(now instant.Instant) (until instant.Instant, ask boo
 	return until, ask
 }
 
-// progressedLocked reports whether the client's system has acknowledged some of what was
-// written, if the ping may wait behind that.
-func (c *Conn) progressedLocked() bool {
-	before := c.written
-	c.written = c.socket.Progress()
-	return c.written.Since(before)
+func (c *Conn) askedAt(now instant.Instant) *question {
+	return &question{at: now, written: c.socket.Progress()}
+}
+
+// progressed reports whether the client's system has acknowledged some of what was written
+// since the question or the last time, if the ping may wait behind that.
+func (c *Conn) progressed(q *question) bool {
+	before := q.written
+	q.written = c.socket.Progress()
+	return q.written.Since(before)
 }
