@@ -64,6 +64,9 @@ func newSession(h *Handler, conn *websocket.Conn, id identity, remote string) *s
 	return s
 }
 
+// Key implements compact.Keyed: no two sessions are the same.
+func (s *session) Key() *session { return s }
+
 // begin has the client's messages read from now on.
 func (s *session) begin() {
 	s.mu.Lock()
