@@ -25,9 +25,9 @@ type Client struct {
 
 	mu         sync.Mutex // guards what follows; waits for views whose result is handed out
 	secret     shared.Secret
-	generation int // of the secret: how often it changed
-	subs       compact.Set[shared.EntityKey, *subscription]
+	generation uint32 // of the secret: how often it changed
 	closed     bool
+	subs       compact.Set[shared.EntityKey, *subscription]
 }
 
 // ClientOptions describes a new client.
@@ -93,14 +93,14 @@ func (c *Client) Subscribe(key shared.EntityKey, o SubscribeOptions) error {
 	}
 }
 
-func (c *Client) identity() (secret shared.Secret, generation int) {
+func (c *Client) identity() (secret shared.Secret, generation uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.secret, c.generation
 }
 
 // subscribe is not done when the secret changed since its scope was computed.
-func (c *Client) subscribe(ent *entity, key shared.EntityKey, o SubscribeOptions, s scope, generation int) (done bool, err error) {
+func (c *Client) subscribe(ent *entity, key shared.EntityKey, o SubscribeOptions, s scope, generation uint32) (done bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/internal/compact"
 	"github.com/entity-sync/entity-sync/internal/field"
 	"github.com/entity-sync/entity-sync/internal/wait"
 	"github.com/entity-sync/entity-sync/web/internal/revocation"
@@ -45,7 +47,7 @@ type Handler struct {
 	logs   *rate.Limiter    // of what clients decide how often it is logged
 
 	mu       sync.Mutex
-	sessions map[*session]struct{}
+	sessions compact.Set[*session, *session]
 	closed   bool
 	work     sync.WaitGroup // one for each session
 
@@ -82,7 +84,7 @@ func newHandler(c Config, connect func(*session) client) (*Handler, error) {
 	if err := c.validate(); err != nil {
 		return nil, field.In("web.Config", err)
 	}
-	h := &Handler{config: c.withDefaults(), connect: connect, wall: time.Now, sessions: make(map[*session]struct{})}
+	h := &Handler{config: c.withDefaults(), connect: connect, wall: time.Now}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.leaving, h.leave = context.WithCancel(h.ctx)
 	h.logs = rate.NewLimiter(logsPerSecond, logBurst)
@@ -217,7 +219,7 @@ func (h *Handler) enter() bool {
 func (h *Handler) add(s *session) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.sessions[s] = struct{}{}
+	h.sessions.Put(s)
 }
 
 func (h *Handler) forget(s *session) {
@@ -226,7 +228,7 @@ func (h *Handler) forget(s *session) {
 	h.revocations.Leave(&s.place)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.sessions, s)
+	h.sessions.Delete(s)
 }
 
 // Close takes no more clients, tells those there are to go (close code 1012,
@@ -282,9 +284,5 @@ func (h *Handler) close() []*session {
 func (h *Handler) all() []*session {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	sessions := make([]*session, 0, len(h.sessions))
-	for s := range h.sessions {
-		sessions = append(sessions, s)
-	}
-	return sessions
+	return slices.AppendSeq(make([]*session, 0, h.sessions.Len()), h.sessions.All())
 }

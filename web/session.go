@@ -9,6 +9,7 @@ import (
 
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/internal/conflate"
+	"github.com/entity-sync/entity-sync/internal/instant"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web/internal/revocation"
 	"github.com/entity-sync/entity-sync/web/internal/sendqueue"
@@ -62,6 +63,9 @@ func newSession(h *Handler, conn *websocket.Conn, id identity, remote string) *s
 	s.number = h.numberOf(s.client)
 	return s
 }
+
+// Key implements compact.Keyed: no two sessions are the same.
+func (s *session) Key() *session { return s }
 
 // begin has the client's messages read from now on.
 func (s *session) begin() {
@@ -182,7 +186,7 @@ const (
 // ends first. Not reading is what slows a client down without losing anything of
 // it: its own writes then wait.
 func (s *session) waitForToken(b *tokenbucket.Bucket, what string) bool {
-	now := time.Now()
+	now := instant.Now()
 	wait := b.Take(now)
 	if wait > 0 && b.Tell(now, toldSlower) {
 		s.refuse(&wire.Refusal{Code: wire.CodeRateLimited, Message: "too many " + what + ": they are taken more slowly"})

@@ -28,8 +28,7 @@ type Queue[U Update] struct {
 	urgent    bool  // something besides updates waits
 	ending    bool  // nothing more is taken
 
-	overflow bool // too much came together
-	reported bool // and the owner was told
+	overflow overflow
 	told     bool // that it is fresh, as was said last
 	ping     bool
 	rest     *rest            // what else waits; nil for nothing, as for most clients
@@ -38,6 +37,15 @@ type Queue[U Update] struct {
 
 	owner Owner
 }
+
+// overflow is whether too much came together, and whether the owner was told.
+type overflow uint8
+
+const (
+	noOverflow overflow = iota
+	newOverflow
+	toldOverflow
+)
 
 // rest is what waits besides updates.
 type rest struct {
@@ -130,7 +138,7 @@ func (q *Queue[U]) overflowLocked() {
 	r.ordered.clear()
 	r.last = q.transport.Close(q.group.config.OverflowCode, q.group.config.OverflowReason)
 	r.endBy = time.Now().Add(q.group.config.EndTimeout)
-	q.ending, q.overflow, q.urgent = true, true, true
+	q.ending, q.overflow, q.urgent = true, newOverflow, true
 	q.changedLocked()
 }
 
@@ -138,7 +146,7 @@ func (q *Queue[U]) overflowLocked() {
 func (q *Queue[U]) HasOverflowed() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.overflow
+	return q.overflow != noOverflow
 }
 
 // Drop takes back what waits in slot, and reports whether anything did.

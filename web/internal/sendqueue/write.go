@@ -112,8 +112,10 @@ func (q *Queue[U]) lastMoment() time.Time {
 // take appends what is to be written next. Nothing means that writing ends.
 func (q *Queue[U]) take(batch net.Buffers) net.Buffers {
 	q.mu.Lock()
-	overflow, lapsed := q.overflow && !q.reported, q.lapsed
-	q.reported = q.overflow
+	overflowed, lapsed := q.overflow == newOverflow, q.lapsed
+	if overflowed {
+		q.overflow = toldOverflow
+	}
 	if q.urgent {
 		batch = q.takeUrgentLocked(batch)
 	}
@@ -126,7 +128,7 @@ func (q *Queue[U]) take(batch net.Buffers) net.Buffers {
 	}
 	lapsed = q.lapsed && !lapsed // just now
 	q.mu.Unlock()
-	if overflow {
+	if overflowed {
 		q.owner.Overflowed()
 	}
 	if lapsed {

@@ -21,9 +21,10 @@ type Poller struct {
 
 	mu      sync.Mutex // taken after a socket's own
 	epoll   *os.File
-	number  int   // of epoll, as the kernel knows it
-	failed  error // why there is none
-	waiting map[int]Waiter
+	number  int      // of epoll, as the kernel knows it
+	failed  error    // why there is none
+	waiting []Waiter // by their sockets' numbers, which the kernel gives from 0 on
+	count   int      // of those that wait
 }
 
 // Waiter is somebody who waits for a client to say something.
@@ -40,7 +41,7 @@ const (
 
 // NewPoller returns a Poller that nobody waits for yet.
 func NewPoller(log *slog.Logger) *Poller {
-	return &Poller{log: log, waiting: make(map[int]Waiter)}
+	return &Poller{log: log}
 }
 
 // Arm has w.Resume called, once, as soon as there is something to read from the socket,
@@ -62,15 +63,34 @@ func (p *Poller) register(number int, s *Socket, w Waiter) error {
 		return p.failed
 	}
 	op, event := syscall.EPOLL_CTL_MOD, syscall.EpollEvent{Events: said, Fd: int32(number)} //nolint:gosec // files are numbered with a C int
-	known := p.waiting[number] == w
+	known := p.waiterLocked(number) == w
 	if !known { // the kernel has forgotten an earlier one's socket when it was closed
 		op = syscall.EPOLL_CTL_ADD
 	}
 	err := syscall.EpollCtl(p.number, op, number, &event)
 	if err == nil && !known { // else it is tried anew the next time
-		p.waiting[number], s.number = w, number
+		p.addLocked(number, w)
+		s.number = number
 	}
 	return os.NewSyscallError("epoll_ctl", err)
+}
+
+func (p *Poller) addLocked(number int, w Waiter) {
+	if missing := number + 1 - len(p.waiting); missing > 0 {
+		p.waiting = append(p.waiting, make([]Waiter, missing)...)
+	}
+	if p.waiting[number] == nil {
+		p.count++
+	}
+	p.waiting[number] = w
+}
+
+// waiterLocked returns nil where nobody waits.
+func (p *Poller) waiterLocked(number int) Waiter {
+	if number >= len(p.waiting) {
+		return nil
+	}
+	return p.waiting[number]
 }
 
 // openLocked has the runtime wait for the epoll itself, as for any other file.
@@ -121,15 +141,16 @@ func (p *Poller) run(raw syscall.RawConn) {
 func (p *Poller) waiter(number int) Waiter {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.waiting[number]
+	return p.waiterLocked(number)
 }
 
 // Forget ends what Arm began, if it did.
 func (p *Poller) Forget(s *Socket, w Waiter) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.waiting[s.number] == w { // else it is another's already
-		delete(p.waiting, s.number)
+	if p.waiterLocked(s.number) == w { // else it is another's already
+		p.waiting[s.number] = nil
+		p.count--
 	}
 }
 
@@ -137,7 +158,7 @@ func (p *Poller) Forget(s *Socket, w Waiter) {
 func (p *Poller) Waiting() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.waiting)
+	return p.count
 }
 
 // Close resumes nobody any more. It may be called more than once.

@@ -6,6 +6,8 @@ import (
 	"container/heap"
 	"sync"
 	"time"
+
+	"github.com/entity-sync/entity-sync/internal/instant"
 )
 
 // Queue has entries called when it is time to. The zero Queue is ready to use.
@@ -14,8 +16,8 @@ type Queue struct {
 
 	mu     sync.Mutex
 	set    entries
-	timer  *time.Timer // nil while it does not run
-	at     time.Time   // when it ends
+	timer  *time.Timer     // nil while it does not run
+	at     instant.Instant // when it ends
 	closed bool
 }
 
@@ -29,13 +31,13 @@ type Called interface {
 // Entry is the place of one that is called; a Queue guards it.
 type Entry struct {
 	called Called
-	at     time.Time
+	at     instant.Instant
 	place  int // in the heap, from 1 on; zero for none
 }
 
 // Schedule has c called at the given time, and at no other that was given for the entry
 // before.
-func (q *Queue) Schedule(e *Entry, at time.Time, c Called) {
+func (q *Queue) Schedule(e *Entry, at instant.Instant, c Called) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	e.at, e.called = at, c
@@ -69,7 +71,7 @@ func (q *Queue) startLocked() {
 	}
 	q.work.Add(1)
 	q.at = first
-	q.timer = time.AfterFunc(time.Until(first), q.run)
+	q.timer = time.AfterFunc(first.Sub(instant.Now()), q.run)
 }
 
 // stopLocked stops the timer, unless what it starts has begun.
@@ -84,13 +86,13 @@ func (q *Queue) stopLocked() bool {
 
 func (q *Queue) run() {
 	defer q.work.Done()
-	for c := q.next(time.Now()); c != nil; c = q.next(time.Now()) {
+	for c := q.next(instant.Now()); c != nil; c = q.next(instant.Now()) {
 		c.Due()
 	}
 }
 
 // next returns one whose time has come. Without one it starts the timer anew.
-func (q *Queue) next(now time.Time) Called {
+func (q *Queue) next(now instant.Instant) Called {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if !q.closed && len(q.set) > 0 && !q.set[0].at.After(now) {

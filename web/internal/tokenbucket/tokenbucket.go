@@ -1,7 +1,11 @@
 // Package tokenbucket bounds how fast something is taken.
 package tokenbucket
 
-import "time"
+import (
+	"time"
+
+	"github.com/entity-sync/entity-sync/internal/instant"
+)
 
 // BurstSeconds is for how many seconds a client may be ahead of its rate.
 const BurstSeconds = 10
@@ -10,8 +14,8 @@ const BurstSeconds = 10
 // be full again.
 type Bucket struct {
 	every time.Duration // that one may be taken
-	full  time.Time
-	told  time.Time
+	full  instant.Instant
+	told  instant.Instant // zero for never
 }
 
 // New returns a full bucket.
@@ -20,7 +24,7 @@ func New(perSecond int) Bucket {
 }
 
 // Take takes one, and returns how long to wait before it may be used.
-func (b *Bucket) Take(now time.Time) (wait time.Duration) {
+func (b *Bucket) Take(now instant.Instant) (wait time.Duration) {
 	if b.full.Before(now) {
 		b.full = now
 	}
@@ -30,8 +34,8 @@ func (b *Bucket) Take(now time.Time) (wait time.Duration) {
 
 // Tell reports whether the client is to be told that it is slowed down: it was not, within
 // the last interval.
-func (b *Bucket) Tell(now time.Time, interval time.Duration) bool {
-	tell := now.Sub(b.told) > interval
+func (b *Bucket) Tell(now instant.Instant, interval time.Duration) bool {
+	tell := b.told.IsZero() || now.Sub(b.told) > interval
 	if tell {
 		b.told = now
 	}

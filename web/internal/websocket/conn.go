@@ -15,6 +15,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"github.com/entity-sync/entity-sync/internal/instant"
 	"github.com/entity-sync/entity-sync/web/internal/socket"
 	"github.com/entity-sync/entity-sync/web/internal/timers"
 )
@@ -58,24 +59,30 @@ type Owner interface {
 type Conn struct {
 	config *Config
 	ws     *websocket.Conn // nil before the request is answered
-	reader *bufio.Reader   // that ws reads from
+	reader bufio.Reader    // that ws reads from
+	lent   *bufio.Reader   // of spareReaders, whose buffer the reader has; nil while it has none
 	owner  Owner
 	socket socket.Socket
 	timer  timers.Entry // for the next ping, or the end of the wait for an answer
 
-	farewell []byte // what gorilla has said last; of the goroutine that reads
+	farewell *[]byte // what gorilla has said last, nil for nothing, as of most clients; of the goroutine that reads
 
 	mu       sync.Mutex // guards what follows
-	nextPing time.Time
-	silent   time.Time       // when the client counts as gone, unless it is heard of before
-	asked    time.Time       // when it was first asked since it was heard of; zero if it was not
-	written  socket.Progress // when it was asked, or given more time
+	nextPing instant.Instant
+	silent   instant.Instant // when the client counts as gone, unless it is heard of before
+	asked    *question       // the first since it was heard of; nil if it was not asked
 	looked   bool            // for what may lie in the socket, since it was heard of
 	parked   bool            // there is no goroutine that reads, until resume
 	leaving  bool            // told to go away
 	ended    bool            // the timer does not start any more
 
-	endOfMessage time.Time // when the next part of the message that is being read must be there; zero between two
+	endOfMessage instant.Instant // when the next part of the message that is being read must be there; zero between two
+}
+
+// question is that a client was asked whether it is there.
+type question struct {
+	at      instant.Instant
+	written socket.Progress // then, or when the client was given more time
 }
 
 func newConn(config *Config, conn net.Conn) *Conn {
@@ -106,7 +113,7 @@ func (c *Conn) Immediate() bool { return c.socket.Immediate() }
 func (c *Conn) Start(o Owner) {
 	c.owner = o
 	c.mu.Lock()
-	c.nextPing = time.Now().Add(c.config.PingInterval)
+	c.nextPing = instant.Now().Add(c.config.PingInterval)
 	c.config.Timers.Schedule(&c.timer, c.nextPing, (*due)(c))
 	c.mu.Unlock()
 	if err := c.extendDeadline(); err != nil || !c.park() {

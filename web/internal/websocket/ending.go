@@ -18,7 +18,7 @@ var (
 // where there is nothing to say.
 func (c *Conn) Farewell(err error) []byte {
 	if c.farewell != nil { // gorilla has said it: that the protocol was broken
-		return c.farewell
+		return *c.farewell
 	}
 	var closed *websocket.CloseError
 	switch {

@@ -30,7 +30,8 @@ func (l *lower) Write(p []byte) (int, error) {
 	if l.ws == nil {
 		return l.socket.Conn.Write(p)
 	}
-	l.farewell = bytes.Clone(p)
+	said := bytes.Clone(p)
+	l.farewell = &said
 	return len(p), nil
 }
 

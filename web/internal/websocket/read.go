@@ -4,10 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"time"
 	"unicode/utf8"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/entity-sync/entity-sync/internal/instant"
 )
 
 // read takes the client's messages, one after another, until it has said all for
@@ -20,6 +21,7 @@ func (c *Conn) read() {
 		}
 	}()
 	for !parked {
+		c.takeBuffer()
 		if err = c.readOne(); err != nil {
 			return
 		}
@@ -33,6 +35,7 @@ func (c *Conn) park() bool {
 	if !c.socket.Immediate() || c.reader.Buffered() > 0 {
 		return false
 	}
+	c.returnBuffer()
 	c.mu.Lock()
 	c.parked = !c.leaving
 	parked := c.parked
@@ -171,10 +174,10 @@ const messageStep = 4 << 10
 func (c *Conn) begun(reading bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.endOfMessage, c.looked = time.Time{}, false
+	c.endOfMessage, c.looked = 0, false
 	if !reading || c.leaving {
 		return nil
 	}
-	c.endOfMessage = time.Now().Add(c.config.PongWait)
-	return c.ws.SetReadDeadline(c.endOfMessage)
+	c.endOfMessage = instant.Now().Add(c.config.PongWait)
+	return c.ws.SetReadDeadline(c.endOfMessage.Time())
 }

@@ -11,11 +11,6 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// readBuffer is for what clients say, which is short: a subscription or two fit. Of a
-// longer message the rest is read past it. Each client has one, and gorilla takes none
-// of 256 bytes or less.
-const readBuffer = 288
-
 // Upgrader makes connections of requests.
 type Upgrader struct {
 	config Config
@@ -92,7 +87,6 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return conn, rw, err
 	}
 	h.conn = newConn(h.config, conn)
-	lower := (*lower)(h.conn)
-	h.conn.reader = bufio.NewReaderSize(lower, readBuffer)
-	return lower, bufio.NewReadWriter(h.conn.reader, rw.Writer), nil
+	h.conn.takeBuffer()
+	return (*lower)(h.conn), bufio.NewReadWriter(&h.conn.reader, rw.Writer), nil
 }
