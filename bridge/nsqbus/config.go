@@ -26,7 +26,7 @@ type Config struct {
 	// that is down, or answers rubbish, changes nothing.
 	//
 	// The answers travel in clear and are believed: AuthSecret is given to each nsqd
-	// that they name, unless TLS finds that the nsqd is none of yours.
+	// that they name, unless TLS finds that the nsqd is not yours.
 	LookupAddrs []string
 
 	// LookupInterval is the longest wait before an nsqlookupd is asked again; the

@@ -47,7 +47,7 @@ func Port() (int, error) {
 		}
 		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))) //nolint:noctx // at once
 		if err != nil {
-			continue // somebody's
+			continue // it is in use
 		}
 		given[port] = true
 		return port, l.Close()

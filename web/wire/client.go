@@ -10,7 +10,7 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// What follows is the client's end of the v2 wire.
+// The functions below are the client's end of the v2 wire.
 
 // SecretRequest returns the message that says who the client is.
 func SecretRequest(ref int, secret string) []byte {
