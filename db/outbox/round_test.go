@@ -192,7 +192,7 @@ func TestPoisonedRows(t *testing.T) {
 	if got := e.all(); len(got) != 1 {
 		t.Errorf("announced %v", got)
 	}
-	if log.Count("what is no key") == 0 {
+	if log.Count("without a valid key") == 0 {
 		t.Error("the log says nothing")
 	}
 }

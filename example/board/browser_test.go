@@ -247,7 +247,7 @@ func TestBrowserBusStuck(t *testing.T) {
 	defer held.Close()
 	manager.click("#bus")
 	manager.until("that nsqd does not end", `document.querySelector("#status.error")?.textContent.startsWith(
-		"Switching the bus failed: the nodes have lost it, but not well: nsqd does not end: waited for 3s") === true`) // and a busy machine says more
+		"Switching the bus failed: the nodes have lost the bus, but it did not end cleanly: nsqd does not end: waited for 3s") === true`) // and a busy machine says more
 	for _, b := range []*tab{manager, guest} {
 		b.until("that the bus is stopped", `document.querySelector("#bus").checked`)
 	}

@@ -127,7 +127,7 @@ func (s *Server) Start() error {
 		if err == nil || time.Now().After(end) {
 			return err
 		}
-		// What is left of the one before may still be ending.
+		// Processes of the server that was stopped may still be ending.
 		s.Stop()
 	}
 }
@@ -138,7 +138,7 @@ func (s *Server) untilUp(end time.Time) error {
 		conn, err := pgx.Connect(ctx, s.URL(superuser, "postgres"))
 		cancel()
 		if err == nil {
-			var data string // of another server, where that has taken the port meanwhile
+			var data string // of another server, if that has taken the port meanwhile
 			err = errors.Join(conn.QueryRow(context.Background(), "show data_directory").Scan(&data), conn.Close(context.Background()))
 			if err == nil && data != s.data() {
 				err = fmt.Errorf("port %d is that of another server, of %s", s.port, data)

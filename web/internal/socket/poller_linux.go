@@ -9,37 +9,36 @@ import (
 	"time"
 )
 
-// Poller waits for idle clients to say something, for all of them together, so that
-// one that only listens needs no goroutine and no stack. It is an epoll(7) of its own
-// beside the runtime's, where waiting takes a goroutine for each.
+// Poller waits for messages from all idle clients together, so that a client that only listens
+// needs no goroutine and no stack. It has an epoll(7) of its own, because waiting by the
+// runtime's takes a goroutine for each.
 //
-// It opens when the first socket is armed. Where it cannot, connections keep their
-// goroutines.
+// It opens when the first socket is armed. If that fails, connections keep their goroutines.
 type Poller struct {
 	log  *slog.Logger
 	work sync.WaitGroup
 
 	mu      sync.Mutex // taken after a socket's own
 	epoll   *os.File
-	number  int      // of epoll, as the kernel knows it
-	failed  error    // why there is none
-	waiting []Waiter // by their sockets' numbers, which the kernel gives from 0 on
-	count   int      // of those that wait
+	number  int      // epoll's file descriptor
+	failed  error    // why there is no epoll
+	waiting []Waiter // by their sockets' file descriptors, which the kernel gives from 0 on
+	count   int      // of the waiters
 }
 
-// Waiter is somebody who waits for a client to say something.
+// Waiter is resumed when its client has sent something, or is gone.
 type Waiter interface{ Resume() }
 
 const (
-	// said is what is waited for: that a client has sent something, or is gone. Being
-	// told once ends the wait.
+	// said is the event to wait for: a client has sent something, or is gone. It is reported
+	// once.
 	said = syscall.EPOLLIN | syscall.EPOLLRDHUP | syscall.EPOLLONESHOT
 
-	// toldAtOnce is of how many sockets the kernel tells in one call.
+	// toldAtOnce is how many events one call of the kernel returns.
 	toldAtOnce = 128
 )
 
-// NewPoller returns a Poller that nobody waits for yet.
+// NewPoller returns a Poller without waiters.
 func NewPoller(log *slog.Logger) *Poller {
 	return &Poller{log: log}
 }
@@ -64,11 +63,11 @@ func (p *Poller) register(number int, s *Socket, w Waiter) error {
 	}
 	op, event := syscall.EPOLL_CTL_MOD, syscall.EpollEvent{Events: said, Fd: int32(number)} //nolint:gosec // files are numbered with a C int
 	known := p.waiterLocked(number) == w
-	if !known { // the kernel has forgotten an earlier one's socket when it was closed
+	if !known { // an earlier waiter's socket with this number was closed, so the kernel forgot it
 		op = syscall.EPOLL_CTL_ADD
 	}
 	err := syscall.EpollCtl(p.number, op, number, &event)
-	if err == nil && !known { // else it is tried anew the next time
+	if err == nil && !known { // after an error the next Arm tries anew
 		p.addLocked(number, w)
 		s.number = number
 	}
@@ -85,7 +84,7 @@ func (p *Poller) addLocked(number int, w Waiter) {
 	p.waiting[number] = w
 }
 
-// waiterLocked returns nil where nobody waits.
+// waiterLocked returns nil if the number has no waiter.
 func (p *Poller) waiterLocked(number int) Waiter {
 	if number >= len(p.waiting) {
 		return nil
@@ -93,7 +92,7 @@ func (p *Poller) waiterLocked(number int) Waiter {
 	return p.waiting[number]
 }
 
-// openLocked has the runtime wait for the epoll itself, as for any other file.
+// openLocked opens an epoll that the runtime waits for, as for any other file.
 func (p *Poller) openLocked() error {
 	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	if err != nil {
@@ -106,7 +105,7 @@ func (p *Poller) openLocked() error {
 	f := os.NewFile(uintptr(fd), "epoll")
 	raw, err := f.SyscallConn()
 	if err == nil {
-		err = f.SetReadDeadline(time.Time{}) // which fails where the runtime cannot wait for it
+		err = f.SetReadDeadline(time.Time{}) // fails if the runtime cannot wait for the file
 	}
 	if err != nil {
 		_ = f.Close()
@@ -125,7 +124,7 @@ func (p *Poller) run(raw syscall.RawConn) {
 		err := raw.Read(func(fd uintptr) bool {
 			var err error
 			n, err = syscall.EpollWait(int(fd), told[:], 0)
-			return n > 0 || err != nil // else the runtime waits
+			return n > 0 || err != nil // otherwise the runtime waits
 		})
 		if err != nil { // closed
 			return
@@ -144,24 +143,24 @@ func (p *Poller) waiter(number int) Waiter {
 	return p.waiterLocked(number)
 }
 
-// Forget ends what Arm began, if it did.
+// Forget undoes Arm. It does nothing if the socket was not armed.
 func (p *Poller) Forget(s *Socket, w Waiter) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.waiterLocked(s.number) == w { // else it is another's already
+	if p.waiterLocked(s.number) == w { // otherwise the number is another waiter's by now
 		p.waiting[s.number] = nil
 		p.count--
 	}
 }
 
-// Waiting returns how many sockets have been armed and are not forgotten.
+// Waiting returns how many sockets are armed and not forgotten.
 func (p *Poller) Waiting() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.count
 }
 
-// Close resumes nobody any more. It may be called more than once.
+// Close stops resuming waiters. It may be called more than once.
 func (p *Poller) Close() {
 	p.mu.Lock()
 	if p.failed == nil {

@@ -5,9 +5,9 @@ import (
 	"sync"
 )
 
-// readBuffer is for what clients say, which is short: a subscription or two fit. Of a
-// longer message the rest is read past the buffer. gorilla takes no buffer of 256 bytes or
-// less.
+// readBuffer is the size of a read buffer. Clients' messages are short: a subscription or two
+// fit. The rest of a longer message is read past the buffer. gorilla ignores a buffer of 256
+// bytes or less.
 const readBuffer = 288
 
 // spareReaders have the buffers that connections read with. A parked connection has none, since

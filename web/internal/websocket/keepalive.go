@@ -5,14 +5,14 @@ import (
 	"github.com/entity-sync/entity-sync/web/internal/timers"
 )
 
-// A deadline that passes while the node does not run, because it was stopped or its
-// machine slept, says nothing of the client: what it has answered may lie in the socket,
-// and it may not have been asked. So a deadline that is over is not the end. It is
-// looked once more into the socket; and where the deadline is noticed much later than it
-// was set for, or was over before the client had its time to answer, the client is asked
-// anew. One that is gone is ended a little later.
+// A deadline may pass while the node does not run, because it was stopped or its machine
+// slept. Such a deadline says nothing of the client: the client's answer may lie unread in the
+// socket, or the client may not have been pinged. So after a deadline the socket is read once
+// more. If the deadline was noticed much later than it was set for, or was over before the
+// client had its time to answer, the client is pinged again. A client that is gone is ended a
+// little later.
 
-// extendDeadline gives the client until after the next ping to be heard of again.
+// extendDeadline gives the client until after the next ping to send something again.
 func (c *Conn) extendDeadline() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -24,12 +24,12 @@ func (c *Conn) extendDeadline() error {
 	return c.ws.SetReadDeadline(c.silent.Time())
 }
 
-// due is the Conn for the timers.
+// due implements timers.Called for a Conn.
 type due Conn
 
-// Due implements timers.Called. It asks the client now and then whether it is there. Of one
-// that was not heard of for too long a goroutine that reads notices by itself; one that is
-// parked is resumed to do so.
+// Due implements timers.Called. It pings the client at intervals. When the client has sent
+// nothing for too long, its reading goroutine notices by itself; a parked Conn is resumed to
+// notice.
 func (d *due) Due() {
 	c, now := (*Conn)(d), instant.Now()
 	c.mu.Lock()
@@ -56,8 +56,8 @@ func (d *due) Due() {
 	}
 }
 
-// readOn decides what becomes of a client whose time to say something is over. It
-// returns true where reading is to go on, until a later time.
+// readOn decides on a client whose read deadline has passed. It returns true if reading is to
+// go on, until a later deadline.
 func (c *Conn) readOn() bool {
 	until, ask := c.secondChance(instant.Now())
 	if ask {
@@ -66,7 +66,7 @@ func (c *Conn) readOn() bool {
 	return !until.IsZero()
 }
 
-// secondChance returns until when reading goes on, zero where it ends.
+// secondChance returns until when reading goes on, or zero if it ends.
 func (c *Conn) secondChance(now instant.Instant) (until instant.Instant, ask bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -79,7 +79,7 @@ func (c *Conn) secondChance(now instant.Instant) (until instant.Instant, ask boo
 	switch {
 	case c.leaving || c.ended:
 		return 0, false
-	case late < 0: // it was set anew just now
+	case late < 0: // the deadline was extended just now
 		until = *due
 	case late >= timers.Slack(wait), due == &c.silent && c.asked == nil:
 		until, ask, c.looked = now.Add(wait), due == &c.silent, false
@@ -88,7 +88,7 @@ func (c *Conn) secondChance(now instant.Instant) (until instant.Instant, ask boo
 		}
 	case due == &c.silent && now.Sub(c.asked.at) < wait: // the ping was late
 		until = c.asked.at.Add(wait)
-	case due == &c.silent && c.progressed(c.asked): // a message has its time, whatever the line
+	case due == &c.silent && c.progressed(c.asked): // a slow line excuses silence, not a slow message
 		until = now.Add(wait)
 	case !c.looked:
 		until, c.looked = now.Add(timers.Slack(wait)), true
@@ -106,8 +106,8 @@ func (c *Conn) askedAt(now instant.Instant) *question {
 	return &question{at: now, written: c.socket.Progress()}
 }
 
-// progressed reports whether the client's system has acknowledged some of what was written
-// since the question or the last time, if the ping may wait behind that.
+// progressed reports whether the client's system has acknowledged bytes that were written since
+// the question or the last call, and behind which the ping may wait.
 func (c *Conn) progressed(q *question) bool {
 	before := q.written
 	q.written = c.socket.Progress()
