@@ -139,7 +139,7 @@ func (b *Bridge) ClientBuilder(toWS shared.ByteHandler, getSecret func() string)
 	if !b.startWorker(func() { f.attend(dc) }) {
 		f.client.Close()
 	}
-	return f.subscribe, f.unsubscribe, dc
+	return f.subscribe, f.client.Unsubscribe, dc
 }
 
 // functionClient is the Sink of a client made of functions. toWS may block, so
@@ -158,10 +158,6 @@ type functionClient struct {
 	stale    int // subscriptions
 	refused  uint64
 	unsteady uint64
-
-	leaving sync.Mutex // guards what follows: what the application wants while resume is under way
-	resumes shared.EntityKey
-	left    bool // unsubscribed from resumes while that was subscribed to again
 }
 
 var (
@@ -199,12 +195,7 @@ func (f *functionClient) attend(gone <-chan bool) {
 
 func (f *functionClient) subscribe(key shared.EntityKey) {
 	f.pollSecret()
-	f.noteLeft(key, false)
-	f.subscribeWith(key, SubscribeOptions{})
-}
-
-func (f *functionClient) subscribeWith(key shared.EntityKey, o SubscribeOptions) {
-	err := f.client.Subscribe(key, o)
+	err := f.client.Subscribe(key, SubscribeOptions{})
 	if err == nil {
 		return
 	}
@@ -215,37 +206,6 @@ func (f *functionClient) subscribeWith(key shared.EntityKey, o SubscribeOptions)
 	if sparing.Says(n) {
 		f.bridge.log.Warn("refusing a client's subscription", slog.Uint64("so_far", n), slog.Any("error", err))
 	}
-}
-
-func (f *functionClient) unsubscribe(key shared.EntityKey) {
-	f.noteLeft(key, true)
-	f.client.Unsubscribe(key)
-}
-
-// noteLeft tells resume what the application wants.
-func (f *functionClient) noteLeft(key shared.EntityKey, left bool) {
-	f.leaving.Lock()
-	defer f.leaving.Unlock()
-	if f.resumes == key {
-		f.left = left
-	}
-}
-
-// resume subscribes again to a key that was refused to who the client was before its secret
-// changed, unless the application unsubscribes from it meanwhile.
-func (f *functionClient) resume(key shared.EntityKey) {
-	f.leaving.Lock()
-	f.resumes, f.left = key, false
-	f.leaving.Unlock()
-	if f.keep() {
-		f.subscribeWith(key, SubscribeOptions{Snapshot: true})
-	}
-	f.leaving.Lock()
-	defer f.leaving.Unlock()
-	if f.left {
-		f.client.Unsubscribe(key)
-	}
-	f.resumes = shared.EntityKey{}
 }
 
 func (f *functionClient) Push(slot *Slot, u *Update) {
@@ -321,13 +281,12 @@ func (f *functionClient) keep() bool {
 func (f *functionClient) pump() {
 	for u, ok := f.next(); ok; u, ok = f.next() {
 		// A secret that has changed moves the client's subscriptions, which drops
-		// what was fetched for who it was and owes it a fetch for who it is.
+		// what was fetched for who it was and owes it a fetch for who it is. A refusal
+		// is dropped, too, and its subscription goes on.
 		if !f.pollSecret() {
 			f.pause()
 		}
-		if u.Kind == KindForbidden && f.client.wasAnother(u.Key) {
-			f.resume(u.Key)
-		} else if f.keep() {
+		if f.keep() {
 			f.write(u.Rows)
 		}
 	}

@@ -208,8 +208,8 @@ func TestAFunctionClientsOldSecretIsGivenUp(t *testing.T) {
 	}
 }
 
-// A function client that leaves while it takes its new secret over, or while it is subscribed
-// to again for that, stays away.
+// A function client that leaves while it takes its new secret over, or before its rows are
+// fetched with that, stays away.
 func TestAFunctionClientThatLeavesIsNotSubscribedAgain(t *testing.T) {
 	for leaves := range int64(2) {
 		bubble(t, func(t *testing.T) {

@@ -37,7 +37,7 @@
 //
 // Each is taken before those behind it, and what it guards is said where it is declared:
 //
-//	functionClient.leaving, Client.mu, shard.moves, view.mu, shard.mu, fetchQueue.mu, retryQueue.mu, lagWatch.mu, Bridge.mu, fetchLimit.mu, a Sink's, Update.mu
+//	Client.mu, shard.moves, view.mu, shard.mu, fetchQueue.mu, retryQueue.mu, lagWatch.mu, Bridge.mu, fetchLimit.mu, a Sink's, Update.mu
 //
 // None is held across a call of the application, of the bus, or of a socket. A view's lock is
 // held while a result is handed out to all members; nobody who marks the view waits for it (see
