@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -169,6 +170,13 @@ var (
 // may be so because it has changed.
 const askAgainEvery = time.Second
 
+// untilAskAgain is askAgainEvery, shorter or longer by up to a half. All clients are stale in
+// the same instant when the bus is lost: without jitter their secrets would be asked for in
+// step.
+func untilAskAgain() time.Duration {
+	return askAgainEvery/2 + rand.N(askAgainEvery+1) //nolint:gosec // jitter is no secret
+}
+
 // attend closes the client when it is gone.
 func (f *functionClient) attend(gone <-chan bool) {
 	defer f.client.Close()
@@ -178,7 +186,7 @@ func (f *functionClient) attend(gone <-chan bool) {
 		case !stale:
 			again = nil
 		case again == nil:
-			again = time.After(askAgainEvery)
+			again = time.After(untilAskAgain())
 		}
 		select {
 		case <-gone:
@@ -330,7 +338,7 @@ func (f *functionClient) pause() {
 	if sparing.Says(n) {
 		f.bridge.log.Warn("a client's secret function returns something else at every call: the client gets no rows", slog.Uint64("so_far", n))
 	}
-	timer := time.NewTimer(askAgainEvery)
+	timer := time.NewTimer(untilAskAgain())
 	defer timer.Stop()
 	select {
 	case <-timer.C:

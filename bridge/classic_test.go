@@ -378,3 +378,50 @@ func TestASecretThatNeverIsTheSameCostsFewFetches(t *testing.T) {
 		})
 	}
 }
+
+// When the bus is lost all clients are stale in the same instant. Each one's secret is asked
+// for about once a second from then on, and not all of them at once.
+func TestTheSecretsOfStaleClientsAreAskedForOneByOne(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const clients = 1000
+		var broker membus.Broker
+		n := newNode(t, &broker)
+		n.register(t, func(context.Context, shared.EntityKey, string) ([][]byte, error) { return nil, nil }, bridge.EntityOptions{})
+		var mu sync.Mutex
+		asked := make([][]time.Time, clients)
+		for i := range clients {
+			sub, _, dc := n.ClientBuilder(func([]byte) {}, func() string {
+				mu.Lock()
+				defer mu.Unlock()
+				asked[i] = append(asked[i], time.Now())
+				return mark
+			})
+			defer close(dc)
+			sub(key)
+		}
+		synctest.Wait()
+		clear(asked)
+		lost := time.Now()
+		broker.SetDown(true)
+		time.Sleep(10 * time.Second)
+		mu.Lock()
+		defer mu.Unlock()
+		tenths := make(map[time.Duration]int)
+		for i, times := range asked {
+			before := lost
+			for _, at := range append(times, time.Now()) {
+				if at.Sub(before) > 1500*time.Millisecond {
+					t.Fatalf("client %d was asked for %v after the bus was lost, and then for %v not", i, before.Sub(lost), at.Sub(before))
+				}
+				before = at
+				tenths[at.Sub(lost)/(100*time.Millisecond)]++
+			}
+		}
+		delete(tenths, 100) // the end
+		for tenth, together := range tenths {
+			if together > clients/2 {
+				t.Errorf("%d of %d secrets are asked for in the same tenth of a second, number %d", together, clients, tenth)
+			}
+		}
+	})
+}
