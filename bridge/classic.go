@@ -130,8 +130,15 @@ func recoverAs(err *error, who string) {
 
 // ClientBuilder connects one client through plain functions: its rows go to
 // toWS, one call a row, from one goroutine at a time; getSecret is asked for the
-// client's secret when it subscribes and before every push, and now and then while its rows
-// cannot be fetched. The client is gone when dc has taken a value or was closed.
+// client's secret at first, when it subscribes and before every push, and about once a second
+// while its rows may be out of date. The client is gone when dc has taken a value or was closed.
+//
+// getSecret must return at once, out of memory, and may be called by several goroutines at the
+// same time. While a call waits, so does what needs its answer: ClientBuilder, sub, the client's
+// next row, or the end of a client that dc says is gone. No other client waits. Bridge.Close
+// waits for a call before a push, or for rows that are out of date, as long as the context of
+// Close allows, and then returns an error; the goroutine of the call stays until getSecret
+// returns. Where getSecret panics, the log says so, and the client's secret is the empty one.
 func (b *Bridge) ClientBuilder(toWS shared.ByteHandler, getSecret func() string) (sub, unSub shared.EntityKeyHandler, dc chan bool) {
 	f := &functionClient{bridge: b, toWS: toWS, getSecret: getSecret, mayBeStale: make(chan struct{}, 1)}
 	f.client = b.NewClient(f, ClientOptions{})

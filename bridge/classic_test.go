@@ -425,3 +425,51 @@ func TestTheSecretsOfStaleClientsAreAskedForOneByOne(t *testing.T) {
 		}
 	})
 }
+
+// A secret function that waits holds up its own client and Close, which keeps to its time.
+func TestASecretFunctionThatWaitsHoldsUpItsClientAlone(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var db table
+		n := newNode(t, &membus.Broker{})
+		n.register(t, db.fetch, bridge.EntityOptions{})
+		var waits atomic.Bool
+		goOn := make(chan bool)
+		rows := make(map[string]int)
+		var mu sync.Mutex
+		connect := func(name string, getSecret func() string) (dc chan bool) {
+			sub, _, dc := n.ClientBuilder(func([]byte) {
+				mu.Lock()
+				defer mu.Unlock()
+				rows[name]++
+			}, getSecret)
+			sub(key)
+			return dc
+		}
+		slow := connect("slow", func() string {
+			if waits.Load() {
+				<-goOn
+			}
+			return mark
+		})
+		quick := connect("quick", func() string { return mark })
+		defer close(quick)
+		waits.Store(true)
+		n.notify(t, key)
+		time.Sleep(time.Minute)
+		mu.Lock()
+		if rows["slow"] != 0 || rows["quick"] != 1 {
+			t.Errorf("rows that have come: %v, want that of the quick one", rows)
+		}
+		mu.Unlock()
+		close(slow)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := n.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Close returned %v while the function waits", err)
+		}
+		close(goOn)
+		if err := n.Close(t.Context()); err != nil {
+			t.Errorf("Close returned %v after the function has returned", err)
+		}
+	})
+}
