@@ -33,9 +33,9 @@ func (r *Relay) round() (again bool, err error) {
 			r.countFailure()
 			// All rows go back. The entity types that can be announced follow at once.
 			again = len(r.resting) < len(r.to.EntityTypes())
-			return tx.Rollback(ctx)
+			return rollback(ctx, tx)
 		}
-		if err := tx.Commit(ctx); err != nil {
+		if err := commit(ctx, tx); err != nil {
 			return err
 		}
 		r.count(b)
@@ -45,12 +45,7 @@ func (r *Relay) round() (again bool, err error) {
 	return again, err
 }
 
-// inTx calls f in a transaction with settings of its own, whatever the database's defaults
-// are, and rolls back unless f commits. With row_security off, rows that a policy hides are an
-// error rather than left out. With synchronous_commit off, a crash may lose a deletion; the
-// keys are then announced twice, which does no harm. The outbox is now empty and now full, so
-// the planner's statistics are always wrong: with them the planner would read and sort the
-// whole table, although the index of the primary key is right.
+// inTx calls f in a transaction, and rolls back what f does not commit.
 func (r *Relay) inTx(ctx context.Context, f func(pgx.Tx) error) error {
 	return r.config.Pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) (err error) {
 		defer func() {
@@ -60,15 +55,64 @@ func (r *Relay) inTx(ctx context.Context, f func(pgx.Tx) error) error {
 				r.config.Pool.Reset()
 			}
 		}()
-		tx, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: "begin isolation level read committed read write;" +
-			"set local row_security = off; set local synchronous_commit = off; set local jit = off;" +
-			"set local enable_seqscan = off; set local enable_bitmapscan = off; set local enable_sort = off"})
+		tx, err := beginRound(ctx, conn)
 		if err != nil {
 			return err
 		}
-		defer func() { _ = tx.Rollback(ctx) }() // does nothing after a commit
+		defer func() { _ = rollback(ctx, tx) }() // does nothing after a commit
 		return f(tx)
 	})
+}
+
+// beginRound begins a transaction with settings of its own, whatever the database's defaults
+// are. With row_security off, rows that a policy hides are an error rather than left out. With
+// synchronous_commit off, a crash may lose a deletion: the keys are then announced twice, which
+// does no harm. The outbox is now empty and now full, so that the planner's statistics are
+// always wrong: the planner would read and sort the whole table, where the index of the primary
+// key is right.
+func beginRound(ctx context.Context, conn *pgxpool.Conn) (pgx.Tx, error) {
+	longer, cancel := outlasting(ctx)
+	defer cancel()
+	return conn.BeginTx(longer, pgx.TxOptions{BeginQuery: "begin isolation level read committed read write;" +
+		"set local row_security = off; set local synchronous_commit = off; set local jit = off;" +
+		"set local enable_seqscan = off; set local enable_bitmapscan = off; set local enable_sort = off"})
+}
+
+// leaveGrace is how long a transaction may go on to begin or to end when its context has ended.
+const leaveGrace = time.Second
+
+// outlasting returns a context that ends leaveGrace after ctx, for what begins or ends a
+// transaction: pgx closes a connection where that is cut off, and a stop that is in order
+// would cost the pool a connection.
+func outlasting(ctx context.Context) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		select {
+		case <-time.After(leaveGrace):
+			cancel()
+		case <-longer.Done():
+		}
+	})
+	return longer, func() {
+		stop()
+		cancel()
+	}
+}
+
+// commit does nothing where ctx has ended: what was taken is left to other relays.
+func commit(ctx context.Context, tx pgx.Tx) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	longer, cancel := outlasting(ctx)
+	defer cancel()
+	return tx.Commit(longer)
+}
+
+func rollback(ctx context.Context, tx pgx.Tx) error {
+	longer, cancel := outlasting(ctx)
+	defer cancel()
+	return tx.Rollback(longer)
 }
 
 // turn returns the entity types of the next round, and how many rows it takes. The order of
