@@ -73,6 +73,7 @@ func run(t *testing.T, path string, args ...string) (addr string) {
 // TestClassicServiceAndClient runs two services and a client, each a process of
 // its own, joined by a real nsqd: only one of the services changes the row.
 func TestClassicServiceAndClient(t *testing.T) {
+	t.Parallel()
 	nsqd := nsqdtest.Start(t)
 	serve(t, "classic/service", "-nsqd", nsqd.Addr, "-mutate")
 	idle := serve(t, "classic/service", "-nsqd", nsqd.Addr)
@@ -99,11 +100,13 @@ func TestClassicServiceAndClient(t *testing.T) {
 // TestClassicOwnQueue runs the program that brings its own queue, and the same
 // with NSQ behind the function interface.
 func TestClassicOwnQueue(t *testing.T) {
+	t.Parallel()
 	for name, args := range map[string][]string{
 		"own queue": nil,
 		"nsq":       {"-nsqd", nsqdtest.Start(t).Addr},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			addr := serve(t, "classic/ownqueue", args...)
 			c, _, err := websocket.DefaultDialer.Dial("ws://"+addr+"/ws/entity-sync/", nil)
 			if err != nil {
