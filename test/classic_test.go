@@ -16,6 +16,8 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"github.com/entity-sync/entity-sync/bridge/nsqbus"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
 
@@ -159,5 +161,30 @@ func TestClassicOwnQueue(t *testing.T) {
 			<-ended
 			http.DefaultClient.CloseIdleConnections()
 		})
+	}
+}
+
+// It runs alone: the functions are those of the process.
+func TestClassicFunctionsOverNSQCanBeShutDown(t *testing.T) {
+	nsqd := nsqdtest.Start(t)
+	heard := make(chan string, 1)
+	nsqbus.BuildSubscriber(nsqd.Addr)(items, func(b []byte) {
+		select {
+		case heard <- string(b):
+		default:
+		}
+	})
+	publish := nsqbus.BuildPublisher(nsqd.Addr)(items)
+	testkit.Until(t, "it is heard", func() bool {
+		publish([]byte("hello"))
+		select {
+		case b := <-heard:
+			return b == "hello"
+		case <-time.After(10 * time.Millisecond):
+			return false
+		}
+	})
+	if err := nsqbus.Shutdown(t.Context()); err != nil {
+		t.Error(err)
 	}
 }

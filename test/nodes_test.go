@@ -435,27 +435,3 @@ func TestBadNamesFailAtRegistration(t *testing.T) {
 		t.Errorf("notifying of an unregistered entity returned %v, want ErrUnknownEntity", err)
 	}
 }
-
-func TestClassicFunctionsOverNSQCanBeShutDown(t *testing.T) {
-	nsqd := nsqdtest.Start(t)
-	heard := make(chan string, 1)
-	nsqbus.BuildSubscriber(nsqd.Addr)(items, func(b []byte) {
-		select {
-		case heard <- string(b):
-		default:
-		}
-	})
-	publish := nsqbus.BuildPublisher(nsqd.Addr)(items)
-	testkit.Until(t, "it is heard", func() bool {
-		publish([]byte("hello"))
-		select {
-		case b := <-heard:
-			return b == "hello"
-		case <-time.After(10 * time.Millisecond):
-			return false
-		}
-	})
-	if err := nsqbus.Shutdown(t.Context()); err != nil {
-		t.Error(err)
-	}
-}
