@@ -31,6 +31,7 @@ func twoTabs(t *testing.T, c Config) (d *Demo, manager, guest *tab, id string) {
 }
 
 func TestBrowserEditShowsOnTheOtherNode(t *testing.T) {
+	t.Parallel()
 	_, manager, guest, id := twoTabs(t, Config{})
 
 	manager.click(row(id, "button[aria-label='One Kettle more']"))
@@ -50,7 +51,7 @@ func TestBrowserEditShowsOnTheOtherNode(t *testing.T) {
 	guest.until("the new price", find(row(id, ".price .text"))+`.textContent === "€12.50"`)
 }
 
-func TestBrowserViewsDiffer(t *testing.T) { onEach(t, testBrowserViewsDiffer) }
+func TestBrowserViewsDiffer(t *testing.T) { onEachAtOnce(t, testBrowserViewsDiffer) }
 
 func testBrowserViewsDiffer(t *testing.T, c Config) {
 	d, manager, guest, id := twoTabs(t, c)
@@ -90,7 +91,7 @@ func testBrowserViewsDiffer(t *testing.T, c Config) {
 	testkit.Until(t, "node 2 has one client, as before", func() bool { return d.Nodes[1].sync.Bridge.Stats().Clients == 1 })
 }
 
-func TestBrowserAddAndDelete(t *testing.T) { onEach(t, testBrowserAddAndDelete) }
+func TestBrowserAddAndDelete(t *testing.T) { onEachAtOnce(t, testBrowserAddAndDelete) }
 
 func testBrowserAddAndDelete(t *testing.T, c Config) {
 	_, manager, guest, _ := twoTabs(t, c)
@@ -114,6 +115,7 @@ func testBrowserAddAndDelete(t *testing.T, c Config) {
 
 // Who is in a hurry and clicks twice adds one item, and deletes one.
 func TestBrowserAddAndDeleteOnce(t *testing.T) {
+	t.Parallel()
 	d, manager, guest, id := twoTabs(t, Config{})
 	manager.hold()
 	manager.typeInto(".add [name=name]", "Saucer")
@@ -154,7 +156,7 @@ func TestBrowserAddAndDeleteOnce(t *testing.T) {
 }
 
 // What only managers may see is there for everybody, and denied to guests.
-func TestBrowserDeniedRow(t *testing.T) { onEach(t, testBrowserDeniedRow) }
+func TestBrowserDeniedRow(t *testing.T) { onEachAtOnce(t, testBrowserDeniedRow) }
 
 func testBrowserDeniedRow(t *testing.T, c Config) {
 	_, manager, guest, _ := twoTabs(t, c)
@@ -262,6 +264,7 @@ func TestBrowserBusStuck(t *testing.T) {
 // The page is cut off while others write, and shows what it knew until it is back;
 // then it asks for what it missed, and for nothing else.
 func TestBrowserOffline(t *testing.T) {
+	t.Parallel()
 	d, _, guest, id := twoTabs(t, Config{})
 	still := addItem(t, d.Nodes[0], "Scale")
 	guest.until("the other item", shows(row(still, ".quantity input"), "10"))
@@ -294,6 +297,7 @@ func TestBrowserOffline(t *testing.T) {
 // Browsers put switches back to what they were when somebody comes back to a page,
 // which begins anew.
 func TestBrowserOfflineAndBack(t *testing.T) {
+	t.Parallel()
 	d, _, guest, _ := twoTabs(t, Config{})
 	guest.click("#offline")
 	guest.until("that the page is offline", `document.querySelector("#light").dataset.state === "offline"`)
@@ -309,6 +313,7 @@ func TestBrowserOfflineAndBack(t *testing.T) {
 // What was entered is shown from then on, whatever arrives before the row that came
 // of it; what was written after it is shown then.
 func TestBrowserEditNeverFlickers(t *testing.T) {
+	t.Parallel()
 	d, manager, guest, id := twoTabs(t, Config{})
 	field := row(id, ".quantity input")
 	// somebodyElse writes the quantity on the other node; the name shows that it is here.
@@ -350,6 +355,7 @@ func TestBrowserEditNeverFlickers(t *testing.T) {
 // The answer to an edit is here and its row is not: the connection was lost between
 // the two.
 func TestBrowserEditThenOffline(t *testing.T) {
+	t.Parallel()
 	_, manager, guest, id := twoTabs(t, Config{})
 	field := row(id, ".quantity input")
 	guest.record()
@@ -373,7 +379,7 @@ func TestBrowserEditThenOffline(t *testing.T) {
 }
 
 // Two people add to one row as fast as they can. Neither ever sees it go back.
-func TestBrowserBurstOfEdits(t *testing.T) { onEach(t, testBrowserBurstOfEdits) }
+func TestBrowserBurstOfEdits(t *testing.T) { onEachAtOnce(t, testBrowserBurstOfEdits) }
 
 func testBrowserBurstOfEdits(t *testing.T, c Config) {
 	_, manager, guest, id := twoTabs(t, c)
@@ -401,6 +407,7 @@ func testBrowserBurstOfEdits(t *testing.T, c Config) {
 }
 
 func TestBrowserRefusedEditIsTakenBack(t *testing.T) {
+	t.Parallel()
 	_, manager, guest, id := twoTabs(t, Config{})
 	for _, b := range []*tab{manager, guest} {
 		b.record()
@@ -419,6 +426,7 @@ func TestBrowserRefusedEditIsTakenBack(t *testing.T) {
 
 // An answer that comes when somebody else looks is none of theirs.
 func TestBrowserAnswerAfterChangeOfRole(t *testing.T) {
+	t.Parallel()
 	_, manager, guest, id := twoTabs(t, Config{})
 	manager.hold()
 	manager.enter(row(id, ".cost input"), "3217.89")
@@ -458,6 +466,7 @@ func TestBrowserReconnects(t *testing.T) {
 }
 
 func TestBrowserTypingIsNotOverwritten(t *testing.T) {
+	t.Parallel()
 	d, manager, guest, id := twoTabs(t, Config{})
 	field := row(id, ".quantity input")
 	guest.focus(field)
@@ -477,6 +486,7 @@ func TestBrowserTypingIsNotOverwritten(t *testing.T) {
 // Somebody deletes the item in whose row somebody else is typing: what was typed is
 // not saved, and the cursor goes on to the nearest row that has a place for it.
 func TestBrowserTypingInWhatIsDeleted(t *testing.T) {
+	t.Parallel()
 	d, manager, guest, id := twoTabs(t, Config{})
 	private := addPrivate(t, d.Nodes[0], "Prototype")
 	guest.until("the row that is denied", find(row(private)+".denied")+" !== null")
@@ -498,6 +508,7 @@ func TestBrowserTypingInWhatIsDeleted(t *testing.T) {
 
 // What means nothing stays in the field, to be put right.
 func TestBrowserTypingErrors(t *testing.T) {
+	t.Parallel()
 	_, manager, guest, id := twoTabs(t, Config{})
 	field := row(id, ".price input")
 	manager.enter(field, "a lot")
@@ -517,6 +528,7 @@ func TestBrowserTypingErrors(t *testing.T) {
 
 // Everything can be reached and done with the keyboard alone.
 func TestBrowserKeyboardOnly(t *testing.T) {
+	t.Parallel()
 	_, manager, guest, id := twoTabs(t, Config{})
 	focused := func(b *tab, selector string) bool { return b.is("document.activeElement === " + find(selector)) }
 	tabTo := func(b *tab, selector string) {
@@ -555,6 +567,7 @@ func TestBrowserKeyboardOnly(t *testing.T) {
 }
 
 func TestBrowserPhone(t *testing.T) {
+	t.Parallel()
 	d, manager, guest, _ := twoTabs(t, Config{})
 	long := addItem(t, d.Nodes[0], strings.Repeat("W", maxNameRunes))
 	for _, b := range []*tab{manager, guest} {
@@ -570,6 +583,7 @@ func TestBrowserPhone(t *testing.T) {
 
 // What docs/classic.md has for pages on the classic wire is so.
 func TestBrowserClassicWire(t *testing.T) {
+	t.Parallel()
 	snippet := docs.Block(t, "docs/classic.md", "js page") + "\n"
 	d, _, guest, id := twoTabs(t, Config{})
 	snippet = strings.NewReplacer("my session token", guestSecret, `"items"`, `"`+string(itemEntity)+`"`, `"100"`, `"`+id+`"`).Replace(snippet)
@@ -580,6 +594,7 @@ func TestBrowserClassicWire(t *testing.T) {
 }
 
 func TestBrowserOtherLink(t *testing.T) {
+	t.Parallel()
 	d, manager, _, _ := twoTabs(t, Config{})
 	if got, want := manager.text(`document.querySelector("#other").href`), d.Nodes[1].URL()+"?as=manager"; got != want {
 		t.Errorf("the link leads to %q, want %q", got, want)

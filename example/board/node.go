@@ -87,8 +87,8 @@ func (n *Node) serve(log *slog.Logger) {
 	}
 }
 
-// readyTimeout bounds how long a start waits for NSQ.
-const readyTimeout = 5 * time.Second
+// readyTimeout bounds how long a start waits for NSQ. Tests wait longer.
+var readyTimeout = 5 * time.Second
 
 // waitReady returns when the node hears what other nodes announce. Nothing would be lost
 // without waiting: a node that subscribes later fetches again all that its clients watch.

@@ -17,6 +17,7 @@ import (
 // 2, a moment after a change. BOARD_SCHEME=dark makes it dark. Without a path it
 // still checks that there is something to take a picture of.
 func TestScreenshot(t *testing.T) {
+	t.Parallel()
 	scheme := os.Getenv("BOARD_SCHEME")
 	if scheme == "" {
 		scheme = "light"

@@ -47,8 +47,8 @@ var (
 	errQuantity = fmt.Errorf("the quantity must stay from 0 to %d", maxQuantity)
 )
 
-// connectTimeout bounds how long a start waits for the database.
-const connectTimeout = 5 * time.Second
+// connectTimeout bounds how long a start waits for the database. Tests wait longer.
+var connectTimeout = 5 * time.Second
 
 // OpenStore opens the PostgreSQL database at databaseURL, or with an empty one
 // an SQLite file in dir, and makes the tables if they are not there.
