@@ -37,7 +37,7 @@ type tab struct {
 // openTab opens node's page as role in a tab of its own, and waits until it shows rows.
 func openTab(t *testing.T, browser *chromium.Browser, n *Node, role Role) *tab {
 	t.Helper()
-	b := &tab{Tab: browser.Open(t, "about:blank")}
+	b := &tab{Tab: browser.Blank(t)}
 	b.Listen(b.listen)
 	b.Do(
 		chromium.Command(network.Enable, network.EnableParams{}),

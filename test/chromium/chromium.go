@@ -87,12 +87,19 @@ func find() (path string, err error) {
 // closes with the test.
 func (b *Browser) Open(t testing.TB, url string) *Tab {
 	t.Helper()
+	tab := b.Blank(t)
+	tab.Do(chromedp.Navigate(url))
+	return tab
+}
+
+// Blank opens a tab that has no page yet, so that Listen and the like can come before the
+// tab's first page. The tab closes with the test.
+func (b *Browser) Blank(t testing.TB) *Tab {
+	t.Helper()
 	ctx, cancel := chromedp.NewContext(b.ctx)
 	t.Cleanup(cancel)
 	if err := chromedp.Do(ctx); err != nil { // with the context that lasts: the tab closes with it
 		t.Fatalf("opening a tab: %v", err)
 	}
-	tab := &Tab{T: t, ctx: ctx, explain: b.explain}
-	tab.Do(chromedp.Navigate(url))
-	return tab
+	return &Tab{T: t, ctx: ctx, explain: b.explain}
 }

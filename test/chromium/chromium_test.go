@@ -30,5 +30,5 @@ func TestATab(t *testing.T) {
 	tab.Run("void setTimeout(() => { window.later = { is: true } }, 10)")
 	tab.Until("what throws at first holds", "window.later.is")
 	tab.Close()
-	browser.Open(t, "about:blank").Until("another tab answers", "true")
+	browser.Blank(t).Until("another tab answers", "true")
 }
