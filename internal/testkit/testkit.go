@@ -10,4 +10,5 @@
 //   - internal/freeport: addresses at which nothing listens
 //   - internal/clienttest: nodes behind a front that fails as a network does, for clients
 //   - test/internal/nsqdtest: nsqd and nsqlookupd, for the module test
+//   - test/chromium: a headless Chromium and its tabs, for the modules test and example
 package testkit
