@@ -295,8 +295,9 @@ func TestAuthorize(t *testing.T) {
 // subscriptions go on, so that the application is asked about them as about all others.
 func TestWhatWasRefusedAndNotToldIsAuthorizedAnew(t *testing.T) {
 	large := []byte(`"` + strings.Repeat("x", 1<<20-2) + `"`)
-	const larges = 24 // MiB: more than the sockets hold
+	const larges = 16 // MiB: more than the sockets hold
 	s := start(t, web.Config{
+		WriteTimeout: patience, PingInterval: patience, // so that the client is not given up meanwhile
 		Authorize: func(_ context.Context, a shared.AccessRequest) error {
 			if a.Key.ID == "hidden" && a.Secret == shared.NewSecret(mark+"new") {
 				return shared.ErrForbidden
