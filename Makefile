@@ -31,14 +31,17 @@ test: ## vet and the tests of every module, with the race detector, real nsqd, P
 	@$(SAY) "compiling with the race detector" $(GO) build -race ./... ./example/...
 # The nodes whose output is searched for secrets are those of the faults, in make check.
 # Most tests wait for something, so that more of them run at once than there are cores.
-	@$(MAKE) --no-print-directory -j 5 test-library test-example test-javascript test-bench test-parts
+	@$(MAKE) --no-print-directory -j 5 test-parts test-example test-library test-javascript test-bench
 	@echo "== what all of them wrote is searched for secrets" && bin/search -without node $(KEPT)
 
+# -p is how many packages run at once, and -parallel how many of the tests in each that
+# say t.Parallel.
 test-library:
-	@echo "== test: library" && $(GOTEST) -count 1 -race -p 3 -timeout 30m ./...
+	@echo "== test: library" && $(GOTEST) -count 1 -race -p 3 -parallel 4 -timeout 30m ./...
 
+# Each of the board's tests in a browser has a Chromium of its own: some 300 MB.
 test-example:
-	@cd example && echo "== test: example" && $(GOTEST) -count 1 -race -timeout 30m ./...
+	@cd example && echo "== test: example" && $(GOTEST) -count 1 -race -p 2 -parallel 3 -timeout 30m ./...
 
 test-javascript:
 	@$(SAY) "the browser client" ./.ci/javascript
@@ -47,9 +50,10 @@ test-javascript:
 test-bench:
 	@cd bench && echo "== test: bench" && $(GOTEST) -count 1 -timeout 30m ./...
 
-# TheModelCatches is a part of make check, as the faults are.
+# TheModelCatches is a part of make check, as the faults are. The two packages that take
+# longest are the first by name.
 test-parts:
-	@cd test && echo "== test: test" && $(GOTEST) -hang 2m -count 1 -race -p 2 -timeout 30m -skip '^TestTheModelCatches' $$($(GO) list ./... | grep -v /faults$$)
+	@cd test && echo "== test: test" && $(GOTEST) -hang 2m -count 1 -race -p 3 -parallel 4 -timeout 30m -skip '^TestTheModelCatches' $$($(GO) list ./... | grep -v /faults$$)
 
 check: ## what make test leaves out: 100,000 random schedules, deliberate bugs in the engine, fuzzing, and the faults, each briefly; 10 minutes
 	@./.ci/dependencies

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -130,8 +131,15 @@ func recoverAs(err *error, who string) {
 
 // ClientBuilder connects one client through plain functions: its rows go to
 // toWS, one call a row, from one goroutine at a time; getSecret is asked for the
-// client's secret when it subscribes and before every push, and now and then while its rows
-// cannot be fetched. The client is gone when dc has taken a value or was closed.
+// client's secret at first, when it subscribes and before every push, and about once a second
+// while its rows may be out of date. The client is gone when dc has taken a value or was closed.
+//
+// getSecret must return at once, out of memory, and may be called by several goroutines at the
+// same time. While a call waits, so does what needs its answer: ClientBuilder, sub, the client's
+// next row, or the end of a client that dc says is gone. No other client waits. Bridge.Close
+// waits for a call before a push, or for rows that are out of date, as long as the context of
+// Close allows, and then returns an error; the goroutine of the call stays until getSecret
+// returns. Where getSecret panics, the log says so, and the client's secret is the empty one.
 func (b *Bridge) ClientBuilder(toWS shared.ByteHandler, getSecret func() string) (sub, unSub shared.EntityKeyHandler, dc chan bool) {
 	f := &functionClient{bridge: b, toWS: toWS, getSecret: getSecret, mayBeStale: make(chan struct{}, 1)}
 	f.client = b.NewClient(f, ClientOptions{})
@@ -140,7 +148,7 @@ func (b *Bridge) ClientBuilder(toWS shared.ByteHandler, getSecret func() string)
 	if !b.startWorker(func() { f.attend(dc) }) {
 		f.client.Close()
 	}
-	return f.subscribe, f.unsubscribe, dc
+	return f.subscribe, f.client.Unsubscribe, dc
 }
 
 // functionClient is the Sink of a client made of functions. toWS may block, so
@@ -159,10 +167,6 @@ type functionClient struct {
 	stale    int // subscriptions
 	refused  uint64
 	unsteady uint64
-
-	leaving sync.Mutex // guards what follows: what the application wants while resume is under way
-	resumes shared.EntityKey
-	left    bool // unsubscribed from resumes while that was subscribed to again
 }
 
 var (
@@ -174,6 +178,13 @@ var (
 // may be so because it has changed.
 const askAgainEvery = time.Second
 
+// untilAskAgain is askAgainEvery, shorter or longer by up to a half. All clients are stale in
+// the same instant when the bus is lost: without jitter their secrets would be asked for in
+// step.
+func untilAskAgain() time.Duration {
+	return askAgainEvery/2 + rand.N(askAgainEvery+1) //nolint:gosec // jitter is no secret
+}
+
 // attend closes the client when it is gone.
 func (f *functionClient) attend(gone <-chan bool) {
 	defer f.client.Close()
@@ -183,7 +194,7 @@ func (f *functionClient) attend(gone <-chan bool) {
 		case !stale:
 			again = nil
 		case again == nil:
-			again = time.After(askAgainEvery)
+			again = time.After(untilAskAgain())
 		}
 		select {
 		case <-gone:
@@ -200,12 +211,7 @@ func (f *functionClient) attend(gone <-chan bool) {
 
 func (f *functionClient) subscribe(key shared.EntityKey) {
 	f.pollSecret()
-	f.noteLeft(key, false)
-	f.subscribeWith(key, SubscribeOptions{})
-}
-
-func (f *functionClient) subscribeWith(key shared.EntityKey, o SubscribeOptions) {
-	err := f.client.Subscribe(key, o)
+	err := f.client.Subscribe(key, SubscribeOptions{})
 	if err == nil {
 		return
 	}
@@ -216,37 +222,6 @@ func (f *functionClient) subscribeWith(key shared.EntityKey, o SubscribeOptions)
 	if sparing.Says(n) {
 		f.bridge.log.Warn("refusing a client's subscription", slog.Uint64("so_far", n), slog.Any("error", err))
 	}
-}
-
-func (f *functionClient) unsubscribe(key shared.EntityKey) {
-	f.noteLeft(key, true)
-	f.client.Unsubscribe(key)
-}
-
-// noteLeft tells resume what the application wants.
-func (f *functionClient) noteLeft(key shared.EntityKey, left bool) {
-	f.leaving.Lock()
-	defer f.leaving.Unlock()
-	if f.resumes == key {
-		f.left = left
-	}
-}
-
-// resume subscribes again to a key that was refused to who the client was before its secret
-// changed, unless the application unsubscribes from it meanwhile.
-func (f *functionClient) resume(key shared.EntityKey) {
-	f.leaving.Lock()
-	f.resumes, f.left = key, false
-	f.leaving.Unlock()
-	if f.keep() {
-		f.subscribeWith(key, SubscribeOptions{Snapshot: true})
-	}
-	f.leaving.Lock()
-	defer f.leaving.Unlock()
-	if f.left {
-		f.client.Unsubscribe(key)
-	}
-	f.resumes = shared.EntityKey{}
 }
 
 func (f *functionClient) Push(slot *Slot, u *Update) {
@@ -322,13 +297,12 @@ func (f *functionClient) keep() bool {
 func (f *functionClient) pump() {
 	for u, ok := f.next(); ok; u, ok = f.next() {
 		// A secret that has changed moves the client's subscriptions, which drops
-		// what was fetched for who it was and owes it a fetch for who it is.
+		// what was fetched for who it was and owes it a fetch for who it is. A refusal
+		// is dropped, too, and its subscription goes on.
 		if !f.pollSecret() {
 			f.pause()
 		}
-		if u.Kind == KindForbidden && f.client.wasAnother(u.Key) {
-			f.resume(u.Key)
-		} else if f.keep() {
+		if f.keep() {
 			f.write(u.Rows)
 		}
 	}
@@ -372,7 +346,7 @@ func (f *functionClient) pause() {
 	if sparing.Says(n) {
 		f.bridge.log.Warn("a client's secret function returns something else at every call: the client gets no rows", slog.Uint64("so_far", n))
 	}
-	timer := time.NewTimer(askAgainEvery)
+	timer := time.NewTimer(untilAskAgain())
 	defer timer.Stop()
 	select {
 	case <-timer.C:

@@ -208,8 +208,8 @@ func TestAFunctionClientsOldSecretIsGivenUp(t *testing.T) {
 	}
 }
 
-// A function client that leaves while it takes its new secret over, or while it is subscribed
-// to again for that, stays away.
+// A function client that leaves while it takes its new secret over, or before its rows are
+// fetched with that, stays away.
 func TestAFunctionClientThatLeavesIsNotSubscribedAgain(t *testing.T) {
 	for leaves := range int64(2) {
 		bubble(t, func(t *testing.T) {
@@ -377,4 +377,99 @@ func TestASecretThatNeverIsTheSameCostsFewFetches(t *testing.T) {
 			})
 		})
 	}
+}
+
+// When the bus is lost all clients are stale in the same instant. Each one's secret is asked
+// for about once a second from then on, and not all of them at once.
+func TestTheSecretsOfStaleClientsAreAskedForOneByOne(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const clients = 1000
+		var broker membus.Broker
+		n := newNode(t, &broker)
+		n.register(t, func(context.Context, shared.EntityKey, string) ([][]byte, error) { return nil, nil }, bridge.EntityOptions{})
+		var mu sync.Mutex
+		asked := make([][]time.Time, clients)
+		for i := range clients {
+			sub, _, dc := n.ClientBuilder(func([]byte) {}, func() string {
+				mu.Lock()
+				defer mu.Unlock()
+				asked[i] = append(asked[i], time.Now())
+				return mark
+			})
+			defer close(dc)
+			sub(key)
+		}
+		synctest.Wait()
+		clear(asked)
+		lost := time.Now()
+		broker.SetDown(true)
+		time.Sleep(10 * time.Second)
+		mu.Lock()
+		defer mu.Unlock()
+		tenths := make(map[time.Duration]int)
+		for i, times := range asked {
+			before := lost
+			for _, at := range append(times, time.Now()) {
+				if at.Sub(before) > 1500*time.Millisecond {
+					t.Fatalf("client %d was asked for %v after the bus was lost, and then for %v not", i, before.Sub(lost), at.Sub(before))
+				}
+				before = at
+				tenths[at.Sub(lost)/(100*time.Millisecond)]++
+			}
+		}
+		delete(tenths, 100) // the end
+		for tenth, together := range tenths {
+			if together > clients/2 {
+				t.Errorf("%d of %d secrets are asked for in the same tenth of a second, number %d", together, clients, tenth)
+			}
+		}
+	})
+}
+
+// A secret function that waits holds up its own client and Close, which keeps to its time.
+func TestASecretFunctionThatWaitsHoldsUpItsClientAlone(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var db table
+		n := newNode(t, &membus.Broker{})
+		n.register(t, db.fetch, bridge.EntityOptions{})
+		var waits atomic.Bool
+		goOn := make(chan bool)
+		rows := make(map[string]int)
+		var mu sync.Mutex
+		connect := func(name string, getSecret func() string) (dc chan bool) {
+			sub, _, dc := n.ClientBuilder(func([]byte) {
+				mu.Lock()
+				defer mu.Unlock()
+				rows[name]++
+			}, getSecret)
+			sub(key)
+			return dc
+		}
+		slow := connect("slow", func() string {
+			if waits.Load() {
+				<-goOn
+			}
+			return mark
+		})
+		quick := connect("quick", func() string { return mark })
+		defer close(quick)
+		waits.Store(true)
+		n.notify(t, key)
+		time.Sleep(time.Minute)
+		mu.Lock()
+		if rows["slow"] != 0 || rows["quick"] != 1 {
+			t.Errorf("rows that have come: %v, want that of the quick one", rows)
+		}
+		mu.Unlock()
+		close(slow)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := n.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Close returned %v while the function waits", err)
+		}
+		close(goOn)
+		if err := n.Close(t.Context()); err != nil {
+			t.Errorf("Close returned %v after the function has returned", err)
+		}
+	})
 }

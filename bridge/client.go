@@ -25,9 +25,9 @@ type Client struct {
 
 	mu         sync.Mutex // guards what follows; waits for views whose result is handed out
 	secret     shared.Secret
-	generation int // of the secret: how often it changed
-	subs       compact.Set[shared.EntityKey, *subscription]
+	generation uint32 // of the secret: how often it changed
 	closed     bool
+	subs       compact.Set[shared.EntityKey, *subscription]
 }
 
 // ClientOptions describes a new client.
@@ -93,14 +93,14 @@ func (c *Client) Subscribe(key shared.EntityKey, o SubscribeOptions) error {
 	}
 }
 
-func (c *Client) identity() (secret shared.Secret, generation int) {
+func (c *Client) identity() (secret shared.Secret, generation uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.secret, c.generation
 }
 
 // subscribe is not done when the secret changed since its scope was computed.
-func (c *Client) subscribe(ent *entity, key shared.EntityKey, o SubscribeOptions, s scope, generation int) (done bool, err error) {
+func (c *Client) subscribe(ent *entity, key shared.EntityKey, o SubscribeOptions, s scope, generation uint32) (done bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
@@ -155,21 +155,24 @@ func (c *Client) remove(sub *subscription) (stale int) {
 	return from.stale.count()
 }
 
-// removeRefused makes room.
+// removeRefused makes room. The news of a refusal that still waits in its slot stays: the client
+// takes itself to be subscribed until then.
 func (c *Client) removeRefused() {
 	if c.refused.Load() == 0 {
 		return
 	}
 	for _, sub := range slices.Collect(c.subs.All()) {
-		if !sub.view.has(sub) {
+		if !sub.view.has(sub) && !c.isUntold(sub) {
 			c.addStale(-c.remove(sub))
 		}
 	}
 }
 
 // SetSecret changes who the client is. Every subscription moves to the view of
-// the new secret, but for those that were refused; nothing fetched with the old one is pushed, or left waiting
-// in a slot, once SetSecret has returned.
+// the new secret; nothing fetched with the old one is pushed, or left waiting
+// in a slot, once SetSecret has returned. A refusal of the old secret that still waits in a
+// slot is taken back: the client has not been told, so the subscription goes on. A
+// subscription stays ended whose refusal has left the slot.
 func (c *Client) SetSecret(text string) {
 	secret := shared.NewSecret(text)
 	scopes := make(map[*entity]scope)
@@ -185,20 +188,21 @@ func (c *Client) SetSecret(text string) {
 	}
 }
 
-// Keys returns what the client is subscribed to, in no order.
+// Keys returns what the client is subscribed to as far as it has been told, in no order: a
+// key that was refused is there until the refusal has left its slot.
 func (c *Client) Keys() []shared.EntityKey {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	keys := make([]shared.EntityKey, 0, c.subs.Len())
 	for sub := range c.subs.All() {
-		if sub.view.has(sub) {
+		if sub.view.has(sub) || c.isUntold(sub) {
 			keys = append(keys, sub.Key())
 		}
 	}
 	return keys
 }
 
-// Len returns how many keys the client is subscribed to.
+// Len returns how many keys the client is subscribed to. It does not count refused keys.
 func (c *Client) Len() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -211,6 +215,16 @@ func (c *Client) Has(key shared.EntityKey) bool {
 	defer c.mu.Unlock()
 	sub := c.subs.Get(key)
 	return sub != nil && sub.view.has(sub)
+}
+
+// isUntold reports whether the refusal of a subscription still waits in its slot. Only the
+// sink knows, and says so where the refusal is taken back: it is handed over again.
+func (c *Client) isUntold(sub *subscription) bool {
+	if !c.sink.Drop(&sub.slot) {
+		return false
+	}
+	c.sink.Push(&sub.slot, newUpdate(sub.Key(), KindForbidden, sub.view.scope(), shared.FetchResult{}))
+	return true
 }
 
 // entities returns the entity type of each subscription.
@@ -241,9 +255,25 @@ func (c *Client) setSecret(secret shared.Secret, scopes map[*entity]scope) (done
 	c.generation++
 	for sub := range c.subs.All() {
 		ent := sub.view.entity
-		ent.index.move(sub, scopes[ent], secret)
+		if !ent.index.move(sub, scopes[ent], secret) {
+			c.resume(sub, scopes[ent])
+		}
 	}
 	return true
+}
+
+// resume makes a subscription that was refused to who the client was one of who it is now,
+// where the refusal still waited in the slot. The refusal may have replaced rows there, so
+// that the client is owed what the key is now.
+func (c *Client) resume(sub *subscription, s scope) {
+	if !c.sink.Drop(&sub.slot) {
+		return // the client has been told
+	}
+	c.refused.Add(-1)
+	c.bridge.counts.subscriptions.Add(1)
+	// No view has it as a member, so that no view's lock guards these.
+	sub.secret, sub.sent, sub.wants = c.secret, Version{}, wantResult
+	sub.view.entity.index.join(sub, sub.view.id, s)
 }
 
 // Close ends every subscription. Nothing is pushed once it has returned.
@@ -301,12 +331,3 @@ const noPlace = -1
 
 // Key implements compact.Keyed.
 func (s *subscription) Key() shared.EntityKey { return s.view.key() }
-
-// wasAnother reports whether a key was refused to who the client was before its secret
-// changed.
-func (c *Client) wasAnother(key shared.EntityKey) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	sub := c.subs.Get(key)
-	return sub != nil && !sub.view.has(sub) && sub.secret != c.secret
-}

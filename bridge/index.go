@@ -159,11 +159,12 @@ func (x *index) leave(sub *subscription) (from handover, member bool) {
 	return from, true
 }
 
-// move takes sub from its view to that of another scope, unless it was refused. No
+// move takes sub from its view to that of another scope, unless it is no member: it was
+// refused. No
 // notification falls between the two, because marking a key takes the shard's lock: what the
 // old view still owed the member, the new one owes it now, and an update of the old view
 // that was still waiting to be written is dropped for one of the new.
-func (x *index) move(sub *subscription, s scope, secret shared.Secret) {
+func (x *index) move(sub *subscription, s scope, secret shared.Secret) (member bool) {
 	from := sub.view
 	sh := x.shard(from.id)
 	sh.moves.Lock()
@@ -171,7 +172,7 @@ func (x *index) move(sub *subscription, s scope, secret shared.Secret) {
 	from.lock()
 	defer from.unlock()
 	if sub.place == noPlace {
-		return
+		return false
 	}
 	to := from
 	if s != from.scope() {
@@ -182,6 +183,7 @@ func (x *index) move(sub *subscription, s scope, secret shared.Secret) {
 	if from.unusedLocked() {
 		x.removeLocked(from)
 	}
+	return true
 }
 
 // moveLocked is called with the locks of both views held.

@@ -263,11 +263,11 @@ func (m *model) run() {
 		"": func(*rapid.T) {
 			synctest.Wait()
 			for i, r := range m.all {
-				// One that was "b" may have been unsubscribed and not know it yet.
-				if m.down && len(r.last) > 0 && !r.wasB && !r.isStale() {
+				// One that is "b" may have been unsubscribed and not know it yet.
+				if m.down && len(r.last) > 0 && !r.isB() && !r.isStale() {
 					m.rt.Errorf("the bus is lost, and client %d is not told", i)
 				}
-				if len(r.last) > 0 && !r.wasB && !r.isStale() && r.node.hidesSilence() {
+				if len(r.last) > 0 && !r.isB() && !r.isStale() && r.node.hidesSilence() {
 					m.rt.Errorf("a subscription is silent, and client %d is not told", i)
 				}
 			}
@@ -476,7 +476,6 @@ type reader struct {
 	node     *modelNode
 	roles    *roles
 	secret   string                    // changed with mu
-	wasB     bool                      // the secret was "b" once
 	last     map[shared.EntityKey]seen // since it subscribed
 	complain func(format string, args ...any)
 
@@ -533,10 +532,13 @@ func (r *reader) leave(k shared.EntityKey) {
 
 func (r *reader) change(secret string) {
 	r.mu.Lock()
-	r.secret, r.wasB = secret, r.wasB || secret == mark+"b"
+	r.secret = secret
 	r.mu.Unlock()
 	r.SetSecret(secret)
 }
+
+// isB reports whether it is one to whom a key may be forbidden.
+func (r *reader) isB() bool { return r.secret == mark+"b" }
 
 func (r *reader) Push(s *bridge.Slot, u *bridge.Update) {
 	r.mu.Lock()
@@ -604,19 +606,19 @@ func (r *reader) read() {
 		if !watching {
 			r.complain("a push of %v, which is not subscribed", u.Key)
 		}
+		if r.owner != nil && owner != r.secret {
+			r.complain("what was pushed for %q went to %q", owner, r.secret)
+		}
 		switch u.Kind {
 		case bridge.KindDeleted:
 			r.last[u.Key] = seen{rev: before.rev, deleted: true}
 			continue
 		case bridge.KindForbidden:
-			if !r.wasB { // the news of its end outlives a change of the secret
+			if !r.isB() {
 				r.complain("%q was refused %v, which was never forbidden to it", r.secret, u.Key)
 			}
 			delete(r.last, u.Key) // it is unsubscribed
 			continue
-		}
-		if owner != r.secret {
-			r.complain("a row that was pushed for %q went to %q", owner, r.secret)
 		}
 		now := seenIn(u)
 		if now.rev < before.rev {

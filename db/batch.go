@@ -13,7 +13,7 @@ import (
 	"github.com/entity-sync/entity-sync/internal/isolate"
 )
 
-// readBatch runs the statement for the ids of one viewer's requests.
+// readBatch runs the statement for all ids of one viewer's requests.
 func (f *fetch) readBatch(ctx context.Context, v viewer) {
 	read := f.readTogether
 	if !f.plan[0].plain {
@@ -29,16 +29,16 @@ func (f *fetch) readBatch(ctx context.Context, v viewer) {
 	}
 }
 
-// found is what was read of one id.
+// found is the rows, or the error, of one id.
 type found struct {
 	rows [][]byte
 	size int
 	err  error
 }
 
-// readApart runs the statement for each id by itself: of types whose equal values
-// may be different texts, as 1.5 and 1.50 are of numeric, and of which only
-// PostgreSQL knows what is none.
+// readApart runs the statement for each id by itself. It is for types of which one value may
+// have different texts, such as 1.5 and 1.50 of numeric, or of which only PostgreSQL can tell
+// which texts are values.
 func (f *fetch) readApart(ctx context.Context, v viewer) map[string]*found {
 	all := make(map[string]*found, len(v.requests))
 	for _, i := range v.requests {
@@ -51,8 +51,8 @@ func (f *fetch) readApart(ctx context.Context, v viewer) map[string]*found {
 	return all
 }
 
-// readTogether runs the statement once. A row that makes it fail is no matter of the
-// others: it is then run with parts of the ids, down to one.
+// readTogether runs the statement once. If a row may have made it fail, it runs the statement
+// with parts of the ids, down to one, so that other ids get their rows.
 func (f *fetch) readTogether(ctx context.Context, v viewer) map[string]*found {
 	all := make(map[string]*found, len(v.requests))
 	var ids []string
@@ -69,7 +69,7 @@ func (f *fetch) readTogether(ctx context.Context, v viewer) map[string]*found {
 	if err := f.readPart(ctx, v, ids, all); err == nil || len(ids) == 1 || !f.mayBeOfOneRow(ctx, err) {
 		return all
 	}
-	if !f.plan[0].plain { // it was another type when the statement was checked at first
+	if !f.plan[0].plain { // the type of the ids has changed since the first check
 		return f.readApart(ctx, v)
 	}
 	isolate.Each(ctx, ids, func(part []string) bool { return f.readPart(ctx, v, part, all) == nil })
@@ -81,7 +81,7 @@ func (f *fetch) mayBeOfOneRow(ctx context.Context, err error) bool {
 	if !sqlstate.MayBeOfOneRow(err) {
 		return false
 	}
-	plan, err := f.query.checked(ctx) // anew, if that is what the error may be about
+	plan, err := f.query.checked(ctx) // checked again, if the error may be about the statement
 	if err != nil {
 		return false
 	}
@@ -92,9 +92,9 @@ func (f *fetch) mayBeOfOneRow(ctx context.Context, err error) bool {
 // errStray is for a statement whose first column is not the id.
 var errStray = errors.New("no row belongs to an id that was asked for: the statement's first column must be the id")
 
-// readPart runs the statement for some of the ids and notes what it found of them. Its
-// first column says which id a row belongs to. An error of the statement is that of each
-// of these ids.
+// readPart runs the statement for some of the ids and stores what it found for each. The first
+// column of a row is the id that the row belongs to. An error of the statement is stored for
+// each of these ids.
 func (f *fetch) readPart(ctx context.Context, v viewer, ids []string, all map[string]*found) error {
 	part := make(map[string]*found, len(ids))
 	for _, id := range ids {
@@ -124,7 +124,7 @@ func (f *fetch) readPart(ctx context.Context, v viewer, ids []string, all map[st
 	return err
 }
 
-// add takes a row. One that cannot be taken is the trouble of its own key.
+// add takes a row. If that fails, only the row's own key has the error.
 func (f *found) add(q *Query, row pgx.Rows) {
 	if f.err != nil {
 		return
@@ -140,7 +140,7 @@ func (f *found) add(q *Query, row pgx.Rows) {
 	f.rows = append(f.rows, text)
 }
 
-// withoutID is a row but for the id that was put in front of it.
+// withoutID is a row without the id in front.
 type withoutID struct{ pgx.Rows }
 
 func (w withoutID) FieldDescriptions() []pgconn.FieldDescription {
@@ -149,13 +149,12 @@ func (w withoutID) FieldDescriptions() []pgconn.FieldDescription {
 
 func (w withoutID) RawValues() [][]byte { return w.Rows.RawValues()[1:] }
 
-// Scan leaves the rows open when a value does not fit: that is one key's trouble,
-// not that of all others.
+// Scan leaves the rows open when a value does not fit, so that only the row's own key fails.
 func (w withoutID) Scan(dest ...any) error {
 	return pgx.ScanRow(w.Conn().TypeMap(), w.FieldDescriptions(), w.RawValues(), dest...)
 }
 
-// arrayLiteral is ids as PostgreSQL reads an array of any type.
+// arrayLiteral returns ids as PostgreSQL reads an array of any type.
 func arrayLiteral(ids []string) string {
 	var s strings.Builder
 	s.WriteByte('{')

@@ -17,28 +17,27 @@ import (
 // are, or not by the pool's role.
 var ErrBadQuery = errors.New("bad query")
 
-// Check asks the database whether the statements can be run. It returns an error
-// wrapping ErrBadQuery for one that is wrong or that the pool's role may not run,
-// that does not take the id as its one parameter, that has two columns of one name, or that
-// takes an id of a type whose equal values may be spelled otherwise, as citext, without being
-// made by Batch or BatchOf.
+// Check asks the database whether the statements can be run. It returns an error wrapping
+// ErrBadQuery for a statement that is wrong or that the pool's role may not run, that does not
+// take the id as its one parameter, or that has two columns of one name. It returns one, too,
+// if equal ids of the parameter's type may be spelled differently, as of citext, unless the
+// Query was made by Batch or BatchOf.
 //
-// Of a Query made by AsViewer every table with row-level security must be one
-// where it applies to the pool's role, and each statement must read one: it does
-// not apply to superusers, roles with BYPASSRLS, the table's owner unless it is
-// forced, and through views that read with the rights of such an owner. Of any other
-// Query no table may be one where it applies, unless WithoutViewer was called. A table
-// of which no policy ever shows the role a row is refused as well. The error says how to
-// mend it.
+// Of a Query made by AsViewer each statement must read a table with row-level security, and
+// row-level security must apply to the pool's role on each such table. It does not apply to
+// superusers and roles with BYPASSRLS, to the table's owner unless it is forced, and through
+// views that read with the rights of such an owner. Of any other Query it must apply on no
+// table, unless WithoutViewer was called. A table of which no policy ever shows the role a row
+// is refused as well. The error says how to mend it.
 //
-// An error wrapping ErrBadPool is not of the statements: the pool can never work as it is
-// configured, as where its database does not exist.
+// An error wrapping ErrBadPool is not about the statements: the pool can never work as it is
+// configured, for example because its database does not exist.
 //
-// What can never work is an error before the database is asked: a nil pool, no
-// statement or an empty one, AsViewer without a function, MaxBytes of less than 1.
+// Some mistakes are found before the database is asked: a nil pool, no statement or an empty
+// one, AsViewer without a function, MaxBytes of less than 1.
 //
-// es.RegisterQuery calls it, and the first fetch does where the database could
-// not be reached then: nothing is fetched with statements that were not checked.
+// es.RegisterQuery calls Check. If the database could not be reached then, the first fetch
+// does: nothing is fetched with statements that were not checked.
 func (q *Query) Check(ctx context.Context) error {
 	_, err := q.checked(ctx)
 	return err
@@ -87,15 +86,15 @@ func (q *Query) check(ctx context.Context) (plan []statement, err error) {
 			break
 		}
 	}
-	// No row has been looked at yet: what is no value of its type stands in a statement.
+	// No row has been read yet, so a data exception is about a value in the statement itself.
 	if sqlstate.IsSyntaxOrAccess(err) || sqlstate.IsDataException(err) {
 		err = fmt.Errorf("%w: %w", ErrBadQuery, err)
 	}
 	return plan, err
 }
 
-// readOnly calls f in a read-only transaction. One that ends early does not cost the
-// connection, as pgx's own does.
+// readOnly calls f in a read-only transaction. Unlike pgx's own, it keeps the connection when
+// f ends early.
 func readOnly(ctx context.Context, conn *pgx.Conn, f func() error) error {
 	defer endTransaction(ctx, conn)
 	_, err := conn.Exec(ctx, beginSQL(1))
@@ -108,7 +107,7 @@ func readOnly(ctx context.Context, conn *pgx.Conn, f func() error) error {
 	return err
 }
 
-// validate returns an error for what no database is needed to refuse.
+// validate returns the errors that are found without the database.
 func (d *definition) validate() error {
 	switch {
 	case d.pool == nil:
@@ -130,7 +129,7 @@ func (d *definition) validate() error {
 	return nil
 }
 
-// withoutEnd cuts off what must not stand in the middle of a larger statement.
+// withoutEnd cuts off the end, which must not stand in the middle of a larger statement.
 func withoutEnd(source string) string { return strings.TrimRight(source, "; \t\r\n") }
 
 func (q *Query) prepare(ctx context.Context, conn *pgx.Conn, source string) (statement, error) {
@@ -189,7 +188,7 @@ func (q *Query) prepare(ctx context.Context, conn *pgx.Conn, source string) (sta
 		}
 		column := "r." + pgx.Identifier{first.Name}.Sanitize()
 		s.sql = fmt.Sprintf("select %s::text, %s from (\n%s\n) r", column, row, source)
-		if !s.plain { // it is run for one id, which may equal that of a row and be spelled otherwise
+		if !s.plain { // it runs for one id, which may equal the id of a row that is spelled differently
 			s.sql += fmt.Sprintf(" where %s = %s", kind.spelling(fmt.Sprintf("(%s)::%s", column, kind.name)), kind.spelling(kind.id()))
 		}
 		if s.loose, err = isLoose(ctx, conn, source, described, first); err != nil {
@@ -198,25 +197,26 @@ func (q *Query) prepare(ctx context.Context, conn *pgx.Conn, source string) (sta
 	case q.typed == nil:
 		s.sql = fmt.Sprintf("select row_to_json(r.*)::text from (\n%s\n) r", source)
 	}
-	// A connection keeps what it has prepared by its text: for another type of id it
-	// must prepare anew.
+	// A connection caches prepared statements by their text. With another type of id the text
+	// must differ.
 	s.sql = fmt.Sprintf("/* id %d */ %s", s.id, s.sql)
 	if _, err = conn.PgConn().Prepare(ctx, "", s.sql, nil); err != nil {
 		return statement{}, err
 	}
-	// The rights to the tables are looked at when it is run.
+	// PostgreSQL checks the rights to the tables when the statement runs.
 	nobody := fmt.Sprintf("select from (\n%s\n) r limit 0", source)
 	err = conn.PgConn().ExecParams(ctx, nobody, [][]byte{nil}, described.ParamOIDs, nil, nil).Read().Err
 	return s, err
 }
 
-// looseID is for ids that are equal and differ, where rows are not told by their own.
+// looseID is the error for a type of which equal ids may differ, if rows do not have their
+// ids.
 func looseID(of string) error {
 	return fmt.Errorf("%w: ids of %s may be equal and spelled otherwise, and a change is announced in one spelling: use Batch, whose first column says how a row's id is spelled", ErrBadQuery, of)
 }
 
-// isLoose reports whether the collation of one of the columns takes different texts for
-// equal, as one does that ignores case.
+// isLoose reports whether the collation of one of the columns takes different texts for equal,
+// as a collation that ignores case does.
 func isLoose(ctx context.Context, conn *pgx.Conn, source string, described *pgconn.StatementDescription, columns ...pgconn.FieldDescription) (bool, error) {
 	var collations []string
 	for _, c := range columns {
@@ -232,8 +232,8 @@ func isLoose(ctx context.Context, conn *pgx.Conn, source string, described *pgco
 	return result.Err == nil && string(result.Rows[0][0]) == "t", result.Err
 }
 
-// isArrayOf reports whether an array, t, may be of the type. It is certain only of
-// types that it knows.
+// isArrayOf reports whether t may be an array of the type. It returns false only for types
+// that it knows.
 func (t idType) isArrayOf(element uint32) bool {
 	switch t {
 	case pgtype.Int2ArrayOID, pgtype.Int4ArrayOID, pgtype.Int8ArrayOID:

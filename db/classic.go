@@ -21,16 +21,16 @@ func NewDatabaseHub() *DatabaseHub {
 	return &DatabaseHub{fetchers: make(map[shared.EntityType]shared.Fetcher)}
 }
 
-// AddFetcher sets the fetch handler of an entity type, in place of any earlier one.
-// Nil leaves it without one.
+// AddFetcher sets the fetch handler of an entity type, in place of any earlier one. Nil
+// removes it.
 func (d *DatabaseHub) AddFetcher(entityType shared.EntityType, fetch shared.Fetcher) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.fetchers[entityType] = fetch
 }
 
-// AddDataPullAndPushHandler sets a classic fetch handler: one that passes each
-// row on to the function it is given, before it returns. Nil leaves it without one.
+// AddDataPullAndPushHandler sets a classic fetch handler: it passes each row on to the
+// function that it is given, before it returns. Nil removes it.
 func (d *DatabaseHub) AddDataPullAndPushHandler(entityType shared.EntityType, handler shared.EntityKeySecretByteHandler) {
 	if handler == nil {
 		d.AddFetcher(entityType, nil)
@@ -52,10 +52,10 @@ func (d *DatabaseHub) Fetch(ctx context.Context, key shared.EntityKey, secret st
 	return fetch(ctx, key, secret)
 }
 
-// PullDataAndPush fetches and passes each row on to push: none for a key that is
-// unknown, gone or forbidden. This form has no room for any other error, and
-// nothing may take a failed fetch for an empty one: it panics with the error,
-// which a Bridge takes for the failure that it is. Fetch returns it.
+// PullDataAndPush fetches and passes each row on to push: none for a key that is unknown, gone
+// or forbidden. Its type has no error, and a failed fetch must not be taken for an empty one.
+// So it panics with any other error, which a Bridge takes for the error of the fetch. Fetch
+// returns it.
 func (d *DatabaseHub) PullDataAndPush(key shared.EntityKey, secret string, push shared.ByteHandler) {
 	rows, err := d.Fetch(context.Background(), key, secret)
 	switch {

@@ -9,12 +9,12 @@ import (
 	"github.com/entity-sync/entity-sync/db/internal/sqlstate"
 )
 
-// idType is what a statement takes for an id.
+// idType is the type of a statement's $1.
 type idType uint32 // an OID
 
-// mayBe reports whether the text is an id as PostgreSQL writes it: a change of 7 is
-// announced as 7, so who asks for 007 would never hear of it. Of types that this
-// function does not know, only PostgreSQL knows.
+// mayBe reports whether the text may be an id as PostgreSQL writes it. A change of 7 is
+// announced as 7, so a client that asks for 007 would never hear of it. For types that mayBe
+// does not know it returns true: only PostgreSQL can tell.
 func (t idType) mayBe(id string) bool {
 	switch t {
 	case pgtype.Int2OID, pgtype.Int2ArrayOID:
@@ -36,8 +36,8 @@ func isInt(id string, bits int) bool {
 	return err == nil && strconv.FormatInt(n, 10) == id
 }
 
-// isPlain reports whether mayBe tells what can be an id, and equal ids are then the
-// same text. Text of an encoding other than UTF-8 cannot be all that a client says.
+// isPlain reports whether mayBe decides what is an id of this type, and equal ids have equal
+// texts. In an encoding other than UTF-8, text cannot be everything that a client sends.
 func (t idType) isPlain(utf8 bool) bool {
 	switch t {
 	case pgtype.Int2OID, pgtype.Int2ArrayOID, pgtype.Int4OID, pgtype.Int4ArrayOID, pgtype.Int8OID, pgtype.Int8ArrayOID,
@@ -50,9 +50,9 @@ func (t idType) isPlain(utf8 bool) bool {
 	}
 }
 
-// takes reports whether PostgreSQL takes the text for what the statement's $1 is.
-// Only that tells an id that cannot be one from a row in disorder, which must not be taken
-// for gone.
+// takes reports whether PostgreSQL accepts the text as the statement's $1. An error of the
+// statement may also come from a faulty row, whose key must not be taken for gone; this tells
+// the two apart.
 func (q *Query) takes(ctx context.Context, s statement, text string) (bool, error) {
 	if s.plain {
 		return true, nil
@@ -66,7 +66,7 @@ func (q *Query) takes(ctx context.Context, s statement, text string) (bool, erro
 		return conn.Conn().PgConn().ExecParams(ctx, "select $1 is null", [][]byte{text}, []uint32{uint32(s.id)}, nil, nil).Read().Err
 	}
 	if err = take([]byte(text)); sqlstate.MayBeOfID(err) {
-		err = take(nil) // fails where the type is gone, and with it nothing of the id's
+		err = take(nil) // fails if the type is gone, in which case the id is not to blame
 		return false, err
 	}
 	return err == nil, err

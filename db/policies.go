@@ -8,8 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// lockedSQL is the relations that the transaction holds locks on, but for
-// PostgreSQL's own.
+// lockedSQL reads the relations on which the transaction holds locks, except PostgreSQL's own.
 const lockedSQL = `
 	with locked as (
 		select distinct c.* from pg_locks l join pg_class c on c.oid = l.relation
@@ -18,9 +17,9 @@ const lockedSQL = `
 			and c.relnamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
 	)`
 
-// checkPolicies returns an error where policies decide on what the statement reads
-// and should not, or the other way round. The transaction holds a lock on every table
-// that the statement reads: that is how they are known.
+// checkPolicies returns an error if row-level security applies to the statement's tables and
+// should not, or does not apply and should. The transaction holds a lock on every table that
+// the statement reads, which is how checkPolicies finds them.
 func (q *Query) checkPolicies(ctx context.Context, conn *pgx.Conn) error {
 	var err error
 	switch {
@@ -35,11 +34,11 @@ func (q *Query) checkPolicies(ctx context.Context, conn *pgx.Conn) error {
 	return err
 }
 
-// visible returns an error if no policy of any table with row-level security on which the
-// transaction holds a lock ever shows the role a row. One such table beside others may be
-// joined for the rows of those that the role does see. What is read through a parent goes
-// by the parent's policies, and what is read with the rights of a view's owner by those
-// for the owner.
+// visible returns an error if there is row-level security on tables that the transaction has
+// locked, and no policy ever shows the role a row of any of them. One such table beside others
+// is no error: it may be joined for the rows that the role sees of those. Policies of a parent
+// decide about rows that are read through the parent. For a view with its owner's rights, the
+// policies for the owner decide.
 func visible(ctx context.Context, conn *pgx.Conn) error {
 	var role string
 	var hidden []string
@@ -60,9 +59,9 @@ func visible(ctx context.Context, conn *pgx.Conn) error {
 	return err
 }
 
-// unprotected returns an error if row-level security applies to what the transaction
-// holds locks on. A table of which the role may read no column is read with the rights
-// of a view's owner, and the policies for the role do not apply to that.
+// unprotected returns an error if row-level security applies to a table that the transaction
+// has locked. If the role may read no column of a table, the table is read with the rights of
+// a view's owner, and the policies for the role do not apply.
 func unprotected(ctx context.Context, conn *pgx.Conn) error {
 	var role string
 	var tables []string
@@ -76,8 +75,8 @@ func unprotected(ctx context.Context, conn *pgx.Conn) error {
 	return err
 }
 
-// protected returns an error unless row-level security applies to what the
-// transaction holds locks on.
+// protected returns an error unless row-level security applies to the tables that the
+// transaction has locked.
 func protected(ctx context.Context, conn *pgx.Conn) error {
 	var role string
 	var bypasses bool

@@ -12,12 +12,12 @@ import (
 )
 
 const (
-	// statementTimeout is for a statement whose fetch was given up and whose
-	// cancellation got lost.
+	// statementTimeout ends the statement of a fetch that was given up, if its cancellation
+	// got lost.
 	statementTimeout = 30 * time.Second
 
-	// idleInTransactionTimeout is for a transaction whose node is gone without a
-	// word.
+	// idleInTransactionTimeout ends a transaction whose node has gone without closing its
+	// connection.
 	idleInTransactionTimeout = 30 * time.Second
 
 	// cancelGrace is how long a cancelled statement may take to end before its
@@ -25,13 +25,12 @@ const (
 	cancelGrace = 5 * time.Second
 )
 
-// ParseConfig is pgxpool.ParseConfig with the settings that serving fetches needs.
-// Change of it what you like and hand it to pgxpool.NewWithConfig.
+// ParseConfig is pgxpool.ParseConfig with the settings that fetching needs. Change the result
+// as you like and pass it to pgxpool.NewWithConfig.
 //
-// A fetch that ends early cancels its statement rather than costing the
-// connection, so that slow queries do not turn into a storm of new connections.
-// Unless connString says otherwise, statement_timeout and
-// idle_in_transaction_session_timeout are 30 s.
+// A fetch that ends early cancels its statement and keeps the connection, so that slow queries
+// do not cause a storm of new connections. Unless connString says otherwise, statement_timeout
+// and idle_in_transaction_session_timeout are 30 s.
 func ParseConfig(connString string) (*pgxpool.Config, error) {
 	c, err := pgxpool.ParseConfig(connString)
 	if err != nil {
@@ -41,13 +40,13 @@ func ParseConfig(connString string) (*pgxpool.Config, error) {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: cancelGrace}
 	}
 	if _, set := c.ConnConfig.RuntimeParams["client_encoding"]; !set {
-		c.ConnConfig.RuntimeParams["client_encoding"] = "UTF8" // ids and rows are, whatever the database is
+		c.ConnConfig.RuntimeParams["client_encoding"] = "UTF8" // as ids and rows are, whatever the database's encoding is
 	}
 	for name, d := range map[string]time.Duration{
 		"statement_timeout":                   statementTimeout,
 		"idle_in_transaction_session_timeout": idleInTransactionTimeout,
 	} {
-		// In options, "-c name=value", it would lose against what is set here.
+		// A value in options, "-c name=value", would lose against one that is set here.
 		if _, set := c.ConnConfig.RuntimeParams[name]; !set && !strings.Contains(c.ConnConfig.RuntimeParams["options"], name) {
 			c.ConnConfig.RuntimeParams[name] = fmt.Sprint(d.Milliseconds())
 		}

@@ -16,25 +16,24 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// Query fetches the rows of an entity type's keys from PostgreSQL. Rows, RowsOf,
-// Batch and BatchOf make one, es.RegisterQuery registers it. It may be used from
-// any goroutine.
+// Query fetches the rows of an entity type's keys from PostgreSQL. Rows, RowsOf, Batch and
+// BatchOf make a Query, and es.RegisterQuery registers it. It may be used from any goroutine.
 //
-// Its rows are JSON objects as PostgreSQL makes them: the columns' names as they
-// are, in their order, NULL as null. A key without a row is not found, and so is
-// an id that cannot be one, such as "x" where ids are numbers, or that is spelled otherwise
-// than it is announced (see outbox.Track), such as "007".
+// Its rows are JSON objects as PostgreSQL makes them: with the columns' names, in their order,
+// and with NULL as null. A key without a row is not found. So is a key whose id cannot be one,
+// such as "x" where ids are numbers, and a key whose id is spelled otherwise than it is
+// announced (see outbox.Track), such as "007".
 type Query struct {
 	definition
 
 	mu   sync.Mutex
-	plan []statement // of sources, once they were checked
+	plan []statement // the checked sources; nil until they were checked
 }
 
-// definition is what a Query was made with.
+// definition is how a Query was made.
 type definition struct {
 	pool     *pgxpool.Pool
-	sources  []string // the statements as they were given
+	sources  []string // the statements that the application gave
 	typed    func(pgx.CollectableRow) ([]byte, error)
 	batch    bool
 	asViewer bool
@@ -43,24 +42,24 @@ type definition struct {
 	maxBytes int
 }
 
-// statement is one that was checked.
+// statement is a checked statement.
 type statement struct {
 	sql     string
 	id      idType
 	plain   bool   // see idType.isPlain
-	spelled string // the statement for how the id is spelled; empty where plain
-	loose   bool   // a batch may find rows whose ids are other texts than those it is asked for
+	spelled string // a statement for the spelling of the id; empty if plain
+	loose   bool   // a batch may return rows whose ids are spelled otherwise than those it was asked for
 }
 
-// rollbackTimeout bounds how long a fetch that failed waits to give its connection
-// back in order; after it the connection is closed.
+// rollbackTimeout bounds the rollback after a fetch that failed, which keeps the connection
+// usable. If it takes longer, the connection is closed.
 const rollbackTimeout = time.Second
 
-// defaultMaxBytes is es.WithMaxBytes's.
+// defaultMaxBytes is the default of es.WithMaxBytes.
 const defaultMaxBytes = 1 << 20
 
-// Rows returns a Query that runs the statements with one key's id as $1 and
-// returns their rows, one statement's after the other's:
+// Rows returns a Query that runs the statements with one key's id as $1. It returns the rows
+// of the first statement, then those of the next:
 //
 //	db.Rows(pool, `select id, title from reports where id = $1`,
 //		`select a.name from authors a join reports r on r.author = a.id where r.id = $1`)
@@ -70,9 +69,9 @@ func Rows(pool *pgxpool.Pool, statements ...string) *Query {
 	return &Query{definition: definition{pool: pool, sources: statements, maxBytes: defaultMaxBytes}}
 }
 
-// RowsOf is Rows for one statement whose rows become values of the struct T
-// first, as pgx.RowToStructByName makes them, and then JSON as encoding/json
-// makes it: for names, fields and forms other than the columns'.
+// RowsOf is Rows for one statement whose rows become values of the struct T first, as
+// pgx.RowToStructByName makes them, and then JSON, as encoding/json makes it. It is for JSON
+// that differs from the columns in names, fields or forms.
 func RowsOf[T any](pool *pgxpool.Pool, statement string) *Query {
 	q := Rows(pool, statement)
 	q.typed = encodeAs[T]
@@ -87,9 +86,8 @@ func encodeAs[T any](row pgx.CollectableRow) ([]byte, error) {
 	return json.Marshal(v)
 }
 
-// Batch returns a Query that fetches all keys that changed with one statement. It
-// gets their ids as an array, $1, and its first column is the id that a row
-// belongs to:
+// Batch returns a Query that fetches all changed keys with one statement. The statement gets
+// their ids as an array, $1, and its first column is the id that a row belongs to:
 //
 //	db.Batch(pool, `select id, name, price from items where id = any($1)`)
 func Batch(pool *pgxpool.Pool, statement string) *Query {
@@ -106,24 +104,23 @@ func BatchOf[T any](pool *pgxpool.Pool, statement string) *Query {
 	return q
 }
 
-// MaxBytes returns a Query that gives a key up when its rows come to more than n
-// bytes. The default is 1 MiB; es.RegisterQuery sets it to es.WithMaxBytes's.
+// MaxBytes returns a Query that fails for a key whose rows take more than n bytes together.
+// The default is 1 MiB; es.RegisterQuery sets it to that of es.WithMaxBytes.
 func (q *Query) MaxBytes(n int) *Query {
 	d := q.definition
 	d.maxBytes = n
 	return &Query{definition: d}
 }
 
-// Pool returns where the Query reads.
+// Pool returns the pool that the Query reads from.
 func (q *Query) Pool() *pgxpool.Pool { return q.pool }
 
-// viewersAtOnce bounds what one batch of AsViewer waits for: each viewer of it may
-// be a transaction, one after another, within the time of one fetch.
+// viewersAtOnce bounds how many viewers one batch of AsViewer has: each viewer may take a
+// transaction, one after another, within the time of one fetch.
 const viewersAtOnce = 100
 
-// BatchSize is how many requests FetchBatch does well with: one at a time unless the
-// Query was made by Batch or BatchOf, 100 where each may be another viewer's, and zero for no
-// bound.
+// BatchSize returns how many requests FetchBatch should get at once: one, unless the Query was
+// made by Batch or BatchOf; 100 if each may be for another viewer; and zero for no bound.
 func (q *Query) BatchSize() int {
 	switch {
 	case !q.batch:
@@ -141,8 +138,8 @@ func (q *Query) Fetch(ctx context.Context, key shared.EntityKey, secret string) 
 	return r.Rows, r.Err
 }
 
-// FetchBatch answers the requests, those of one viewer together where the Query
-// fetches a batch. It is a shared.BatchFetcher.
+// FetchBatch answers the requests. A Query that fetches batches answers all requests of one
+// viewer with one statement. It is a shared.BatchFetcher.
 func (q *Query) FetchBatch(ctx context.Context, requests []shared.FetchRequest) []shared.FetchResult {
 	results := make([]shared.FetchResult, len(requests))
 	plan, err := q.checked(ctx)
@@ -167,7 +164,7 @@ type fetch struct {
 	results  []shared.FetchResult
 }
 
-// viewer is who some of the requests are for.
+// viewer is a viewer with its requests.
 type viewer struct {
 	settings []setting
 	requests []int // their indexes
@@ -237,7 +234,7 @@ func (q *Query) encode(row pgx.Rows) ([]byte, error) {
 	return bytes.Clone(row.RawValues()[0]), nil // JSON, as text
 }
 
-// outcome is what rows and an error mean to the engine.
+// outcome returns what rows and an error mean to the engine.
 func (q *Query) outcome(rows [][]byte, err error) error {
 	if err == nil && len(rows) == 0 {
 		return shared.ErrNotFound
@@ -245,16 +242,16 @@ func (q *Query) outcome(rows [][]byte, err error) error {
 	return err
 }
 
-// run runs the statements, each with its argument, and calls each for every row. Then it
-// calls spelled for how PostgreSQL spells the argument of those that are not plain. What
-// needs a transaction goes to the server and back in one round trip all the same.
+// run runs the statements, each with its argument, and calls each for every row. For each
+// statement that is not plain it then calls spelled with PostgreSQL's spelling of the
+// argument. Even a transaction takes one round trip to the server.
 func (q *Query) run(ctx context.Context, settings []setting, statements []statement, args []string, spelled, each func(pgx.Rows) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stop := func(row pgx.Rows) error {
 		err := each(row)
 		if err != nil {
-			cancel() // rather than read what nobody wants, however much it is
+			cancel() // rather than read the rest of the rows, which may be many
 		}
 		return err
 	}
@@ -277,8 +274,8 @@ func (q *Query) run(ctx context.Context, settings []setting, statements []statem
 	return q.failed(err)
 }
 
-// endTransaction rolls a transaction back that failed, if there is one. Where that fails
-// too, the pool closes the connection.
+// endTransaction rolls back a transaction that failed, if there is one. If that fails too, the
+// pool closes the connection.
 func endTransaction(ctx context.Context, conn *pgx.Conn) {
 	if conn.IsClosed() || conn.PgConn().TxStatus() == 'I' {
 		return
@@ -298,7 +295,7 @@ func transact(ctx context.Context, conn *pgx.Conn, settings []setting, statement
 		batch.Queue(s.sql, args[i])
 	}
 	calls := slices.Repeat([]func(pgx.Rows) error{each}, len(statements))
-	for i, s := range statements { // at last, for that sets how everything is written
+	for i, s := range statements { // last, because they change how all values are written
 		if !s.plain {
 			batch.Queue(s.spelled, args[i])
 			calls = append(calls, spelled)
@@ -347,8 +344,8 @@ func forEach(rows pgx.Rows, each func(pgx.Rows) error) error {
 	return rows.Err()
 }
 
-// failed looks at an error of the database. What the statements were checked
-// against may have changed: they are checked again.
+// failed takes an error of the database. If the error may come from a changed schema, it makes
+// the next fetch check the statements again.
 func (q *Query) failed(err error) error {
 	if sqlstate.IsSyntaxOrAccess(err) {
 		q.mu.Lock()

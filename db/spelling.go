@@ -8,14 +8,14 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// A key is one text, and PostgreSQL takes many for the same id: 1.50 and 1.5 of numeric,
-// "ab" and "ab   " of char(5), a time in any zone. Only one of them is announced, the
-// spelling, and who asks for another would have a row that never changes. So only the
-// spelling has a row. entity_sync_announce in outbox/outbox.sql writes it, and has the same cases
-// as spellings.
+// PostgreSQL takes many texts for the same id: 1.50 and 1.5 of numeric, "ab" and "ab   " of
+// char(5), a time in any zone. A key is one text, and changes are announced under one text of
+// the id alone, its spelling. A client that asks for another text would get a row that never
+// changes. So only the spelling has a row. entity_sync_announce in outbox/outbox.sql writes
+// it, and has the same cases as spellings.
 
-// spellings is SQL for the spelling of a value, %s, by its type. Ids that are equal have
-// the same. Of all other types it is what PostgreSQL writes for the value.
+// spellings is SQL for the spelling of a value, %s, by its type. Equal ids of these types have
+// the same spelling. For all other types the spelling is what PostgreSQL writes for the value.
 var spellings = map[uint32]string{
 	pgtype.BoolOID:     "(%s)::text", // true, as in JSON, rather than t
 	pgtype.BPCharOID:   "(%s)::text", // without the blanks at the end
@@ -23,7 +23,7 @@ var spellings = map[uint32]string{
 	pgtype.Float4OID:   "((%s) operator(pg_catalog.+) '0')::text", // -0 is 0
 	pgtype.Float8OID:   "((%s) operator(pg_catalog.+) '0')::text",
 	pgtype.IntervalOID: "pg_catalog.justify_interval(%s)::text", // a day is 24 hours
-	pgtype.CIDROID:     "pg_catalog.format('%%s', (%s)::inet)",  // which is what = takes
+	pgtype.CIDROID:     "pg_catalog.format('%%s', (%s)::inet)",  // the type that = compares
 	// The names of these depend on the search path.
 	24: byNumber, 2202: byNumber, 2203: byNumber, 2204: byNumber, 2205: byNumber, 2206: byNumber,
 	3734: byNumber, 3769: byNumber, 4089: byNumber, 4096: byNumber, 4191: byNumber,
@@ -31,7 +31,7 @@ var spellings = map[uint32]string{
 
 const byNumber = "(%s)::oid::text"
 
-// exact is the types besides enums of which equal ids have one spelling.
+// exact is the types, besides enums, of which equal ids have one spelling.
 var exact = map[uint32]bool{
 	pgtype.ByteaOID: true, pgtype.QCharOID: true, pgtype.NameOID: true, pgtype.Int2OID: true, pgtype.Int4OID: true,
 	pgtype.Int8OID: true, pgtype.TextOID: true, pgtype.VarcharOID: true, pgtype.OIDOID: true, pgtype.XIDOID: true,
@@ -43,12 +43,12 @@ var exact = map[uint32]bool{
 	pgtype.Int4multirangeOID: true, pgtype.Int8multirangeOID: true, pgtype.DatemultirangeOID: true, pgtype.TsmultirangeOID: true, pgtype.TstzmultirangeOID: true,
 }
 
-// idKind is what PostgreSQL knows of the type of a statement's $1.
+// idKind is what PostgreSQL's catalog says of the type of a statement's $1.
 type idKind struct {
 	array bool
-	name  string // of the type, or of the array's elements, to be cast to
-	base  uint32 // the OID of the latter, or of what a domain is made of
-	exact bool   // ids that are equal have one spelling
+	name  string // of the type, or of the array's elements, for a cast
+	base  uint32 // the OID of that type, or of the type that a domain is made of
+	exact bool   // equal ids have one spelling
 }
 
 // kindSQL takes the OID of a type.
@@ -68,7 +68,7 @@ func kindOf(ctx context.Context, conn *pgx.Conn, t idType) (k idKind, err error)
 	return k, err
 }
 
-// id is SQL for the one id that a statement's $1 is, or is an array of.
+// id returns SQL for the one id that a statement's $1 is, or that its array has.
 func (k idKind) id() string {
 	if k.array {
 		return fmt.Sprintf("($1::%s[])[1]", k.name)
@@ -76,7 +76,7 @@ func (k idKind) id() string {
 	return "$1::" + k.name
 }
 
-// spelling is SQL for the spelling of a value of the type.
+// spelling returns SQL for the spelling of a value of the type.
 func (k idKind) spelling(value string) string {
 	if sql, ok := spellings[k.base]; ok {
 		return fmt.Sprintf(sql, value)
@@ -84,9 +84,9 @@ func (k idKind) spelling(value string) string {
 	return fmt.Sprintf("pg_catalog.format('%%s', %s)", value)
 }
 
-// spelled is a statement for the spelling of the id in $1: it is taken as the session does,
-// and written as it is announced. The settings are those of the trigger in outbox/outbox.sql. The
-// id is a column beside them so that nothing is written before they are made.
+// spelled returns a statement for the spelling of the id in $1. It reads the id by the
+// session's settings and writes it by those of the trigger in outbox/outbox.sql. The id is a
+// column beside the settings, so that it is written after they are made.
 func (k idKind) spelled() string {
 	return fmt.Sprintf(`select %s from (select %s as id,
 	pg_catalog.set_config('datestyle', 'ISO', true), pg_catalog.set_config('timezone', 'UTC', true),

@@ -16,10 +16,10 @@ func Setup(c Config) EntitySync {
 	return *s
 }
 
-// RegisterEntityAndDBHandler is Register in the classic form: the handler passes
-// each row on to the function it is given, before it returns. Registering an
-// entity type again replaces its handler; where it was registered with Register,
-// that is an error wrapping shared.ErrDuplicateEntity.
+// RegisterEntityAndDBHandler is Register in the classic form: the handler passes each row on
+// to the function that it is given, before it returns. Registering an entity type again
+// replaces its handler. If the type was registered with Register, that is an error wrapping
+// shared.ErrDuplicateEntity.
 func (s *EntitySync) RegisterEntityAndDBHandler(entityType shared.EntityType, handler shared.EntityKeySecretByteHandler) error {
 	if handler == nil {
 		return fmt.Errorf("es: registering %q: the handler is nil", entityType)

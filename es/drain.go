@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// drain is the beginning of a node's end: the node is not ready any more, and goes on
-// serving until load balancers have seen that.
+// drain is the beginning of a node's end: the node is not ready any more, and goes on serving
+// until load balancers have seen that.
 type drain struct {
 	delay time.Duration
 	log   *slog.Logger
@@ -19,8 +19,8 @@ type drain struct {
 	end  time.Time // written once
 }
 
-// wait begins the drain, if no other call has, and returns at its end, or after half of
-// what ctx allows: the other half is for the clients and the handlers.
+// wait begins the drain, if no other call has. It returns at the end of the drain, or after
+// half of the time that ctx allows: the other half is for the clients and the handlers.
 func (d *drain) wait(ctx context.Context) {
 	d.once.Do(func() {
 		d.end = time.Now().Add(d.delay)

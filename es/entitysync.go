@@ -16,8 +16,8 @@ import (
 	"github.com/entity-sync/entity-sync/web"
 )
 
-// EntitySync is one node. It is an http.Handler that takes WebSocket clients.
-// Its methods may be called from any goroutine, and copies of it are the same node.
+// EntitySync is one node. It is an http.Handler for WebSocket clients. Its methods may be
+// called from any goroutine, and copies of it are the same node.
 type EntitySync struct {
 	// Bridge is the engine.
 	Bridge *bridge.Bridge
@@ -30,13 +30,13 @@ type EntitySync struct {
 	drain   *drain
 	log     *slog.Logger
 	limits  *sync.Map // *bridge.Limit, for each *pgxpool.Pool that is fetched from
-	modern  *sync.Map // the entity types that Register and its kin have registered
+	modern  *sync.Map // the entity types registered with Register, RegisterRows, RegisterBatch or RegisterQuery
 }
 
 var _ http.Handler = (*EntitySync)(nil)
 
-// New starts a node. Its errors are those of the configuration: an nsqd that
-// cannot be reached is not one.
+// New starts a node. It returns an error for a bad configuration, and none for an nsqd that
+// cannot be reached.
 func New(c Config) (*EntitySync, error) {
 	c = c.withDefaults()
 	if err := c.validate(); err != nil {
@@ -51,7 +51,7 @@ func New(c Config) (*EntitySync, error) {
 		return nil, err
 	}
 	if err := errors.Join(s.startRelay(c), s.serve(c, &p)); err != nil {
-		_ = errors.Join(s.closeRelay(context.Background()), s.Bridge.Close(context.Background())) // of what has only just begun
+		_ = errors.Join(s.closeRelay(context.Background()), s.Bridge.Close(context.Background())) // both have only just begun
 		return nil, err
 	}
 	if p.alone() {
@@ -69,7 +69,7 @@ func (s *EntitySync) startBridge(p *parts, key string) error {
 	config.Bus, config.Fetch = bus, s.DatabaseHub.Fetch
 	if s.Bridge, err = bridge.New(config); err != nil {
 		if p.bridge.Bus == nil {
-			_ = bus.Close(context.Background()) // which has only just begun
+			_ = bus.Close(context.Background()) // it has only just begun
 		}
 		return p.errorIn("Bridge", err)
 	}
@@ -91,53 +91,54 @@ func (s *EntitySync) serve(c Config, p *parts) (err error) {
 	return nil
 }
 
-// Notify announces that the rows of keys changed. Call it after the write is
-// committed, on any node. When it returns nil, every client of every node that
-// stays subscribed to one of the keys ends up with rows fetched after this call.
-// It waits for the bus no longer than ctx allows, and gives up once the bus has taken no
+// Notify announces that the rows of keys changed. Call it after the write is committed, on any
+// node. When it returns nil, every client of every node that stays connected and subscribed to
+// one of the keys ends up with rows of a fetch that began after this call.
+//
+// Notify waits for the bus no longer than ctx allows. It gives up once the bus has taken no
 // message of the entity type for Config.Bridge.PublishTimeout: very many keys are several
-// messages, each of which has that time. After an error it is safe to call again, with all
-// keys or with those that a *shared.NotAnnouncedError has.
+// messages, and each has that time. After an error it is safe to call Notify again, with all
+// keys or with the Keys of the *shared.NotAnnouncedError.
 func (s *EntitySync) Notify(ctx context.Context, keys ...shared.EntityKey) error {
 	return s.Bridge.Notify(ctx, keys...)
 }
 
-// Revoke ends the sessions of every node that go by a secret, and tells them not to
-// come back. It does not keep anybody out: withdraw the secret first, so that your
-// fetch handlers, Authenticate and VerifySecret refuse it. The empty secret is an error:
-// each client has it until it says another. The secret itself is not told on the bus,
-// only its SHA-256 digest.
+// Revoke ends the sessions that go by a secret, on every node, and tells clients not to come
+// back. It does not keep anybody out: withdraw the secret first, so that your fetch handlers,
+// Authenticate and VerifySecret refuse it. The empty secret is an error: each client has it
+// until it sends another. The secret itself is not published on the bus, only its SHA-256
+// digest.
 func (s *EntitySync) Revoke(ctx context.Context, secret string) error {
 	return s.handler.Revoke(ctx, secret)
 }
 
-// Disconnect is Revoke for clients that are to connect anew, such as to be
-// authenticated again when their rights have changed.
+// Disconnect is Revoke for clients that are to connect anew, for example to be authenticated
+// again when their rights have changed.
 func (s *EntitySync) Disconnect(ctx context.Context, secret string) error {
 	return s.handler.Disconnect(ctx, secret)
 }
 
-// ServeHTTP takes a WebSocket client.
+// ServeHTTP connects a WebSocket client.
 func (s *EntitySync) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.handler.ServeHTTP(w, r)
 }
 
-// Ready reports whether the node hears the changes that other nodes announce, and
-// takes clients: what a load balancer wants to know.
+// Ready reports whether the node hears the changes that other nodes announce, and accepts
+// clients. It is for load balancers.
 func (s *EntitySync) Ready() bool { return !s.drain.begun.Load() && s.Bridge.Ready() }
 
-// Close makes the node not ready, serves its clients for Config.DrainDelay more, sends
-// them away (close code 1012, "service restart"), leaves the outbox to other nodes,
-// leaves the bus and waits for fetch handlers under way, no longer than ctx allows. Call
-// it before http.Server's Shutdown, which does not know of upgraded connections. It may
-// be called again.
+// Close ends the node in this order, no longer than ctx allows: the node is not ready any
+// more, serves its clients for Config.DrainDelay, sends them away (close code 1012, "service
+// restart"), leaves the outbox to other nodes, leaves the bus, and waits for the fetch
+// handlers under way. Call it before http.Server's Shutdown, which does not know of upgraded
+// connections. It may be called again.
 func (s *EntitySync) Close(ctx context.Context) error {
 	s.drain.wait(ctx)
 	return errors.Join(s.sendAway(ctx), s.closeRelay(ctx), s.Bridge.Close(ctx))
 }
 
-// sendAway leaves a quarter of the time for what follows: clients that do not
-// go are cut off rather than the bus and the fetch handlers.
+// sendAway leaves a quarter of the time to the steps that follow. Clients that have not gone
+// by then are cut off, rather than the bus and the fetch handlers.
 func (s *EntitySync) sendAway(ctx context.Context) error {
 	if end, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc

@@ -7,9 +7,8 @@ import (
 	"github.com/entity-sync/entity-sync/internal/field"
 )
 
-// OutboxRelay returns the relay that announces the keys in the outbox: wake it after a
-// commit, and ask it for its figures. It is nil without Config.Outbox; a nil relay may be
-// woken and asked, too.
+// OutboxRelay returns the relay that announces the keys in the outbox: wake it after a commit,
+// and ask it for its figures. Without Config.Outbox it is nil, whose Wake and Stats work, too.
 func (s *EntitySync) OutboxRelay() *outbox.Relay { return s.relay }
 
 func (s *EntitySync) startRelay(c Config) (err error) {

@@ -17,10 +17,10 @@ import (
 	"github.com/entity-sync/entity-sync/web"
 )
 
-// parts is what a Config comes to: the Config of each part, with the fields of the top in it.
+// parts is the Config of each part, with the fields of the top in it.
 type parts struct {
-	nsq    *nsqbus.Config // nil where NSQ is not used
-	bridge bridge.Config  // without a Bus where the process is by itself
+	nsq    *nsqbus.Config // nil if NSQ is not used
+	bridge bridge.Config  // without a Bus if the process is by itself
 	web    web.Config
 
 	log *slog.Logger
@@ -28,7 +28,7 @@ type parts struct {
 	err error             // of the first field that was set twice
 }
 
-// newParts returns an error where a field was set both at the top and in its part.
+// newParts returns an error if a field was set both at the top and in its part.
 func newParts(c Config) (parts, error) {
 	p := parts{bridge: c.Bridge, web: c.Web, log: c.Logger, top: make(map[string]string)}
 	if c.NSQAddr != "" || !isZero(&c.NSQ) {
@@ -51,11 +51,11 @@ func newParts(c Config) (parts, error) {
 	return p, p.err
 }
 
-// validateBus checks what no bus does.
+// validateBus checks the fields that no bus checks.
 func (p *parts) validateBus(key string) error {
 	switch {
 	case p.alone() && key != "":
-		return field.Errorf("BusKey", "is for what other processes publish: set NSQAddr, NSQ or Bus as well")
+		return field.Errorf("BusKey", "is for the messages of other processes: set NSQAddr, NSQ or Bus as well")
 	case p.nsq != nil && p.bridge.Bus != nil:
 		return field.Errorf(p.name("Bridge.Bus"), "takes the place of NSQ: NSQAddr and NSQ must be empty")
 	case p.nsq != nil && len(p.nsq.Addrs) == 0 && len(p.nsq.LookupAddrs) == 0:
@@ -76,7 +76,7 @@ func move[T any](p *parts, top string, value T, path string, to *T) {
 	*to = value
 }
 
-// isZero takes a pointer, because nothing can be asked of a nil interface.
+// isZero takes a pointer, because reflect tells nothing of a nil interface.
 func isZero[T any](v *T) bool { return reflect.ValueOf(v).Elem().IsZero() }
 
 func (p *parts) lendLogger(to **slog.Logger) {
@@ -85,7 +85,7 @@ func (p *parts) lendLogger(to **slog.Logger) {
 	}
 }
 
-// errorIn returns the error of a part with the path that its field has in Config.
+// errorIn returns the error of a part with the path of the field in Config.
 func (p *parts) errorIn(part string, err error) error {
 	var e *field.Error
 	if !errors.As(err, &e) {
@@ -94,7 +94,7 @@ func (p *parts) errorIn(part string, err error) error {
 	return &field.Error{Config: "es.Config", Name: p.name(part + "." + e.Name), Err: e.Err}
 }
 
-// name returns where in Config the field of a part was set.
+// name returns the path in Config at which the field of a part was set.
 func (p *parts) name(path string) string { return cmp.Or(p.top[path], path) }
 
 // newBus returns the bus with the key, if there is one.
@@ -110,7 +110,7 @@ func (p *parts) newBus(key string) (bus.Bus, error) {
 	safe, err := sealed.New(bus, sealed.Config{Keys: keys, Logger: p.log})
 	if err != nil {
 		if p.bridge.Bus == nil {
-			_ = bus.Close(context.Background()) // which has only just begun
+			_ = bus.Close(context.Background()) // it has only just begun
 		}
 		p.top["sealed.Keys"] = "BusKey"
 		return nil, p.errorIn("sealed", err)
@@ -118,7 +118,7 @@ func (p *parts) newBus(key string) (bus.Bus, error) {
 	return safe, nil
 }
 
-// plainBus is a bus whose messages anybody may have published.
+// plainBus is a bus whose messages are not authenticated.
 func (p *parts) plainBus() (bus.Bus, error) {
 	switch {
 	case p.bridge.Bus != nil:
@@ -133,10 +133,10 @@ func (p *parts) plainBus() (bus.Bus, error) {
 	return bus, nil
 }
 
-// alone reports whether no other process hears of this one's changes.
+// alone reports whether the process is not joined to any other.
 func (p *parts) alone() bool { return p.nsq == nil && p.bridge.Bus == nil }
 
-// splitAddrs returns the addresses in a list with commas, none where it is empty.
+// splitAddrs returns the addresses in a list with commas, none if the list is empty.
 func splitAddrs(list string) []string {
 	if list == "" {
 		return nil

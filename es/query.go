@@ -18,16 +18,16 @@ import (
 //
 //	es.RegisterQuery(ctx, sync, "items", db.Batch(pool, `select * from items where id = any($1)`))
 //
-// It asks the database whether the statements can be run and returns an error
-// wrapping db.ErrBadQuery where they cannot, or db.ErrBadPool where the pool can never work
-// as it is configured. A database that cannot be reached before ctx ends is no error: the
-// statements are then checked by the first fetch.
+// It asks the database whether the statements can be run. It returns an error wrapping
+// db.ErrBadQuery if they cannot, or db.ErrBadPool if the pool can never work as it is
+// configured. A database that cannot be reached before ctx ends is no error: the first fetch
+// then checks the statements.
 //
-// WithBatchSize is for db.Batch and db.BatchOf. Its default is 100 for a query that is
-// AsViewer, whose viewers are read one after another, within WithTimeout.
+// WithBatchSize is for db.Batch and db.BatchOf. Its default is 100 for a query with AsViewer,
+// whose viewers are read one after another, within WithTimeout.
 //
-// The entity types of one pool share three quarters of its connections, as WithPool
-// says, which need not be given.
+// The entity types of one pool share three quarters of its connections, as with WithPool,
+// which need not be given.
 func RegisterQuery(ctx context.Context, s *EntitySync, entity shared.EntityType, query *db.Query, opts ...Option) error {
 	if query == nil {
 		return fmt.Errorf("es: registering %q: the query is nil", entity)
@@ -47,11 +47,11 @@ func RegisterQuery(ctx context.Context, s *EntitySync, entity shared.EntityType,
 	} else if err != nil {
 		s.log.Warn("a query could not be checked yet", slog.String("entity", string(entity)), slog.Any("error", err))
 	}
-	set.Precise = true // it tells apart what a statement fails for
+	set.Precise = true // the query finds out which keys a statement fails for
 	return s.add(entity, set, query.FetchBatch)
 }
 
-// forQuery completes the settings with what the query says.
+// forQuery completes the settings from the query.
 func (s *settings) forQuery(query *db.Query) error {
 	if err := s.refuseStamps("queries"); err != nil {
 		return err
@@ -72,11 +72,10 @@ func (s *settings) forQuery(query *db.Query) error {
 	return nil
 }
 
-// WithPool says that the fetch handler reads from the pool. All entity types of a
-// pool together run no more fetches at once than three quarters of its
-// connections, so that something is left for the rest of the application, and
-// none of them can take them all while another has something to fetch. These
-// fetches do not count for Config.Bridge.MaxFetches.
+// WithPool says that the fetch handler reads from the pool. All entity types of a pool
+// together run no more fetches at once than three quarters of the pool's connections, so that
+// some are left for the rest of the application. No entity type can take all of them while
+// another one has something to fetch. These fetches do not count for Config.Bridge.MaxFetches.
 func WithPool(pool *pgxpool.Pool) Option {
 	return func(s *settings) {
 		s.refuse(pool == nil, "WithPool's pool")
@@ -101,7 +100,7 @@ func checkWorkers(s settings) error {
 	return nil
 }
 
-// limitOf returns what the entity types of a pool share.
+// limitOf returns the limit that the entity types of a pool share.
 func (s *EntitySync) limitOf(pool *pgxpool.Pool) *bridge.Limit {
 	limit, _ := s.limits.LoadOrStore(pool, bridge.NewLimit(fetchesOf(pool)))
 	return limit.(*bridge.Limit)

@@ -9,17 +9,17 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// Register says how the one row of a key of an entity type is fetched, as the
-// holder of secret may see it, and starts listening for changes. The row is sent
-// as JSON; a []byte or json.RawMessage is sent as it is.
+// Register sets the function that fetches the one row of a key of an entity type, as the
+// holder of secret may see it, and starts listening for changes. The row is sent as JSON; a
+// []byte or json.RawMessage is sent as it is.
 //
-// fetch runs in several goroutines at once and should return soon after ctx
-// ends. An error that is shared.ErrNotFound, or a row that is null, says that
-// there is no such row; shared.ErrForbidden ends the client's subscription; any
-// other error is logged and tried again while somebody watches.
+// fetch runs in several goroutines at once and should return soon after ctx ends. An error
+// that is shared.ErrNotFound, or a row that is null, says that there is no such row.
+// shared.ErrForbidden ends the client's subscription. Any other error is logged, and the fetch
+// is tried again while a client watches.
 //
-// It returns an error wrapping shared.ErrBadEntity for a name that cannot be an
-// NSQ topic, and shared.ErrDuplicateEntity the second time.
+// Register returns an error wrapping shared.ErrBadEntity for a name that cannot be an NSQ
+// topic, and shared.ErrDuplicateEntity the second time.
 func Register[T any](s *EntitySync, entity shared.EntityType, fetch func(ctx context.Context, key shared.EntityKey, secret string) (T, error), opts ...Option) error {
 	return register(s, entity, fetch, opts, func(v T) ([][]byte, error) {
 		row, err := encode(v)
@@ -33,9 +33,9 @@ func Register[T any](s *EntitySync, entity shared.EntityType, fetch func(ctx con
 	})
 }
 
-// RegisterRows is Register for a key with several rows, such as a report, its
-// author and its department. They are sent in order. No rows and no error means
-// that the key is gone. Rows of different types are a []any.
+// RegisterRows is Register for a key with several rows, such as a report, its author and its
+// department. They are sent in order. No rows and no error mean that the key is gone. Rows of
+// different types are a []any.
 func RegisterRows[T any](s *EntitySync, entity shared.EntityType, fetch func(ctx context.Context, key shared.EntityKey, secret string) ([]T, error), opts ...Option) error {
 	return register(s, entity, fetch, opts, func(vs []T) ([][]byte, error) {
 		if len(vs) == 0 {
@@ -55,12 +55,12 @@ func RegisterRows[T any](s *EntitySync, entity shared.EntityType, fetch func(ctx
 	})
 }
 
-// RegisterBatch is RegisterRows for a handler that fetches several keys, or one key
-// for several secrets, in one go, such as with one query. It returns the results
-// in the order of the requests; a result's error means what it means to Register.
-// Where all results have the same error, or the handler panics, it is called with parts
-// of the requests within the same time: one that makes it fail is no matter of the
-// others. WithBatchSize bounds how many requests it gets.
+// RegisterBatch is RegisterRows for a handler that fetches several keys, or one key for
+// several secrets, at once, such as with one query. The handler returns the results in the
+// order of the requests. A result's error means what it means to Register. If all results have
+// the same error, or the handler panics, it is called again with parts of the requests, within
+// the same time, so that one request does not make the others fail. WithBatchSize bounds how
+// many requests it gets.
 func RegisterBatch(s *EntitySync, entity shared.EntityType, fetch func(ctx context.Context, requests []shared.FetchRequest) []shared.FetchResult, opts ...Option) error {
 	if fetch == nil {
 		return fmt.Errorf("es: registering %q: the fetch handler is nil", entity)
@@ -83,8 +83,8 @@ func RegisterBatch(s *EntitySync, entity shared.EntityType, fetch func(ctx conte
 	})
 }
 
-// register is Register and its like, for a handler that answers one request and
-// says what a V looks like on the wire.
+// register is Register and its like, for a handler that answers one request. encode returns
+// the rows of a V.
 func register[V any](s *EntitySync, entity shared.EntityType, fetch func(context.Context, shared.EntityKey, string) (V, error), opts []Option, encode func(V) ([][]byte, error)) error {
 	if fetch == nil {
 		return fmt.Errorf("es: registering %q: the fetch handler is nil", entity)
@@ -114,8 +114,7 @@ func register[V any](s *EntitySync, entity shared.EntityType, fetch func(context
 	})
 }
 
-// add registers a handler with the engine, and with the hub for who fetches by
-// hand.
+// add registers a handler with the engine, and with the hub for programs that fetch by hand.
 func (s *EntitySync) add(entity shared.EntityType, set settings, fetch shared.BatchFetcher) error {
 	if set.pool != nil {
 		if err := checkWorkers(set); err != nil {
@@ -137,7 +136,7 @@ func (s *EntitySync) add(entity shared.EntityType, set settings, fetch shared.Ba
 	return nil
 }
 
-// encode returns v as a row that is the engine's from then on, or nil for null.
+// encode returns v as a row that the engine may keep, or nil for null.
 func encode(v any) ([]byte, error) {
 	var row []byte
 	switch v := v.(type) {

@@ -2,12 +2,16 @@ module github.com/entity-sync/entity-sync/example
 
 go 1.26.0
 
-replace github.com/entity-sync/entity-sync => ../
+replace (
+	github.com/entity-sync/entity-sync => ../
+	github.com/entity-sync/entity-sync/test => ../test
+)
 
 require (
 	github.com/chromedp/cdproto v0.159.0
 	github.com/chromedp/chromedp v0.22.1
 	github.com/entity-sync/entity-sync v0.0.0-00010101000000-000000000000
+	github.com/entity-sync/entity-sync/test v0.0.0-00010101000000-000000000000
 	github.com/gorilla/websocket v1.5.3
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/nsqio/nsq v1.3.0

@@ -17,8 +17,8 @@ type (
 	// EntityKeyHandler takes a key: to subscribe to it or to leave it.
 	EntityKeyHandler func(entityKey EntityKey)
 
-	// SecretByteHandler takes a message that is the application's own, with the
-	// secret of the client that sent it.
+	// SecretByteHandler takes a message of the application's own, with the secret of the
+	// client that sent it.
 	SecretByteHandler func(secret string, b []byte)
 
 	// EntityByteHandler listens to one entity type's queue and calls handler for
@@ -49,8 +49,8 @@ func (e EntityType) GetQueueName() string {
 	return string(e)
 }
 
-// Collect makes a Fetcher of a classic fetch handler: what the handler passes
-// on before it returns are the rows.
+// Collect makes a Fetcher of a classic fetch handler: the rows are those that the handler
+// passes on before it returns.
 func Collect(handler EntityKeySecretByteHandler) Fetcher {
 	return func(_ context.Context, key EntityKey, secret string) ([][]byte, error) {
 		c := &collector{}
@@ -60,8 +60,8 @@ func Collect(handler EntityKeySecretByteHandler) Fetcher {
 	}
 }
 
-// collector gathers rows until it is stopped. The handler may have kept add and
-// call it later from a goroutine of its own; that row is nobody's.
+// collector gathers rows until it is stopped. The handler may have kept add, and call it later
+// from a goroutine of its own; such a row is dropped.
 type collector struct {
 	mu      sync.Mutex
 	rows    [][]byte

@@ -6,12 +6,12 @@ import (
 )
 
 const (
-	// MaxEntityTypeBytes is what an NSQ topic name may hold. A queue prefix
-	// takes its share of it.
+	// MaxEntityTypeBytes is the longest that an NSQ topic's name may be. A queue prefix counts
+	// towards it.
 	MaxEntityTypeBytes = 64
 
-	// MaxIDBytes bounds an id, so that what one client's subscriptions can make
-	// a node hold is bounded too.
+	// MaxIDBytes bounds an id, so that the memory that one client's subscriptions take on a
+	// node is bounded too.
 	MaxIDBytes = 255
 )
 
@@ -19,8 +19,8 @@ const (
 // "items". It becomes a topic name on the bus; see Validate.
 type EntityType string
 
-// Validate returns an error wrapping ErrBadEntity unless e is 1 to 64 bytes of
-// letters, digits, '.', '_' and '-': what NSQ accepts as a topic name.
+// Validate returns an error wrapping ErrBadEntity unless e is 1 to 64 bytes of letters,
+// digits, '.', '_' and '-', as NSQ requires of a topic's name.
 func (e EntityType) Validate() error {
 	if len(e) == 0 {
 		return fmt.Errorf("%w: it is empty", ErrBadEntity)

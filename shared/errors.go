@@ -9,8 +9,8 @@ var (
 	// ErrForbidden is for a fetch handler to return: this secret may not see the key.
 	ErrForbidden = errors.New("entity forbidden")
 
-	// ErrUnauthenticated is returned to a client that must say who it is first, and
-	// is for an application to return of credentials that are not valid.
+	// ErrUnauthenticated is returned to a client that must send a secret first. An application
+	// returns it for credentials that are not valid.
 	ErrUnauthenticated = errors.New("unauthenticated")
 
 	// ErrBadEntity is returned for an entity type that cannot name a topic.
@@ -43,26 +43,26 @@ var (
 	// ErrTooManySubscriptions is returned to a client at its limit.
 	ErrTooManySubscriptions = errors.New("too many subscriptions")
 
-	// ErrUnavailable is returned when no bus broker took a notification in time.
-	// The notification may have got through all the same; it is safe to repeat.
+	// ErrUnavailable is returned when no bus broker took a notification in time. The
+	// notification may have got through all the same. It is safe to notify again.
 	ErrUnavailable = errors.New("bus unavailable")
 
 	// ErrClosed is returned by calls on something that was closed.
 	ErrClosed = errors.New("closed")
 )
 
-// NotAnnouncedError is the error of a call of Notify that has not announced all of its
-// keys. It says what Err says.
+// NotAnnouncedError is the error of a call of Notify that has not announced all of its keys.
+// Its text is that of Err.
 type NotAnnouncedError struct {
-	// Keys are those that no broker had acknowledged to the call when it returned. Call
-	// Notify again with them: the others were announced.
+	// Keys are the keys that no broker had acknowledged when the call returned. Call Notify
+	// again with them: the other keys were announced.
 	Keys []EntityKey
 
-	// Err is what went wrong.
+	// Err is the cause.
 	Err error
 }
 
 func (e *NotAnnouncedError) Error() string { return e.Err.Error() }
 
-// Unwrap returns what went wrong.
+// Unwrap returns the cause.
 func (e *NotAnnouncedError) Unwrap() error { return e.Err }

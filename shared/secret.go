@@ -10,12 +10,11 @@ import (
 // redacted is what a Secret looks like wherever it is shown.
 const redacted = "[redacted]"
 
-// Secret is a client's secret where it is kept. No log, format or encoding shows
-// it: Reveal is the only way to it. Secrets are equal if their texts are. The
-// zero value is the empty secret.
+// Secret is a client's secret. No log, format or encoding shows it: only Reveal returns it.
+// Secrets are equal if their texts are. The zero value is the empty secret.
 type Secret struct {
-	// The text is behind a pointer, the same one for equal texts, because fmt
-	// asks no method about a value in an unexported field. Zero means no text.
+	// The text is behind a pointer, the same one for equal texts, because fmt calls no method
+	// of a value in an unexported field. Zero means no text.
 	handle unique.Handle[string]
 }
 

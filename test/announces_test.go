@@ -29,6 +29,7 @@ func startAnnouncer(t testing.TB, c es.Config) *node {
 // A program that only writes reaches the clients of all nodes, on topics of their own
 // and on a shared one, and has no channel on the topic of what it announces.
 func TestAProgramThatOnlyAnnounces(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		config      es.Config
 		topic       string
@@ -38,6 +39,7 @@ func TestAProgramThatOnlyAnnounces(t *testing.T) {
 		"a shared topic":        {es.Config{NSQ: nsqbus.Config{Prefix: "my.", SharedTopic: "changes"}}, "my.changes", 3},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			nsqd := nsqdtest.Start(t)
 			c.config.NSQAddr = nsqd.Addr
 			var db database
@@ -69,6 +71,7 @@ func TestAProgramThatOnlyAnnounces(t *testing.T) {
 // A name that is too long after the prefix is refused when it is announced, not when
 // the first change is.
 func TestAnnouncingANameThatIsNoTopic(t *testing.T) {
+	t.Parallel()
 	nsqd := nsqdtest.Start(t)
 	n := startAnnouncer(t, es.Config{NSQAddr: nsqd.Addr, NSQ: nsqbus.Config{Prefix: "fifty.bytes.with.the.dots.fifty.bytes.with.the.dots."}})
 	if err := es.Announces(n.EntitySync, "thirteen_more"); !errors.Is(err, shared.ErrBadEntity) {
@@ -78,6 +81,7 @@ func TestAnnouncingANameThatIsNoTopic(t *testing.T) {
 
 // nsqd is away for a while: Notify says so, and what is announced later arrives.
 func TestAnAnnouncerWithoutNSQD(t *testing.T) {
+	t.Parallel()
 	nsqd := nsqdtest.Start(t)
 	var db database
 	n := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr})
@@ -100,6 +104,7 @@ func TestAnAnnouncerWithoutNSQD(t *testing.T) {
 // A node that serves nothing relays the outbox: what it takes from there reaches the
 // clients of a node that has none.
 func TestTheOutboxOfANodeThatOnlyAnnounces(t *testing.T) {
+	t.Parallel()
 	nsqd := nsqdtest.Start(t)
 	d := newItems(t)
 	pool, err := db.Open(t.Context(), d.URL())

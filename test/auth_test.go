@@ -54,6 +54,7 @@ const ttl = 1100 * time.Millisecond
 // Where nsqd could not ask its authentication server, it is tried again: the server may
 // be away for a moment. That it allows nothing is an answer.
 func TestAnAuthenticationServerThatIsAwayForAMoment(t *testing.T) {
+	t.Parallel()
 	a := startAuthd(t)
 	nsqd := nsqdtest.StartWith(t, nsqdtest.Options{AuthAddrs: []string{a.addr()}})
 	var db database
@@ -85,6 +86,7 @@ func TestAnAuthenticationServerThatIsAwayForAMoment(t *testing.T) {
 
 // An nsqd that cannot ask is passed over for one that can.
 func TestAnAuthenticationServerThatIsAwayForGood(t *testing.T) {
+	t.Parallel()
 	gone, there := startAuthd(t), startAuthd(t)
 	one := nsqdtest.StartWith(t, nsqdtest.Options{AuthAddrs: []string{gone.addr()}})
 	two := nsqdtest.StartWith(t, nsqdtest.Options{AuthAddrs: []string{there.addr()}})

@@ -16,6 +16,8 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"github.com/entity-sync/entity-sync/bridge/nsqbus"
+	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
 
@@ -73,6 +75,7 @@ func run(t *testing.T, path string, args ...string) (addr string) {
 // TestClassicServiceAndClient runs two services and a client, each a process of
 // its own, joined by a real nsqd: only one of the services changes the row.
 func TestClassicServiceAndClient(t *testing.T) {
+	t.Parallel()
 	nsqd := nsqdtest.Start(t)
 	serve(t, "classic/service", "-nsqd", nsqd.Addr, "-mutate")
 	idle := serve(t, "classic/service", "-nsqd", nsqd.Addr)
@@ -99,11 +102,13 @@ func TestClassicServiceAndClient(t *testing.T) {
 // TestClassicOwnQueue runs the program that brings its own queue, and the same
 // with NSQ behind the function interface.
 func TestClassicOwnQueue(t *testing.T) {
+	t.Parallel()
 	for name, args := range map[string][]string{
 		"own queue": nil,
 		"nsq":       {"-nsqd", nsqdtest.Start(t).Addr},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			addr := serve(t, "classic/ownqueue", args...)
 			c, _, err := websocket.DefaultDialer.Dial("ws://"+addr+"/ws/entity-sync/", nil)
 			if err != nil {
@@ -156,5 +161,30 @@ func TestClassicOwnQueue(t *testing.T) {
 			<-ended
 			http.DefaultClient.CloseIdleConnections()
 		})
+	}
+}
+
+// It runs alone: the functions are those of the process.
+func TestClassicFunctionsOverNSQCanBeShutDown(t *testing.T) {
+	nsqd := nsqdtest.Start(t)
+	heard := make(chan string, 1)
+	nsqbus.BuildSubscriber(nsqd.Addr)(items, func(b []byte) {
+		select {
+		case heard <- string(b):
+		default:
+		}
+	})
+	publish := nsqbus.BuildPublisher(nsqd.Addr)(items)
+	testkit.Until(t, "it is heard", func() bool {
+		publish([]byte("hello"))
+		select {
+		case b := <-heard:
+			return b == "hello"
+		case <-time.After(10 * time.Millisecond):
+			return false
+		}
+	})
+	if err := nsqbus.Shutdown(t.Context()); err != nil {
+		t.Error(err)
 	}
 }

@@ -78,6 +78,7 @@ func revOf(u client.Update) int {
 // after the other, each told to go; while nsqd goes and comes; and while somebody
 // writes on the node that it is not connected to.
 func TestAClientOfNodesThatAreReplaced(t *testing.T) {
+	t.Parallel()
 	nsqd := nsqdtest.Start(t)
 	var db database
 	newNode := func() *node { return startNode(t, &db, es.Config{NSQAddr: nsqd.Addr}) }
@@ -147,6 +148,7 @@ func TestAClientOfNodesThatAreReplaced(t *testing.T) {
 // A client loses the network for a while in which a hundred changes are written on
 // another node: it shows the last one when it is back, with the other node.
 func TestAClientThatWasOffline(t *testing.T) {
+	t.Parallel()
 	nsqd := nsqdtest.Start(t)
 	var db database
 	one, two := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr}), startNode(t, &db, es.Config{NSQAddr: nsqd.Addr})

@@ -27,6 +27,7 @@ func startListed(t *testing.T, lookupd *nsqdtest.Daemon) *nsqdtest.Daemon {
 
 // Nodes that are told of nsqlookupd alone find nsqd, and so each other.
 func TestNodesFindTheirNSQD(t *testing.T) {
+	t.Parallel()
 	lookupd := nsqdtest.StartLookupd(t)
 	startListed(t, lookupd)
 	var db database
@@ -44,6 +45,7 @@ func TestNodesFindTheirNSQD(t *testing.T) {
 
 // The nsqd that are given need no nsqlookupd, whatever becomes of it.
 func TestGivenNSQDsNeedNoLookupd(t *testing.T) {
+	t.Parallel()
 	lookupd := nsqdtest.StartLookupd(t)
 	lookupd.Stop(t)
 	nsqd := nsqdtest.Start(t)
@@ -76,6 +78,7 @@ func TestGivenNSQDsNeedNoLookupd(t *testing.T) {
 // Without a list and without an answer there is no bus; with the first answer
 // there is, and it outlives the nsqlookupd.
 func TestLookupdIsDownAtTheStartAndLater(t *testing.T) {
+	t.Parallel()
 	lookupd := nsqdtest.StartLookupd(t)
 	lookupd.Stop(t)
 	nodes := []*member{joinBus(t, lookupd, lookupInterval), joinBus(t, lookupd, lookupInterval)}
@@ -114,6 +117,7 @@ func TestLookupdIsDownAtTheStartAndLater(t *testing.T) {
 // it nothing goes there, so nobody misses anything, and nobody has to notice a
 // gap. Then it carries everything when the first goes.
 func TestANewNSQDLosesNothing(t *testing.T) {
+	t.Parallel()
 	lookupd := nsqdtest.StartLookupd(t)
 	first := startListed(t, lookupd)
 	// All must find the second within two intervals, which are as long as the machine needs.

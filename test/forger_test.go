@@ -103,8 +103,10 @@ const (
 // Where nodes have a key, a publisher without it can neither announce, nor end sessions, nor
 // have nodes look at everything. The same holds while the key is being changed.
 func TestAForgerDoesNothingWhereNodesHaveAKey(t *testing.T) {
+	t.Parallel()
 	for name, topic := range map[string]string{"a topic each": "", "a shared topic": "changes"} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			nsqd := nsqdtest.Start(t)
 			var db database
 			var nodes []*node
@@ -181,6 +183,7 @@ func TestAForgerDoesNothingWhereNodesHaveAKey(t *testing.T) {
 
 // What docs/operating.md has a program publish is believed.
 func TestTheDocumentedSignatureIsBelieved(t *testing.T) {
+	t.Parallel()
 	script := docs.Part(t, "docs/operating.md", "```sh\nbody=", "```")
 	for _, tool := range []string{"openssl", "curl"} {
 		if _, err := exec.LookPath(tool); err != nil {

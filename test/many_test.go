@@ -93,6 +93,7 @@ func TestVeryManyKeysInOneCall(t *testing.T) {
 // An nsqd with a small --max-msg-size: keys go in messages that it takes, and those of a
 // second nsqd, which takes more, as well.
 func TestAnNSQDThatTakesSmallMessagesAlone(t *testing.T) {
+	t.Parallel()
 	const size = 600
 	one := nsqdtest.StartWith(t, nsqdtest.Options{MaxMsgSize: size})
 	two := nsqdtest.StartWith(t, nsqdtest.Options{MaxMsgSize: size / 2})

@@ -45,6 +45,12 @@ var mutants = map[string][]edit{
 	"a change of secret leaves what waits to be written": {
 		{"index.go", "dropped := sub.client.sink.Drop(&sub.slot); dropped || from.owed", "from.owed"},
 	},
+	"a change of secret leaves a refusal that waits to be written": {
+		{"client.go", "			c.resume(sub, scopes[ent])\n", ""},
+	},
+	"a change of secret takes a refusal back, and the subscription is over": {
+		{"client.go", "	c.refused.Add(-1)\n	c.bridge.counts.subscriptions.Add(1)\n	//", "	if c.refused.Load() > 0 {\n		return\n	}\n	//"},
+	},
 	"a failed fetch is not tried again": {
 		{"mark.go", "RetryAfter(&e.entry, v, delay)", "RetryAfter(&e.entry, v, 1000*time.Hour)"},
 		{"internal/schedule/retry.go", "	if failures >= outage {", "	if failures > 1<<60 {"},

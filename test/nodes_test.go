@@ -21,6 +21,7 @@ import (
 )
 
 func TestAChangeOnAnyNodeReachesTheClientsOfAll(t *testing.T) {
+	t.Parallel()
 	nsqd := nsqdtest.Start(t)
 	var db database
 	var nodes []*node
@@ -45,6 +46,7 @@ func TestAChangeOnAnyNodeReachesTheClientsOfAll(t *testing.T) {
 }
 
 func TestEachNodeFetchesOnceForEqualScopes(t *testing.T) {
+	t.Parallel()
 	nsqd := nsqdtest.Start(t)
 	var db database
 	role := func(secret string) string { return strings.SplitN(secret, " ", 2)[0] }
@@ -76,6 +78,7 @@ func TestEachNodeFetchesOnceForEqualScopes(t *testing.T) {
 }
 
 func TestAPrefixKeepsTwoSystemsApart(t *testing.T) {
+	t.Parallel()
 	nsqd := nsqdtest.Start(t)
 	var db database
 	mine := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr, NSQ: nsqbus.Config{Prefix: "mine."}})
@@ -95,6 +98,7 @@ func TestAPrefixKeepsTwoSystemsApart(t *testing.T) {
 // snapshots, says so when a notification cannot be published, and finds nsqd when
 // it comes.
 func TestNSQAbsentAtStart(t *testing.T) {
+	t.Parallel()
 	nsqd := nsqdtest.Start(t)
 	nsqd.Stop(t)
 	var db database
@@ -123,11 +127,13 @@ func TestNSQAbsentAtStart(t *testing.T) {
 // nsqd goes away and comes back, as in a restart and as in a crash. What changed
 // meanwhile reaches everybody, though nobody could announce it.
 func TestNSQGoesAwayAndComesBack(t *testing.T) {
+	t.Parallel()
 	for name, end := range map[string]func(*nsqdtest.Daemon, testing.TB){
 		"stopped": (*nsqdtest.Daemon).Stop,
 		"killed":  (*nsqdtest.Daemon).Kill,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			nsqd := nsqdtest.Start(t)
 			var db database
 			nodes := []*node{startNode(t, &db, es.Config{NSQAddr: nsqd.Addr}), startNode(t, &db, es.Config{NSQAddr: nsqd.Addr})}
@@ -197,6 +203,7 @@ func TestAFrozenNSQDHoldsUpNoWriter(t *testing.T) {
 // Of two nsqd one goes away, for good as far as anybody knows: writers notice
 // nothing, and what the other carries arrives. When it is back all is well.
 func TestOneOfTwoNSQDsGoesAway(t *testing.T) {
+	t.Parallel()
 	one, two := nsqdtest.Start(t), nsqdtest.Start(t)
 	var db database
 	config := es.Config{NSQAddr: one.Addr + ", " + two.Addr}
@@ -301,6 +308,7 @@ func TestALoneNotificationIsNotHeldBack(t *testing.T) {
 // Other programs may publish to the topic: a bare key is understood, and
 // rubbish is ignored.
 func TestWhatOtherProgramsPublish(t *testing.T) {
+	t.Parallel()
 	nsqd := nsqdtest.Start(t)
 	var db database
 	n := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr})
@@ -330,6 +338,7 @@ func TestWhatOtherProgramsPublish(t *testing.T) {
 // One node's handler fails, panics and hangs; the other nodes and entity types
 // go on, and it recovers by itself.
 func TestABrokenHandlerHarmsNobodyElse(t *testing.T) {
+	t.Parallel()
 	nsqd := nsqdtest.Start(t)
 	var db database
 	sick, well := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr}), startNode(t, &db, es.Config{NSQAddr: nsqd.Addr})
@@ -361,6 +370,7 @@ func TestABrokenHandlerHarmsNobodyElse(t *testing.T) {
 }
 
 func TestManyChangesFromManyNodesEndRight(t *testing.T) {
+	t.Parallel()
 	nsqd := nsqdtest.Start(t)
 	var db database
 	nodes := make([]*node, 3)
@@ -412,6 +422,7 @@ func TestManyChangesFromManyNodesEndRight(t *testing.T) {
 // The registration of a name that cannot be a topic fails at once, not at the
 // first change.
 func TestBadNamesFailAtRegistration(t *testing.T) {
+	t.Parallel()
 	nsqd := nsqdtest.Start(t)
 	var db database
 	n := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr, NSQ: nsqbus.Config{Prefix: strings.Repeat("p", 50)}})
@@ -422,29 +433,5 @@ func TestBadNamesFailAtRegistration(t *testing.T) {
 	}
 	if err := n.Notify(t.Context(), shared.EntityKey{Entity: "nobody registered this", ID: "1"}); !errors.Is(err, shared.ErrUnknownEntity) {
 		t.Errorf("notifying of an unregistered entity returned %v, want ErrUnknownEntity", err)
-	}
-}
-
-func TestClassicFunctionsOverNSQCanBeShutDown(t *testing.T) {
-	nsqd := nsqdtest.Start(t)
-	heard := make(chan string, 1)
-	nsqbus.BuildSubscriber(nsqd.Addr)(items, func(b []byte) {
-		select {
-		case heard <- string(b):
-		default:
-		}
-	})
-	publish := nsqbus.BuildPublisher(nsqd.Addr)(items)
-	testkit.Until(t, "it is heard", func() bool {
-		publish([]byte("hello"))
-		select {
-		case b := <-heard:
-			return b == "hello"
-		case <-time.After(10 * time.Millisecond):
-			return false
-		}
-	})
-	if err := nsqbus.Shutdown(t.Context()); err != nil {
-		t.Error(err)
 	}
 }

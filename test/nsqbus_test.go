@@ -15,6 +15,7 @@ import (
 )
 
 func TestNSQConformance(t *testing.T) {
+	t.Parallel()
 	bustest.Run(t, func(t *testing.T) bustest.Harness {
 		nsqd := nsqdtest.Start(t)
 		return harness(nsqd, nsqbus.Config{Addrs: []string{nsqd.Addr}})
@@ -22,6 +23,7 @@ func TestNSQConformance(t *testing.T) {
 }
 
 func TestNSQConformanceOverDiscovery(t *testing.T) {
+	t.Parallel()
 	bustest.Run(t, func(t *testing.T) bustest.Harness {
 		lookupd := nsqdtest.StartLookupd(t)
 		nsqd := nsqdtest.StartWith(t, nsqdtest.Options{LookupAddrs: []string{lookupd.Addr}})
@@ -30,6 +32,7 @@ func TestNSQConformanceOverDiscovery(t *testing.T) {
 }
 
 func TestNSQConformanceOnASharedTopic(t *testing.T) {
+	t.Parallel()
 	bustest.Run(t, func(t *testing.T) bustest.Harness {
 		nsqd := nsqdtest.Start(t)
 		h := harness(nsqd, nsqbus.Config{Addrs: []string{nsqd.Addr}, SharedTopic: "changes"})
@@ -39,6 +42,7 @@ func TestNSQConformanceOnASharedTopic(t *testing.T) {
 }
 
 func TestNSQConformanceOnASharedTopicOverDiscovery(t *testing.T) {
+	t.Parallel()
 	bustest.Run(t, func(t *testing.T) bustest.Harness {
 		lookupd := nsqdtest.StartLookupd(t)
 		nsqd := nsqdtest.StartWith(t, nsqdtest.Options{LookupAddrs: []string{lookupd.Addr}})
@@ -51,6 +55,7 @@ func TestNSQConformanceOnASharedTopicOverDiscovery(t *testing.T) {
 }
 
 func TestNSQConformanceWithAKey(t *testing.T) {
+	t.Parallel()
 	bustest.Run(t, func(t *testing.T) bustest.Harness {
 		nsqd := nsqdtest.Start(t)
 		h := harness(nsqd, nsqbus.Config{Addrs: []string{nsqd.Addr}, SharedTopic: "changes"})

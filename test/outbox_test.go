@@ -148,6 +148,7 @@ func revisions(t testing.TB, pool *pgxpool.Pool) map[string]int {
 // point, most often between a commit and its announcement. Clients of the nodes
 // that live on get all that it has committed, and hear nothing of what it has not.
 func TestAWriterIsKilledBetweenCommitAndAnnouncement(t *testing.T) {
+	t.Parallel()
 	nsqd := nsqdtest.Start(t)
 	d := newItems(t)
 	nodes := []*node{startOutboxNode(t, d.URL(), nsqd.Addr), startOutboxNode(t, d.URL(), nsqd.Addr)}
@@ -222,6 +223,7 @@ func TestAWriterIsKilledBetweenCommitAndAnnouncement(t *testing.T) {
 // Writers of all kinds, three nodes that announce, and clients of each: all end up
 // with what was committed last.
 func TestManyWritersOverTheOutboxEndRight(t *testing.T) {
+	t.Parallel()
 	nsqd := nsqdtest.Start(t)
 	d := newItems(t)
 	if err := outbox.Track(t.Context(), d.Connect(t), "items", items, "id"); err != nil {

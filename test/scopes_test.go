@@ -83,6 +83,7 @@ func (x *tenants) foreign(user string, r tenantRow) bool {
 // after the fetches that are made with their secrets: no frame that anybody reads is of a
 // tenant that is not theirs.
 func TestUsersWhoMoveToOtherTenantsGiveNobodysRowsAway(t *testing.T) {
+	t.Parallel()
 	const (
 		count, residents, movers = 60, 1, 30 // so many tenants that users still move at the end
 		frames                   = 20_000

@@ -41,6 +41,7 @@ var _ bus.Listener = (*tap)(nil)
 // Everything that one node tells another: changes, beats, and orders about the
 // sessions that go by a secret.
 func TestNoSecretTravelsOverNSQ(t *testing.T) {
+	t.Parallel()
 	nsqd := nsqdtest.Start(t)
 	bus, err := nsqbus.New(nsqbus.Config{Addrs: []string{nsqd.Addr}, Logger: canary.Logger(canary.Output(t))})
 	if err != nil {
@@ -82,6 +83,7 @@ func TestNoSecretTravelsOverNSQ(t *testing.T) {
 // What nsqd writes is searched for secrets: its log, and the messages that it has
 // not got rid of, which are in files once it has ended.
 func TestWhatNSQDWritesIsSearched(t *testing.T) {
+	t.Parallel()
 	nsqd := nsqdtest.Start(t)
 	response, err := http.Get("http://" + nsqd.HTTPAddr + "/" + canary.Decoy(canary.NSQLog))
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 // them works: from node to node, from a program that knows keys alone, and after
 // an outage.
 func TestASharedTopic(t *testing.T) {
+	t.Parallel()
 	nsqd := nsqdtest.Start(t)
 	var db database
 	config := es.Config{NSQAddr: nsqd.Addr, NSQ: nsqbus.Config{Prefix: "my.", SharedTopic: "changes"}}

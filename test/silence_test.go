@@ -38,6 +38,7 @@ func tell(t *testing.T, nsqd *nsqdtest.Daemon, what string, entity shared.Entity
 // While a topic is paused nsqd acknowledges everything and hands nothing on, though
 // all connections live. Each client is told, at the node that announced as well.
 func TestAPausedTopicIsNotHidden(t *testing.T) {
+	t.Parallel()
 	nsqd := nsqdtest.Start(t)
 	var db database
 	nodes := []*node{startNode(t, &db, es.Config{NSQAddr: nsqd.Addr}), startNode(t, &db, es.Config{NSQAddr: nsqd.Addr})}
@@ -77,8 +78,10 @@ func TestAPausedTopicIsNotHidden(t *testing.T) {
 // A node that is cut off from one of several nsqd, to which the others publish, hears
 // by way of the rest how far they have come, and whose sessions are to end.
 func TestANodeCutOffFromOneNSQDIsNotDeaf(t *testing.T) {
+	t.Parallel()
 	for name, how := range map[string]cut{"closed": closed, "frozen": frozen} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			x, y := nsqdtest.Start(t), nsqdtest.Start(t)
 			line := newCable(t, x.Addr)
 			var db database
@@ -131,6 +134,7 @@ func goneFrom(n *node) (addrs string) {
 // Topics and channels are deleted while nodes subscribe to them anew, so that a node
 // may end on a channel that is in no topic: its connection lives, and brings nothing.
 func TestWhoIsLeftOnADeletedChannelSubscribesAnew(t *testing.T) {
+	t.Parallel()
 	nsqd := nsqdtest.Start(t)
 	var db database
 	nodes := []*node{startNode(t, &db, es.Config{NSQAddr: nsqd.Addr}), startNode(t, &db, es.Config{NSQAddr: nsqd.Addr})}
@@ -178,6 +182,7 @@ func TestWhoIsLeftOnADeletedChannelSubscribesAnew(t *testing.T) {
 // A paused channel is one node's alone, and that node mends it: a new connection has a
 // new channel.
 func TestAPausedChannelIsLeft(t *testing.T) {
+	t.Parallel()
 	nsqd := nsqdtest.Start(t)
 	var db database
 	nodes := []*node{startNode(t, &db, es.Config{NSQAddr: nsqd.Addr}), startNode(t, &db, es.Config{NSQAddr: nsqd.Addr})}

@@ -12,6 +12,7 @@ import (
 // A client on the v2 wire knows when nsqd is gone, dead or frozen, and when what it
 // shows is right again.
 func TestClientsAreToldWhileNSQIsGone(t *testing.T) {
+	t.Parallel()
 	for name, fault := range map[string]struct {
 		begin, end func(*nsqdtest.Daemon, testing.TB)
 	}{
@@ -19,6 +20,7 @@ func TestClientsAreToldWhileNSQIsGone(t *testing.T) {
 		"frozen": {(*nsqdtest.Daemon).Freeze, (*nsqdtest.Daemon).Thaw},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			nsqd := nsqdtest.Start(t)
 			var db database
 			n := startNode(t, &db, es.Config{NSQAddr: nsqd.Addr})

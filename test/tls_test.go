@@ -99,6 +99,7 @@ func file(t *testing.T, dir, name string, content []byte) string {
 }
 
 func TestTLSToNSQ(t *testing.T) {
+	t.Parallel()
 	ours, theirs := newAuthority(t), newAuthority(t)
 	dir := t.TempDir()
 	cert, key := ours.sign(t)
@@ -131,6 +132,7 @@ func TestTLSToNSQ(t *testing.T) {
 		"an nsqd without TLS, and none asked for": {plain, nil, true},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			var db database
 			n := startNode(t, &db, es.Config{NSQAddr: tt.nsqd.Addr, NSQ: nsqbus.Config{TLS: tt.tls}})
 			if !tt.works {
@@ -154,6 +156,7 @@ func TestTLSToNSQ(t *testing.T) {
 
 // An nsqd that asks for authentication gets the secret, which must be right.
 func TestAuthenticationToNSQ(t *testing.T) {
+	t.Parallel()
 	authd := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.FormValue("secret") != mark {
 			http.Error(w, "no", http.StatusForbidden)

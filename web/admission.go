@@ -7,19 +7,18 @@ import (
 	"sync"
 )
 
-// retryAfter is what a client that is not taken is told to wait, in seconds.
+// retryAfter is how many seconds a refused client is told to wait.
 const retryAfter = "5"
 
-// admission counts the sessions of a node, and those from each address where
-// they are bounded.
+// admission counts the sessions of a node, and those of each address if they are bounded.
 type admission struct {
 	mu     sync.Mutex
 	total  int
 	byAddr map[string]int
 }
 
-// admit takes a place for a session, which release gives back. Without one it
-// answers the request and returns false.
+// admit takes a place for a session, which release gives back. If there is none it answers the
+// request and returns false.
 func (h *Handler) admit(w http.ResponseWriter, addr string) bool {
 	why, full := h.takePlace(addr)
 	if full {
@@ -72,8 +71,8 @@ func (h *Handler) anybody() bool {
 	return a.total > 0
 }
 
-// networkOf returns whose an address is: of IPv6 a customer has a /64 at least, with
-// more addresses than could ever be counted.
+// networkOf returns the network by which sessions are counted: of an IPv6 address its /64,
+// because one customer has at least a /64, with more addresses than can be counted.
 func networkOf(addr string) string {
 	const ours = 64 // bits
 	ip, err := netip.ParseAddr(addr)
@@ -90,7 +89,7 @@ func networkOf(addr string) string {
 	return prefix.String()
 }
 
-// hostOf is where a request comes from.
+// hostOf returns the host from which a request comes.
 func hostOf(r *http.Request) string {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {

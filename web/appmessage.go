@@ -10,11 +10,11 @@ import (
 	"github.com/entity-sync/entity-sync/web/wire"
 )
 
-// Session is a client, for the messages that are the application's own. It may be
-// kept, used from any goroutine and compared.
+// Session is a client, for messages of the application's own. It may be kept, used from any
+// goroutine, and compared.
 type Session struct{ s *session }
 
-// Secret returns what the client's rows are fetched with now.
+// Secret returns the secret with which the client's rows are fetched now.
 func (s Session) Secret() string { return s.s.getSecret() }
 
 // Remote returns the client's address.
@@ -35,9 +35,9 @@ func (s Session) Send(message []byte) error {
 	return nil
 }
 
-// Close ends the session once what waits for the client is written. The code is
-// one that applications may send: 1000, or from 4000 on; see docs/protocol.md for
-// those that have a meaning here. The reason has at most 123 bytes.
+// Close ends the session once the waiting messages are written. The code is one that
+// applications may send: 1000, or 4000 to 4999; docs/protocol.md lists those that have a
+// meaning here. The reason has at most 123 bytes.
 func (s Session) Close(code int, reason string) error {
 	if code != wire.CloseNormal && (code < 4000 || code > 4999) {
 		return errors.New("web: an application may close with 1000, or 4000 to 4999")
@@ -50,8 +50,8 @@ func (s Session) Close(code int, reason string) error {
 	return nil
 }
 
-// appMessage hands the application a message of its own. It returns false where the
-// application takes none.
+// appMessage hands the application a message of its own. It returns false if the application
+// takes none.
 func (s *session) appMessage(message []byte) bool {
 	c := &s.handler.config
 	switch {

@@ -9,10 +9,10 @@ import (
 	"github.com/entity-sync/entity-sync/web/internal/websocket"
 )
 
-// SetupMuxBridge makes m serve clients at DefaultPath, each connected by builder
-// (a Bridge's ClientBuilder, or a function like it), with an optional handler
-// for messages that name no action. It is the classic way in. The Handler it
-// returns is for Close. Like m's own Handle it panics where the path is taken.
+// SetupMuxBridge makes m serve clients at DefaultPath. builder connects each client: it is a
+// Bridge's ClientBuilder, or a function like it. passThrough optionally handles messages that
+// name no action. This is the classic way in. The Handler is returned for its Close. Like m's
+// own Handle, SetupMuxBridge panics if the path is taken.
 func SetupMuxBridge[M Mux](m M, builder shared.ByteSecretHandlingRemoteProxy, passThrough ...shared.SecretByteHandler) *Handler {
 	var c Config
 	if len(passThrough) > 0 {
@@ -23,7 +23,7 @@ func SetupMuxBridge[M Mux](m M, builder shared.ByteSecretHandlingRemoteProxy, pa
 		err = Mount(m, DefaultPath, h)
 	}
 	if err != nil {
-		panic(err) // the path is taken: the program is wired wrongly
+		panic(err) // the path is taken, which is a mistake of the program
 	}
 	return h
 }
@@ -38,7 +38,7 @@ type functionClient struct {
 var _ client = (*functionClient)(nil)
 
 // maxRows bounds the rows that wait for a client of functions: they have no key by which a
-// newer one could replace them. Beyond it their sender waits.
+// newer row could replace an older one. Beyond it the goroutine that sends them waits.
 const maxRows = 4
 
 func newFunctionClient(s *session, builder shared.ByteSecretHandlingRemoteProxy) client {
@@ -58,24 +58,23 @@ func (c *functionClient) Subscribe(key shared.EntityKey, _ bridge.SubscribeOptio
 
 func (c *functionClient) Unsubscribe(key shared.EntityKey) { c.unSub(key) }
 
-// Keys returns none: what has no Config has no Authorize to ask of them.
+// Keys returns none: without a Config there is no Authorize to be asked of them.
 func (c *functionClient) Keys() []shared.EntityKey { return nil }
 
-// Has and Len know of none: functions have no limit.
+// Has returns false, and Len zero: functions have no limit.
 func (c *functionClient) Has(shared.EntityKey) bool { return false }
 
 // Len implements client.
 func (c *functionClient) Len() int { return 0 }
 
-// SetSecret does nothing: the builder was given a function that tells the secret.
+// SetSecret does nothing: the builder has a function that returns the secret.
 func (c *functionClient) SetSecret(string) {}
 
-// Close says once that the client is gone. A builder of the application's own
-// may not be listening; it is not waited for long. The channel is not closed: it
-// is the builder's.
+// Close says once that the client is gone. An application's own builder may not be listening,
+// so Close does not wait for long. It does not close the channel, which is the builder's.
 func (c *functionClient) Close() {
 	c.closing.Do(func() {
-		defer func() { _ = recover() }() // the builder has closed it: it knows
+		defer func() { _ = recover() }() // the builder has closed the channel: it knows
 		select {
 		case c.dc <- true:
 		case <-time.After(closeWait):

@@ -15,23 +15,23 @@ import (
 // DefaultPath is where clients connect unless the application says otherwise.
 const DefaultPath = "/ws/entity-sync/"
 
-// Config is what a Handler is made of. Only Bridge is required.
+// Config configures a Handler. Only Bridge is required.
 type Config struct {
 	// Bridge is the engine whose clients the sessions are.
 	Bridge *bridge.Bridge
 
-	// PassThrough gets every message that names no action, with the secret of
-	// the client that sent it. It is called in the order of the client's
-	// messages, and the client's next one is read when it returns. Nil ignores them.
+	// PassThrough gets every message that names no action, with the secret of the client that
+	// sent it. It gets the messages of one client in their order: the next one is read when it
+	// returns. Nil ignores them.
 	PassThrough shared.SecretByteHandler
 
-	// OnMessage is PassThrough for an application that has something to answer. It
-	// takes the place of PassThrough.
+	// OnMessage is PassThrough for an application that answers its clients. It takes the place
+	// of PassThrough.
 	OnMessage func(s Session, message []byte)
 
-	// AllowedOrigins are the origins (scheme://host[:port]) whose pages may
-	// connect, besides the server's own. "*" allows every page there is to act
-	// for whoever visits it; use it only where secrets are not cookies.
+	// AllowedOrigins are the origins (scheme://host[:port]) whose pages may connect, besides
+	// the server's own. "*" allows every page to act for its visitors; use it only if secrets
+	// are not cookies.
 	AllowedOrigins []string
 
 	// Snapshot sends the rows of a key when it is subscribed to on the classic
@@ -39,17 +39,18 @@ type Config struct {
 	// client asks for none.
 	Snapshot bool
 
-	// Authenticate says who connects, from the request's cookie or header, before
-	// the connection is taken: with what secret its rows are fetched, and when
-	// that expires (zero for never). An error that is shared.ErrUnauthenticated is
-	// answered with status 401, shared.ErrForbidden with 403, any other with 503.
-	// Clients may then not say another secret, unless VerifySecret allows it. With
-	// RequireSecret, who connects with the empty secret has still to say one.
+	// Authenticate decides, before a connection is accepted, as whom a client connects. From
+	// the request's cookie or header it returns the secret with which the client's rows are
+	// fetched, and when the secret expires (zero for never). An error that is
+	// shared.ErrUnauthenticated is answered with status 401, shared.ErrForbidden with 403, any
+	// other with 503. The client cannot change its secret later, unless VerifySecret allows
+	// it. With RequireSecret, a client that connects with the empty secret must still send
+	// one.
 	Authenticate func(r *http.Request) (secret string, expires time.Time, err error)
 
-	// VerifySecret checks a secret that a client says in a message, and says when
-	// it expires (zero for never). On an error the client keeps the one it had.
-	// Nil accepts any, where Authenticate is nil as well.
+	// VerifySecret checks a secret that a client sends in a message, and returns when it
+	// expires (zero for never). On an error the client keeps its old secret. Nil accepts any
+	// secret, if Authenticate is nil as well.
 	VerifySecret func(ctx context.Context, secret string) (expires time.Time, err error)
 
 	// RequireSecret refuses every subscription until the client has a secret, and
@@ -57,31 +58,30 @@ type Config struct {
 	RequireSecret bool
 	SecretTimeout time.Duration
 
-	// Authorize is asked before anything is done for a subscription, and again of each when
-	// the client's secret changes. An error refuses the subscription. For a key that saves
-	// work and tells early; the fetch handler still decides on every row. For a topic that is
-	// not public it decides, as it does on each event that a client publishes where clients
-	// may.
+	// Authorize is asked before each subscription, and again about each one when the client's
+	// secret changes. An error refuses the subscription. For a key Authorize saves work and
+	// tells clients early; the fetch handler still decides on every row. For a topic that is
+	// not public Authorize decides. It also decides on each event that a client publishes, on
+	// the topics that clients may publish to.
 	Authorize func(ctx context.Context, a shared.AccessRequest) error
 
-	// RemoteAddr says where a request comes from, for MaxSessionsPerAddr and the
-	// log. Nil takes the host of the connection, which behind a proxy is the proxy.
+	// RemoteAddr returns the address that a request comes from, for MaxSessionsPerAddr and the
+	// log. Nil takes the connection's host, which behind a proxy is the proxy.
 	RemoteAddr func(r *http.Request) string
 
-	// MaxSessions bounds the clients of this node, and MaxSessionsPerAddr those
-	// from one address, or of IPv6 from one /64, which is what one customer has at
-	// least. Further ones are answered with status 503 and 429. Zero
-	// means 100,000, and no limit for one address: behind a proxy all have the same.
+	// MaxSessions bounds the clients of this node. MaxSessionsPerAddr bounds those of one
+	// address, or of one IPv6 /64, which a single customer has at least. Further clients are
+	// answered with status 503 and 429. Zero means 100,000, and no limit for one address:
+	// behind a proxy all clients have the same.
 	MaxSessions, MaxSessionsPerAddr int
 
-	// MessageRate and SubscribeRate bound the messages, and the keys subscribed
-	// to, that are taken from one client in a second, after a burst of ten times
-	// as many. What is more is read more slowly; nothing is lost. Zero means 100
-	// and 200.
+	// MessageRate and SubscribeRate bound how many messages and subscribed keys are taken from
+	// one client in a second, after a burst of ten times as many. A client that sends more is
+	// read more slowly; nothing is lost. Zero means 100 and 200.
 	MessageRate, SubscribeRate int
 
-	// MaxQueuedBytes bounds the rows that wait for one client. One that lets more
-	// come together is sent away with wire.CloseSlow. Zero means 64 MiB.
+	// MaxQueuedBytes bounds the rows that wait for one client. A client for which more are
+	// waiting is disconnected with wire.CloseSlow. Zero means 64 MiB.
 	MaxQueuedBytes int
 
 	// MaxQueuedEvents and MaxQueuedEventBytes bound the events that wait for one client. Of
@@ -92,16 +92,16 @@ type Config struct {
 	// larger one ends the session with close code 1009.
 	MaxMessageBytes int64
 
-	// MaxSecretBytes bounds a secret. Zero means 4,096. A secret that a client says is
-	// part of a message, so that MaxMessageBytes bounds it, too.
+	// MaxSecretBytes bounds a secret. Zero means 4,096. A secret that a client sends is also
+	// bounded by MaxMessageBytes, as a part of its message.
 	MaxSecretBytes int
 
 	// MaxSubscriptions bounds the keys and topics of one client together. Zero means 1,000,
 	// less than zero no limit.
 	MaxSubscriptions int
 
-	// PingInterval is how often an idle client is asked whether it is there, and
-	// PongWait how long it may take to answer. Zero means 25 s and 10 s.
+	// PingInterval is how often an idle client is pinged. PongWait is how long it may take to
+	// answer. Zero means 25 s and 10 s.
 	PingInterval, PongWait time.Duration
 
 	// WriteTimeout is how long a client may read nothing at all while something
@@ -127,7 +127,7 @@ const (
 	defaultPongWait         = 10 * time.Second
 	defaultWriteTimeout     = 10 * time.Second
 
-	// closeWait is how long a client that was told to go may take to hang up.
+	// closeWait is how long a client may take to close its connection after a close frame.
 	closeWait = time.Second
 )
 
@@ -189,7 +189,7 @@ func (c Config) validate() error {
 			continue
 		}
 		if err := checkOrigin(origin); err != nil {
-			return field.Errorf("AllowedOrigins", "holds %q, which no browser says: %w", origin, err)
+			return field.Errorf("AllowedOrigins", "holds %q, which no browser sends: %w", origin, err)
 		}
 	}
 	return cmp.Or(

@@ -9,21 +9,21 @@ import (
 )
 
 const (
-	// drainEach is how much longer it takes to send away one client more, and
-	// maxDrain how long it takes at most. All come back elsewhere: those of a
-	// large node not in one moment.
+	// drainEach is by how much each client prolongs the drain, and maxDrain how long the drain
+	// takes at most. All clients come back elsewhere, and the clients of a large node must not
+	// do so in one moment.
 	drainEach = 2 * time.Millisecond
 	maxDrain  = 10 * time.Second
 
-	// drainStep is the time between two groups that are sent away.
+	// drainStep is the time between two groups of clients that are sent away.
 	drainStep = 10 * time.Millisecond
 
 	// maxRetry is the longest that a client is told to wait before it comes back.
 	maxRetry = time.Second
 )
 
-// drain sends the sessions away in random order, spread over some time: half of
-// what ctx allows at most.
+// drain sends the sessions away in random order, spread over at most half of the time that ctx
+// allows.
 func drain(ctx context.Context, sessions []*session) {
 	spread := min(time.Duration(len(sessions))*drainEach, maxDrain)
 	if end, ok := ctx.Deadline(); ok {

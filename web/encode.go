@@ -9,12 +9,12 @@ import (
 	"github.com/entity-sync/entity-sync/web/wire"
 )
 
-// encoder makes complete WebSocket frames of what is said on one wire: of an update once
-// for all clients of a node, whatever Handler they came by.
+// encoder makes complete WebSocket frames on one wire. It encodes an update once for all
+// clients of a node, even if they came by different Handlers.
 type encoder struct {
 	wire        wire.Wire
-	subprotocol string // by which clients ask for the wire; empty for those that name none
-	versioned   bool   // the wire says of which version rows are
+	subprotocol string // that clients ask for; empty for clients that name none
+	versioned   bool   // the wire has versions of rows
 }
 
 var (
@@ -23,12 +23,12 @@ var (
 	_ sendqueue.Encoder[*bridge.Update] = (*encoder)(nil)
 )
 
-// There is one for each wire, because they are compared by their addresses.
+// There is one encoder for each wire, because encoders are compared by their addresses.
 var (
 	onV2      = &encoder{wire: wire.V2{}, subprotocol: wire.SubprotocolV2, versioned: true}
 	onClassic = &encoder{wire: wire.Classic{}}
 
-	wires = []*encoder{onV2, onClassic} // the last is for clients that name none
+	wires = []*encoder{onV2, onClassic} // the last is for clients that name no subprotocol
 )
 
 // encoderOf returns the encoder of a subprotocol that was agreed on.
@@ -41,7 +41,7 @@ func encoderOf(subprotocol string) *encoder {
 	return onClassic
 }
 
-// subprotocols returns those that a client may ask for, the preferred one first.
+// subprotocols returns the subprotocols that a client may ask for, the preferred one first.
 func subprotocols() (names []string) {
 	for _, e := range wires {
 		if e.subprotocol != "" {
@@ -93,8 +93,7 @@ func (e *encoder) Gap(topic string, missed uint64) []byte {
 	return e.frames(wire.Reply{Action: wire.ActionGap, Topic: shared.Topic(topic), Missed: missed})
 }
 
-// frames returns a reply as complete WebSocket frames, nil where the wire has no words for
-// it.
+// frames returns a reply as complete WebSocket frames, or nil if the wire cannot express it.
 func (e *encoder) frames(r wire.Reply) []byte {
 	if appender, ok := e.wire.(wire.Appender); ok {
 		b := appender.Append(headRoom[:len(headRoom):len(headRoom)], r)
@@ -118,6 +117,6 @@ func (e *encoder) frames(r wire.Reply) []byte {
 	return frames
 }
 
-// headRoom is what a message that becomes a frame in place is appended to: as it has no
-// room for more, nothing is written into it.
+// headRoom is the beginning of a message that becomes a frame in place. It has no spare
+// capacity, so append copies it and never writes into it.
 var headRoom [websocket.MaxHead]byte

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/internal/compact"
 	"github.com/entity-sync/entity-sync/internal/field"
 	"github.com/entity-sync/entity-sync/internal/wait"
 	"github.com/entity-sync/entity-sync/web/internal/revocation"
@@ -36,16 +38,16 @@ type Handler struct {
 	admission admission
 
 	revocations *revocation.List
-	deaf        error // why none are heard
+	deaf        error // why none are heard, if the topic could not be joined
 
 	queues *sendqueue.Group[*bridge.Update]
 	poller *socket.Poller
 	timers timers.Queue
 	wall   func() time.Time // the clock by which secrets expire
-	logs   *rate.Limiter    // of what clients decide how often it is logged
+	logs   *rate.Limiter    // for lines whose number clients decide
 
 	mu       sync.Mutex
-	sessions map[*session]struct{}
+	sessions compact.Set[*session, *session]
 	closed   bool
 	work     sync.WaitGroup // one for each session
 
@@ -82,7 +84,7 @@ func newHandler(c Config, connect func(*session) client) (*Handler, error) {
 	if err := c.validate(); err != nil {
 		return nil, field.In("web.Config", err)
 	}
-	h := &Handler{config: c.withDefaults(), connect: connect, wall: time.Now, sessions: make(map[*session]struct{})}
+	h := &Handler{config: c.withDefaults(), connect: connect, wall: time.Now}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.leaving, h.leave = context.WithCancel(h.ctx)
 	h.logs = rate.NewLimiter(logsPerSecond, logBurst)
@@ -91,7 +93,7 @@ func newHandler(c Config, connect func(*session) client) (*Handler, error) {
 	return h, nil
 }
 
-// startTransports makes what all connections have in common.
+// startTransports makes the parts that all connections share.
 func (h *Handler) startTransports() {
 	c := &h.config
 	h.poller = socket.NewPoller(c.Logger)
@@ -100,7 +102,7 @@ func (h *Handler) startTransports() {
 		EndTimeout: c.WriteTimeout, Clock: func() time.Time { return h.wall() }, Go: h.work.Go,
 	})
 	var offered []string
-	if c.Bridge != nil { // functions have nothing but rows to say
+	if c.Bridge != nil { // clients of functions get nothing but rows
 		offered = subprotocols()
 	}
 	h.upgrader = h.newUpgrader(offered)
@@ -114,16 +116,15 @@ func (h *Handler) newUpgrader(offered []string) *websocket.Upgrader {
 	}, offered, h.answerFailedUpgrade)
 }
 
-// ServeHTTP upgrades the request and returns; the session goes on by itself, so
-// that the request and its buffers are not kept for as long as it lasts. What is
-// no WebSocket request is answered with a 4xx status, and a text that says what is
-// missing.
+// ServeHTTP upgrades the request and returns. The session goes on by itself, so that the
+// request and its buffers are not kept for as long as the session lasts. A request that is no
+// WebSocket request is answered with a 4xx status and a text that says what it lacks.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if h.isClosed() {
 		h.turnAway(w, closing)
 		return
 	}
-	// The cheapest questions come first, and the application's last.
+	// The cheapest checks come first, and the application's last.
 	if why, met := obstacleOf(r); met {
 		h.turnAway(w, why)
 		return
@@ -175,7 +176,7 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request, id identity, r
 	code := h.revocations.Enter(&s.place, s)
 	s.traceBegin()
 	s.begin()
-	if h.isClosed() { // and Close may not have known of it yet
+	if h.isClosed() { // Close may have missed the session
 		s.closeGracefully(wire.CloseRestart, retryHint())
 	}
 	if code != 0 { // a revocation came while the client was being let in
@@ -184,8 +185,7 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request, id identity, r
 	return true
 }
 
-// open makes a session. The application's client builder, if there is one, is
-// called from here.
+// open makes a session. It calls the application's client builder, if there is one.
 func (h *Handler) open(conn *websocket.Conn, id identity, remote string) (s *session, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -201,8 +201,8 @@ func (h *Handler) isClosed() bool {
 	return h.closed
 }
 
-// enter counts a session that is about to begin among those that Close waits for, unless
-// the handler was closed already; see forget.
+// enter makes Close wait for a session that is about to begin. It returns false if the handler
+// is closed already; see forget.
 func (h *Handler) enter() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -217,7 +217,7 @@ func (h *Handler) enter() bool {
 func (h *Handler) add(s *session) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.sessions[s] = struct{}{}
+	h.sessions.Put(s)
 }
 
 func (h *Handler) forget(s *session) {
@@ -226,15 +226,15 @@ func (h *Handler) forget(s *session) {
 	h.revocations.Leave(&s.place)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.sessions, s)
+	h.sessions.Delete(s)
 }
 
-// Close takes no more clients, tells those there are to go (close code 1012,
-// "service restart") once what waits for them is written, and returns when all
-// are gone. Many are told one after the other, over ten seconds at most and half of
-// what ctx allows, so that they do not come back elsewhere all at once. When ctx ends
-// first the rest are cut off. http.Server's Shutdown does none of this: it does not
-// know of upgraded connections.
+// Close accepts no more clients. It tells each client to go (close code 1012, "service
+// restart") once the client's waiting messages are written, and returns when all are gone. The
+// clients of a large node are told one after the other, so that they do not come back
+// elsewhere all at once: over ten seconds at most, and half of the time that ctx allows. When
+// ctx ends, Close cuts off the clients that are left. http.Server's Shutdown does none of
+// this, because it does not know of upgraded connections.
 func (h *Handler) Close(ctx context.Context) error {
 	defer h.queues.Close()
 	defer h.poller.Close()
@@ -255,8 +255,8 @@ func (h *Handler) Close(ctx context.Context) error {
 	return fmt.Errorf("web: waiting for clients to go: %w", err)
 }
 
-// cutOffWait is how long Close waits, after its time is over, for the sessions
-// that it has cut off.
+// cutOffWait is how long Close waits, after ctx has ended, for the sessions that it has cut
+// off.
 const cutOffWait = 20 * time.Millisecond
 
 // start runs work in a goroutine that Close waits for, unless the handler is closed.
@@ -270,7 +270,7 @@ func (h *Handler) start(work func()) bool {
 	return true
 }
 
-// close refuses further sessions and returns those there are.
+// close refuses further sessions and returns the present ones.
 func (h *Handler) close() []*session {
 	h.mu.Lock()
 	h.closed = true
@@ -282,9 +282,5 @@ func (h *Handler) close() []*session {
 func (h *Handler) all() []*session {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	sessions := make([]*session, 0, len(h.sessions))
-	for s := range h.sessions {
-		sessions = append(sessions, s)
-	}
-	return sessions
+	return slices.AppendSeq(make([]*session, 0, h.sessions.Len()), h.sessions.All())
 }

@@ -18,11 +18,11 @@ import (
 // attemptTimeout bounds one call of the application's Authorize or VerifySecret.
 const attemptTimeout = 10 * time.Second
 
-// expiryWarning is how long before a secret expires the client is told.
+// expiryWarning is how long before its secret expires a client is warned.
 const expiryWarning = 30 * time.Second
 
-// authenticate asks the application who is connecting. It answers the request
-// itself if nobody may.
+// authenticate asks the application who connects. If the client may not connect, it answers
+// the request itself.
 func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request) (id identity, ok bool) {
 	if h.config.Authenticate == nil {
 		return identity{}, true
@@ -42,7 +42,7 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request) (id ident
 	case errors.Is(err, shared.ErrUnauthenticated):
 		h.turnAway(w, unauthenticated)
 	default:
-		// Not with the error's text: it may quote the credentials.
+		// Without the error's text, which may quote the credentials.
 		h.complain("a client could not be authenticated", slog.Any("error", withoutDetails(err)))
 		h.turnAway(w, noAnswer)
 	}
@@ -57,11 +57,10 @@ func (h *Handler) callAuthenticate(r *http.Request) (secret string, expires time
 	return secret, expires, err
 }
 
-// errCallback is what the panic of an application's function comes to.
+// errCallback is the error of an application's function that panicked.
 var errCallback = errors.New("a function of the application's panicked")
 
-// guard calls a function of the application's, which must not take more than the
-// request with it.
+// guard calls a function of the application's. Its panic costs no more than the request.
 func (h *Handler) guard(name string, call func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -72,26 +71,26 @@ func (h *Handler) guard(name string, call func() error) (err error) {
 	return call()
 }
 
-// complain logs what is wrong with the application, unless there was much to
-// log lately: clients decide how often it happens.
+// complain logs a fault of the application's, unless there were many lately: clients decide
+// how often it happens.
 func (h *Handler) complain(what string, attrs ...any) {
 	if h.logs.Allow() {
 		h.config.Logger.Error(what, attrs...)
 	}
 }
 
-// expired goes by the wall clock, as secrets do: at has no reading of another one.
+// expired compares with the wall clock alone: a secret's time has no monotonic reading.
 func (h *Handler) expired(at time.Time) bool { return !at.IsZero() && !h.wall().Before(at.Round(0)) }
 
 // identity is who a client is.
 type identity struct {
 	secret  shared.Secret
 	expires time.Time         // by the wall clock; zero for never
-	known   bool              // it was said in a message, or at the upgrade and is not empty
-	since   revocation.Moment // when the application was asked
+	known   bool              // the secret came in a message, or came at the upgrade and is not empty
+	since   revocation.Moment // before the application was asked about the secret
 }
 
-// verify says who a client is that says a secret in a message.
+// verify returns the identity of a client that sends a secret in a message.
 func (s *session) verify(secret string) (id identity, err error) {
 	id = identity{secret: shared.NewSecret(secret), known: true, since: s.handler.revocations.Now()}
 	verify := s.handler.config.VerifySecret
@@ -111,17 +110,17 @@ func (s *session) verify(secret string) (id identity, err error) {
 			return id, shared.ErrUnauthenticated
 		}
 	case s.handler.config.Authenticate != nil:
-		// Who it is was settled when it connected.
+		// The secret was settled when the client connected.
 		return id, shared.ErrForbidden
 	}
 	return id, nil
 }
 
-// reauthorize ends the subscriptions that the application does not allow the
-// client under the identity that it is about to have.
+// reauthorize ends the subscriptions that the application does not allow the client under its
+// next identity.
 //
-// Whether or not there is anything to ask: with another secret each is another
-// subscription, and costs what one does.
+// Each subscription takes a token, even without Authorize: with another secret it is another
+// subscription, and costs as much as one.
 func (s *session) reauthorize(id identity) {
 	if id.secret == s.who().secret {
 		return
@@ -146,7 +145,7 @@ func (s *session) reauthorize(id identity) {
 	s.reauthorizeTopics(id)
 }
 
-// authorize asks the application whether somebody may watch a key.
+// authorize asks the application whether a client with the identity may watch a key.
 func (s *session) authorize(id identity, key shared.EntityKey) error {
 	return s.ask(id, shared.AccessRequest{Action: shared.ActionSubscribe, Key: key})
 }
@@ -173,7 +172,7 @@ func withoutDetails(err error) error {
 	return fmt.Errorf("the application's check failed with a %T", err)
 }
 
-// setIdentity makes the client the given one from now on.
+// setIdentity gives the client an identity from now on.
 func (s *session) setIdentity(id identity) {
 	s.mu.Lock()
 	s.identity = id
@@ -184,12 +183,12 @@ func (s *session) setIdentity(id identity) {
 	}
 	s.renewing, s.overdue = false, false
 	s.mu.Unlock()
-	// The subscriptions move one after the other: while some have rows of the new
-	// secret already, others still have some of the old one to be taken back.
+	// The subscriptions move one after the other. While some have rows of the new secret
+	// already, rows of the old one still wait for others, and must be taken back.
 	s.out.Hold()
 	defer s.out.Release()
 	s.client.SetSecret(id.secret.Reveal())
-	if code := s.handler.revocations.Enter(&s.place, s); code != 0 { // one came while the client was being let in
+	if code := s.handler.revocations.Enter(&s.place, s); code != 0 { // it came while the client was being let in
 		s.Revoke(code)
 	}
 }
@@ -202,10 +201,9 @@ func (s *session) who() identity {
 
 func (s *session) getSecret() string { return s.who().secret.Reveal() }
 
-// scheduleExpiryLocked starts the timer for what happens next to the identity:
-// the warning, its end, or the end of the time to have one. A timer does not follow the
-// wall clock when that is set: what rings looks at it, and so do each ping and whatever
-// is written.
+// scheduleExpiryLocked starts the timer for the next event of the identity: the warning, the
+// end of the secret, or the end of SecretTimeout. A timer does not follow the wall clock when
+// that is set. So each event checks the clock, as does each ping and each write.
 func (s *session) scheduleExpiryLocked() {
 	if s.expiry != nil {
 		s.expiry.Stop()
@@ -226,12 +224,12 @@ func (s *session) scheduleExpiryLocked() {
 	}
 }
 
-// warn tells the client that its secret expires, and ends the session if there
-// is no other by then.
+// warn tells the client that its secret expires, and has the session end at that time unless
+// the client has another secret by then.
 func (s *session) warn(id identity) {
 	s.mu.Lock()
 	left := id.expires.Sub(s.handler.wall())
-	if s.ended || s.identity != id { // it was renewed just now
+	if s.ended || s.identity != id { // the secret was renewed just now
 		s.mu.Unlock()
 		return
 	}
@@ -245,13 +243,13 @@ func (s *session) warn(id identity) {
 	s.sayExpiring(left)
 }
 
-// expire ends the session of a client whose secret has expired. One that has said
-// another in time, which the application has verified and is still asked about, is
-// sent nothing until it goes by that.
+// expire ends the session of a client whose secret has expired. If the client has sent another
+// secret in time, which the application has verified, and Authorize is still being asked about
+// that one, the session goes on, but no update is sent until the new identity is set.
 func (s *session) expire(id identity) {
 	s.mu.Lock()
 	switch {
-	case s.ended || s.overdue || s.identity != id: // it was renewed just now
+	case s.ended || s.overdue || s.identity != id: // the secret was renewed just now
 		s.mu.Unlock()
 	case !s.handler.expired(id.expires): // the clock was set back
 		s.expiry = time.AfterFunc(id.expires.Sub(s.handler.wall()), func() { s.expire(id) })
@@ -267,18 +265,18 @@ func (s *session) expire(id identity) {
 	}
 }
 
-// Expired implements sendqueue.Owner. The send queue has found by the wall clock that the
+// Expired implements sendqueue.Owner. By the wall clock the send queue has found that the
 // secret has expired.
 func (s *session) Expired() {
 	if id := s.who(); s.handler.expired(id.expires) {
 		s.expire(id)
-	} else { // it was renewed just now, or the clock was set back
+	} else { // the secret was renewed just now, or the clock was set back
 		s.out.ExpireAt(id.expires)
 	}
 }
 
-// expectSecret ends a session that has no secret in time. What the client has said may
-// lie in the socket where the node has slept.
+// expectSecret ends a session that has no secret in time. After the node has slept, the
+// client's secret may still lie unread in the socket.
 func (s *session) expectSecret(due time.Time) {
 	late, wait := time.Since(due), timers.Slack(s.handler.config.SecretTimeout)
 	s.mu.Lock()
@@ -298,8 +296,8 @@ func (s *session) startExpectingLocked(wait time.Duration) {
 	s.expiry = time.AfterFunc(wait, func() { s.expectSecret(due) })
 }
 
-// permit returns an error unless the client may subscribe to key, as far as that
-// is known before its rows are fetched.
+// permit returns an error if the client may not subscribe to key. The fetch may refuse the key
+// later.
 func (s *session) permit(key shared.EntityKey) error {
 	if !s.waitForToken(&s.subscribes, "subscriptions") {
 		return shared.ErrClosed

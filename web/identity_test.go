@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -287,6 +288,55 @@ func TestAuthorize(t *testing.T) {
 	s.untilSubscribed(t, 1)
 	if strings.Contains(s.log.String(), mark) {
 		t.Errorf("the log quotes the application's error:\n%s", s.log)
+	}
+}
+
+// Two keys are refused to a client that reads nothing, and then it says another secret: its
+// subscriptions go on, so that the application is asked about them as about all others.
+func TestWhatWasRefusedAndNotToldIsAuthorizedAnew(t *testing.T) {
+	large := []byte(`"` + strings.Repeat("x", 1<<20-2) + `"`)
+	const larges = 16 // MiB: more than the sockets hold
+	s := start(t, web.Config{
+		WriteTimeout: patience, PingInterval: patience, // so that the client is not given up meanwhile
+		Authorize: func(_ context.Context, a shared.AccessRequest) error {
+			if a.Key.ID == "hidden" && a.Secret == shared.NewSecret(mark+"new") {
+				return shared.ErrForbidden
+			}
+			return nil
+		},
+	}, func(_ context.Context, k shared.EntityKey, secret string) ([][]byte, error) {
+		switch {
+		case strings.HasPrefix(k.ID, "large"):
+			return [][]byte{large}, nil
+		case secret != mark+"new":
+			return nil, shared.ErrForbidden
+		}
+		return [][]byte{[]byte(`"` + secret + `"`)}, nil
+	})
+	c := s.dialV2(t)
+	var keys []string
+	for i := range larges {
+		keys = append(keys, fmt.Sprintf(`{"entity":"items","id":"large %d"}`, i))
+	}
+	c.Send(`{"action":"subscribe","body":[%s]}`, strings.Join(keys, ","))
+	c.WantReply("ack")
+	testkit.Until(t, "the large rows are handed out", func() bool {
+		st := s.bridge.Stats()
+		return st.Fetches == larges && st.FetchesRunning == 0
+	})
+	c.Send(`{"action":"subscribe","body":[{"entity":"items","id":"hidden"},{"entity":"items","id":"seen"}]}`)
+	testkit.Until(t, "both keys are refused", func() bool { return s.bridge.Stats().Fetches == larges+2 && s.bridge.Stats().Subscriptions == larges })
+	c.Send(`{"action":"secret","body":"` + mark + `new"}`)
+	s.untilSubscribed(t, larges+1)
+
+	var lines []string
+	for len(lines) < 4 {
+		if f := c.Reply(); !strings.HasPrefix(f.Key.ID, "large") {
+			lines = append(lines, socket.Line(f))
+		}
+	}
+	if want := []string{"ack", "unsubscribed items hidden forbidden", "ack", `update items seen "` + mark + `new"`}; !slices.Equal(lines, want) {
+		t.Errorf("it was told %q, want %q", lines, want)
 	}
 }
 

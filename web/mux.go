@@ -7,13 +7,12 @@ import (
 	"github.com/gorilla/mux"
 )
 
-// Mux is what a Handler can be mounted on.
+// Mux is a router on which a Handler can be mounted.
 type Mux interface {
 	*mux.Router | *http.ServeMux
 }
 
-// Mount makes m serve h at path. It returns an error for a path that m cannot
-// serve.
+// Mount makes m serve h at path. It returns an error if m cannot serve the path.
 func Mount[M Mux](m M, path string, h http.Handler) (err error) {
 	switch m := any(m).(type) {
 	case *mux.Router:

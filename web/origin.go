@@ -12,32 +12,32 @@ import (
 	"unicode"
 )
 
-// originAllowed decides whether the page that opens a socket may do so. Browsers
-// send cookies along whatever page asks, so a foreign page could otherwise act
-// for its visitor. A request without an Origin is not from a browser's page.
+// originAllowed decides whether the page that opens a socket may do so. Browsers send cookies
+// for any page that asks, so a foreign page could otherwise act for its visitor. A request
+// without an Origin does not come from a page in a browser.
 func originAllowed(r *http.Request, allowed []string) bool {
 	origins := r.Header.Values("Origin")
 	switch {
 	case len(origins) == 0 || len(origins) == 1 && origins[0] == "":
 		return true
 	case len(origins) > 1:
-		return false // a browser says one, and who is in between may go by another
+		return false // a browser sends one, and a proxy may go by another than this node
 	}
 	origin := origins[0]
 	u, err := url.Parse(origin)
 	if err != nil || u.Host == "" {
-		return false // "null" among others
+		return false // such as "null"
 	}
 	if equalFold(withPort(u.Host, u.Scheme), withPort(r.Host, u.Scheme)) {
-		return true // whatever the scheme: a proxy may have taken the TLS off
+		return true // with either scheme: a proxy may have ended the TLS
 	}
 	return slices.ContainsFunc(allowed, func(a string) bool {
 		return a == "*" || equalFold(fullOrigin(a), fullOrigin(origin))
 	})
 }
 
-// withPort adds to a host the port that is meant where none is named. Browsers leave
-// that one out, and proxies do not.
+// withPort adds the scheme's default port to a host without a port. Browsers leave the default
+// port out, and proxies do not.
 func withPort(host, scheme string) string {
 	switch {
 	case strings.LastIndexByte(host, ':') > strings.LastIndexByte(host, ']'):
@@ -59,8 +59,8 @@ func fullOrigin(origin string) string {
 	return u.Scheme + "://" + withPort(u.Host, u.Scheme)
 }
 
-// checkOrigin returns an error for what no browser ever says, and how to write what
-// may be meant.
+// checkOrigin returns an error for an origin that no browser sends. The error says how to
+// write the origin that may be meant.
 func checkOrigin(origin string) error {
 	u, err := url.Parse(origin)
 	if err != nil || u.Scheme == "" || u.Hostname() == "" || !strings.EqualFold(u.Scheme+"://"+u.Host, origin) || strings.ContainsAny(origin, "*%") {
@@ -71,10 +71,10 @@ func checkOrigin(origin string) error {
 		return fmt.Errorf("want the scheme of the page, %s://%s", map[string]string{"ws": "http", "wss": "https"}[u.Scheme], u.Host)
 	}
 	if !isASCII(u.Host) {
-		return errors.New("want the host as browsers say it, in ASCII: xn--…")
+		return errors.New("want the host as browsers write it, in ASCII: xn--…")
 	}
 	if addr, err := netip.ParseAddr(u.Hostname()); err == nil && addr.String() != strings.ToLower(u.Hostname()) {
-		return fmt.Errorf("want the address as browsers say it, %s", addr)
+		return fmt.Errorf("want the address as browsers write it, %s", addr)
 	}
 	if _, port, named := strings.Cut(strings.TrimPrefix(u.Host, "["+u.Hostname()+"]"), ":"); named {
 		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || strconv.FormatUint(n, 10) != port {

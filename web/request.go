@@ -8,8 +8,8 @@ import (
 	"github.com/entity-sync/entity-sync/web/wire"
 )
 
-// act does what one message asks for, on every wire. An error says what was wrong with it;
-// the session goes on.
+// act does what one message asks for, on every wire. An error says what was wrong with the
+// message; the session goes on.
 func (s *session) act(message []byte) error {
 	c := &s.handler.config
 	r, err := s.encoder.wire.Request(message, wire.Options{MaxSecretBytes: c.MaxSecretBytes, Snapshot: c.Snapshot})
@@ -48,14 +48,14 @@ func (s *session) changeSecret(r wire.Request) error {
 	return nil
 }
 
-// changeSubscriptions subscribes or unsubscribes keys and topics. Each that cannot be is refused
-// by itself; then all is acknowledged.
+// changeSubscriptions subscribes to or unsubscribes from keys and topics. It refuses each key
+// and topic that cannot be by itself, and acknowledges the request at the end.
 func (s *session) changeSubscriptions(r wire.Request) {
 	errs := make([]error, len(r.Targets))
 	for i, t := range r.Targets {
 		if r.Action == wire.ActionSubscribe {
 			errs[i] = s.permitTarget(t) // may take its time: the application is asked
-		} else if i > 0 && !s.waitForToken(&s.subscribes, "keys") { // the first costs what its message does
+		} else if i > 0 && !s.waitForToken(&s.subscribes, "keys") { // the message's token covers the first
 			return
 		}
 	}
@@ -100,7 +100,7 @@ func (s *session) changeSubscription(action wire.Action, k wire.Key) error {
 		return shared.ErrTooManySubscriptions
 	}
 	o := bridge.SubscribeOptions{Snapshot: k.Snapshot}
-	// What is no version of ours is one that the rows do not have.
+	// A version that is none of ours counts as one that the rows do not have.
 	o.Version, _ = bridge.ParseVersion(k.Version)
 	err := s.client.Subscribe(k.EntityKey, o)
 	if err == nil {
@@ -109,15 +109,15 @@ func (s *session) changeSubscription(action wire.Action, k wire.Key) error {
 	return err
 }
 
-// reply tells the client something, where its wire has words for it. It waits while too
-// much is waiting already.
+// reply sends the client a reply, if its wire can express it. It waits while too many messages
+// are waiting already.
 func (s *session) reply(r wire.Reply) {
 	if frames := s.encoder.frames(r); frames != nil {
 		s.out.Reply(frames)
 	}
 }
 
-// sayExpiring tells the client when its secret will not do any more.
+// sayExpiring tells the client when its secret expires.
 func (s *session) sayExpiring(in time.Duration) {
 	if frames := s.encoder.frames(wire.Reply{Action: wire.ActionExpiring, Seconds: max(1, int(in.Seconds()))}); frames != nil {
 		s.out.Notice(frames)

@@ -16,7 +16,7 @@ import (
 // sessionsTopic carries revocations from node to node.
 const sessionsTopic shared.EntityType = "es.sessions"
 
-// hearRevocations joins the sessions' topic. Where that cannot be, Revoke says so.
+// hearRevocations joins the sessions' topic. If that fails, Revoke returns the error.
 func (h *Handler) hearRevocations(b *bridge.Bridge) {
 	h.deaf = b.RegisterTopic(sessionsTopic, bridge.Topic{Message: h.revocations.Hear, Gap: h.revocations.Missed})
 	if h.deaf != nil {
@@ -49,25 +49,25 @@ func (s *session) Revoke(code int) {
 	s.closeGracefully(code, reason)
 }
 
-// Revoke ends the sessions of every node that go by a secret, with close code
-// wire.CloseRevoked, which tells them not to come back. It does not keep anybody out:
-// withdraw the secret first, so that fetch handlers, Authenticate and VerifySecret
-// refuse it. When Revoke returns nil every node has heard of it or will, also one
-// that is cut off from the bus for some minutes, as long as this node lives.
+// Revoke ends the sessions that go by a secret, on every node, with close code
+// wire.CloseRevoked, which tells clients not to come back. Revoke does not keep anybody out:
+// withdraw the secret first, so that fetch handlers, Authenticate and VerifySecret refuse it.
+// When Revoke returns nil, every node has heard of it or will, as long as this node lives.
+// That includes a node that is cut off from the bus for some minutes.
 //
-// On each node it is about the sessions that there are when the node hears of it, and
-// those that are being let in then. It spares those whose secret the application is
-// asked about later. No clocks are compared.
+// Each node ends the sessions that it has when it hears of the revocation, and those that are
+// being let in at that time. It spares a session if the application is asked about the secret
+// later. No clocks are compared.
 //
-// The empty secret is an error: each client has it until it says another. The secret
-// itself is not told on the bus, only its SHA-256 digest.
+// The empty secret is an error: each client has it until it sends another. The secret itself
+// is not published on the bus, only its SHA-256 digest.
 func (h *Handler) Revoke(ctx context.Context, secret string) error {
 	return h.revoke(ctx, wire.CloseRevoked, secret)
 }
 
-// Disconnect is Revoke with close code wire.CloseDisconnected: the clients connect anew
-// and are authenticated again. A node waits a fifth of a second before it sends them
-// away, so that they come to none that has not heard of it.
+// Disconnect is Revoke with close code wire.CloseDisconnected: the clients connect anew and
+// are authenticated again. A node waits a fifth of a second before it sends them away, so that
+// each node that they come to has heard of it.
 func (h *Handler) Disconnect(ctx context.Context, secret string) error {
 	return h.revoke(ctx, wire.CloseDisconnected, secret)
 }
@@ -77,7 +77,7 @@ func (h *Handler) revoke(ctx context.Context, code int, secret string) error {
 		return errors.New("web: a handler without a Bridge cannot reach other nodes")
 	}
 	if secret == "" {
-		return errors.New("web: the empty secret is everybody's who has not said one yet: its sessions cannot be ended")
+		return errors.New("web: each client has the empty secret until it sends another: its sessions cannot be ended")
 	}
 	if h.deaf != nil {
 		return fmt.Errorf("web: sessions cannot be ended: %w", h.deaf)

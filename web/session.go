@@ -10,6 +10,7 @@ import (
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/bridge/events"
 	"github.com/entity-sync/entity-sync/internal/conflate"
+	"github.com/entity-sync/entity-sync/internal/instant"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web/internal/revocation"
 	"github.com/entity-sync/entity-sync/web/internal/sendqueue"
@@ -24,23 +25,23 @@ type session struct {
 	conn    *websocket.Conn
 	encoder *encoder
 	client  client
-	topics  *events.Client                  // nil before the first subscription to one
-	out     sendqueue.Queue[*bridge.Update] // what waits to be written
-	remote  string                          // where the client is
-	number  uint64                          // what the log calls it
+	topics  *events.Client                  // nil before the first subscription to a topic
+	out     sendqueue.Queue[*bridge.Update] // frames, updates and events that wait to be written
+	remote  string                          // the client's address
+	number  uint64                          // the client's number in the log
 
-	place revocation.Place // among those with its secret
+	place revocation.Place // among the sessions with its secret
 
-	// Of the reading goroutine.
-	complaints int // messages that made no sense
+	// Owned by the reading goroutine.
+	complaints int // messages that were refused
 	messages   tokenbucket.Bucket
 	subscribes tokenbucket.Bucket
 
 	mu       sync.Mutex // guards what follows
 	identity identity
-	expiry   *time.Timer // of the identity
-	renewing bool        // a verified identity is about to follow this one
-	overdue  bool        // and the one before it has expired meanwhile: the send queue is held
+	expiry   *time.Timer // for the next event of the identity
+	renewing bool        // a verified identity is about to follow the present one
+	overdue  bool        // and the present one has expired meanwhile: the send queue is held
 	ended    bool        // nothing is scheduled any more
 }
 
@@ -67,7 +68,10 @@ func newSession(h *Handler, conn *websocket.Conn, id identity, remote string) *s
 	return s
 }
 
-// begin has the client's messages read from now on.
+// Key implements compact.Keyed: no two sessions are the same.
+func (s *session) Key() *session { return s }
+
+// begin starts reading the client's messages.
 func (s *session) begin() {
 	s.mu.Lock()
 	s.scheduleExpiryLocked()
@@ -87,7 +91,7 @@ func (s *session) Drop(slot *bridge.Slot) bool { return s.out.Drop(inner(slot)) 
 // AddStale implements bridge.FreshnessSink.
 func (s *session) AddStale(n int) { s.out.AddStale(n) }
 
-// inner is the slot as the send queue has it.
+// inner returns the slot in the send queue's type.
 func inner(slot *bridge.Slot) *conflate.Slot[*bridge.Update] {
 	return (*conflate.Slot[*bridge.Update])(slot)
 }
@@ -96,7 +100,7 @@ func inner(slot *bridge.Slot) *conflate.Slot[*bridge.Update] {
 func (s *session) Receive(message []byte) {
 	if s.waitForToken(&s.messages, "messages") {
 		s.receive(message)
-	} // else it was told to go: what it says now is not heard
+	} // otherwise it was told to go, and further messages are ignored
 }
 
 // Control implements websocket.Owner.
@@ -107,8 +111,8 @@ func (s *session) Control(answer []byte) {
 	}
 }
 
-// Ask implements websocket.Owner. It looks at the wall clock, too, which may have been set
-// forward.
+// Ask implements websocket.Owner. It also checks whether the wall clock was set past the
+// secret's expiry.
 func (s *session) Ask() {
 	if id := s.who(); s.handler.expired(id.expires) {
 		s.expire(id)
@@ -116,7 +120,7 @@ func (s *session) Ask() {
 	s.out.Ping()
 }
 
-// Ended implements websocket.Owner. It lets go of everything: Close waits for that.
+// Ended implements websocket.Owner. It releases everything, and Close waits for that.
 func (s *session) Ended(err error) {
 	s.end(err)
 	s.handler.forget(s)
@@ -124,11 +128,11 @@ func (s *session) Ended(err error) {
 
 func (s *session) end(err error) {
 	if websocket.IsTimeout(err) && !s.conn.IsLeaving() {
-		s.conn.CloseNow() // nobody there to say goodbye to
+		s.conn.CloseNow() // there is no client to say goodbye to
 	}
 	s.out.End(s.conn.Farewell(err))
 	if !s.conn.IsLeaving() {
-		s.closeClient() // takes back what waits: there is nobody to read it
+		s.closeClient() // takes back what waits: no client will read it
 	}
 	s.out.Wait()
 	s.closeClient()
@@ -155,8 +159,8 @@ func (s *session) Overflowed() { s.conn.Leave() }
 // Failed implements sendqueue.Owner.
 func (s *session) Failed() { s.conn.CloseNow() }
 
-// receive acts on one message. The application's functions are called from
-// here; one that panics costs its message and nothing else.
+// receive acts on one message. It calls the application's functions; a panic of theirs costs
+// that message and nothing else.
 func (s *session) receive(message []byte) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -168,32 +172,32 @@ func (s *session) receive(message []byte) {
 	}
 }
 
-// refuse says what was wrong with a message: to the log, and to the client if its
-// wire has a way to.
+// refuse says what was wrong with a message: in the log, and to the client if its wire can
+// express it.
 func (s *session) refuse(err error, attrs ...any) {
 	s.complain(err, attrs...)
 	s.reply(wire.RefusalOf(err).Reply())
 }
 
-// closeGracefully tells the client to go, once it has what waits for it.
+// closeGracefully tells the client to go, after the messages that wait for it.
 func (s *session) closeGracefully(code int, reason string) {
 	s.traceAway(code)
 	s.out.End(s.conn.Close(code, reason))
 	s.conn.Leave()
 }
 
-// toldSlower is how often a client is told that it is being slowed down, and waitStep how
-// long a session that is slowed down does not notice that it ends.
+// toldSlower is how often a client is told that it is being slowed down. waitStep is how long
+// a session that is slowed down may take to notice that it ends.
 const (
 	toldSlower = time.Minute
 	waitStep   = 50 * time.Millisecond
 )
 
-// waitForToken waits until one more may be taken, and returns false where the session
-// ends first. Not reading is what slows a client down without losing anything of
-// it: its own writes then wait.
+// waitForToken waits until one more may be taken. It returns false if the session ends first.
+// While the session waits it does not read, which slows the client down and loses nothing: the
+// client's own writes then wait.
 func (s *session) waitForToken(b *tokenbucket.Bucket, what string) bool {
-	now := time.Now()
+	now := instant.Now()
 	wait := b.Take(now)
 	if wait > 0 && b.Tell(now, toldSlower) {
 		s.refuse(&wire.Refusal{Code: wire.CodeRateLimited, Message: "too many " + what + ": they are taken more slowly"})
@@ -209,10 +213,10 @@ func (s *session) waitForToken(b *tokenbucket.Bucket, what string) bool {
 // maxComplaints bounds what one client can write to the log.
 const maxComplaints = 10
 
-var errPanicked = errors.New("handling it panicked")
+var errPanicked = errors.New("handling the message panicked")
 
-// complain logs what was wrong with a message, never what was in it: a warning of the
-// first few, and a debug line of each other one.
+// complain logs what was wrong with a message, never its content: the first few as warnings,
+// and further ones at the debug level.
 func (s *session) complain(err error, attrs ...any) {
 	level := slog.LevelDebug
 	if s.complaints++; s.complaints <= maxComplaints && s.handler.logs.Allow() {
@@ -224,7 +228,7 @@ func (s *session) complain(err error, attrs ...any) {
 	}
 	r := wire.RefusalOf(err)
 	if r.Cause != nil {
-		err = r.Cause // which the client is not told
+		err = r.Cause // the client is not told the cause
 	}
 	attrs = append([]any{slog.Uint64("session", s.number), slog.String("code", string(r.Code)), slog.Any("error", err),
 		slog.String("client", strange(s.remote)), slog.Int("so_far", s.complaints)}, attrs...)

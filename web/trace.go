@@ -9,12 +9,11 @@ import (
 	"github.com/entity-sync/entity-sync/web/wire"
 )
 
-// What follows answers the question why a client did not get a row: a line for each
-// step, at the debug level. docs/troubleshooting.md reads them. None has an id, a secret
-// or a row in it, nor an entity type that only the client knows of.
+// These lines answer the question why a client did not get a row: one for each step, at the
+// debug level. docs/troubleshooting.md reads them. None has an id, a secret or a row in it,
+// nor an entity type that the application does not know.
 
-// debugging reports whether such lines are written. Without them nothing is made for
-// them either.
+// debugging reports whether such lines are written. If not, nothing is computed for them.
 func (h *Handler) debugging() bool { return h.config.Logger.Enabled(h.ctx, slog.LevelDebug) }
 
 // traceBegin says that a client has connected.
@@ -41,7 +40,7 @@ func (s *session) traceUnsubscribed(entity shared.EntityType, why wire.Code) {
 	}
 }
 
-// traceAway says with which close code the client is told to go.
+// traceAway logs the close code with which the client is told to go.
 func (s *session) traceAway(code int) {
 	if s.handler.debugging() {
 		s.handler.config.Logger.LogAttrs(s.handler.ctx, slog.LevelDebug, "sending a client away",
@@ -49,7 +48,7 @@ func (s *session) traceAway(code int) {
 	}
 }
 
-// traceEnd says why a session is over, err being why nothing more is read.
+// traceEnd logs why a session is over. err is the error that ended the reading.
 func (s *session) traceEnd(err error) {
 	if s.handler.debugging() {
 		s.handler.config.Logger.LogAttrs(s.handler.ctx, slog.LevelDebug, "disconnected",
@@ -57,7 +56,7 @@ func (s *session) traceEnd(err error) {
 	}
 }
 
-// causeOfEnd is one of few texts: what err says may be the client's.
+// causeOfEnd returns one of few texts: the text of err may be the client's.
 func (s *session) causeOfEnd(err error) string {
 	switch {
 	case s.out.HasOverflowed():
@@ -69,13 +68,13 @@ func (s *session) causeOfEnd(err error) string {
 	}
 }
 
-// wire names what the client speaks.
+// wire returns the name of the client's wire.
 func (s *session) wire() string {
 	return s.encoder.wire.Name()
 }
 
-// numberOf returns the number under which the log knows a client, counted from 1: the
-// engine's, whose lines about fetches have it as well.
+// numberOf returns the client's number in the log, counted from 1. It is the engine's number,
+// which lines about fetches have as well.
 func (h *Handler) numberOf(c client) uint64 {
 	if numbered, ok := c.(interface{ Number() uint64 }); ok {
 		return numbered.Number()
@@ -83,7 +82,7 @@ func (h *Handler) numberOf(c client) uint64 {
 	return h.numbered.Add(1)
 }
 
-// knows reports whether an entity type is the application's, so that it may be named.
+// knows reports whether the application has an entity type, so that a line may name it.
 func (h *Handler) knows(entity shared.EntityType) bool {
 	return h.config.Bridge != nil && h.config.Bridge.Registered(entity)
 }

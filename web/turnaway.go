@@ -9,7 +9,7 @@ import (
 	"github.com/entity-sync/entity-sync/web/internal/websocket"
 )
 
-// obstacle is why a request does not become a session.
+// obstacle is the reason why a request does not become a session.
 type obstacle int
 
 const (
@@ -31,15 +31,15 @@ const (
 	obstacles
 )
 
-// turnaway is what a request is answered that an obstacle meets, and what the log says.
+// turnaway is the answer to a request that meets an obstacle, and the line in the log.
 type turnaway struct {
 	status int
-	body   string     // nothing of the request is in it
-	log    string     // says what a deployment can do about it
+	body   string     // has nothing of the request in it
+	log    string     // tells the operator what to do about it
 	level  slog.Level // of the lines that are for every operator, sparingly
 }
 
-// The hints name what a proxy or a middleware does, because it is they that mostly do.
+// The hints name proxies and middleware, which cause most of these.
 var turnaways = [obstacles]turnaway{
 	closing: {http.StatusServiceUnavailable, "shutting down", "refusing a request: the node is shutting down", slog.LevelDebug},
 	oldHTTP: {http.StatusBadRequest, "a WebSocket needs HTTP/1.1, and this request came as HTTP/1.0: a proxy in between may speak that to its servers",
@@ -60,13 +60,13 @@ var turnaways = [obstacles]turnaway{
 	addressFull:     {http.StatusTooManyRequests, "too many clients from this address", "refusing clients: an address has as many as MaxSessionsPerAddr allows; behind a proxy set RemoteAddr", slog.LevelWarn},
 	forbidden:       {http.StatusForbidden, "forbidden", "refusing a request: Authenticate returned ErrForbidden", slog.LevelDebug},
 	unauthenticated: {http.StatusUnauthorized, "unauthenticated", "refusing a request: Authenticate returned ErrUnauthenticated", slog.LevelDebug},
-	expiredAtOnce:   {http.StatusUnauthorized, "expired", "refusing a request: what Authenticate returned has expired", slog.LevelDebug},
+	expiredAtOnce:   {http.StatusUnauthorized, "expired", "refusing a request: the secret that Authenticate returned has expired", slog.LevelDebug},
 	noAnswer:        {http.StatusServiceUnavailable, "unavailable", "refusing a request: Authenticate failed", slog.LevelDebug},
 	longSecret:      {http.StatusInternalServerError, "internal error", "refusing a request: Authenticate returned a secret that is too long", slog.LevelDebug},
 }
 
-// turnAway answers a request that is not taken, and logs it: the 1st, 2nd, 4th, 8th …
-// time where an operator can do something about it, and at the debug level each time.
+// turnAway answers a request that is refused, and logs it: the 1st, 2nd, 4th, 8th … time if an
+// operator can do something about it, and at the debug level each time.
 func (h *Handler) turnAway(w http.ResponseWriter, why obstacle, attrs ...slog.Attr) {
 	t := &turnaways[why]
 	http.Error(w, t.body, t.status)
@@ -87,7 +87,7 @@ func (h *Handler) turnAway(w http.ResponseWriter, why obstacle, attrs ...slog.At
 	log.LogAttrs(h.ctx, level, t.log, attrs...)
 }
 
-// obstacleOf says why a request cannot be upgraded, as far as its head shows.
+// obstacleOf returns the obstacle to upgrading a request, as far as its head shows one.
 func obstacleOf(r *http.Request) (why obstacle, met bool) {
 	switch {
 	case r.ProtoMajor > 1:
@@ -102,8 +102,8 @@ func obstacleOf(r *http.Request) (why obstacle, met bool) {
 	return 0, false
 }
 
-// answerFailedUpgrade is what gorilla calls where it finds something wrong that
-// obstacleOf has not looked for.
+// answerFailedUpgrade is called by gorilla if it finds a fault that obstacleOf does not look
+// for.
 func (h *Handler) answerFailedUpgrade(w http.ResponseWriter, r *http.Request, status int, reason error) {
 	if status < http.StatusInternalServerError {
 		w.Header().Set("Sec-Websocket-Version", "13") // RFC 6455, section 4.4
@@ -113,18 +113,18 @@ func (h *Handler) answerFailedUpgrade(w http.ResponseWriter, r *http.Request, st
 	h.turnAway(w, noHijacker, slog.Any("error", reason))
 }
 
-// maxStrange bounds what a stranger can write into one line of the log.
+// maxStrange bounds how much of a client's text goes into one line of the log.
 const maxStrange = 100
 
-// strange makes a text of a stranger's fit for the log, whatever the logger does with
-// control characters.
+// strange makes a client's text fit for the log, even if the logger does not escape control
+// characters.
 func strange(s string) string {
 	quoted := strconv.QuoteToASCII(cut(s))
 	return quoted[1 : len(quoted)-1]
 }
 
-// cut returns the first bytes of a stranger's text.
+// cut returns the first bytes of a client's text.
 func cut(s string) string { return s[:min(len(s), maxStrange)] }
 
-// turnedAway counts what the log is told of now and then.
+// turnedAway counts the obstacles that the log reports now and then.
 type turnedAway [obstacles]sparing.Counter

@@ -200,7 +200,7 @@ func TestRefusalsOfTheApplicationsAreLogged(t *testing.T) {
 	for who, want := range map[string]string{
 		"nobody": "refusing a request: Authenticate returned ErrUnauthenticated",
 		"banned": "refusing a request: Authenticate returned ErrForbidden",
-		"late":   "refusing a request: what Authenticate returned has expired",
+		"late":   "refusing a request: the secret that Authenticate returned has expired",
 	} {
 		s.status(t, http.Header{"X-Who": {who}})
 		if said, quiet := loud(s.log.String(), want); said != 0 || quiet != 1 {

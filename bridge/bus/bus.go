@@ -1,5 +1,5 @@
-// Package bus is the contract between the engine and what carries its messages from
-// node to node.
+// Package bus is the contract between the engine and the message bus that connects
+// the nodes.
 package bus
 
 import (
@@ -9,22 +9,22 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// Bus carries notifications between nodes. It may lose, double and reorder
-// them: the engine only ever takes one to mean "look again". What it must not
-// do is lose them silently, see Listener.
+// Bus carries notifications between nodes. It may lose, double and reorder them,
+// because the engine takes a notification to mean no more than "fetch again". A loss
+// must not be silent: see Listener.
 //
 // Package bustest, beside this one, holds the tests that every Bus passes.
 type Bus interface {
 	// Publish hands body to every node that subscribed to entity, this one
-	// included. It returns nil once a broker has acknowledged it, and an error
-	// no later than ctx ends; the body may have got through all the same. ctx may
-	// be that of one call of Notify: when it ends no other publication fails. The
-	// caller does not change body afterwards.
+	// included. It returns nil once a broker has acknowledged body, and an error
+	// no later than ctx ends. After an error the nodes may have got body all the
+	// same. ctx may be that of one call of Notify: when it ends, no other
+	// publication fails. The caller does not change body afterwards.
 	Publish(ctx context.Context, entity shared.EntityType, body []byte) error
 
 	// Subscribe makes l hear entity from now on. It does not wait for a broker:
-	// one that is absent is connected to when it appears. It returns an error
-	// only where no broker could ever accept the subscription.
+	// the Bus connects to an absent one when that appears. It returns an error only
+	// if no broker could ever accept the subscription.
 	Subscribe(entity shared.EntityType, l Listener) error
 
 	// Close leaves the bus. When it has returned nil, no Listener is called
@@ -32,38 +32,37 @@ type Bus interface {
 	Close(ctx context.Context) error
 }
 
-// ErrTooLarge is for a Bus to return, wrapped, when a broker takes no body of that size.
-// The keys in it are then published in several.
+// ErrTooLarge is for a Bus to return, wrapped, when a broker refuses a message for its
+// size. The engine then publishes the message's keys in several messages.
 var ErrTooLarge = errors.New("the message is too large for the broker")
 
-// Spreader is a Bus of several brokers, of which a node may miss one without knowing
-// what is published there.
+// Spreader is a Bus of several brokers. A node may be cut off from one of them, and
+// not know that it misses messages there.
 type Spreader interface {
 	Bus
 
-	// Spread is Publish, and hands body to each other broker as well. It does not wait
-	// for those, which may not be there; Close does, for a moment. Listeners take the
-	// same body from several brokers.
+	// Spread publishes body as Publish does, and on each other broker as well. It does
+	// not wait for the other brokers, which may be down; Close does, for a moment.
+	// A listener may get the same body from several brokers.
 	Spread(ctx context.Context, entity shared.EntityType, body []byte) error
 }
 
-// Preparer is a Bus that has something to do, or to check, before it can publish of an
-// entity type that this node does not subscribe to.
+// Preparer is a Bus that must do or check something before it can publish messages of
+// an entity type to which this node does not subscribe.
 type Preparer interface {
 	Bus
 
-	// Prepare does so. It does not wait for a broker, and returns an error only where
-	// no broker could ever accept what is published.
+	// Prepare prepares publishing messages of entity. It does not wait for a broker.
+	// It returns an error only if no broker could ever accept those messages.
 	Prepare(entity shared.EntityType) error
 }
 
-// Blocking is a Bus whose Publish may take longer than its context allows, because what
-// is below it may know no contexts. Callers publish through one that blocks from goroutines
-// of their own.
+// Blocking is a Bus whose Publish may outlast its context, because the client library
+// below it may not take one. Callers call such a Publish in goroutines of their own.
 type Blocking interface {
 	Bus
 
-	// Blocks reports whether that is so. It always returns the same.
+	// Blocks reports whether Publish may outlast its context. It always returns the same.
 	Blocks() bool
 }
 
@@ -71,23 +70,23 @@ type Blocking interface {
 type Surveyor interface {
 	Bus
 
-	// Survey returns what each broker is to this node now.
+	// Survey returns the state of each broker now.
 	Survey() []BrokerStats
 }
 
-// BrokerStats is what one of a bus's brokers is to a node.
+// BrokerStats is the state of one broker, as one node sees it.
 type BrokerStats struct {
 	Addr   string
 	Live   int // topics that are subscribed there, and heard
-	Silent int // topics of which it acknowledges messages and does not hand them on
-	Gone   int // topics that are not subscribed there, because it cannot be reached or refuses
+	Silent int // topics whose messages the broker acknowledges and does not deliver
+	Gone   int // topics that are not subscribed there: the broker cannot be reached, or refuses
 }
 
-// Refuser is a Bus that hands on the messages of trusted publishers only.
+// Refuser is a Bus that delivers the messages of trusted publishers only.
 type Refuser interface {
 	Bus
 
-	// Refused returns how many messages it has not handed on since the start.
+	// Refused returns how many messages the Bus has refused since the start.
 	Refused() uint64
 }
 
@@ -97,13 +96,13 @@ type Listener interface {
 	// Message takes one published body, valid until Message returns.
 	Message(body []byte)
 
-	// Live says that what is published from now on will be heard, and that
-	// something published earlier may have been missed. A Bus calls it after a
-	// broker acknowledged a subscription, the first one included; a Bus of
-	// several brokers after each of them did.
+	// Live says that from now on every published message will be heard, and that an
+	// earlier one may have been missed. A Bus calls it after a broker has
+	// acknowledged a subscription, the first one included; a Bus of several brokers
+	// calls it after each of them did.
 	Live()
 
-	// Lost says that from now on what others publish may not be heard until Live is
-	// called: no broker is left, or one acknowledges messages and does not hand them on.
+	// Lost says that from now on, until Live is called, messages of other nodes may be
+	// missed: no broker is left, or one acknowledges messages and does not deliver them.
 	Lost(err error)
 }

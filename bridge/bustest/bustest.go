@@ -19,13 +19,13 @@ type Harness struct {
 	// NewBus joins another node to the broker.
 	NewBus func(t *testing.T) bus.Bus
 
-	// Stop and Start make the broker unreachable and bring it back at the same
-	// place. Start may be called on a broker that was never started.
+	// Stop makes the broker unreachable. Start makes it reachable at the same address
+	// again. Start may be called on a broker that was never started.
 	Stop, Start func(t *testing.T)
 
-	// Body makes the body that says text to the listeners of entity, for a bus
-	// that reads what it carries. Different texts must make different bodies; they
-	// hold any bytes. Nil means that the text is the body.
+	// Body makes the body that carries text to the listeners of entity, for a bus
+	// that reads its messages. Different texts must make different bodies. A text
+	// may hold any bytes. Nil means that the text is the body.
 	Body func(entity shared.EntityType, text string) []byte
 
 	// Surveyed says that the bus is a bus.Spreader and a bus.Surveyor, which knows
@@ -40,7 +40,7 @@ func (h Harness) body(entity shared.EntityType, text string) []byte {
 	return h.Body(entity, text)
 }
 
-// patience is how long a test waits for what must happen.
+// patience is how long a test waits for an event that must come.
 const patience = 15 * time.Second
 
 // entity is unique to a test, so that brokers may be shared between runs.
@@ -69,7 +69,7 @@ func Run(t *testing.T, newHarness func(t *testing.T) Harness) {
 	}
 }
 
-// node is one Bus and what its listener heard.
+// node is one Bus and its listener.
 type node struct {
 	bus.Bus
 	*listener
@@ -114,7 +114,7 @@ func (n node) untilHeard(t *testing.T, topic shared.EntityType, text string) {
 	n.untilHeardBody(t, n.harness.body(topic, text))
 }
 
-// listener records.
+// listener records the calls of its methods.
 type listener struct {
 	mu     sync.Mutex
 	bodies map[string]int
@@ -239,7 +239,7 @@ func manyPublishers(t *testing.T, h Harness) {
 	}
 }
 
-// nothingMissedWhileLive: between Live and Lost, what is published is heard.
+// nothingMissedWhileLive: between Live and Lost every published message is heard.
 func nothingMissedWhileLive(t *testing.T, h Harness) {
 	from := join(t, h)
 	for i := range 20 {
@@ -285,8 +285,8 @@ func absentAtFirst(t *testing.T, h Harness) {
 	n.untilHeard(t, entity, "hello")
 }
 
-// entityTypeAddedLater: what is subscribed to on a bus that is live already is live
-// in its turn, and what is published from then on is heard.
+// entityTypeAddedLater: an entity type that is added to a live bus becomes live too,
+// and each message of it that is published from then on is heard.
 func entityTypeAddedLater(t *testing.T, h Harness) {
 	n, from := join(t, h, entity), join(t, h)
 	n.untilLive(t, 1)

@@ -25,7 +25,7 @@ type Broker struct {
 type Node struct {
 	broker    *Broker
 	listeners map[shared.EntityType][]bus.Listener // guarded by broker.mu
-	// calls counts the calls of this node's listeners under way, for Close to wait.
+	// calls counts the listener calls under way, for Close to wait for.
 	calls sync.WaitGroup
 }
 
@@ -45,8 +45,8 @@ func (b *Broker) NewNode() *Node {
 	return n
 }
 
-// SetDown makes the broker refuse to publish, as one that cannot be reached, or
-// ends that. The nodes are told.
+// SetDown(true) makes the broker refuse to publish, like one that cannot be reached.
+// SetDown(false) ends that. The listeners of all nodes are told.
 func (b *Broker) SetDown(down bool) {
 	tell := bus.Listener.Live
 	if down {
@@ -134,8 +134,8 @@ type call struct {
 	listener bus.Listener
 }
 
-// collect lists the listeners that of picks from each node, and holds each node
-// open until they were called. The caller holds b.mu.
+// collect lists the listeners that of picks from each node. It counts each as a call
+// under way, so that Close waits for it. The caller holds b.mu.
 func (b *Broker) collect(of func(*Node) []bus.Listener) (cs calls) {
 	for n := range b.nodes {
 		for _, l := range of(n) {

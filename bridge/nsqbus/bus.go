@@ -1,15 +1,15 @@
 // Package nsqbus is NSQ behind bus.Bus.
 //
-// Each entity type is a topic, each node an ephemeral channel of its own on it,
-// on every nsqd, so that every node hears everything and nothing is kept for a
-// node that is gone. An nsqd that is absent, at the start or later, is tried
+// Each entity type is a topic. On every nsqd each node has an ephemeral channel of
+// its own on the topic, so that every node hears every message and nothing is kept
+// for a node that is gone. An nsqd that is absent, at the start or later, is tried
 // again until the bus is closed.
 //
-// With Config.SharedTopic all entity types are one topic, which costs fewer
-// connections. With Config.LookupAddrs the nsqd are found by asking nsqlookupd,
-// which is a hint and never in the way: it may be down, or slow to hear of an
-// nsqd that came or went. A node subscribes on an nsqd as soon as it has found
-// it, and publishes to it when it has given the other nodes the time to.
+// With Config.SharedTopic all entity types share one topic, which costs fewer
+// connections. With Config.LookupAddrs the bus asks nsqlookupd for the addresses of
+// the nsqd. It goes on without an answer while nsqlookupd is down. A node subscribes
+// on an nsqd as soon as it has found it, and publishes there only after the other
+// nodes have had time to find it too.
 //
 // Every nsqd must run with --mem-queue-size of 10,000 (its default) or more: an
 // ephemeral channel silently drops what does not fit.
@@ -34,7 +34,7 @@ import (
 type Bus struct {
 	config  Config
 	channel string
-	healthy atomic.Pointer[broker] // the one that acknowledged last
+	healthy atomic.Pointer[broker] // the broker that acknowledged last
 
 	ctx    context.Context // ends when the bus closes
 	cancel context.CancelFunc
@@ -55,8 +55,8 @@ var (
 	_ bus.Surveyor = (*Bus)(nil)
 )
 
-// New returns a bus, which connects when it is first used. Its errors are those
-// of the configuration; an nsqd that cannot be reached is not one.
+// New returns a bus, which connects when it is first used. It returns an error for a
+// bad configuration, and none for an nsqd that cannot be reached.
 func New(c Config) (*Bus, error) {
 	if err := c.withDefaults().validate(); err != nil {
 		return nil, field.In("nsqbus.Config", err)
@@ -104,17 +104,17 @@ func (b *Bus) Subscribe(entity shared.EntityType, l bus.Listener) error {
 		b.mu.Unlock()
 		return nil
 	}
-	b.work.Add(1) // add calls l, which Close waits for
+	b.work.Add(1) // for Close to wait for the call of l
 	b.mu.Unlock()
 	defer b.work.Done()
 	sub.add(entity, l)
 	return nil
 }
 
-// Between two rounds of attempts to publish there is a short wait, and after
-// publishGrace the attempts end even if the context would allow more: an nsqd
-// being restarted is waited for, one that is down does not hold up every write
-// of the application for as long as its patience lasts.
+// Publish tries the nsqd in rounds, with publishPause between two. It begins no round
+// after publishGrace, even if its context allows more. An nsqd that restarts is thus
+// waited for, and one that is down does not hold up each write of the application until
+// the deadline of the write.
 const (
 	publishPause = 20 * time.Millisecond
 	publishGrace = 500 * time.Millisecond
@@ -176,8 +176,8 @@ func (b *Bus) publishToAny(ctx context.Context, topic string, body []byte) (*bro
 	return nil, errors.Join(errs...)
 }
 
-// maxShares is among how many nsqd the time is divided: the first, which nearly
-// always answers, must not be given up early because there are many more.
+// maxShares is among how many nsqd at most the time is divided. The first nearly always
+// answers: it must not be given up early because there are many more.
 const maxShares = 4
 
 // share returns a context with one n-th of the time that ctx has left, a
@@ -185,7 +185,7 @@ const maxShares = 4
 func share(ctx context.Context, n int) (context.Context, context.CancelFunc) {
 	end, ok := ctx.Deadline()
 	if !ok || n == 1 {
-		return ctx, func() {} // one that nobody has to cancel
+		return ctx, func() {} // there is nothing to cancel
 	}
 	return context.WithTimeout(ctx, time.Until(end)/time.Duration(min(n, maxShares)))
 }
@@ -195,7 +195,7 @@ func (b *Bus) Close(ctx context.Context) error {
 	b.mu.Lock()
 	b.closed = true
 	b.mu.Unlock()
-	_ = wait.For(ctx, &b.spreading) // what is late is given up below
+	_ = wait.For(ctx, &b.spreading) // b.cancel gives up those still under way
 	b.cancel()
 	if err := wait.For(ctx, &b.work); err != nil {
 		return fmt.Errorf("nsqbus: leaving NSQ: %w", err)

@@ -11,10 +11,10 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// BuildPublisher is NSQ as the classic function type, for bridge.BuildBridge. All that
-// BuildPublisher and BuildSubscriber build for one address share one Bus; Shutdown closes it.
-// A publisher reports a failure by panicking, which is all that its type allows; a Bridge
-// turns that into an error of NotifyAllOfChange.
+// BuildPublisher builds NSQ publishers of the classic function type, for
+// bridge.BuildBridge. For each address BuildPublisher and BuildSubscriber share one Bus,
+// which Shutdown closes. The type of a publisher has no error, so a publisher reports a
+// failure by panicking; a Bridge turns the panic into an error of NotifyAllOfChange.
 func BuildPublisher(addr string) shared.EntityHandler {
 	return func(entity shared.EntityType) shared.ByteHandler {
 		return func(body []byte) {
@@ -27,8 +27,9 @@ func BuildPublisher(addr string) shared.EntityHandler {
 	}
 }
 
-// BuildSubscriber is BuildPublisher for who listens. A subscriber panics on an address that
-// is none; a Bridge turns that into an error of RegisterEntityForSync.
+// BuildSubscriber builds NSQ subscribers of the classic function type. A subscriber
+// panics if addr is not an address; a Bridge turns the panic into an error of
+// RegisterEntityForSync.
 func BuildSubscriber(addr string) shared.EntityByteHandler {
 	return func(entity shared.EntityType, handler shared.ByteHandler) {
 		if err := classicBus(addr).Subscribe(entity, functionListener(handler)); err != nil {
@@ -77,13 +78,13 @@ func Shutdown(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// functionListener hears messages. After a lost connection, and at first, it
-// hears an empty one, which no message on NSQ can be: a Bridge takes it to mean
-// that messages may have been missed.
+// functionListener passes messages to a function. At first, and after a lost
+// connection, it passes an empty one, which NSQ never delivers: a Bridge takes an
+// empty message to mean that messages may have been missed.
 type functionListener shared.ByteHandler
 
 var _ bus.Listener = functionListener(nil)
 
-func (f functionListener) Message(body []byte) { f(bytes.Clone(body)) } // which it may keep
+func (f functionListener) Message(body []byte) { f(bytes.Clone(body)) } // f may keep it
 func (f functionListener) Live()               { f(nil) }
 func (f functionListener) Lost(error)          {}

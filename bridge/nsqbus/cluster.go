@@ -17,9 +17,9 @@ import (
 // broker is one nsqd, as this node knows it.
 type broker struct {
 	addr      string
-	static    bool // in Config.Addrs, and so there as long as the bus
+	static    bool // in Config.Addrs: it is never forgotten
 	publisher *publisher
-	settling  time.Duration // from when it was found until it is as good as a static one
+	settling  time.Duration // for how long it is unproven after it was found
 
 	ctx    context.Context // ends when it is forgotten, and with the bus
 	forget context.CancelFunc
@@ -28,31 +28,31 @@ type broker struct {
 
 	started    bool                         // the publisher runs
 	live       int                          // subscriptions on it
-	said       int                          // how many failures in a row, of one of them, the log was told last
+	said       int                          // the last count of failures in a row that was logged
 	down       time.Time                    // since when live is 0
-	subscribed map[*subscription]time.Time  // when each first was
-	states     map[*subscription]echo.State // what each is
-	listedBy   map[string]bool              // the nsqlookupd that named it in their last answer
-	listed     time.Time                    // since when one did; zero for not any more
-	unlisted   time.Time                    // since when none did
+	subscribed map[*subscription]time.Time  // when each was first subscribed here
+	states     map[*subscription]echo.State // the state of each here
+	listedBy   map[string]bool              // each nsqlookupd whose last answer listed it
+	listed     time.Time                    // since when any lists it; zero while none does
+	unlisted   time.Time                    // since when none lists it
 }
 
 // cluster is every nsqd that a node knows, guarded by Bus.mu.
 type cluster struct {
 	brokers   []*broker
-	found     int             // how many of them are not static
-	answering map[string]bool // the nsqlookupd that answered when last asked
+	found     int             // how many brokers are not static
+	answering map[string]bool // each nsqlookupd that answered when last asked
 	overflow  sparing.Counter
-	news      []func(*slog.Logger) // to be logged when Bus.mu is free
+	news      []func(*slog.Logger) // log lines to write once Bus.mu is free
 }
 
-// maxFound is how many nsqd are believed to exist beside the static ones:
-// each costs a goroutine and attempts to connect for each topic. Whoever can
-// register with an nsqlookupd decides what it names.
+// maxFound is how many nsqd a node takes from nsqlookupd, beside the static ones. Each
+// costs a goroutine, and attempts to connect for each topic. Any program that reaches
+// an nsqlookupd can register nsqd with it.
 const maxFound = 100
 
 // add makes a broker known, and subscribes every topic on it. The caller holds
-// b.mu, or nobody else knows the bus yet.
+// b.mu, or the bus is not shared yet.
 func (b *Bus) add(addr string, static bool) *broker {
 	if br := b.broker(addr); br != nil {
 		return br
@@ -85,7 +85,7 @@ func (b *Bus) broker(addr string) *broker {
 	return nil
 }
 
-// remove lets a broker go: whatever runs for it ends. The caller holds b.mu.
+// remove forgets a broker, and ends all that runs for it. The caller holds b.mu.
 func (b *Bus) remove(br *broker) {
 	br.forget()
 	b.cluster.found--
@@ -106,7 +106,7 @@ func (b *Bus) subscribed(br *broker, sub *subscription) {
 	}
 }
 
-// become notes what a subscription has become on a broker, and returns what it was.
+// become sets the state of a subscription on a broker, and returns its earlier state.
 func (b *Bus) become(br *broker, sub *subscription, now echo.State) (was echo.State) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -114,8 +114,8 @@ func (b *Bus) become(br *broker, sub *subscription, now echo.State) (was echo.St
 	return was
 }
 
-// shouldLog counts out which failure of a subscription, in a row, is for the log: the 1st,
-// 2nd, 4th, 8th … of the first topic that comes to it. An nsqd is gone for all topics,
+// shouldLog picks which failures in a row are logged: the 1st, 2nd, 4th, 8th …, and each
+// only for the topic that fails so often first. An nsqd is gone for all topics at once,
 // and may be gone for days.
 func (b *Bus) shouldLog(br *broker, failures int) bool {
 	b.mu.Lock()
@@ -167,7 +167,7 @@ func (b *Bus) publishOrder(topic string) ([]*broker, error) {
 	return brokers, nil
 }
 
-// startPublisher sees to it that the broker's publisher runs. The caller holds b.mu.
+// startPublisher starts the broker's publisher unless it runs. The caller holds b.mu.
 func (b *Bus) startPublisher(br *broker) {
 	if !br.started {
 		br.started = true
@@ -180,19 +180,19 @@ type rank int
 
 const (
 	settled   rank = iota
-	unproven       // other nodes may not have found it yet: they hear of it seconds later
+	unproven       // other nodes may not have found it yet: they learn of changes seconds late
 	unreached      // this node is not subscribed on it, so it is probably down, or it is silent
 	ranks
 	unfit rank = -1
 )
 
-// rank returns the broker's rank for the topic of sub, which is nil where this
-// node does not listen to it. The caller holds Bus.mu.
+// rank returns the broker's rank for the topic of sub, which is nil if this node
+// does not subscribe to the topic. The caller holds Bus.mu.
 //
-// An unproven one is better than none: a node that finds it later looks at
-// everything then. But not before this node itself has subscribed, which makes
-// the topic: what is published to a topic without a channel is kept for the
-// first that comes, and then for that one alone.
+// An unproven broker is better than none, because a node that finds it later repairs
+// all that it watches. A found broker is unfit until this node itself has subscribed
+// there: nsqd keeps the messages of a topic without a channel for the first channel,
+// and no other channel would get them.
 func (br *broker) rank(sub *subscription, now time.Time) rank {
 	since := br.listed
 	if sub != nil && !br.static {
@@ -213,7 +213,7 @@ func (br *broker) rank(sub *subscription, now time.Time) rank {
 	return settled
 }
 
-// heard takes what an nsqlookupd answered when it was asked what nsqd there are.
+// heard takes the list of nsqd that an nsqlookupd answered with.
 func (b *Bus) heard(lookupd string, addrs []string) {
 	b.update(func(c *cluster) {
 		if c.answering == nil {
@@ -231,19 +231,19 @@ func (b *Bus) heard(lookupd string, addrs []string) {
 	})
 }
 
-// unheard takes that an nsqlookupd did not answer, or not as one does.
+// unheard notes that an nsqlookupd gave no answer, or no valid one.
 func (b *Bus) unheard(lookupd string) {
 	b.update(func(c *cluster) { delete(c.answering, lookupd) })
 }
 
-// update changes what is known of the cluster, and draws the conclusions.
+// update changes what is known of the cluster, reviews the brokers, and logs the news.
 func (b *Bus) update(change func(*cluster)) {
 	for _, say := range b.updated(change) {
 		say(b.config.Logger) // without the lock
 	}
 }
 
-// updated returns what there is to log about it.
+// updated is update but for the logging: it returns the lines to log.
 func (b *Bus) updated(change func(*cluster)) []func(*slog.Logger) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -251,7 +251,7 @@ func (b *Bus) updated(change func(*cluster)) []func(*slog.Logger) {
 		return nil
 	}
 	change(&b.cluster)
-	if len(b.cluster.answering) > 0 { // or else what was known is the best there is
+	if len(b.cluster.answering) > 0 { // without any answer the brokers stay as they are
 		b.review(time.Now())
 	}
 	news := b.cluster.news
@@ -259,7 +259,7 @@ func (b *Bus) updated(change func(*cluster)) []func(*slog.Logger) {
 	return news
 }
 
-// find returns the broker at addr, which is new to the bus unless there are too
+// find returns the broker at addr. It adds a new one, or returns nil if there are too
 // many. The caller holds b.mu.
 func (b *Bus) find(addr string) *broker {
 	if br := b.broker(addr); br != nil {
@@ -269,7 +269,7 @@ func (b *Bus) find(addr string) *broker {
 	if c.found >= maxFound {
 		if n, say := c.overflow.Again(); say {
 			c.say(func(to *slog.Logger) {
-				to.Warn("ignoring an nsqd: nsqlookupd names more than are believed to exist",
+				to.Warn("ignoring an nsqd: nsqlookupd names more than the limit",
 					slog.String("addr", addr), slog.Int("limit", maxFound), slog.Uint64("so_far", n))
 			})
 		}
@@ -282,14 +282,14 @@ func (b *Bus) find(addr string) *broker {
 
 func (c *cluster) say(news func(*slog.Logger)) { c.news = append(c.news, news) }
 
-// letGoAfter is for how many LookupIntervals an nsqd must have been unreachable
-// and on no list before it is forgotten: an nsqd being restarted is neither reached
-// nor listed, and comes back. It is long enough, too, for nsqd to register with
-// an nsqlookupd that was restarted, which they look after every 15 s.
+// letGoAfter is for how many LookupIntervals an nsqd must have been unreachable and
+// unlisted before it is forgotten. An nsqd that restarts is both for a while, and comes
+// back. After a restart of nsqlookupd an nsqd is unlisted until it registers again: it
+// looks after its nsqlookupd every 15 s.
 const letGoAfter = 12
 
-// review notes who is listed, and lets go who is gone. The caller holds b.mu,
-// and knows that some nsqlookupd answers.
+// review notes which brokers are listed, and forgets those that are gone. The caller
+// holds b.mu, and knows that some nsqlookupd answers.
 func (b *Bus) review(now time.Time) {
 	gone := now.Add(-letGoAfter * b.config.LookupInterval)
 	for _, br := range slices.Clone(b.cluster.brokers) {

@@ -16,24 +16,24 @@ import (
 // Config says which NSQ to use, and how. Only one of Addrs and LookupAddrs is
 // required.
 type Config struct {
-	// Addrs are the TCP addresses (host:port) of nsqd: of every one of the
-	// cluster, but for those that LookupAddrs find. A node subscribes on all of
-	// them and publishes to one that answers.
+	// Addrs are the TCP addresses (host:port) of every nsqd of the cluster, except
+	// those that LookupAddrs find. A node subscribes on all of them and publishes to
+	// one that answers.
 	Addrs []string
 
-	// LookupAddrs are the HTTP addresses (host:port) of nsqlookupd, which are
-	// asked what nsqd there are. What they answer is added to Addrs, which need
-	// no nsqlookupd: one that is down, or answers rubbish, changes nothing.
+	// LookupAddrs are the HTTP addresses (host:port) of nsqlookupd. The bus asks each
+	// which nsqd there are, and uses the answers in addition to Addrs. An nsqlookupd
+	// that is down, or answers rubbish, changes nothing.
 	//
-	// Their word is taken for it, in clear: AuthSecret is given to whatever nsqd
-	// they name, unless TLS finds that it is none of yours.
+	// The answers travel in clear and are believed: AuthSecret is given to each nsqd
+	// that they name, unless TLS finds that the nsqd is not yours.
 	LookupAddrs []string
 
-	// LookupInterval is the longest wait before an nsqlookupd is asked again,
-	// the shortest is half of it. An nsqd that was found is published to after
-	// two to three times as long, when the other nodes have found it as well, and
-	// forgotten when it was unreachable and on no list for twelve times as long.
-	// All nodes should have the same. Zero means 5 s, the least is 10 ms.
+	// LookupInterval is the longest wait before an nsqlookupd is asked again; the
+	// shortest is half of it. An nsqd that was found is published to after two to
+	// three LookupIntervals, when the other nodes have found it as well. It is
+	// forgotten when it was unreachable and on no list for twelve of them. All nodes
+	// should have the same. Zero means 5 s, the least is 10 ms.
 	LookupInterval time.Duration
 
 	// Prefix is put before every entity type to make its topic, so that several
@@ -41,15 +41,15 @@ type Config struct {
 	Prefix string
 
 	// SharedTopic, if not empty, names one topic (after Prefix) for all entity
-	// types, so that a node needs one subscription for each nsqd and not one for
-	// each nsqd and entity type. Each body must then be JSON that names its entity
-	// type in "entity"; Publish returns an error otherwise. All nodes of a system
-	// must have the same: one that differs hears nothing of the others.
+	// types. A node then needs one subscription for each nsqd, rather than one for
+	// each nsqd and entity type. Each body must be JSON that names its entity type in
+	// "entity"; Publish returns an error otherwise. All nodes of a system must have
+	// the same SharedTopic: a node with another hears nothing of the others.
 	SharedTopic string
 
-	// TLS encrypts every connection, with this configuration. An nsqd that does
-	// not offer TLS is then refused: nothing is said to it in clear. ServerName is
-	// the address's host where it is empty. Nil means no TLS.
+	// TLS encrypts every connection, with this configuration. An nsqd that does not
+	// offer TLS is then refused, and gets neither AuthSecret nor a message. If
+	// ServerName is empty, it is the address's host. Nil means no TLS.
 	TLS *tls.Config
 
 	// AuthSecret is given to an nsqd that asks for it. Without TLS it travels in
@@ -63,8 +63,9 @@ type Config struct {
 	// DialTimeout bounds connecting and shaking hands. Zero means 1 s.
 	DialTimeout time.Duration
 
-	// Reconnect bounds the wait between two attempts to reach an nsqd; the wait
-	// grows up to it from a tenth of it, with full jitter. Zero means 1 s.
+	// Reconnect bounds the wait between two attempts to reach an nsqd. The bound of
+	// the first wait is a tenth of it, and doubles with each failure up to Reconnect;
+	// each wait is random below its bound. Zero means 1 s.
 	Reconnect time.Duration
 
 	// Logger gets what an operator should know. Nil means slog.Default().
@@ -132,7 +133,7 @@ func validateAddrs(name string, addrs []string) error {
 	return nil
 }
 
-// topic names the topic of an entity type, or says why there can be none.
+// topic returns the topic of an entity type, or why it cannot have one.
 func (c Config) topic(entity shared.EntityType) (string, error) {
 	if err := entity.Validate(); err != nil {
 		return "", err
@@ -147,7 +148,7 @@ func (c Config) topic(entity shared.EntityType) (string, error) {
 	return topic, nil
 }
 
-// topicFor is topic for what is to be published.
+// topicFor is topic for publishing body, which on a shared topic must name entity.
 func (c Config) topicFor(entity shared.EntityType, body []byte) (string, error) {
 	topic, err := c.topic(entity)
 	if err == nil && c.SharedTopic != "" {

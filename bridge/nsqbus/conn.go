@@ -31,9 +31,9 @@ const writeTimeout = time.Second
 // conn is one connection to an nsqd, speaking the V2 protocol
 // (https://nsq.io/clients/tcp_protocol_spec.html).
 //
-// go-nsq's commands are used; its Consumer, Producer and Conn are not: they cannot
-// be told of a lost connection or a deadline in time, and believe whatever frame
-// length they are sent.
+// It uses go-nsq's commands, but not its Consumer, Producer and Conn: those neither
+// report a lost connection in time nor keep a deadline, and they believe whatever frame
+// length a peer sends.
 type conn struct {
 	net.Conn
 	r       *bufio.Reader
@@ -82,13 +82,13 @@ func dial(ctx context.Context, addr string, c Config) (*conn, error) {
 	return cn, nil
 }
 
-// over makes the connection talk over c from now on.
+// over has the connection read from and write to c from now on.
 func (cn *conn) over(c net.Conn) {
 	bounded := timed{c, cn.timeout, writeTimeout}
 	cn.Conn, cn.r, cn.w = c, bufio.NewReader(bounded), bufio.NewWriter(bounded)
 }
 
-// features is what nsqd answers to IDENTIFY.
+// features is nsqd's answer to IDENTIFY.
 type features struct {
 	MaxRdyCount  int  `json:"max_rdy_count"`
 	TLS          bool `json:"tls_v1"`
@@ -102,7 +102,7 @@ func (cn *conn) shakeHands(ctx context.Context, addr string, c Config) error {
 	}
 	cn.ready = offered.MaxRdyCount
 	if c.TLS != nil {
-		// nsqd that has no TLS says so, and would go on in clear.
+		// An nsqd without TLS says so here, and would go on in clear.
 		if !offered.TLS {
 			return errors.New("it does not offer TLS")
 		}
@@ -213,7 +213,7 @@ func (cn *conn) frame() (kind int32, data []byte, err error) {
 	return kind, data, err
 }
 
-// next reads n bytes: those in the reader's buffer where they fit into it.
+// next reads n bytes. If they fit into the reader's buffer, data is a part of that.
 func (cn *conn) next(n int) (data []byte, err error) {
 	if n > cn.r.Size() {
 		data = make([]byte, n)
@@ -257,18 +257,18 @@ func (cn *conn) response(within time.Duration) ([]byte, error) {
 // nsqError is an error frame: a code such as E_BAD_TOPIC and a text.
 type nsqError string
 
-// permanent reports whether another attempt, or another nsqd, would answer the
-// same. E_PUB_FAILED, for one, is what an nsqd says that is shutting down.
+// permanent reports whether another attempt, or another nsqd, would give the same
+// answer. E_PUB_FAILED is not permanent: an nsqd that shuts down gives it.
 func (e nsqError) permanent() bool {
 	code, _, _ := strings.Cut(string(e), " ")
 	switch code {
 	case "E_BAD_TOPIC", "E_BAD_MESSAGE", "E_BAD_BODY", "E_INVALID", "E_UNAUTHORIZED":
 		return true
 	}
-	return false // E_AUTH_FAILED, too, says that the authentication server could not be asked
+	return false // E_AUTH_FAILED included: the authentication server may have been out of reach
 }
 
-// Is has a message that is refused for its size be known as such.
+// Is makes a message that nsqd refuses for its size a bus.ErrTooLarge.
 func (e nsqError) Is(target error) bool {
 	return target == bus.ErrTooLarge && strings.HasPrefix(string(e), "E_BAD_MESSAGE PUB message too big") //nolint:errorlint // that is what Is is for
 }

@@ -8,16 +8,16 @@ import (
 	"github.com/entity-sync/entity-sync/internal/sparing"
 )
 
-// A node that has yet to find a new nsqd misses what is published there, and
-// repairs it when it finds it; the beats of the others would tell it within six
-// seconds. Asking every five keeps the two alike, and is cheap: one small
-// request for each node and nsqlookupd.
+// A node misses the messages on a new nsqd until it has found the nsqd, and repairs the
+// loss then. The beats of other nodes tell it of the loss within six seconds in any case,
+// so that asking every five is often enough. It is cheap: one small request for each node
+// and nsqlookupd.
 const (
 	defaultLookupInterval = 5 * time.Second
 	minLookupInterval     = 10 * time.Millisecond
 )
 
-// discover starts to ask each nsqlookupd, once. The caller holds b.mu.
+// discover starts asking each nsqlookupd, when it is first called. The caller holds b.mu.
 func (b *Bus) discover() {
 	if b.discovering {
 		return
@@ -42,7 +42,7 @@ func (b *Bus) poll(lookupd string) {
 		default:
 			b.unheard(lookupd)
 			if n, say := failures.Again(); say {
-				b.config.Logger.Warn("no answer from nsqlookupd; going on with what nsqd are known",
+				b.config.Logger.Warn("no answer from nsqlookupd; going on with the nsqd that are known",
 					slog.String("addr", lookupd), slog.Uint64("failures", n), slog.Any("error", err))
 			}
 		}
@@ -54,7 +54,7 @@ func (b *Bus) poll(lookupd string) {
 	}
 }
 
-// untilNextPoll is random, so that nodes started together do not ask together.
+// untilNextPoll is random, so that nodes that start together do not ask together.
 // A node that knows no nsqd at all asks as often as it would try to connect.
 func (b *Bus) untilNextPoll() time.Duration {
 	b.mu.Lock()

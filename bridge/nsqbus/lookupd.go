@@ -17,21 +17,20 @@ import (
 
 const (
 	// lookupTimeout bounds asking an nsqlookupd, from connecting to the last
-	// byte of its answer. It has all of it in memory.
+	// byte of its answer. An nsqlookupd has the answer in memory.
 	lookupTimeout = 2 * time.Second
 
-	// maxLookupAnswer bounds an answer in bytes. Beside each nsqd it has all its
-	// topics: 50 nsqd with 1,000 topics of 40 bytes are about 2.5 MB.
+	// maxLookupAnswer bounds an answer in bytes. An answer lists all topics of each
+	// nsqd: 50 nsqd with 1,000 topics of 40 bytes are about 2.5 MB.
 	maxLookupAnswer = 8 << 20
 )
 
-// lookup asks an nsqlookupd for every nsqd it knows, and returns their TCP
-// addresses. It asks for nsqd and not for those of a topic, because the bus
-// subscribes to every topic on every nsqd: that makes the topics.
+// lookup asks an nsqlookupd for every nsqd that it knows, and returns their TCP
+// addresses. It does not ask for the nsqd of a topic, because the bus subscribes to
+// every topic on every nsqd, which makes the topics.
 //
-// It is one request over one connection, without http.Client: that has
-// goroutines which outlive a request that was given up, and does what nobody
-// needs here, such as following redirects.
+// It does without http.Client, which has goroutines that outlive a request that was
+// given up, and which follows redirects.
 func lookup(ctx context.Context, lookupd string) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
@@ -80,7 +79,7 @@ func get(ctx context.Context, addr, path string) ([]byte, error) {
 	return body, tooLarge(limited, nil)
 }
 
-// tooLarge returns err, or that the limit was reached where it was.
+// tooLarge returns err or, if the limit was reached, an error that says so.
 func tooLarge(limited *io.LimitedReader, err error) error {
 	if limited.N <= 0 {
 		return fmt.Errorf("an answer of more than %d bytes", maxLookupAnswer)
@@ -88,14 +87,14 @@ func tooLarge(limited *io.LimitedReader, err error) error {
 	return err
 }
 
-// maxNamed is how many addresses are taken from an answer: far more than are
-// believed, and so few that to compare them with those known takes no time.
+// maxNamed is how many addresses are taken from an answer: far more than maxFound, and
+// so few that comparing them with the known ones takes no time.
 const maxNamed = 10 * maxFound
 
 var errNoProducers = errors.New(`no "producers" in its answer: this is not an nsqlookupd's HTTP port`)
 
-// parseNodes returns the TCP addresses in an nsqlookupd's answer, each once. An
-// address that can be none is left out.
+// parseNodes returns the TCP addresses in an nsqlookupd's answer, each once. It leaves
+// out those that cannot be connected to.
 func parseNodes(answer []byte) ([]string, error) {
 	var nodes struct {
 		Producers []struct {
@@ -127,9 +126,9 @@ func parseNodes(answer []byte) ([]string, error) {
 	return addrs, nil
 }
 
-// isHost reports whether s can be a host to connect to: a DNS name or an IP
-// address, but not one that means every address or many, or has a zone, which
-// means something on its own machine alone.
+// isHost reports whether s can be a host to connect to: a DNS name, or an IP address
+// that is neither unspecified nor multicast and has no zone. A zone means something on
+// one machine alone.
 func isHost(s string) bool {
 	if ip, err := netip.ParseAddr(s); err == nil {
 		ip = ip.Unmap()

@@ -8,8 +8,8 @@ import (
 	"github.com/nsqio/go-nsq"
 )
 
-// maxUnacknowledged bounds the publications written to an nsqd that it has not
-// answered. Beyond it callers wait, each no longer than its own deadline.
+// maxUnacknowledged bounds the publications that were written to an nsqd and that it
+// has not answered. Further callers wait, each until its own deadline at most.
 const maxUnacknowledged = 1024
 
 // publisher publishes to one nsqd over one connection, which it makes when it
@@ -38,8 +38,8 @@ func newPublisher(addr string, c Config) *publisher {
 }
 
 // publish returns once nsqd has acknowledged, the connection has failed, ctx has
-// ended or the nsqd was forgotten. But for the first the message may have got
-// through or not.
+// ended or the nsqd was forgotten. In the last three cases nsqd may have got the
+// message all the same.
 func (p *publisher) publish(ctx context.Context, topic string, body []byte) error {
 	pub := &publication{topic: topic, body: body, done: make(chan error, 1)}
 	select {
@@ -146,7 +146,7 @@ func (a *acknowledger) run() {
 		if kind == nsq.FrameTypeResponse && string(data) == heartbeat {
 			select {
 			case a.heartbeats <- struct{}{}:
-			default: // one is waiting to be answered already
+			default: // an earlier heartbeat waits for its answer already
 			}
 			continue
 		}
@@ -162,7 +162,7 @@ func (a *acknowledger) run() {
 		case pub := <-a.unanswered:
 			pub.done <- answer
 		default:
-			return // an answer to nothing: not a peer to go on with
+			return // nsqd answered a command that was not sent: the connection is of no use
 		}
 	}
 }

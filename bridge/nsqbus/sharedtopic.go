@@ -12,7 +12,7 @@ import (
 var errNoEntity = errors.New(`no "entity" in it`)
 
 // entityOf returns the entity type that a body on a shared topic is for. It
-// reads it as the Bridge does, so that the two never disagree.
+// parses the body as the Bridge does, so that the two never disagree.
 func entityOf(body []byte) (shared.EntityType, error) {
 	if !json.Valid(body) || !exactjson.IsObject(body) {
 		return "", errNoEntity
@@ -26,8 +26,8 @@ func entityOf(body []byte) (shared.EntityType, error) {
 	return shared.EntityType(entity), nil
 }
 
-// names returns an error unless a body on a shared topic says that it is for
-// entity: no node could tell whom to give it to.
+// names returns an error unless a body for a shared topic names entity. A node finds the
+// listeners of a message by that name.
 func names(body []byte, entity shared.EntityType) error {
 	got, err := entityOf(body)
 	if err != nil {

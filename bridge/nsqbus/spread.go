@@ -10,8 +10,7 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// spreadTimeout is how long one of the other nsqd may take to acknowledge what is
-// spread: long enough to connect.
+// spreadTimeout bounds publishing on each of the other nsqd: it is long enough to connect.
 const spreadTimeout = time.Second
 
 // Spread implements bus.Spreader. Nothing is published on an nsqd that Publish
@@ -27,7 +26,7 @@ func (b *Bus) Spread(ctx context.Context, entity shared.EntityType, body []byte)
 	}
 	brokers, err := b.publishOrder(topic)
 	if err != nil {
-		return nil //nolint:nilerr // one has it; the bus closes, or has removed the nsqd
+		return nil //nolint:nilerr // one nsqd has acknowledged; the bus closes, or has removed the nsqd
 	}
 	for _, br := range brokers {
 		if br != acknowledged {
@@ -37,8 +36,8 @@ func (b *Bus) Spread(ctx context.Context, entity shared.EntityType, body []byte)
 	return nil
 }
 
-// copyTo publishes on an nsqd without waiting for it. What does not arrive there is
-// for those alone who cannot be reached otherwise.
+// copyTo publishes on an nsqd without waiting for it. An error is ignored: only a node
+// that hears no other nsqd needs the copy.
 func (b *Bus) copyTo(br *broker, topic string, body []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -21,7 +21,7 @@ import (
 )
 
 // maxReady is how many messages nsqd may have under way to one connection, if
-// it allows so many. They are only noted and acknowledged, so many never hurt.
+// nsqd allows so many. A message is only noted and acknowledged, so many do no harm.
 const maxReady = 2500
 
 // subscription listens to one topic on every nsqd, one connection each.
@@ -32,16 +32,16 @@ type subscription struct {
 	// listeners is replaced, never changed, so that a message takes no lock.
 	listeners atomic.Pointer[listeners]
 
-	// mu keeps Live and Lost in the order in which the connections came and
-	// went. It is held across those calls, which return at once.
+	// mu keeps the calls of Live and Lost in the order in which the connections came
+	// and went. It is held across those calls, which return at once.
 	mu    sync.Mutex
 	reach echo.Reach[*broker]
 
 	errors  sparing.Counter // error frames
-	rubbish sparing.Counter // messages for nobody
+	rubbish sparing.Counter // messages that name no entity type
 }
 
-// listeners are those of one topic: of one entity type, or of all.
+// listeners are the listeners of one topic, which carries one entity type or all.
 type listeners map[shared.EntityType][]bus.Listener
 
 func newSubscription(b *Bus, topic string) *subscription {
@@ -50,8 +50,8 @@ func newSubscription(b *Bus, topic string) *subscription {
 	return s
 }
 
-// add makes l hear entity too. Where the topic is subscribed already, this is
-// the moment from which on l hears everything.
+// add makes l hear entity too. If the topic is subscribed already, l hears every
+// message from now on, and is told so.
 func (s *subscription) add(entity shared.EntityType, l bus.Listener) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -71,7 +71,7 @@ func (s *subscription) each(tell func(bus.Listener)) {
 	}
 }
 
-// run keeps the topic subscribed on one nsqd until that is forgotten.
+// run keeps the topic subscribed on one nsqd until the nsqd is forgotten.
 func (s *subscription) run(br *broker) {
 	c := s.bus.config
 	wait := backoff.Policy{Min: c.Reconnect / 10, Max: c.Reconnect}
@@ -80,8 +80,8 @@ func (s *subscription) run(br *broker) {
 		if br.ctx.Err() != nil {
 			return
 		}
-		// A peer that takes the subscription and drops it again is no better
-		// than one that refuses: each time, everything watched is looked at.
+		// A subscription that nsqd drops again at once counts as a further failure:
+		// each one makes this node fetch again all that it watches.
 		if !since.IsZero() && time.Since(since) > c.Reconnect {
 			failures = 1
 		}
@@ -97,8 +97,8 @@ func (s *subscription) run(br *broker) {
 	}
 }
 
-// listen subscribes on one nsqd and hears it until the connection ends. It
-// returns when it was subscribed, zero for never.
+// listen subscribes on one nsqd and hears it until the connection ends. It returns the
+// time at which it was subscribed, zero for never.
 func (s *subscription) listen(br *broker) (since time.Time, err error) {
 	cn, err := dial(br.ctx, br.addr, s.bus.config)
 	if err != nil {
@@ -123,8 +123,9 @@ func (s *subscription) listen(br *broker) (since time.Time, err error) {
 	return since, err
 }
 
-// hearken hears a connection that is subscribed until it ends, or is silent. Where the
-// one before it was silent, this one has to be heard first.
+// hearken hears a subscribed connection until the connection ends or is silent. The
+// topic is live on it at once, or, if the connection before was silent, once an echo
+// has come back.
 func (s *subscription) hearken(br *broker, cn *conn) error {
 	if !s.isSilent(br) {
 		s.become(br, echo.Live, nil)
@@ -140,7 +141,7 @@ func (s *subscription) hearken(br *broker, cn *conn) error {
 		err := ear.Listen(ctx, func() { s.become(br, echo.Live, nil) })
 		if errors.Is(err, echo.ErrSilent) {
 			s.become(br, echo.Silent, fmt.Errorf("%s: %w", br.addr, err))
-			cn.Close() // the channel may be gone, and a new connection makes it anew
+			cn.Close() // the channel may be gone: a new connection makes a new one
 		}
 		verdict <- err
 	}()
@@ -155,7 +156,7 @@ func (s *subscription) hearken(br *broker, cn *conn) error {
 // echoTimeout is how long an nsqd may take to acknowledge an echo.
 const echoTimeout = 2 * time.Second
 
-// anyEntity returns an entity type whose nodes know the topic.
+// anyEntity returns one of the topic's entity types: the first by name.
 func (s *subscription) anyEntity() (any shared.EntityType) {
 	for entity := range *s.listeners.Load() {
 		if any == "" || entity < any {
@@ -182,18 +183,18 @@ func (s *subscription) isSilent(br *broker) bool {
 	return s.reach.State(br) == echo.Silent
 }
 
-// become takes what the topic has become on one nsqd, and tells the listeners and the
-// log what follows.
+// become sets the topic's state on one nsqd, and tells the listeners and the log of the
+// change.
 func (s *subscription) become(br *broker, now echo.State, err error) {
 	was := s.bus.become(br, s, now)
 	c := s.bus.config
 	switch {
 	case was == now || br.ctx.Err() != nil:
 	case now == echo.Silent:
-		c.Logger.Warn("this nsqd acknowledges messages and does not hand them on; subscribing anew until it does",
+		c.Logger.Warn("this nsqd acknowledges messages and does not deliver them; subscribing anew until it does",
 			slog.String("addr", br.addr), slog.String("topic", s.topic))
 	case was == echo.Silent && now == echo.Live:
-		c.Logger.Warn("this nsqd hands messages on again", slog.String("addr", br.addr), slog.String("topic", s.topic))
+		c.Logger.Warn("this nsqd delivers messages again", slog.String("addr", br.addr), slog.String("topic", s.topic))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -202,19 +203,19 @@ func (s *subscription) become(br *broker, now echo.State, err error) {
 	case live:
 		s.each(bus.Listener.Live)
 	case lost && s.bus.ctx.Err() == nil:
-		// An nsqd that is forgotten is a loss too, if it was the last; Close is not.
+		// Forgetting the last nsqd is a loss too; Close is not.
 		s.each(func(l bus.Listener) { l.Lost(err) })
 	}
 }
 
-// messageHead is what stands before a message's body: a time stamp, the number of
-// attempts, and last its id.
+// messageHead is the size of the head before a message's body: a time stamp, the number
+// of attempts, and the id.
 const messageHead = 8 + 2 + nsq.MsgIDLength
 
 var errShortMessage = errors.New("a message shorter than its head")
 
-// hear passes messages on. One goroutine reads, acknowledges and answers
-// heartbeats, because no listener keeps it waiting.
+// hear passes messages on. One goroutine can read, acknowledge and answer heartbeats,
+// because listeners return at once.
 func (s *subscription) hear(cn *conn, ear *echo.Ear) error {
 	for {
 		kind, data, err := cn.frame()
@@ -238,8 +239,8 @@ func (s *subscription) hear(cn *conn, ear *echo.Ear) error {
 				return err
 			}
 		case kind == nsq.FrameTypeError:
-			// Such as E_FIN_FAILED, where a message had timed out. What is fatal
-			// ends the connection, and that is seen by the next read.
+			// Such as E_FIN_FAILED for a message that had timed out. After a fatal error
+			// nsqd ends the connection, and the next read fails.
 			if n, say := s.errors.Again(); say {
 				s.bus.config.Logger.Warn("nsqd reports an error", slog.String("topic", s.topic),
 					slog.Uint64("so_far", n), slog.Any("error", nsqError(data)))
@@ -250,9 +251,9 @@ func (s *subscription) hear(cn *conn, ear *echo.Ear) error {
 	}
 }
 
-// message gives a body to those it is for.
+// message gives a body to the listeners of its entity type.
 func (s *subscription) message(body []byte) {
-	if s.bus.config.SharedTopic == "" { // the topic says what it is for
+	if s.bus.config.SharedTopic == "" { // each topic carries one entity type
 		s.each(func(l bus.Listener) { l.Message(body) })
 		return
 	}

@@ -1,20 +1,20 @@
-// Package sealed has nodes believe of what comes over a bus only what was published with
-// a key that they share, whatever bus it is.
+// Package sealed authenticates the messages on a bus, whatever bus that is: a node
+// believes only messages that were published with a key that the nodes share.
 //
-// Each body carries an HMAC-SHA256, which is checked before this package, or the Bridge,
-// reads anything in the body: keys that have changed, beats, and orders about sessions alike.
-// A body without an HMAC, or with a wrong one, is counted and does nothing. A bus below may
-// read a body's entity type first, as package nsqbus does on a shared topic. A body of an
-// entity type that is not subscribed to is not counted.
+// Each message carries an HMAC-SHA256, which is checked before this package, or the
+// Bridge, reads anything in the message: keys that have changed, beats and revocations
+// alike. A message without an HMAC, or with a wrong one, is counted and ignored. The bus
+// below may read a message's entity type first, as package nsqbus does on a shared topic.
+// A message of an entity type that is not subscribed to is not counted.
 //
-// What a seal does not keep anybody from: to hear what is on the bus, to keep it from
-// others, and to publish again what was published before. A change that is announced again
-// costs a fetch. An order about sessions that is heard again does nothing as long as the
-// node remembers it: a node that has been started anew since remembers none, and ends the
-// sessions of that secret that it has. The echoes with which package nsqbus asks whether a
-// subscription is heard carry no seal. Each has a random text of its connection's own, it
-// says nothing to other nodes, and the node that hears it learns only that its subscription
-// brings something.
+// A seal does not prevent anybody from reading what is on the bus, from keeping messages
+// from other nodes, or from publishing an earlier message again. A change that is announced
+// again costs a fetch. A revocation that is heard again does nothing as long as the node
+// remembers the first. A restarted node remembers none, and ends its sessions of that secret.
+//
+// The echoes with which package nsqbus asks whether a subscription is heard carry no seal.
+// Each echo has a random text that only its connection knows. Other nodes ignore the echo,
+// and from its own the node learns only that its subscription works.
 package sealed
 
 import (
@@ -31,22 +31,22 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// MinKeyBytes is the fewest bytes that a key may have. It should have 32 that are random.
+// MinKeyBytes is the fewest bytes that a key may have. A key should have 32 random bytes.
 const MinKeyBytes = 16
 
-// Config is what a Bus is made of.
+// Config configures a Bus.
 type Config struct {
-	// Keys are the keys, each known to all nodes and to nobody else. The first seals what
-	// is published, and whatever was sealed with one of them is believed. To change the
-	// key of nodes that run: first all know the new one as their second, then as their
-	// first, then alone.
+	// Keys are secrets that all nodes share. The first seals the messages that this node
+	// publishes, and a message that was sealed with any of them is accepted. To change
+	// the key of running nodes, add the new key as the second on each node, then make it
+	// the first on each, then remove the old one.
 	Keys [][]byte
 
 	// Logger gets what an operator should know. Nil means slog.Default().
 	Logger *slog.Logger
 }
 
-// Bus seals what is published on another bus, and opens what is heard.
+// Bus seals the messages that it publishes on another bus, and opens those that it hears.
 type Bus struct {
 	bus     bus.Bus
 	keys    []*key
@@ -85,8 +85,8 @@ func New(bus bus.Bus, c Config) (*Bus, error) {
 	return b, nil
 }
 
-// lineEvery is how often a line says that messages are refused. A publisher decides how
-// many those are.
+// lineEvery is how often at most a log line says that messages are refused: an attacker
+// may publish any number of them.
 const lineEvery = time.Minute
 
 // Publish implements bus.Bus. body is a JSON object.
@@ -144,7 +144,7 @@ func (b *Bus) Refused() uint64 { return b.refused.Load() }
 // Close implements bus.Bus.
 func (b *Bus) Close(ctx context.Context) error { return b.bus.Close(ctx) }
 
-// listener hears what was sealed with a key.
+// listener passes on the messages that were sealed with one of the keys.
 type listener struct {
 	bus.Listener
 	bus    *Bus
@@ -167,22 +167,22 @@ func (l *listener) Message(sealed []byte) {
 	}
 }
 
-// bodies is room for what was opened, which is valid until Message returns.
+// bodies holds buffers for opened messages. A message is valid until Message returns.
 var bodies = sync.Pool{New: func() any { return new([]byte) }}
 
-// maxRoom is the most that is kept for the next body.
+// maxRoom is the size of the largest buffer that goes back to the pool.
 const maxRoom = 64 << 10
 
 func (b *Bus) refuse(entity shared.EntityType, err error) {
 	b.refused.Add(1)
 	if n, say := b.lines.Again(time.Now()); say {
-		b.log.Warn("ignoring what was published without a key of this node's; another node may have another BusKey, or none",
+		b.log.Warn("ignoring a message that was sealed with no key of this node; another node may have another BusKey, or none",
 			slog.String("entity", string(entity)), slog.Uint64("since_the_last_line", n), slog.Any("error", err))
 	}
 }
 
-// Seal returns body, a JSON object, as a program that is no node publishes it on a bus
-// whose nodes have the key.
+// Seal returns body, a JSON object, with its seal. It is for programs that publish on the
+// bus and are no nodes.
 func Seal(secret, body []byte) ([]byte, error) {
 	return newKey(secret).seal(body)
 }

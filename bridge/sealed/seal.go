@@ -10,12 +10,12 @@ import (
 	"sync"
 )
 
-// A sealed body is the JSON object that it was, with one member more, at the end:
+// A sealed body is the original JSON object with one more member at its end:
 //
 //	{"entity":"items","id":"100","mac":"<64 hexadecimal digits>"}
 //
-// The digits are the HMAC-SHA256 of the body as it was, byte by byte, with a key that all
-// nodes have. No JSON need be read before the seal is checked.
+// The digits are the HMAC-SHA256 of the original body, byte by byte, with a key that all
+// nodes share. The seal is checked before any JSON is parsed.
 const (
 	before = `,"mac":"`
 	after  = `"}`
@@ -23,15 +23,15 @@ const (
 )
 
 var (
-	errNoObject = errors.New("sealed: what is published is no JSON object with a member")
-	errNoSeal   = errors.New("no mac at its end")
-	errForged   = errors.New("its mac was made with none of the keys")
+	errNoObject = errors.New("sealed: the message is no JSON object with a member")
+	errNoSeal   = errors.New("the message has no mac at its end")
+	errForged   = errors.New("the message's mac was made with none of the keys")
 )
 
 // key makes and checks seals.
 type key struct{ states sync.Pool } // of *state
 
-// state is what one seal takes, used over and over.
+// state is the memory that computing one seal takes, for reuse.
 type state struct {
 	mac hash.Hash
 	sum []byte
@@ -58,11 +58,11 @@ func (k *key) seal(body []byte) ([]byte, error) {
 	return append(out, after...), nil
 }
 
-// sum returns the HMAC of an object whose last brace is not in text.
+// sum returns the HMAC of the JSON object that consists of text and a closing brace.
 func (k *key) sum(text []byte) *state {
 	s := k.states.Get().(*state) //nolint:forcetypeassert // nothing else is in the pool
 	s.mac.Reset()
-	_, _ = s.mac.Write(text) // which never fails, and neither does the next
+	_, _ = s.mac.Write(text) // a hash's Write never fails
 	_, _ = s.mac.Write(brace)
 	s.sum = s.mac.Sum(s.sum[:0])
 	return s

@@ -12,24 +12,24 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// Config says how the keys of an outbox are announced. es.Config.Outbox has a node
-// do it; Start is for programs that have a Bridge and no EntitySync.
+// Config says how the keys of an outbox are announced. A node does so with es.Config.Outbox.
+// Start is for programs that have a Bridge and no EntitySync.
 type Config struct {
 	// Pool is the database with the outbox. Required. The relay takes one of its
 	// connections, and only while a round lasts.
 	Pool *pgxpool.Pool
 
-	// Interval is how often the outbox is looked at while nothing wakes the
-	// relay: how late a key is announced. Zero means 100 ms.
+	// Interval is how often the relay reads the outbox while nothing wakes it, and so how late
+	// a key may be announced. Zero means 100 ms.
 	Interval time.Duration
 
-	// BatchSize is how many rows a round takes at most. After a full one the
-	// next follows at once. Zero means 1,000.
+	// BatchSize is how many rows a round takes at most. After a full round the next one
+	// follows at once. Zero means 1,000.
 	BatchSize int
 
-	// Listen has the relay woken by every write to the outbox, over one
-	// connection of its own beside the pool. It needs EnableWakeUp, which says
-	// what that costs; without it Listen has no effect, and the log says so.
+	// Listen makes every write to the outbox wake the relay, over a connection beside the
+	// pool. It needs EnableWakeUp, whose comment says what that costs. Without EnableWakeUp
+	// Listen has no effect, and the log says so.
 	Listen bool
 
 	// Logger gets what an operator should know. Nil means slog.Default().

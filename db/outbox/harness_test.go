@@ -61,7 +61,9 @@ func itemKeys(ids ...string) (keys []shared.EntityKey) {
 // waiting returns what is in the outbox, as "entity id", sorted.
 func waiting(t testing.TB, d *pgtest.Database) []string {
 	t.Helper()
-	rows, err := d.Connect(t).Query(context.Background(), `select entity || ' ' || id from entity_sync_outbox order by 1`)
+	conn := d.Connect(t)
+	defer conn.Close(context.Background()) // it is called often
+	rows, err := conn.Query(context.Background(), `select entity || ' ' || id from entity_sync_outbox order by 1`)
 	if err != nil {
 		t.Fatal(err)
 	}

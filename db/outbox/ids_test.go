@@ -15,6 +15,7 @@ import (
 )
 
 func TestKeysOfSeveralColumnsAndKinds(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t, `create table "Odd%s.Name" ("Room No" int, day date, at timestamptz, code char(4), u uuid, long text)`)
 	track(t, d, `"Odd%s.Name"`, "items", `"Room No"`, "day", "AT", "code", "u")
 	const row = "(7, '2026-02-01', '2026-02-01 10:00+02', 'ab', '6EC0BD7F-11C0-43DA-975E-2A8AD9EBAE0B')"
@@ -35,6 +36,7 @@ func TestKeysOfSeveralColumnsAndKinds(t *testing.T) {
 
 // What is no valid id stops neither the write nor the relay.
 func TestIdsThatNobodyCanWatch(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t, "create table items (id text)")
 	track(t, d, "items", "items", "id")
 	e := newEar("items")
@@ -60,6 +62,7 @@ func TestIdsThatNobodyCanWatch(t *testing.T) {
 
 // What the writer of a table has set does not change how an id is written.
 func TestAnIDIsTheSameTextWhoeverWritesIt(t *testing.T) {
+	t.Parallel()
 	for kind, c := range map[string]struct{ value, id string }{
 		"bytea":       {`'\x00ff'`, `\x00ff`},
 		"float8":      {"0.1234567890123456", "0.1234567890123456"},
@@ -79,6 +82,7 @@ func TestAnIDIsTheSameTextWhoeverWritesIt(t *testing.T) {
 
 // An id looks as it does where rows are fetched by it, whatever its type.
 func TestIDsOfManyTypes(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t, "create type size as enum ('small'); create domain flag as bool; create domain code as char(4)")
 	for i, c := range []struct{ kind, value, want string }{
 		{"bool", "true", "true"}, {"flag", "true", "true"}, {"char(4)", "'ab'", "ab"}, {"code", "'ab'", "ab"},
@@ -96,6 +100,7 @@ func TestIDsOfManyTypes(t *testing.T) {
 // A column of the id that is renamed stops writes with an error that says what to do:
 // done in the transaction that renames it, nothing stops.
 func TestARenamedColumnOfTheIDSaysWhatToDo(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t, `create table "Odd's" (id int, part int)`)
 	track(t, d, `"Odd's"`, "items", "part", "id")
 	d.Exec(t, `insert into "Odd's" values (1, 2)`)

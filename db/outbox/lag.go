@@ -12,26 +12,26 @@ import (
 )
 
 const (
-	// measureInterval is between two looks at how much waits.
+	// measureInterval is the time between two measurements of the waiting rows.
 	measureInterval = time.Second
 
-	// maxCounted bounds what a look costs when very much waits.
+	// maxCounted bounds how many rows a measurement counts of each entity type.
 	maxCounted = 10_000
 
-	// lateAfter is when the log says that something waits, warnInterval how often.
+	// After lateAfter the log says that a row waits, at most once every warnInterval.
 	lateAfter    = 10 * time.Second
 	warnInterval = time.Minute
 )
 
-// lateness says in the log that something waits, once a minute at most, and only
-// if two looks in a row found it: what a long transaction wrote is old when it is
-// committed, and gone a moment later.
+// lateness decides when the log says that rows wait: once a minute at most, and only if two
+// measurements in a row found a late row. A row that a long transaction wrote is old when it
+// is committed, and gone a moment later.
 type lateness struct {
-	looks int // in a row that found a row waiting for too long
+	looks int // measurements in a row that found a late row
 	said  time.Time
 }
 
-// isNews reports whether to say that a row has waited for so long.
+// isNews reports whether to log that a row has waited for so long.
 func (l *lateness) isNews(waited time.Duration, now time.Time) bool {
 	if waited <= lateAfter {
 		l.looks = 0
@@ -45,8 +45,8 @@ func (l *lateness) isNews(waited time.Duration, now time.Time) bool {
 	return true
 }
 
-// lagSQL visits each entity type once, whichever there are, with a look-up in the
-// index for each. An entry may say that it was written at any time, infinity too.
+// lagSQL visits each entity type in the outbox once, with one look-up in the index for each. A
+// row may claim to be written at any time, even infinity.
 const lagSQL = `with recursive types (entity) as (
 		(select entity from entity_sync_outbox order by entity limit 1)
 		union all
@@ -59,7 +59,7 @@ const lagSQL = `with recursive types (entity) as (
 		from (select written from entity_sync_outbox o where o.entity = waiting.entity order by entry limit $1) as first
 	) as figures (counted, age)`
 
-// measure looks at how much waits, if the last look was a second ago.
+// measure counts the waiting rows, unless it did so less than measureInterval ago.
 func (r *Relay) measure() error {
 	now := time.Now()
 	if now.Sub(r.measured) < measureInterval {
@@ -74,7 +74,7 @@ func (r *Relay) measure() error {
 	}
 	var waiting, foreign int
 	var oldest, oldestForeign time.Duration
-	var stranger string // the entity type of the latter
+	var stranger string // the entity type of the oldest foreign row
 	var entity string
 	var counted int
 	var age float64
@@ -110,7 +110,7 @@ func (r *Relay) measure() error {
 	if r.started.IsZero() {
 		r.started = now
 	}
-	// A node that has just begun may not have come to register all of its types.
+	// A node that has just started may not have registered all of its types yet.
 	if r.lateForeign.isNews(min(oldestForeign, now.Sub(r.started)), now) {
 		r.log.Warn("the outbox holds entity types that this node has not registered, and no other node takes them",
 			slog.String("entity", shorten(stranger)), slog.Duration("oldest", oldestForeign), slog.Int("waiting", foreign))
@@ -118,7 +118,7 @@ func (r *Relay) measure() error {
 	return nil
 }
 
-// shorten bounds what a stranger can put into the log.
+// shorten bounds how much of a row's text goes into the log.
 func shorten(s string) string {
 	if len(s) <= shared.MaxEntityTypeBytes {
 		return s

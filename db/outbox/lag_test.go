@@ -14,6 +14,7 @@ import (
 // Rows are as old as the database says, whatever the clocks, and the log says that
 // they wait: once, and not for a row that is gone a moment later.
 func TestTheLogSaysThatTheOutboxIsBehind(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t,
 		"insert into entity_sync_outbox (entity, id, written) values ('items', '1', now() - interval '1 hour'), ('strange', '1', now() - interval '1 day')",
 		"insert into entity_sync_outbox (entity, id, written) values ('users', '1', now() + interval '1 hour')") // a clock that was set back

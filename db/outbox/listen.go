@@ -14,12 +14,12 @@ import (
 	"github.com/entity-sync/entity-sync/internal/sparing"
 )
 
-// listenerPatience is how long a connection may be silent before it is asked
-// whether it is still there.
+// listenerPatience is how long a connection may be silent before the relay checks whether it
+// still lives.
 const listenerPatience = 30 * time.Second
 
-// listen wakes the relay whenever the outbox is written to. Whatever it misses, the
-// relay's interval brings.
+// listen wakes the relay whenever the outbox is written to. A wake-up that it misses costs no
+// more than the wait for the relay's interval.
 func (r *Relay) listen() {
 	policy := backoff.Policy{Min: 100 * time.Millisecond, Max: 30 * time.Second}
 	for failures := 1; ; failures++ {
@@ -41,8 +41,8 @@ func (r *Relay) listen() {
 	}
 }
 
-// hear listens on a connection of its own until that breaks. It reports whether it
-// came to listening.
+// hear listens on a connection of its own until that breaks. It reports whether it had begun
+// to listen.
 func (r *Relay) hear() (heard bool, err error) {
 	conn, err := r.connect()
 	if err != nil {
@@ -56,7 +56,7 @@ func (r *Relay) hear() (heard bool, err error) {
 		return false, err
 	}
 	for {
-		r.Wake() // at first for what was written before
+		r.Wake() // the first time for rows that were written before
 		ctx, cancel := context.WithTimeout(r.stopping, listenerPatience)
 		_, err := conn.WaitForNotification(ctx)
 		silent := err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded)
@@ -70,7 +70,7 @@ func (r *Relay) hear() (heard bool, err error) {
 	}
 }
 
-// connect opens a connection as those of the pool are, beside them.
+// connect opens a connection like those of the pool, beside the pool.
 func (r *Relay) connect() (*pgx.Conn, error) {
 	ctx, cancel := context.WithTimeout(r.stopping, roundTimeout)
 	defer cancel()
@@ -80,16 +80,16 @@ func (r *Relay) connect() (*pgx.Conn, error) {
 			return nil, err
 		}
 	}
-	// Waiting is cut short without a word to the server, which would come too late
-	// and hit what is asked next.
+	// Waiting is interrupted without a cancel request, which would arrive too late and cancel
+	// the next statement.
 	c.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.DeadlineContextWatcherHandler{Conn: conn.Conn()}
 	}
 	return pgx.ConnectConfig(ctx, c.ConnConfig)
 }
 
-// checkWakeUp says in the log if nothing is ever heard. An outbox that is missing is the
-// relay's to report.
+// checkWakeUp logs why no wake-up can arrive, if so. The relay itself reports a missing
+// outbox.
 func (r *Relay) checkWakeUp(conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(r.stopping, roundTimeout)
 	defer cancel()

@@ -16,6 +16,7 @@ import (
 // With an interval that nobody would wait for, Wake and Listen have keys announced
 // at once.
 func TestBeingWoken(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t)
 	pool := newPool(t, d.URL())
 	e := newEar("items")
@@ -37,7 +38,7 @@ func TestBeingWoken(t *testing.T) {
 		testkit.Until(t, "it was announced", func() bool { return e.times(itemKey(id)) == 1 })
 	}
 	// The listener comes back, and asks for what it has missed.
-	d.Exec(t, "select pg_terminate_backend(pid) from pg_stat_activity where query like 'listen%'")
+	d.Exec(t, "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and query like 'listen%'")
 	write(t, pool, itemKey("2"))
 	testkit.Until(t, "it was announced", func() bool { return e.times(itemKey("2")) == 1 })
 
@@ -54,6 +55,7 @@ func TestBeingWoken(t *testing.T) {
 
 // A relay that is woken without end makes a hundred rounds a second, not thousands.
 func TestBeingWokenTooOften(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t)
 	pool := newPool(t, d.URL())
 	e := &countingEar{ear: newEar("items")}
@@ -83,6 +85,7 @@ func (e *countingEar) EntityTypes() []shared.EntityType {
 // Listen without the trigger that wakes it does nothing, and is told of; the keys come
 // by the interval.
 func TestListeningToWhatWakesNobodyIsToldOf(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t)
 	for _, enabled := range []bool{false, true} {
 		if enabled {
@@ -110,7 +113,9 @@ func TestListeningToWhatWakesNobodyIsToldOf(t *testing.T) {
 // listeners returns how many connections listen to the outbox of the database.
 func listeners(t *testing.T, d *pgtest.Database) (n int) {
 	t.Helper()
-	err := d.Connect(t).QueryRow(t.Context(), "select count(*) from pg_stat_activity where datname = $1 and query like '%entity_sync_wake_up%' and pid <> pg_backend_pid()", d.Name).Scan(&n)
+	conn := d.Connect(t)
+	defer conn.Close(t.Context()) // it is called often
+	err := conn.QueryRow(t.Context(), "select count(*) from pg_stat_activity where datname = $1 and query like '%entity_sync_wake_up%' and pid <> pg_backend_pid()", d.Name).Scan(&n)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,18 +13,18 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// notifySQL takes the keys as one text, so that it is the same for every driver.
+// notifySQL takes the keys as one text, so that the statement is the same for every driver.
 const notifySQL = `insert into entity_sync_outbox (entity, id)
 	select entity, id from json_to_recordset($1::text::json) as keys (entity text, id text)`
 
-// NotifyTx has keys announced once tx has committed, and not at all if it is rolled
-// back: it writes them to the outbox, in one statement, from where the Relay of any
-// node takes them. A key named several times is announced once.
+// NotifyTx makes a node announce keys once tx has committed, and not at all if tx is rolled
+// back. It writes the keys to the outbox, in one statement, and the Relay of any node
+// announces them. A key that is named several times is announced once.
 //
-// A key that is malformed is an error wrapping shared.ErrBadKey, before anything
-// is written. After an error of the database the transaction can only be rolled
-// back. Where the error says that the server is read only, as after a failover, the
-// connection is closed, so that a pool does not hand it out again.
+// A malformed key is an error wrapping shared.ErrBadKey, before anything is written. After an
+// error of the database the transaction can only be rolled back. If the error says that the
+// server is read only, as after a failover, NotifyTx closes the connection, so that a pool
+// does not hand it out again.
 func NotifyTx(ctx context.Context, tx pgx.Tx, keys ...shared.EntityKey) error {
 	return notify(tx, keys, func(encoded string) error {
 		_, err := tx.Exec(ctx, notifySQL, encoded)
@@ -33,14 +33,14 @@ func NotifyTx(ctx context.Context, tx pgx.Tx, keys ...shared.EntityKey) error {
 	})
 }
 
-// SQLTx is a *sql.Tx, or what wraps one.
+// SQLTx is a *sql.Tx, or a type that wraps one.
 type SQLTx interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
-	Commit() error // so that a *sql.DB, which would commit the keys by themselves, is none
+	Commit() error // excludes a *sql.DB, which would commit the keys by themselves
 }
 
-// NotifySQLTx is NotifyTx for database/sql, with any driver of PostgreSQL. Where the
-// server is read only, it has the server end the connection.
+// NotifySQLTx is NotifyTx for database/sql, with any driver of PostgreSQL. If the server is
+// read only, it makes the server end the connection.
 func NotifySQLTx(ctx context.Context, tx SQLTx, keys ...shared.EntityKey) error {
 	return notify(tx, keys, func(encoded string) error {
 		_, err := tx.ExecContext(ctx, notifySQL, encoded)

@@ -17,6 +17,7 @@ import (
 )
 
 func TestNotifyTxIsPartOfTheTransaction(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t)
 	pool := newPool(t, d.URL())
 	failure := errors.New("changed my mind")
@@ -44,6 +45,7 @@ func TestNotifyTxIsPartOfTheTransaction(t *testing.T) {
 }
 
 func TestNotifySQLTx(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t)
 	conn := stdlib.OpenDBFromPool(newPool(t, d.URL()))
 	defer conn.Close()
@@ -65,6 +67,7 @@ func TestNotifySQLTx(t *testing.T) {
 // Nothing that a key may hold is changed on the way, also without prepared
 // statements, as behind some proxies.
 func TestKeysAreWrittenAsTheyAre(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t)
 	ids := []string{`a"b\c`, "<&>", "ünï\u2028", "'); drop table entity_sync_outbox; --", `\u0041`, strings.Repeat("x", shared.MaxIDBytes)}
 	want := make([]string, len(ids))
@@ -96,6 +99,7 @@ func TestKeysAreWrittenAsTheyAre(t *testing.T) {
 }
 
 func TestABadKeyIsRefusedBeforeAnythingIsWritten(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t)
 	err := pgx.BeginFunc(t.Context(), d.Connect(t), func(tx pgx.Tx) error {
 		for _, bad := range []shared.EntityKey{{}, {Entity: "items"}, {Entity: "a b", ID: "1"}, itemKey("\x00"), itemKey("\xff"), itemKey(strings.Repeat("x", 256))} {
@@ -112,6 +116,7 @@ func TestABadKeyIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 }
 
 func TestAMissingOutboxOrRightSaysWhatToDo(t *testing.T) {
+	t.Parallel()
 	for want, d := range map[string]*pgtest.Database{
 		"outbox.EnsureSchema": pgtest.Shared(t).NewDatabase(t),
 		"outbox.Schema says what to grant": newOutbox(t,

@@ -21,6 +21,7 @@ import (
 // The server is stopped without a word and started again, and every connection is
 // ended by hand, under load: what is committed is announced.
 func TestTheDatabaseGoesAwayAndComesBack(t *testing.T) {
+	t.Parallel()
 	server, err := pgtest.New()
 	if err != nil {
 		t.Fatal(err)

@@ -21,8 +21,10 @@ const hundredItems = "create table items (id int primary key, price numeric); in
 
 // In these of pgx's modes a PgBouncer that pools by transaction makes no difference.
 func TestTheOutboxBehindPgBouncer(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{"exec", "cache_describe", "simple_protocol"} {
 		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
 			d := pgtest.Shared(t).NewDatabase(t, hundredItems)
 			b := d.Server.StartBouncer(t, 2)
 			pool := pgtest.Pool(t, b.URL(d.URL(), mode), 8)
@@ -65,6 +67,7 @@ func TestTheOutboxBehindPgBouncer(t *testing.T) {
 // The default mode of pgx cannot work there. That is of the pool, and the error says what
 // to change, whatever comes upon it first.
 func TestTheOutboxInTheDefaultModeBehindPgBouncerIsABadPool(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t)
 	b := d.Server.StartBouncer(t, 1)
 	first, second := pgtest.Pool(t, b.URL(d.URL(), ""), 1), pgtest.Pool(t, b.URL(d.URL(), ""), 1)
@@ -89,6 +92,7 @@ func TestTheOutboxInTheDefaultModeBehindPgBouncerIsABadPool(t *testing.T) {
 
 // What the pool's URL has wrong is said at once. Waiting does not mend it.
 func TestADatabaseThatIsNotThereIsABadPool(t *testing.T) {
+	t.Parallel()
 	lost := pgtest.Pool(t, (&pgtest.Database{Server: pgtest.Shared(t), Name: "lost"}).URL(), 1)
 	for what, err := range map[string]error{
 		"EnsureSchema": outbox.EnsureSchema(t.Context(), lost),
@@ -105,6 +109,7 @@ func TestADatabaseThatIsNotThereIsABadPool(t *testing.T) {
 
 // Nothing is heard over a connection that is not the client's own, and the log says so.
 func TestListenBehindPgBouncer(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t)
 	b := d.Server.StartBouncer(t, 2)
 	for what, c := range map[string]struct {

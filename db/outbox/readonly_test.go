@@ -17,6 +17,7 @@ import (
 // After a failover a pool may still have connections to what has become a standby. What
 // fails there for that reason is done over a new connection the next time.
 func TestTheOutboxLeavesAServerThatIsReadOnly(t *testing.T) {
+	t.Parallel()
 	var servers [2]*pgtest.Server
 	var databases [2]*pgtest.Database
 	for i := range servers {
@@ -75,6 +76,7 @@ func TestTheOutboxLeavesAServerThatIsReadOnly(t *testing.T) {
 // A transaction that is read only by itself says nothing of the server: its connection is
 // kept.
 func TestAConnectionIsKeptWhereOnlyTheTransactionIsReadOnly(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t, "create table items (id int primary key)")
 	pool := pgtest.Pool(t, d.URL(), 1)
 	backend := func() (pid int) {
@@ -112,6 +114,7 @@ func TestAConnectionIsKeptWhereOnlyTheTransactionIsReadOnly(t *testing.T) {
 // connection of the pool is made before the pool's URL leads to the new primary. The relay
 // then fails once at most, and leaves none of them.
 func TestFailover(t *testing.T) {
+	t.Parallel()
 	primary, err := pgtest.New()
 	if err != nil {
 		t.Fatal(err)

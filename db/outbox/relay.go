@@ -16,64 +16,62 @@ import (
 )
 
 const (
-	// roundTimeout bounds a round, so that a database which does not answer is
-	// noticed, and tried again on another connection.
+	// roundTimeout bounds a round, so that the relay notices a database that does not answer,
+	// and tries again on another connection.
 	roundTimeout = 10 * time.Second
 
-	// minGap is between the beginnings of two rounds, unless there is more to take:
-	// being woken after every one of many commits costs a hundred rounds a second.
+	// minGap is the least time between the beginnings of two rounds, unless more rows wait. So
+	// a relay that each of many commits wakes makes no more than a hundred rounds a second.
 	minGap = 10 * time.Millisecond
 
-	// closeGrace is how long Close lets a round finish that is under way.
+	// closeGrace is how long Close lets a round go on.
 	closeGrace = time.Second
 )
 
 // retry is how long to wait after a round that failed.
 var retry = backoff.Policy{Min: 100 * time.Millisecond, Max: 2 * time.Second}
 
-// Relay announces what is written to an outbox. Any number of relays, of as many
-// nodes, share the work: each row is announced by one of them, and at least once.
+// Relay announces the keys in an outbox. Any number of relays, of as many nodes, share the
+// work: each row is announced by one of them, and at least once.
 //
-// A round is one transaction: it takes rows that no other relay has, announces
-// their keys, and commits their deletion. Whatever ends it before, be it kill -9,
-// leaves the rows where they were, for the next relay that looks. Nothing is
-// remembered between rounds: in particular not how far the last one came, which
-// would miss rows, as a transaction may commit later than one that has begun after
-// it.
+// A round is one transaction: it takes rows that no other relay has, announces their keys, and
+// commits their deletion. If a round ends before, even by kill -9, its rows stay in the outbox
+// for the next round of any relay. A relay remembers no position between rounds: a transaction
+// may commit later than one that began after it, so a position would miss rows.
 //
-// A relay takes the rows of the entity types that its Announcer knows, and leaves
-// all others to other nodes.
+// A relay takes the rows of the entity types that its Announcer knows, and leaves all others
+// to other nodes.
 type Relay struct {
 	config Config
 	to     Announcer
 	log    *slog.Logger
 
-	stopping, ctx context.Context // the first ends when Close begins, the other when it must
+	stopping, ctx context.Context // stopping ends when Close begins, ctx when the relay must end
 	stop, cancel  context.CancelFunc
 	wake          chan struct{}
-	work          sync.WaitGroup // the goroutines of relay and listen
+	work          sync.WaitGroup // the goroutines that run relay and listen
 
-	// Of the goroutine of relay alone.
+	// Owned by the goroutine that runs relay.
 	resting           map[shared.EntityType]rest
-	retried           bool      // the last round was of those
-	failures          int       // rounds that the database failed, in a row
-	measured, started time.Time // the last look at how much waits, and the first
+	retried           bool      // the last round was for resting entity types
+	failures          int       // rounds in a row that the database failed
+	measured, started time.Time // the last measurement, and the first
 	late, lateForeign lateness
 
 	mu    sync.Mutex // guards what follows
 	stats Stats
 }
 
-// rest is what an entity type takes whose keys could not be announced.
+// rest is the pause of an entity type whose keys could not be announced.
 type rest struct {
 	failures int // in a row
 	until    time.Time
 }
 
-// Start starts a relay that announces to the Announcer. Its errors are those of the
-// configuration: a database that cannot be reached, has no outbox yet, or does not let
-// the pool's role relay, is not one. The latter two are logged as errors, with what
-// mends them. Close the relay before what it announces to.
+// Start starts a relay that announces to the Announcer. It returns an error for a bad
+// configuration. It returns none if the database cannot be reached, has no outbox yet, or does
+// not let the pool's role relay; the log has the latter two as errors, with what mends them.
+// Close the relay before the Announcer.
 func Start(c Config, to Announcer) (*Relay, error) {
 	if err := c.validate(); err != nil {
 		return nil, field.In("outbox.Config", err)
@@ -92,21 +90,21 @@ func Start(c Config, to Announcer) (*Relay, error) {
 	return r, nil
 }
 
-// Wake has the relay look at the outbox now rather than at its next interval: call
-// it after a commit. It never waits. On a nil Relay it does nothing.
+// Wake makes the relay read the outbox now rather than at its next interval: call it after a
+// commit. It never waits. On a nil Relay it does nothing.
 func (r *Relay) Wake() {
 	if r == nil {
 		return
 	}
 	select {
 	case r.wake <- struct{}{}:
-	default: // it will look, and that is enough
+	default: // a round is due already
 	}
 }
 
-// Close ends the relay, no longer than ctx allows. A round under way may finish
-// within a second; what it has taken is left to others otherwise. What waits stays
-// in the outbox. It may be called again.
+// Close ends the relay, no longer than ctx allows. A round under way may finish within a
+// second; otherwise its rows are left to other relays. Waiting rows stay in the outbox. Close
+// may be called again.
 func (r *Relay) Close(ctx context.Context) error {
 	r.stop()
 	defer r.cancel()
@@ -132,10 +130,10 @@ func (r *Relay) relay() {
 		}
 		r.tell(err)
 		switch {
-		case err != nil: // being woken does not help
+		case err != nil: // a wake-up does not help
 			sleep(r.stopping, retry.Delay(r.failures), nil)
 		case !again:
-			// However long a look takes, it takes half of the time at most.
+			// A slow round thus takes half of the time at most.
 			sleep(r.stopping, max(r.config.Interval, time.Since(begin)), r.wake)
 			sleep(r.stopping, minGap-time.Since(begin), nil)
 		}
@@ -153,7 +151,7 @@ func sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) {
 	}
 }
 
-// tell notes how a round ended, and says so in the log where that is news.
+// tell notes how a round ended, and logs it if that is news.
 func (r *Relay) tell(err error) {
 	if r.stopping.Err() != nil {
 		return

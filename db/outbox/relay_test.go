@@ -25,6 +25,7 @@ import (
 var _ outbox.Announcer = (*bridge.Bridge)(nil)
 
 func TestWhatIsCommittedIsAnnouncedOnceAndRemoved(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t)
 	pool := newPool(t, d.URL())
 	e := newEar("items", "users")
@@ -49,6 +50,7 @@ func TestWhatIsCommittedIsAnnouncedOnceAndRemoved(t *testing.T) {
 }
 
 func TestABadConfigurationIsAnError(t *testing.T) {
+	t.Parallel()
 	pool := newPool(t, newOutbox(t).URL())
 	for want, o := range map[string]outbox.Config{
 		"Pool": {}, "Interval": {Pool: pool, Interval: -1}, "BatchSize": {Pool: pool, BatchSize: -1},
@@ -67,6 +69,7 @@ func TestABadConfigurationIsAnError(t *testing.T) {
 // Rows of entity types that are not known here are left to others, are in nobody's
 // way, and are taken as soon as the type is registered.
 func TestUnknownEntityTypesAreLeftAlone(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t, "insert into entity_sync_outbox (entity, id) select 'strange' || i % 3, i from generate_series(1, 3000) i")
 	pool := newPool(t, d.URL())
 	b, err := bridge.New(bridge.Config{Bus: new(membus.Broker).NewNode(), Logger: canary.Logger(canary.Output(t)), Fetch: func(context.Context, shared.EntityKey, string) ([][]byte, error) { return nil, nil }})
@@ -94,6 +97,7 @@ func TestUnknownEntityTypesAreLeftAlone(t *testing.T) {
 // Many writers, some of them slow, some of which roll back, and several relays: what
 // is committed is announced, each row once, and nothing else.
 func TestManyWritersAndSeveralRelays(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t, "create table items (id text primary key)",
 		"do $$ begin execute format('alter database %I set default_transaction_isolation = serializable', current_database()); end $$")
 	e := newEar("items", "users")
@@ -187,6 +191,7 @@ func TestManyWritersAndSeveralRelays(t *testing.T) {
 // Close lets a round finish that is under way, and gives it up when it takes too
 // long: then the rows stay.
 func TestClosingARelay(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t)
 	pool := newPool(t, d.URL())
 	e := newEar("items")

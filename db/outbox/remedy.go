@@ -7,7 +7,7 @@ import (
 	"github.com/entity-sync/entity-sync/db/internal/sqlstate"
 )
 
-// withRemedy adds to an error of the database what can be done about it.
+// withRemedy adds to an error of the database what mends it.
 func withRemedy(err error) error {
 	err = sqlstate.WithPoolRemedy(err)
 	switch sqlstate.Of(err) {
@@ -19,8 +19,8 @@ func withRemedy(err error) error {
 	return err
 }
 
-// remedy returns what an administrator must do about an error of the relay's; empty for
-// one that may pass by itself.
+// remedy returns what an administrator must do about an error of the relay; empty for an error
+// that may pass by itself.
 func (r *Relay) remedy(err error) string {
 	if remedy := sqlstate.PoolRemedy(err); remedy != "" {
 		return remedy

@@ -10,9 +10,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// rightsSQL is what the pool's role may do with the outbox: with the one that its search
-// path leads to, or else with any. A schema that the role may not use is left out of
-// the search path, so that its tables seem to be missing.
+// rightsSQL reads what the pool's role may do with the outbox that its search path leads to,
+// or else with any outbox. PostgreSQL leaves a schema that the role may not use out of the
+// search path, so that its tables seem to be missing.
 const rightsSQL = `
 	select quote_ident(current_user), current_setting('search_path'), c.relnamespace::regnamespace::text,
 		coalesce(c.oid = to_regclass('entity_sync_outbox'), false),
@@ -22,8 +22,8 @@ const rightsSQL = `
 	from pg_class c where c.relname = 'entity_sync_outbox' and c.relkind in ('r', 'p')
 	order by 4 desc, 3 limit 1`
 
-// relayRemedy returns what keeps the pool's role from relaying, as the statements that
-// mend it; empty where it lacks nothing.
+// relayRemedy returns the statements that give the pool's role the rights to relay; empty if
+// it lacks none.
 func relayRemedy(ctx context.Context, pool *pgxpool.Pool) (string, error) {
 	var role, path, schema string
 	var found, usable, hidden, owns bool
@@ -42,7 +42,7 @@ func relayRemedy(ctx context.Context, pool *pgxpool.Pool) (string, error) {
 	if len(lacks) > 0 {
 		grants = append(grants, fmt.Sprintf("grant %s on %s.entity_sync_outbox to %s;", strings.Join(lacks, ", "), schema, role))
 	}
-	if hidden { // from its owner where it is forced
+	if hidden { // even from the owner, if row-level security is forced
 		security := "disable row level security"
 		if owns {
 			security = "no force row level security"

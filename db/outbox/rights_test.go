@@ -15,6 +15,7 @@ import (
 // A role with no more than the rights that Schema names can relay, where
 // transactions are read-only by default, too.
 func TestTheRightsOfARelay(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t, "do $$ begin if to_regrole('relayer') is null then create role relayer login; end if; end $$",
 		"grant select, update, delete on entity_sync_outbox to relayer",
 		"do $$ begin execute format('alter database %I set default_transaction_read_only = on', current_database()); end $$")
@@ -26,6 +27,7 @@ func TestTheRightsOfARelay(t *testing.T) {
 
 // The relay says what is missing, and goes on when it is there.
 func TestTheOutboxIsMadeLater(t *testing.T) {
+	t.Parallel()
 	d := pgtest.Shared(t).NewDatabase(t)
 	pool := newPool(t, d.URL())
 	e := newEar("items")
@@ -46,6 +48,7 @@ func TestTheOutboxIsMadeLater(t *testing.T) {
 // A role that may not relay is an error in the log, with the statements that mend it:
 // run as they are, they do.
 func TestARoleThatMayNotRelayIsToldTheGrants(t *testing.T) {
+	t.Parallel()
 	const read, schema = "grant select on outbox.entity_sync_outbox to %[1]s", "grant usage on schema outbox to %[1]s"
 	for name, c := range map[string]struct {
 		grants []string
@@ -57,6 +60,7 @@ func TestARoleThatMayNotRelayIsToldTheGrants(t *testing.T) {
 		"all but to delete": {[]string{schema, read, "grant update on outbox.entity_sync_outbox to %[1]s"}, "grant delete on outbox.entity_sync_outbox to %[1]s;"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			d := pgtest.Shared(t).NewDatabase(t, "create schema outbox; set search_path = outbox;"+outbox.Schema)
 			d.Exec(t, fmt.Sprintf("alter database %s set search_path = outbox, public", d.Name))
 			role := d.NewRole(t, strings.Join(append([]string{"grant connect on database " + d.Name + " to %[1]s"}, c.grants...), ";"))
@@ -77,6 +81,7 @@ func TestARoleThatMayNotRelayIsToldTheGrants(t *testing.T) {
 
 // No outbox, and one that the search path does not lead to, are told apart.
 func TestAnOutboxThatIsNotFoundIsToldOf(t *testing.T) {
+	t.Parallel()
 	d := pgtest.Shared(t).NewDatabase(t)
 	var log testkit.Buffer
 	e := newEar("items")
@@ -93,6 +98,7 @@ func TestAnOutboxThatIsNotFoundIsToldOf(t *testing.T) {
 
 // What may pass by itself is no error for an administrator.
 func TestADatabaseThatIsAwayIsAWarning(t *testing.T) {
+	t.Parallel()
 	var log testkit.Buffer
 	startRelay(t, outbox.Config{Pool: newPool(t, "postgres://nobody@127.0.0.1:1/nothing"), Logger: slog.New(slog.NewTextHandler(&log, nil))}, newEar("items"))
 	testkit.Until(t, "the log says so", func() bool { return log.Count("relaying the outbox failed") > 0 })
@@ -104,6 +110,7 @@ func TestADatabaseThatIsAwayIsAWarning(t *testing.T) {
 // Policies would hide what is written to the outbox from the relay, which would be well by
 // all its figures, and announce nothing.
 func TestPoliciesOfTheOutboxAreToldOf(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct{ policies, want string }{
 		"none":                          {"", "disable row level security"},
 		"one that shows others' rows":   {"create policy p on entity_sync_outbox using (entity = 'others')", "disable row level security"},
@@ -111,6 +118,7 @@ func TestPoliciesOfTheOutboxAreToldOf(t *testing.T) {
 		"forced on the owner":           {"alter table entity_sync_outbox owner to %[1]s; alter table entity_sync_outbox force row level security", "no force row level security"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			d := pgtest.Shared(t).NewDatabase(t, outbox.Schema, "alter table entity_sync_outbox enable row level security")
 			role := d.NewRole(t, strings.Join([]string{"grant select, update, delete on entity_sync_outbox to %[1]s", c.policies}, ";"))
 			d.Exec(t, "insert into entity_sync_outbox (entity, id) values ('items', '1')")

@@ -31,11 +31,11 @@ func (r *Relay) round() (again bool, err error) {
 		}
 		if failed := r.announce(ctx, b); failed > 0 {
 			r.countFailure()
-			// All go back, and entity types that can be announced follow at once.
+			// All rows go back. The entity types that can be announced follow at once.
 			again = len(r.resting) < len(r.to.EntityTypes())
-			return tx.Rollback(ctx)
+			return rollback(ctx, tx)
 		}
-		if err := tx.Commit(ctx); err != nil {
+		if err := commit(ctx, tx); err != nil {
 			return err
 		}
 		r.count(b)
@@ -45,38 +45,82 @@ func (r *Relay) round() (again bool, err error) {
 	return again, err
 }
 
-// inTx calls f in a transaction with settings of its own, whatever the database's defaults
-// are, and rolls back what f does not commit. With row_security off, rows that a policy
-// hides are an error rather than left out. With synchronous_commit off, a crash may lose a
-// deletion: the keys are then announced twice, which does no harm. The outbox is now empty
-// and now full, so that the planner's statistics are always wrong: the planner would read
-// and sort the whole table, where the index of the primary key is right.
+// inTx calls f in a transaction, and rolls back what f does not commit.
 func (r *Relay) inTx(ctx context.Context, f func(pgx.Tx) error) error {
 	return r.config.Pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) (err error) {
 		defer func() {
 			if sqlstate.LeaveReadOnly(ctx, conn.Conn(), err) {
-				// All others may lead there, too: each would cost a round, and what is
-				// fetched over them is old without a word.
+				// The pool's other connections may lead there, too. Each would cost a round,
+				// and fetches over them would read old rows without an error.
 				r.config.Pool.Reset()
 			}
 		}()
-		tx, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: "begin isolation level read committed read write;" +
-			"set local row_security = off; set local synchronous_commit = off; set local jit = off;" +
-			"set local enable_seqscan = off; set local enable_bitmapscan = off; set local enable_sort = off"})
+		tx, err := beginRound(ctx, conn)
 		if err != nil {
 			return err
 		}
-		defer func() { _ = tx.Rollback(ctx) }() // does nothing after a commit
+		defer func() { _ = rollback(ctx, tx) }() // does nothing after a commit
 		return f(tx)
 	})
 }
 
-// turn returns the entity types that the next round takes rows of, in random order,
-// so that a flood of one does not keep others waiting, and how many rows. Those that
-// could not be announced are tried by themselves, so that no others go back with
-// them, and with half as many rows each time, should it be that they are too many
-// for a bus which is slow. No two rounds in a row are theirs while there are others:
-// an announcement that hangs must not keep those waiting.
+// beginRound begins a transaction with settings of its own, whatever the database's defaults
+// are. With row_security off, rows that a policy hides are an error rather than left out. With
+// synchronous_commit off, a crash may lose a deletion: the keys are then announced twice, which
+// does no harm. The outbox is now empty and now full, so that the planner's statistics are
+// always wrong: the planner would read and sort the whole table, where the index of the primary
+// key is right.
+func beginRound(ctx context.Context, conn *pgxpool.Conn) (pgx.Tx, error) {
+	longer, cancel := outlasting(ctx)
+	defer cancel()
+	return conn.BeginTx(longer, pgx.TxOptions{BeginQuery: "begin isolation level read committed read write;" +
+		"set local row_security = off; set local synchronous_commit = off; set local jit = off;" +
+		"set local enable_seqscan = off; set local enable_bitmapscan = off; set local enable_sort = off"})
+}
+
+// leaveGrace is how long a transaction may go on to begin or to end when its context has ended.
+const leaveGrace = time.Second
+
+// outlasting returns a context that ends leaveGrace after ctx, for what begins or ends a
+// transaction: pgx closes a connection where that is cut off, and a stop that is in order
+// would cost the pool a connection.
+func outlasting(ctx context.Context) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		select {
+		case <-time.After(leaveGrace):
+			cancel()
+		case <-longer.Done():
+		}
+	})
+	return longer, func() {
+		stop()
+		cancel()
+	}
+}
+
+// commit does nothing where ctx has ended: what was taken is left to other relays.
+func commit(ctx context.Context, tx pgx.Tx) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	longer, cancel := outlasting(ctx)
+	defer cancel()
+	return tx.Commit(longer)
+}
+
+func rollback(ctx context.Context, tx pgx.Tx) error {
+	longer, cancel := outlasting(ctx)
+	defer cancel()
+	return tx.Rollback(longer)
+}
+
+// turn returns the entity types of the next round, and how many rows it takes. The order of
+// the types is random, so that a flood of one does not keep others waiting. Types that could
+// not be announced have rounds of their own, so that they do not make rows of other types go
+// back. Each failure halves the rows of such a round, in case they are too many for a slow
+// bus. Two such rounds do not follow each other while there are other types, because an
+// announcement that hangs must not keep those waiting.
 func (r *Relay) turn(now time.Time) (types []string, limit int) {
 	var due []string
 	dueLimit := r.config.BatchSize
@@ -102,12 +146,12 @@ func (r *Relay) turn(now time.Time) (types []string, limit int) {
 // batch is the rows of a round.
 type batch struct {
 	rows      int
-	good, bad uint64 // of those
+	good, bad uint64 // how many of the rows are valid keys, and how many are not
 	keys      map[shared.EntityType][]shared.EntityKey
 }
 
-// takeSQL deletes rows that no other relay has under way. It takes the oldest of
-// each entity type, and reads no more of an id than shows that it is too long.
+// takeSQL deletes rows that no other relay has under way, the oldest of each entity type. Of
+// an id it reads no more than shows that the id is too long.
 const takeSQL = `delete from entity_sync_outbox where ctid = any (array(
 		select taken.ctid from unnest($1::text[]) as types (entity) cross join lateral (
 			select ctid from entity_sync_outbox where entity = types.entity order by entry limit $2 for update skip locked
@@ -126,7 +170,7 @@ func take(ctx context.Context, tx pgx.Tx, types []string, limit int) (b batch, e
 		b.rows++
 		if err := key.Validate(); err != nil {
 			b.bad++
-			return nil //nolint:nilerr // it is removed with the others
+			return nil //nolint:nilerr // it is removed with the other rows
 		}
 		b.good++
 		if _, double := once[key]; !double {
@@ -138,8 +182,7 @@ func take(ctx context.Context, tx pgx.Tx, types []string, limit int) (b batch, e
 	return b, err
 }
 
-// announce returns how many entity types could not be announced. They rest for a
-// while.
+// announce returns how many entity types could not be announced. Those rest for a while.
 func (r *Relay) announce(ctx context.Context, b batch) (failed int) {
 	errs := make(map[shared.EntityType]error, len(b.keys))
 	var mu sync.Mutex
@@ -168,7 +211,7 @@ func (r *Relay) announce(ctx context.Context, b batch) (failed int) {
 	return failed
 }
 
-// count notes what came of a round that worked.
+// count adds a round that worked to the figures.
 func (r *Relay) count(b batch) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -179,7 +222,7 @@ func (r *Relay) count(b batch) {
 	r.stats.Published += b.good
 	r.stats.Bad += b.bad
 	if sparing.SaysBetween(before, r.stats.Bad) {
-		r.log.Warn("the outbox holds what is no key: it was removed", slog.Uint64("so_far", r.stats.Bad))
+		r.log.Warn("the outbox held a row without a valid key: it was removed", slog.Uint64("so_far", r.stats.Bad))
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 )
 
 func TestAnnouncementsThatFailAreRepeated(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t)
 	pool := newPool(t, d.URL())
 	e := newEar("items", "users", "sick")
@@ -73,6 +74,7 @@ func TestAnnouncementsThatFailAreRepeated(t *testing.T) {
 // A relay that is stuck in an announcement keeps no other from its work, and what it
 // has taken is announced when it is gone.
 func TestARelayThatIsStuckHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t)
 	pool := newPool(t, d.URL())
 	stuck, well := newEar("items"), newEar("items")
@@ -95,7 +97,7 @@ func TestARelayThatIsStuckHoldsUpNoOther(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
 	r.Close(ctx) // in vain, as long as it is stuck
-	d.Exec(t, "select pg_terminate_backend(pid) from pg_stat_activity where state = 'idle in transaction'")
+	d.Exec(t, "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and state = 'idle in transaction'")
 	testkit.Until(t, "what it had is announced", func() bool { return well.times(itemKey("1")) == 1 })
 }
 
@@ -119,6 +121,7 @@ func (e *slowEar) Notify(ctx context.Context, keys ...shared.EntityKey) error {
 
 // An entity type whose announcement hangs has no two turns in a row.
 func TestAnEntityTypeThatHangsHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t, "insert into entity_sync_outbox (entity, id) values ('slow', '1')")
 	pool := newPool(t, d.URL())
 	e := &slowEar{ear: newEar("slow", "items")}
@@ -139,6 +142,7 @@ func TestAnEntityTypeThatHangsHoldsUpNoOther(t *testing.T) {
 
 // A bus that cannot take many keys at once gets them all the same.
 func TestABusThatCannotTakeABatch(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t, "insert into entity_sync_outbox (entity, id) select 'items', i from generate_series(1, 60) i")
 	e := newEar("items")
 	e.refusing(func(keys []shared.EntityKey) error {
@@ -157,6 +161,7 @@ func TestABusThatCannotTakeABatch(t *testing.T) {
 // Two transactions write to the outbox, and the one that wrote first commits last:
 // who remembers how far it came misses it.
 func TestWhatIsWrittenFirstAndCommittedLast(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t)
 	pool := newPool(t, d.URL())
 	e := newEar("items")
@@ -180,6 +185,7 @@ func TestWhatIsWrittenFirstAndCommittedLast(t *testing.T) {
 
 // What no NotifyTx would have written blocks nothing.
 func TestPoisonedRows(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t)
 	d.Exec(t, "insert into entity_sync_outbox (entity, id) select 'items', x from unnest(array['', e'a\\nb', repeat('x', 1000000), repeat('y', 256), repeat('ü', 200), 'fine', 'fine']) x")
 	d.Exec(t, "insert into entity_sync_outbox (entity, id) values ('', '1'), (repeat('e', 2000), '1'), ('a b', '2')")
@@ -192,7 +198,7 @@ func TestPoisonedRows(t *testing.T) {
 	if got := e.all(); len(got) != 1 {
 		t.Errorf("announced %v", got)
 	}
-	if log.Count("what is no key") == 0 {
+	if log.Count("without a valid key") == 0 {
 		t.Error("the log says nothing")
 	}
 }
@@ -200,6 +206,7 @@ func TestPoisonedRows(t *testing.T) {
 // Very much waits, of several entity types, with figures that the planner has from
 // when nothing did: no type waits for another, and it is soon done.
 func TestALargeBacklog(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t, "analyze entity_sync_outbox", "insert into entity_sync_outbox (entity, id) select 'items', i from generate_series(1, 200000) i", "insert into entity_sync_outbox (entity, id) values ('users', '1')")
 	pool := newPool(t, d.URL())
 	e := newEar("items", "users")

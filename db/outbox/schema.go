@@ -16,14 +16,14 @@ import (
 // first schema of the search path, and running it again changes nothing. It is
 // made for PostgreSQL 13 and later.
 //
-// The owner of what it makes needs no grants. Others need
+// The owner of the outbox needs no grants. Other roles need
 //
 //   - to write with NotifyTx: insert on entity_sync_outbox;
 //   - to relay: select, update and delete on it (SELECT FOR UPDATE asks for the
 //     second);
 //   - to install with Track: execute on the functions entity_sync_track,
-//     entity_sync_untrack and entity_sync_announce, and what the database asks of
-//     who makes a trigger;
+//     entity_sync_untrack and entity_sync_announce, and the rights that PostgreSQL
+//     requires for making a trigger;
 //   - to write a table that is tracked: nothing.
 //
 //go:embed outbox.sql
@@ -33,9 +33,9 @@ var Schema string
 // with.
 const schemaVersion = 3
 
-// installedSQL is the schema that the outbox is in, its version, and whether all functions
-// are in that schema, too, and look there for what they use: they are told by its name, which
-// may have changed.
+// installedSQL reads the schema that the outbox is in, its version, and whether all functions
+// are in that schema, too, and look there for what they use. They find it by the schema's
+// name, which may have changed.
 const installedSQL = `
 	select n.nspname, coalesce(substring(obj_description(c.oid, 'pg_class') from '\(schema (\d+)\)$')::int, 0),
 		5 = (select count(*)
@@ -45,10 +45,10 @@ const installedSQL = `
 	from pg_class c join pg_namespace n on n.oid = c.relnamespace
 	where c.oid = to_regclass('entity_sync_outbox')`
 
-// EnsureSchema runs Schema if the outbox is missing or of an older version, or if
-// its functions are missing or were made while its schema had another name. An outbox that
-// the search path leads to is mended where it is. Otherwise EnsureSchema only looks, and
-// needs no rights to create anything. Any number of nodes may call it at once.
+// EnsureSchema runs Schema if the outbox is missing or of an older version, or if its
+// functions are missing or were made while its schema had another name. An outbox that the
+// search path leads to is mended in place. If there is nothing to mend, EnsureSchema only
+// reads, and needs no rights to create anything. Any number of nodes may call it at once.
 func EnsureSchema(ctx context.Context, conn Beginner) error {
 	err := begin(ctx, conn, func(tx pgx.Tx) error {
 		var schema string

@@ -13,6 +13,7 @@ import (
 )
 
 func TestManyNodesMakeTheSchemaAtOnce(t *testing.T) {
+	t.Parallel()
 	d := pgtest.Shared(t).NewDatabase(t)
 	var nodes sync.WaitGroup
 	for range 20 {
@@ -28,6 +29,7 @@ func TestManyNodesMakeTheSchemaAtOnce(t *testing.T) {
 }
 
 func TestTheSchemaIsLeftAloneWhereItIsThere(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t, "do $$ begin if to_regrole('app') is null then create role app login; end if; end $$", "grant insert on entity_sync_outbox to app")
 	d.Exec(t, "insert into entity_sync_outbox (entity, id) values ('items', '1')")
 	app := newPool(t, d.URLAs("app"))
@@ -56,6 +58,7 @@ func TestTheSchemaIsLeftAloneWhereItIsThere(t *testing.T) {
 // The trigger writes to the outbox of the schema it was made in, whatever the
 // search path of the writer.
 func TestAnOutboxInASchemaOfItsOwn(t *testing.T) {
+	t.Parallel()
 	d := pgtest.Shared(t).NewDatabase(t, `create schema "Odd one"`, "create table items (id int)")
 	conn := d.Connect(t)
 	if _, err := conn.Exec(t.Context(), `set search_path = "Odd one", public`); err != nil {
@@ -74,6 +77,7 @@ func TestAnOutboxInASchemaOfItsOwn(t *testing.T) {
 // What was done to an outbox that was whole, EnsureSchema mends, where the outbox is and
 // with what is in it: writes to tracked tables work again, and are announced.
 func TestEnsureSchemaMendsAnOutboxThatIsNotWhole(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct{ done, path string }{
 		"its schema was renamed":        {"alter schema outbox rename to renamed", "renamed"},
 		"to a name that needs quotes":   {`alter schema outbox rename to "Odd Name"`, `"Odd Name"`},
@@ -82,6 +86,7 @@ func TestEnsureSchemaMendsAnOutboxThatIsNotWhole(t *testing.T) {
 		"a function has no search path": {"alter function outbox.entity_sync_announce() reset search_path", "public, outbox"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			d := pgtest.Shared(t).NewDatabase(t, "create schema outbox; set search_path = outbox;"+outbox.Schema,
 				"create table public.items (id int primary key)",
 				"set search_path = outbox, public; select entity_sync_track('items', 'items', 'id')",
@@ -118,6 +123,7 @@ func TestEnsureSchemaMendsAnOutboxThatIsNotWhole(t *testing.T) {
 
 // What is whole needs no rights but to look, and what a newer version made is left.
 func TestEnsureSchemaLeavesWhatIsWholeOrNewer(t *testing.T) {
+	t.Parallel()
 	d := pgtest.Shared(t).NewDatabase(t, outbox.Schema)
 	role := d.NewRole(t, "grant usage on schema public to %s")
 	pool := pgtest.Pool(t, d.URLAs(role), 1)

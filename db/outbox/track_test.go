@@ -37,6 +37,7 @@ func announced(t testing.TB, d *pgtest.Database, sql string, args ...any) []stri
 }
 
 func TestWhatATrackedTableAnnounces(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t, "create table items (id int primary key, name text)", "create table source (id int, name text)",
 		"insert into source values (1, 'x'), (20, 'y'), (30, 'z')")
 	track(t, d, "items", "items", "id")
@@ -71,6 +72,7 @@ func TestWhatATrackedTableAnnounces(t *testing.T) {
 
 // One row for each distinct key, however many rows of the table there are.
 func TestOneRowForEachDistinctKeyOfAStatement(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t, "create table lines (entry int, item text)")
 	track(t, d, "lines", "items", "item")
 	got := announced(t, d, "insert into lines select i, 'item' || i % 3 from generate_series(1, 3000) i")
@@ -84,6 +86,7 @@ func TestOneRowForEachDistinctKeyOfAStatement(t *testing.T) {
 }
 
 func TestTrackingAPartitionedTable(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t, "create table items (id int, part int) partition by list (part)",
 		"create table items1 partition of items for values in (1)", "create table items2 partition of items for values in (2)")
 	track(t, d, "items", "items", "id")
@@ -110,6 +113,7 @@ func TestTrackingAPartitionedTable(t *testing.T) {
 }
 
 func TestTrackingFollowsForeignKeysAndInheritance(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t, "create table orders (id int primary key)",
 		"create table lines (id int, order_id int references orders on update cascade on delete cascade)",
 		"create table old_orders () inherits (orders)",
@@ -132,6 +136,7 @@ func TestTrackingFollowsForeignKeysAndInheritance(t *testing.T) {
 }
 
 func TestTrackingAgainChangesNothingAndTakesNoLock(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t, "create table items (id int, other int)")
 	track(t, d, "items", "items", "id")
 	err := pgx.BeginFunc(t.Context(), d.Connect(t), func(tx pgx.Tx) error {
@@ -175,6 +180,7 @@ func TestTrackingAgainChangesNothingAndTakesNoLock(t *testing.T) {
 // Whatever the database's default isolation is, of many that want the same some do it
 // and the others find it done.
 func TestManyNodesTrackAndUntrackAtOnce(t *testing.T) {
+	t.Parallel()
 	for _, level := range []string{"read committed", "repeatable read", "serializable"} {
 		d := newOutbox(t, "create table items (id int)")
 		d.Exec(t, fmt.Sprintf("alter database %s set default_transaction_isolation = '%s'", d.Name, level))
@@ -215,6 +221,7 @@ func TestManyNodesTrackAndUntrackAtOnce(t *testing.T) {
 // TRUNCATE removes rows that a transaction above READ COMMITTED does not see. It
 // announces what it can, and says so.
 func TestTruncatingWhatTheTransactionCannotSee(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t, "create table items (id int); insert into items values (1)")
 	track(t, d, "items", "items", "id")
 	c, err := pgx.ParseConfig(d.URL())
@@ -246,6 +253,7 @@ func TestTruncatingWhatTheTransactionCannotSee(t *testing.T) {
 }
 
 func TestNamesAsLongAsTheyGet(t *testing.T) {
+	t.Parallel()
 	long := strings.Repeat("n", 70) // PostgreSQL cuts it after 63
 	d := newOutbox(t, fmt.Sprintf("create table %s (%s int)", long, long))
 	for _, entity := range []shared.EntityType{shared.EntityType(strings.Repeat("e", 64)), shared.EntityType(strings.Repeat("e", 63) + "f")} {
@@ -258,6 +266,7 @@ func TestNamesAsLongAsTheyGet(t *testing.T) {
 }
 
 func TestWhatCannotBeTrackedIsAClearError(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t, "create table items (id int, gone int)", "alter table items drop column gone", "create view seen as select 1 as id")
 	for _, bad := range []struct {
 		table   string
@@ -289,6 +298,7 @@ func TestWhatCannotBeTrackedIsAClearError(t *testing.T) {
 // Who writes a tracked table needs no right on the outbox, and cannot use the
 // trigger to write there what he likes.
 func TestWhoWritesATrackedTableNeedsNoRightOnTheOutbox(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t, "create table items (id int primary key)",
 		"do $$ begin if to_regrole('clerk') is null then create role clerk login; end if; end $$",
 		"grant select, insert, update, delete, truncate on items to clerk", "grant create on schema public to clerk")
@@ -315,6 +325,7 @@ func TestWhoWritesATrackedTableNeedsNoRightOnTheOutbox(t *testing.T) {
 // Where policies hide rows from the owner of the trigger function too, TRUNCATE
 // cannot announce them. It works all the same, and says so.
 func TestTruncatingWhatTheTriggerMayNotRead(t *testing.T) {
+	t.Parallel()
 	d := pgtest.Shared(t).NewDatabase(t, "do $$ begin if to_regrole('landlord') is null then create role landlord login; end if; end $$",
 		"grant create on schema public to landlord")
 	c, err := pgx.ParseConfig(d.URLAs("landlord"))
@@ -352,6 +363,7 @@ func TestTruncatingWhatTheTriggerMayNotRead(t *testing.T) {
 // Whoever owns a tracked table makes the types of its columns, and must not have the
 // outbox's owner run what they wrote.
 func TestATrackedTableRunsNothingAsTheOutboxsOwner(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t)
 	role := d.NewRole(t, "grant create, usage on schema public to %[1]s; grant execute on function entity_sync_track, entity_sync_untrack, entity_sync_announce to %[1]s")
 	pool := pgtest.Pool(t, d.URLAs(role), 1)
@@ -390,6 +402,7 @@ func TestATrackedTableRunsNothingAsTheOutboxsOwner(t *testing.T) {
 // A table that is built anew and takes the place of another under its name has no
 // triggers until it is tracked, which the same transaction can see to.
 func TestATableThatIsSwappedIsTrackedAnew(t *testing.T) {
+	t.Parallel()
 	d := newOutbox(t, "create table items (id int primary key, name text)", "insert into items values (1, 'a')")
 	track(t, d, "items", "items", "id")
 	swap := func(n int, more ...string) {

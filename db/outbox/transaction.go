@@ -11,8 +11,8 @@ import (
 	"github.com/entity-sync/entity-sync/db/internal/sqlstate"
 )
 
-// Beginner is a *pgx.Conn, a *pgxpool.Pool, or a pgx.Tx for what is to be part of a
-// larger transaction.
+// Beginner is a *pgx.Conn or a *pgxpool.Pool, or a pgx.Tx to work in a part of a larger
+// transaction.
 type Beginner interface {
 	Begin(ctx context.Context) (pgx.Tx, error)
 }
@@ -26,15 +26,15 @@ func inTx(ctx context.Context, conn Beginner, what, sql string, args ...any) err
 	if err == nil {
 		return nil
 	}
-	if sqlstate.Of(err) != sqlstate.UndefinedTable { // that is the application's own table, not the outbox
+	if sqlstate.Of(err) != sqlstate.UndefinedTable { // here that is the application's table, not the outbox
 		err = withRemedy(err)
 	}
 	return fmt.Errorf("outbox: %s: %w", what, err)
 }
 
-// begin calls f in a transaction that sees what others have committed while it
-// waited for them, whatever the database's default is. Where conn is a transaction
-// already, its own level stays.
+// begin calls f in a transaction of the level read committed, whatever the database's default
+// is: it sees what other transactions have committed while it waited for them. If conn is a
+// transaction already, its own level stays.
 func begin(ctx context.Context, conn Beginner, f func(pgx.Tx) error) error {
 	if isNil(conn) {
 		return errors.New("the connection is nil")

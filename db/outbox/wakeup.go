@@ -5,9 +5,9 @@ import "context"
 // EnableWakeUp has every write to the outbox wake the relays that listen (see
 // Config.Listen), with a trigger that issues NOTIFY. Doing it again changes nothing.
 //
-// It has a price, which everybody pays who writes to the outbox: PostgreSQL takes
-// one lock for the whole cluster of databases when a transaction that has issued
-// NOTIFY commits, so that such commits go one after another.
+// It has a price for every program that writes to the outbox. When a transaction that has
+// issued NOTIFY commits, PostgreSQL takes one lock for the whole cluster of databases, so that
+// such commits go one after another.
 func EnableWakeUp(ctx context.Context, conn Beginner) error {
 	return inTx(ctx, conn, "enabling the wake-up", `do $$ begin
 		if not `+wakesUp+` then
@@ -19,7 +19,7 @@ func EnableWakeUp(ctx context.Context, conn Beginner) error {
 	end $$`)
 }
 
-// DisableWakeUp takes EnableWakeUp back.
+// DisableWakeUp undoes EnableWakeUp.
 func DisableWakeUp(ctx context.Context, conn Beginner) error {
 	return inTx(ctx, conn, "disabling the wake-up", `do $$ begin
 		if `+wakesUp+` then

@@ -12,21 +12,21 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// Announcer tells every node that keys changed, and remembers those that it
-// could not tell of while NSQ was away, to tell of them later. A row that was
-// written stays written, whether or not somebody could be told.
+// Announcer tells every node that keys changed. It remembers the keys that it could not
+// announce while NSQ was away, and announces them later. A row that was written stays written,
+// whether or not its key could be announced.
 type Announcer struct {
 	sync *es.EntitySync
 	log  *slog.Logger
 
 	mu      sync.Mutex
 	pending map[shared.EntityKey]struct{}
-	wake    chan struct{} // of one place: something is pending
+	wake    chan struct{} // holds one value: keys are pending
 	stop    context.CancelFunc
 	stopped chan struct{}
 }
 
-// retryPause is the wait between two attempts to tell of what is pending.
+// retryPause is the wait between two attempts to announce the pending keys.
 const retryPause = time.Second
 
 // StartAnnouncer starts the goroutine that tries again. Stop ends it.
@@ -42,16 +42,16 @@ func StartAnnouncer(sync *es.EntitySync, log *slog.Logger) *Announcer {
 	return a
 }
 
-// Stop gives up what is pending.
+// Stop gives up the pending keys.
 func (a *Announcer) Stop() {
 	a.stop()
 	<-a.stopped
 }
 
-// Announce tells of a change that was just written. It returns false where
-// other nodes will hear of it later.
+// Announce announces a change that was just written. It returns false if other nodes will hear
+// of it only later.
 func (a *Announcer) Announce(ctx context.Context, keys ...shared.EntityKey) bool {
-	// The row is written: that its writer went away is no reason not to tell.
+	// The row is written, so the other nodes must hear of it even if the writer has gone.
 	err := a.sync.Notify(context.WithoutCancel(ctx), keys...)
 	if err == nil {
 		return true

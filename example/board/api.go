@@ -15,8 +15,8 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// API is how rows are changed: over plain HTTP, by whoever may. It answers with
-// JSON, errors as {"error":"…"} in words for the page.
+// API changes rows, over plain HTTP, for people who may. It answers with JSON, errors as
+// {"error":"…"} in words for the page.
 type API struct {
 	node     string
 	store    Store
@@ -33,7 +33,7 @@ func (a *API) Mount(mux *http.ServeMux) {
 	mux.Handle("POST /api/items", a.handler(a.add))
 	mux.Handle("PATCH /api/items/{id}", a.handler(a.change))
 	mux.Handle("DELETE /api/items/{id}", a.handler(a.delete))
-	// What makes trouble on purpose is for pages of this board alone.
+	// The endpoints that cause trouble on purpose are for the pages of this board alone.
 	own := http.NewCrossOriginProtection()
 	own.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.refuse(w, r, errOtherSite) }))
 	mux.Handle("PUT /api/bus", own.Handler(a.handler(a.switchBus)))
@@ -57,16 +57,16 @@ var (
 	errTooLarge    = refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("the request is larger than %d bytes", maxBody)}
 )
 
-// saved answers a request that was done.
+// saved is the answer to a request that was carried out.
 type saved struct {
 	ID string `json:"id"`
-	// Revision is that of the row which was changed.
+	// Revision is that of the changed row.
 	Revision int64 `json:"revision,omitempty"`
-	// Announced is false where the other nodes will learn of it only later.
+	// Announced is false if the other nodes will learn of the change only later.
 	Announced bool `json:"announced"`
 }
 
-// handler authenticates, bounds the body, and turns what f returns into an answer.
+// handler authenticates, bounds the body, and turns f's results into an answer.
 func (a *API) handler(f func(r *http.Request, role Role) (status int, answer any, err error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
@@ -139,7 +139,7 @@ func (a *API) delete(r *http.Request, role Role) (int, any, error) {
 }
 
 func (a *API) switchBus(r *http.Request, _ Role) (int, any, error) {
-	// By its own name, too: another site's may be made to lead here.
+	// The name is checked, too: another site's name may be made to lead here.
 	if !isHere(r.RemoteAddr) || !isHere(r.Host) {
 		return 0, nil, errNotHere
 	}
@@ -147,7 +147,7 @@ func (a *API) switchBus(r *http.Request, _ Role) (int, any, error) {
 	if err := decode(r, &want); err != nil {
 		return 0, nil, err
 	}
-	// Half of it done would be worse than all of it for somebody who went away.
+	// If the person goes away, a switch that is half done would be worse than a whole one.
 	if err := a.bus.Switch(context.WithoutCancel(r.Context()), want.Running); err != nil {
 		a.log.Error("the bus was not switched as it was asked for", slog.Any("error", err))
 		return 0, nil, refusal{http.StatusInternalServerError, err.Error()}
@@ -155,7 +155,7 @@ func (a *API) switchBus(r *http.Request, _ Role) (int, any, error) {
 	return http.StatusOK, want, nil
 }
 
-// isHere reports whether host, perhaps with a port, is the machine that asks.
+// isHere reports whether host, perhaps with a port, is this machine.
 func isHere(host string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
@@ -166,7 +166,7 @@ func isHere(host string) bool {
 
 func (a *API) author(role Role) Author { return Author{Role: role, Node: a.node, At: time.Now()} }
 
-// decode reads the one JSON object that a request consists of.
+// decode reads a request's one JSON object.
 func decode(r *http.Request, into any) error {
 	if kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); strings.TrimSpace(kind) != "application/json" {
 		return errNotJSON
@@ -191,7 +191,7 @@ func decode(r *http.Request, into any) error {
 	}
 }
 
-// refuse answers with what the client may know of err.
+// refuse answers with as much of err as the client may know.
 func (a *API) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	var known refusal
 	switch {

@@ -10,6 +10,7 @@ import (
 )
 
 func TestAPIRefuses(t *testing.T) {
+	t.Parallel()
 	node := startDemo(t, Config{}).Nodes[0]
 	id := addItem(t, node, "Scale")
 	item := "/api/items/" + id
@@ -69,6 +70,7 @@ func TestAPIRefuses(t *testing.T) {
 }
 
 func TestAPIBoardIsBounded(t *testing.T) {
+	t.Parallel()
 	node := startDemo(t, Config{}).Nodes[0]
 	for range maxItems - len(samples) {
 		addItem(t, node, "One more")
@@ -80,7 +82,7 @@ func TestAPIBoardIsBounded(t *testing.T) {
 }
 
 // Two nodes add to one row at once; no step is lost.
-func TestAPIStepsAddUp(t *testing.T) { onEach(t, testAPIStepsAddUp) }
+func TestAPIStepsAddUp(t *testing.T) { onEachAtOnce(t, testAPIStepsAddUp) }
 
 func testAPIStepsAddUp(t *testing.T, c Config) {
 	d := startDemo(t, c)
@@ -145,6 +147,7 @@ func TestAPIBusIsGuarded(t *testing.T) {
 }
 
 func TestPageServesTheClient(t *testing.T) {
+	t.Parallel()
 	node := startDemo(t, Config{}).Nodes[0]
 	resp, err := http.Get(node.URL() + "entity-sync/index.js")
 	if err != nil {
@@ -157,6 +160,7 @@ func TestPageServesTheClient(t *testing.T) {
 }
 
 func TestPageHeaders(t *testing.T) {
+	t.Parallel()
 	node := startDemo(t, Config{}).Nodes[0]
 	// The template itself is not for the world.
 	resp, err := http.Get(node.URL() + "assets/index.html")

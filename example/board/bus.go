@@ -11,9 +11,8 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// Bus lets people stop the board's NSQ and start it again, to see what becomes of
-// their pages meanwhile. Whether it runs is an entity too, busEntity, so that all
-// pages show the same.
+// Bus lets people stop the board's NSQ and start it again, to see how their pages react.
+// Whether it runs is an entity too, busEntity, so that all pages show the same.
 type Bus struct {
 	broker *Broker
 
@@ -24,10 +23,10 @@ type Bus struct {
 	nodes []*es.EntitySync
 }
 
-// theBus is the key of whether the bus is running.
+// theBus is the key of the bus's state.
 var theBus = shared.EntityKey{Entity: busEntity, ID: "nsqd"}
 
-// Register has a node tell its pages whether the bus is running.
+// Register makes a node tell its pages whether the bus is running.
 func (b *Bus) Register(node *es.EntitySync) error {
 	b.mu.Lock()
 	b.nodes = append(b.nodes, node)
@@ -73,8 +72,8 @@ const (
 	restartPause   = 50 * time.Millisecond
 )
 
-// start starts the bus. Its port may be somebody's for a moment: the nodes, trying
-// to reach it, connect from ports of the same range.
+// start starts the bus. Its port may be taken for a moment: the nodes connect from ports of
+// the same range when they try to reach the bus.
 func (b *Bus) start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, restartTimeout)
 	defer cancel()
@@ -91,16 +90,16 @@ func (b *Bus) start(ctx context.Context) error {
 	}
 }
 
-// stop stops the bus. The nodes have lost it then, error or not.
+// stop stops the bus. Even after an error the nodes have lost it.
 func (b *Bus) stop() error {
 	if err := b.broker.Stop(); err != nil {
-		return fmt.Errorf("the nodes have lost it, but not well: %w", err)
+		return fmt.Errorf("the nodes have lost the bus, but it did not end cleanly: %w", err)
 	}
 	return nil
 }
 
-// tell has each node look at the bus for its own pages. That the nodes cannot tell
-// each other is what may have just been seen to.
+// tell announces the bus's state on each node, for the node's own pages: without the bus the
+// nodes cannot tell each other.
 func (b *Bus) tell(ctx context.Context) {
 	b.mu.Lock()
 	nodes := b.nodes

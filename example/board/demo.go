@@ -9,7 +9,7 @@ import (
 	"os"
 )
 
-// Config is what can be chosen about the board.
+// Config configures the board.
 type Config struct {
 	// Addrs are the addresses (host:port) of the two nodes. Port 0 takes a free one.
 	Addrs [2]string
@@ -27,16 +27,16 @@ type Config struct {
 type Demo struct {
 	Broker *Broker
 	Bus    *Bus
-	Stores []Store // of one database, one for each node
+	Stores []Store // one for each node, all of one database
 	Nodes  []*Node
 
-	dir string // of all its files
+	dir string // has all files of the board
 }
 
 // StartDemo starts the board. On an error nothing is left running.
 func StartDemo(ctx context.Context, c Config) (_ *Demo, err error) {
-	// Ports first: that one is taken is what goes wrong most often, and nothing
-	// has been touched yet.
+	// Ports first: a port that is taken is the most frequent failure, and at this point there
+	// is nothing to undo.
 	listeners, err := listen(c.Addrs)
 	if err != nil {
 		return nil, err
@@ -85,8 +85,7 @@ func StartDemo(ctx context.Context, c Config) (_ *Demo, err error) {
 
 func nodeName(i int) string { return fmt.Sprintf("node %d", i+1) }
 
-// pageOf says what the page of node i is told: its own name, and where the
-// other one is.
+// pageOf returns the data of node i's page: its own name, and the address of the other node.
 func pageOf(i int, listeners []net.Listener) pageData {
 	other := (i + 1) % len(listeners)
 	_, port, err := net.SplitHostPort(listeners[other].Addr().String())
@@ -96,9 +95,8 @@ func pageOf(i int, listeners []net.Listener) pageData {
 	return pageData{Node: nodeName(i), Other: nodeName(other), OtherPort: port}
 }
 
-// Close ends the board and removes its files, in the order in which each part
-// can still say goodbye to the next. It may be called on one that started only
-// in part.
+// Close ends the board and removes its files. The order lets each part still reach the parts
+// that it needs to end cleanly. Close may be called on a board that started only in part.
 func (d *Demo) Close(ctx context.Context) error {
 	var errs []error
 	for _, n := range d.Nodes {

@@ -17,25 +17,25 @@ const (
 // wholeBoard is the key of the list of items.
 var wholeBoard = shared.EntityKey{Entity: boardEntity, ID: "all"}
 
-// itemKeys are the keys under which an item can be watched. It is one of the two,
-// and announcing the other costs nothing: nobody watches it.
+// itemKeys returns the keys under which an item can be watched. It is one of the two.
+// Announcing the other costs nothing, because no page watches it.
 func itemKeys(id string) []shared.EntityKey {
 	return []shared.EntityKey{{Entity: itemEntity, ID: id}, {Entity: privateEntity, ID: id}}
 }
 
-// byRole has a node fetch once for each role that is looking, however many people
-// are: everybody of one role sees the same.
+// byRole makes a node fetch once for each role of the people who look, because all people of
+// one role see the same.
 var byRole = es.WithScope(func(secret string) string { return string(RoleOf(secret)) })
 
-// itemRow is an item as it goes to a page.
+// itemRow is an item as it is sent to a page.
 type itemRow struct {
 	ID         string `json:"id"`
 	Name       string `json:"name"`
 	Quantity   int64  `json:"quantity"`
 	PriceCents int64  `json:"priceCents"`
 
-	// Every write raises Revision, and its answer says to which. So the page knows
-	// whether a row has what was written, or is an echo of something older.
+	// Every write raises Revision, and its answer has the new one. So the page can tell
+	// whether a row includes what was written, or is older.
 	Revision int64 `json:"revision"`
 
 	// These let the page say how long a change took to reach it.
@@ -44,21 +44,20 @@ type itemRow struct {
 
 	// For managers; a guest's row simply has no such fields.
 	CostCents     *int64   `json:"costCents,omitempty"`
-	MarginPercent *float64 `json:"marginPercent,omitempty"` // of the price; what is given away has none
+	MarginPercent *float64 `json:"marginPercent,omitempty"` // of the price; absent if the price is 0
 }
 
-// itemSQL reads itemRows. A guest must find no cost to join: SQLite is asked for
-// none, PostgreSQL shows none.
+// itemSQL reads itemRows. A guest's query must find no cost to join: on SQLite its argument
+// asks for none, on PostgreSQL a policy shows none.
 const itemSQL = `
 	SELECT i.id, i.name, i.quantity, i.price_cents, i.revision, i.written_at / 1000.0 AS written_at, i.written_on,
 		c.cost_cents, round(100.0 * (i.price_cents - c.cost_cents) / nullif(i.price_cents, 0), 1) AS margin_percent
 	FROM items i LEFT JOIN costs c ON c.item = i.id`
 
-// memberRow is an item in the list of items. That there is a private one is for
-// everybody to know.
+// memberRow is an item in the list of items. Everybody may know that there is a private item.
 type memberRow struct {
 	ID      string `json:"id"`
-	Private bool   `json:"private"` // to be watched as privateEntity
+	Private bool   `json:"private"` // watched as privateEntity
 }
 
 // membersSQL reads the memberRows of a list, oldest first.

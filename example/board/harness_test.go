@@ -32,7 +32,7 @@ func startDemo(t *testing.T, c Config) *Demo {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := d.Close(ctx); err != nil {
 			t.Errorf("closing the board: %v", err)
@@ -46,6 +46,16 @@ func startDemo(t *testing.T, c Config) *Demo {
 func onEach(t *testing.T, test func(t *testing.T, c Config)) {
 	t.Run("SQLite", func(t *testing.T) { test(t, Config{}) })
 	t.Run("PostgreSQL", func(t *testing.T) { test(t, Config{DatabaseURL: pgtest.Shared(t).NewDatabase(t).URL()}) })
+}
+
+// onEachAtOnce is onEach for a test that needs no address again which it has given back:
+// another test may have that address meanwhile.
+func onEachAtOnce(t *testing.T, test func(t *testing.T, c Config)) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, c Config) {
+		t.Parallel()
+		test(t, c)
+	})
 }
 
 // restartNode starts a node that was closed again, at its address.

@@ -7,16 +7,16 @@ import (
 	"unicode/utf8"
 )
 
-// NewItem is what the request to add an item says.
+// NewItem is the body of a request to add an item.
 type NewItem struct {
 	Name       string `json:"name"`
 	Quantity   int64  `json:"quantity"`
 	PriceCents int64  `json:"priceCents"`
 	CostCents  int64  `json:"costCents"`
-	Private    bool   `json:"private"` // for managers alone
+	Private    bool   `json:"private"` // only managers may see it
 }
 
-// Change is what the request to change an item says. What is absent stays.
+// Change is the body of a request to change an item. Fields that are absent stay as they are.
 type Change struct {
 	Name       *string `json:"name"`
 	Quantity   *int64  `json:"quantity"`

@@ -27,7 +27,7 @@ func listen(addrs [2]string) (listeners []net.Listener, err error) {
 	return listeners, nil
 }
 
-// listenError says why node i cannot listen, and if its port is taken, with which flags
+// listenError says why node i cannot listen. If its port is taken, it says with which flags
 // both nodes can.
 func listenError(i int, addrs [2]string, err error) error {
 	if !errors.Is(err, syscall.EADDRINUSE) {
@@ -36,14 +36,14 @@ func listenError(i int, addrs [2]string, err error) error {
 	return fmt.Errorf(`%s cannot listen on %s: the port is taken; try make run FLAGS="%s"`, nodeName(i), addrs[i], freeFlags(addrs))
 }
 
-// freeFlags returns flags with which the board can listen: the addresses that were
-// chosen, with another port where theirs is taken.
+// freeFlags returns flags with which the board can listen: the chosen addresses, each with
+// another port if its own is taken.
 func freeFlags(addrs [2]string) string {
 	var flags []string
 	for i, addr := range addrs {
 		near, l := listenNear(addr)
 		if l != nil {
-			defer l.Close() // not sooner, or both nodes may get the same
+			defer l.Close() // not sooner, or both nodes may get the same port
 		}
 		if near != defaultAddrs[i] {
 			flags = append(flags, fmt.Sprintf("-node%d %s", i+1, near))
@@ -52,8 +52,8 @@ func freeFlags(addrs [2]string) string {
 	return strings.Join(flags, " ")
 }
 
-// listenNear listens on an address or, where its port is taken, on a greater one: 9080
-// for 8080. Where all that it tries are taken, it returns port 0 and does not listen.
+// listenNear listens on an address or, if its port is taken, on a greater port: 9080 for 8080.
+// If all ports that it tries are taken, it returns port 0 and does not listen.
 func listenNear(addr string) (string, net.Listener) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil || port == "0" {

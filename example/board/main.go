@@ -30,7 +30,7 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// closeTimeout bounds how long the end may take.
+// closeTimeout bounds how long closing the board may take.
 const closeTimeout = 4 * time.Second
 
 // run is the program. It returns its exit code when ctx has ended.

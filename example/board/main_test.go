@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -9,4 +10,17 @@ import (
 	"github.com/entity-sync/entity-sync/internal/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testkit.AtEnd(pgtest.End)) }
+// atEnd removes what the tests share, after the last of them. One test at a time adds to
+// the list.
+var atEnd = []func() error{pgtest.End}
+
+func TestMain(m *testing.M) {
+	// On a machine that is busy with much else a start takes long.
+	connectTimeout, readyTimeout = patience, patience
+	goleak.VerifyTestMain(m, testkit.AtEnd(func() (err error) {
+		for _, end := range atEnd {
+			err = errors.Join(err, end())
+		}
+		return err
+	}))
+}

@@ -26,7 +26,7 @@ type Node struct {
 	served    chan struct{} // closed when the server has stopped taking connections
 }
 
-// nodeConfig is what a node is made of.
+// nodeConfig configures a node.
 type nodeConfig struct {
 	name     string
 	listener net.Listener
@@ -53,15 +53,15 @@ func startNode(ctx context.Context, c nodeConfig) (*Node, error) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/ws/entity-sync/", n.sync)
-	mux.Handle("/entity-sync/", http.StripPrefix("/entity-sync", js.Handler())) // what the page imports
+	mux.Handle("/entity-sync/", http.StripPrefix("/entity-sync", js.Handler())) // the page imports these modules
 	(&API{node: c.name, store: c.store, announce: announce, bus: c.bus, log: log}).Mount(mux)
 	if err := errors.Join(c.store.Register(ctx, n.sync), c.bus.Register(n.sync), mountPage(mux, c.page)); err != nil {
 		return nil, errors.Join(err, n.closeSync(context.WithoutCancel(ctx)))
 	}
 	n.server = &http.Server{
 		Handler: mux,
-		// A client that is slow to ask, or says nothing any more, does not keep
-		// its connection. None of these concern WebSockets, which are pinged.
+		// A client that sends slowly, or nothing any more, does not keep its connection. These
+		// limits do not apply to WebSockets, which are pinged.
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      10 * time.Second,
@@ -73,8 +73,8 @@ func startNode(ctx context.Context, c nodeConfig) (*Node, error) {
 	return n, nil
 }
 
-// wakeOutbox is all there is to announcing where the keys were written with the
-// rows: they will be, now rather than in a moment.
+// wakeOutbox announces keys that were written with the rows: the relay would announce them in
+// a moment, and now does so at once.
 func (n *Node) wakeOutbox(context.Context, ...shared.EntityKey) bool {
 	n.sync.OutboxRelay().Wake()
 	return true
@@ -87,12 +87,11 @@ func (n *Node) serve(log *slog.Logger) {
 	}
 }
 
-// readyTimeout bounds how long a start waits for NSQ.
-const readyTimeout = 5 * time.Second
+// readyTimeout bounds how long a start waits for NSQ. Tests wait longer.
+var readyTimeout = 5 * time.Second
 
-// waitReady returns when the node hears what other nodes announce. Nothing would
-// be lost without waiting: a node that is not there yet looks at everything
-// again when it is.
+// waitReady returns when the node hears what other nodes announce. Nothing would be lost
+// without waiting: a node that subscribes later fetches again all that its clients watch.
 func (n *Node) waitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
@@ -108,7 +107,7 @@ func (n *Node) waitReady(ctx context.Context) error {
 	return nil
 }
 
-// URL is where the node's page is.
+// URL returns the address of the node's page.
 func (n *Node) URL() string { return "http://" + n.listener.Addr().String() + "/" }
 
 // closeSync sends the node's WebSocket clients away and leaves NSQ.
@@ -119,7 +118,7 @@ func (n *Node) closeSync(ctx context.Context) error {
 	return n.sync.Close(ctx)
 }
 
-// closeServer ends what remains: the requests under way.
+// closeServer waits for the requests under way, and ends the server.
 func (n *Node) closeServer(ctx context.Context) error {
 	err := n.server.Shutdown(ctx)
 	if err != nil {

@@ -34,11 +34,11 @@ func StartBroker(dir string) (*Broker, error) {
 // from any goroutine.
 func (b *Broker) Running() bool { return b.running.Load() }
 
-// Addr is where nsqd takes publishers and subscribers.
+// Addr is the address for publishers and subscribers.
 func (b *Broker) Addr() string { return b.addr }
 
-// Start starts nsqd again after Stop, at the same address and with the same files.
-// Starting what runs does nothing.
+// Start starts nsqd again after Stop, at the same address and with the same files. It does
+// nothing if nsqd runs.
 func (b *Broker) Start() (err error) {
 	if b.nsqd != nil {
 		return nil
@@ -50,7 +50,7 @@ func (b *Broker) Start() (err error) {
 	}
 	opts := nsqd.NewOptions()
 	opts.TCPAddress = b.addr
-	opts.HTTPAddress, opts.HTTPSAddress = "", "" // nothing here uses them
+	opts.HTTPAddress, opts.HTTPSAddress = "", "" // the board does not use HTTP
 	opts.DataPath = b.data
 	opts.Logger = silent{}
 	n, err := embedded.Start(opts)
@@ -63,9 +63,9 @@ func (b *Broker) Start() (err error) {
 	return nil
 }
 
-// Stop ends nsqd and returns when all of it has ended, or an error when it does not
-// end: the nodes have lost it then all the same, and Start starts another. Stopping
-// twice is once.
+// Stop ends nsqd and returns when all of it has ended. It returns an error if nsqd does not
+// end; the nodes have then lost it all the same, and Start starts another. A second Stop does
+// nothing.
 func (b *Broker) Stop() error {
 	if b.nsqd == nil {
 		return nil
@@ -73,14 +73,14 @@ func (b *Broker) Stop() error {
 	b.running.Store(false)
 	err := b.nsqd.Stop()
 	if err != nil {
-		b.data = "" // which it may still use
+		b.data = "" // this nsqd may still use the folder
 	}
 	b.nsqd = nil
 	return err
 }
 
-// silent is nsqd's logger. What it would say about connections, the library
-// says too, from the end that matters here.
+// silent is nsqd's logger. The library logs what happens to connections as well, from the end
+// that matters here.
 type silent struct{}
 
 // Output implements nsqd.Logger.

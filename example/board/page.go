@@ -18,7 +18,7 @@ var assetFiles embed.FS
 
 var indexTemplate = template.Must(template.New("index").Parse(indexHTML))
 
-// pageData is what the page is told about where it comes from.
+// pageData is what the page is told about the node that serves it.
 type pageData struct {
 	Node      string // such as "node 1"
 	Other     string // the other node's name
@@ -44,10 +44,10 @@ func mountPage(mux *http.ServeMux, data pageData) error {
 	return nil
 }
 
-// plainHost is a host that can stand in a header as it is.
+// plainHost matches a host that can stand in a header as it is.
 var plainHost = regexp.MustCompile(`^[A-Za-z0-9.:\[\]-]+$`)
 
-// withPageHeaders lets the page load and connect to nothing but this node.
+// withPageHeaders lets the page load from and connect to this node alone.
 func withPageHeaders(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		connect := "'self'"

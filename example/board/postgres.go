@@ -20,17 +20,17 @@ import (
 var postgresSQL string
 
 const (
-	// postgresSchema holds all that the board makes in a database, its outbox too:
-	// it is nobody else's.
+	// postgresSchema has all that the board makes in a database, its outbox too. Nothing else
+	// is in it.
 	postgresSchema = "entity_sync_board"
 
-	// postgresRole is who the nodes work as, whoever DATABASE_URL is: policies do
-	// not hold for a superuser, nor for the owner of the tables.
+	// postgresRole is the role of the nodes, whatever the role in DATABASE_URL is: policies do
+	// not apply to a superuser, nor to the owner of the tables.
 	postgresRole = "board_app"
 )
 
-// postgres is a Store that sees to it itself: policies decide who sees what, and
-// triggers write to the outbox what is to be announced, whoever writes.
+// postgres is a Store whose database does the work: policies decide who sees what, and
+// triggers write the keys to announce to the outbox, whichever program writes.
 type postgres struct {
 	tables
 	pool *pgxpool.Pool
@@ -60,14 +60,14 @@ func openPostgres(ctx context.Context, url string) (*postgres, error) {
 	return p, nil
 }
 
-// Close is called after the node was closed that fetches from the Store.
+// Close must be called after the node that fetches from the Store was closed.
 func (p *postgres) Close() error {
 	err := p.db.Close()
 	p.pool.Close()
 	return err
 }
 
-// migrate makes what is missing, as who DATABASE_URL says: all of it, or nothing.
+// migrate makes what is missing, as the role in DATABASE_URL: all of it, or nothing.
 func migrate(ctx context.Context, config *pgx.ConnConfig) error {
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
@@ -75,7 +75,7 @@ func migrate(ctx context.Context, config *pgx.ConnConfig) error {
 	}
 	defer conn.Close(ctx)
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		// Of several that start at once, one makes it and the others find it.
+		// If several programs start at once, one makes it and the others find it.
 		if _, err := tx.Exec(ctx, `select pg_advisory_xact_lock(hashtext($1))`, postgresSchema); err != nil {
 			return err
 		}
@@ -103,14 +103,14 @@ func migrate(ctx context.Context, config *pgx.ConnConfig) error {
 	})
 }
 
-// upgradeSQL adds what the tables of an earlier board do not have.
+// upgradeSQL adds what the tables of an earlier version of the board lack.
 const upgradeSQL = `
 	alter table items
 		add column if not exists private boolean not null default false,
 		add column if not exists revision bigint not null default 1`
 
-// track has whatever anybody writes announced: as a change of the item, as whichever
-// of the two kinds it is watched, and of the list that it is in.
+// track has every write announced, whichever program makes it: as a change of the item, under
+// the kind as which the item is watched, and as a change of its list.
 func track(ctx context.Context, tx pgx.Tx) error {
 	return errors.Join(
 		outbox.Track(ctx, tx, "items", itemEntity, "id"),
@@ -121,8 +121,8 @@ func track(ctx context.Context, tx pgx.Tx) error {
 	)
 }
 
-// roleSQL makes the role, which all databases of a server have in common, and lets
-// who makes it take it on.
+// roleSQL makes the role, which all databases of a server share, and lets the role that makes
+// it switch to it.
 const roleSQL = `
 	do $$ begin
 		if to_regrole('` + postgresRole + `') is null then
@@ -147,13 +147,13 @@ func (p *postgres) Register(ctx context.Context, node *es.EntitySync) error {
 	return errors.Join(
 		es.RegisterQuery(ctx, node, itemEntity, items, byRole),
 		es.RegisterQuery(ctx, node, privateEntity, private, byRole),
-		// A change of an item is announced as one of its list, which is mostly as it was.
+		// A change of an item is announced as one of its list, which is mostly unchanged.
 		es.RegisterQuery(ctx, node, boardEntity, members, byRole, es.WithOnlyDifferences()),
 	)
 }
 
-// claims says who the holder of a secret is, for the policies to decide; or refuses
-// who may not see things of that kind at all.
+// claims returns who the holder of a secret is, for the policies to decide. It refuses people
+// who may see no things of that kind at all.
 func claims(kind shared.EntityType) db.Claims {
 	return func(_ context.Context, secret string) (map[string]string, error) {
 		role := RoleOf(secret)

@@ -25,6 +25,7 @@ func patch(t *testing.T, n *Node, id, body string) {
 // TestPostgreSQL runs the board on PostgreSQL: rows written on one node arrive
 // on the other, and are there when the board is started again.
 func TestPostgreSQL(t *testing.T) {
+	t.Parallel()
 	config := Config{DatabaseURL: pgtest.Shared(t).NewDatabase(t).URL()}
 	var id string
 	t.Run("first start", func(t *testing.T) {
@@ -70,6 +71,7 @@ func TestPostgreSQL(t *testing.T) {
 // Whatever is written, and by whomever: no frame that a guest reads tells of costs.
 // The database is asked as its superuser, for whom no policy would hold.
 func TestPostgreSQLGuestsGetNoCosts(t *testing.T) {
+	t.Parallel()
 	d, database := onPostgreSQL(t)
 	id := addItem(t, d.Nodes[0], "Kettle")
 	cost := func(row map[string]any) bool { return row["costCents"] == 321789.0 }
@@ -103,6 +105,7 @@ func TestPostgreSQLGuestsGetNoCosts(t *testing.T) {
 
 // What the nodes ask the database, it answers to nobody.
 func TestPostgreSQLPoliciesHoldForTheNodes(t *testing.T) {
+	t.Parallel()
 	d, _ := onPostgreSQL(t)
 	for _, store := range d.Stores {
 		var rows int
@@ -117,6 +120,7 @@ func TestPostgreSQLPoliciesHoldForTheNodes(t *testing.T) {
 
 // Writes of programs that know nothing of Entity Sync reach every page.
 func TestPostgreSQLDirectWrites(t *testing.T) {
+	t.Parallel()
 	d, database := onPostgreSQL(t)
 	write := func(sql string, args ...any) {
 		t.Helper()
@@ -150,6 +154,7 @@ func TestPostgreSQLDirectWrites(t *testing.T) {
 
 // A board of before had tables without some columns.
 func TestPostgreSQLUpgrade(t *testing.T) {
+	t.Parallel()
 	d, database := onPostgreSQL(t)
 	id := addItem(t, d.Nodes[0], "Kettle")
 	for _, node := range d.Nodes {
@@ -199,6 +204,7 @@ func TestPostgreSQLWithoutNSQ(t *testing.T) {
 }
 
 func TestPostgreSQLSeveralStartAtOnce(t *testing.T) {
+	t.Parallel()
 	url := pgtest.Shared(t).NewDatabase(t).URL()
 	errs := make(chan error)
 	const starts = 5
@@ -221,6 +227,7 @@ func TestPostgreSQLSeveralStartAtOnce(t *testing.T) {
 // DATABASE_URL is somebody who may make roles, somebody who was given this one, and
 // somebody who was not.
 func TestPostgreSQLRoles(t *testing.T) {
+	t.Parallel()
 	server, err := pgtest.New()
 	if err != nil {
 		t.Fatal(err)

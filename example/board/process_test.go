@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -36,12 +37,26 @@ type process struct {
 	starting time.Duration // how long it took until the banner was said
 }
 
-// buildBoard builds the program once a test.
+// built is the program, which all tests share.
+var built = sync.OnceValues(func() (path string, err error) {
+	dir, err := os.MkdirTemp("", "board-")
+	if err != nil {
+		return "", err
+	}
+	atEnd = append(atEnd, func() error { return os.RemoveAll(dir) })
+	path = filepath.Join(dir, "board")
+	if out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building the board: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+// buildBoard returns the program.
 func buildBoard(t *testing.T) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "board")
-	if out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput(); err != nil {
-		t.Fatalf("building the board: %v\n%s", err, out)
+	path, err := built()
+	if err != nil {
+		t.Fatal(err)
 	}
 	return path
 }

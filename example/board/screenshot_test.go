@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/chromedp/chromedp"
+
+	"github.com/entity-sync/entity-sync/test/chromium"
 )
 
 // TestScreenshot saves a picture of the board, for the documentation, at the
@@ -17,6 +19,7 @@ import (
 // 2, a moment after a change. BOARD_SCHEME=dark makes it dark. Without a path it
 // still checks that there is something to take a picture of.
 func TestScreenshot(t *testing.T) {
+	t.Parallel()
 	scheme := os.Getenv("BOARD_SCHEME")
 	if scheme == "" {
 		scheme = "light"
@@ -26,15 +29,15 @@ func TestScreenshot(t *testing.T) {
 	manager, guest := openTab(t, browser, d.Nodes[0], Manager), openTab(t, browser, d.Nodes[1], Guest)
 	for _, b := range []*tab{manager, guest} {
 		b.viewport(840, 810, scheme)
-		b.until("all samples", `document.querySelectorAll("#rows tr:not(.flash)").length === 7`)
+		b.Until("all samples", `document.querySelectorAll("#rows tr:not(.flash)").length === 7`)
 	}
 	for range 12 {
-		before := guest.text(`document.querySelector("#rows tr .quantity input").value`)
+		before := guest.Text(`document.querySelector("#rows tr .quantity input").value`)
 		manager.click("#rows tr:first-child .step:last-child")
-		guest.until("one more", `document.querySelector("#rows tr .quantity input").value !== "`+before+`"`)
+		guest.Until("one more", `document.querySelector("#rows tr .quantity input").value !== "`+before+`"`)
 	}
 	guest.click("#rows tr:nth-child(3) .step:first-child")
-	manager.until("one less", `document.querySelector("#rows tr:nth-child(3) .quantity input").value === "63"`)
+	manager.Until("one less", `document.querySelector("#rows tr:nth-child(3) .quantity input").value === "63"`)
 
 	left, right := picture(t, manager), picture(t, guest)
 	path := os.Getenv("BOARD_SCREENSHOT")
@@ -52,7 +55,7 @@ func TestScreenshot(t *testing.T) {
 
 func picture(t *testing.T, b *tab) image.Image {
 	t.Helper()
-	img, err := png.Decode(bytes.NewReader(ask(b, chromedp.CaptureScreenshot())))
+	img, err := png.Decode(bytes.NewReader(chromium.Ask(b.Tab, chromedp.CaptureScreenshot())))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,15 +15,15 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// sqlite is a Store that knows nothing of who looks or who listens: the fetch
-// handlers leave out what a person may not see, and who writes announces.
+// sqlite is a Store whose database knows neither people nor clients: the fetch handlers leave
+// out what a person may not see, and the node that writes announces.
 type sqlite struct{ tables }
 
 func openSQLite(ctx context.Context, dir string) (*sqlite, error) {
 	file := url.URL{
 		Scheme: "file", OmitHost: true, Path: filepath.ToSlash(filepath.Join(dir, "board.sqlite")),
-		// WAL lets readers go on while somebody writes. Writers take their lock
-		// at once and wait for each other, rather than fail half way through.
+		// WAL lets readers go on during a write. Writers take their lock at once and wait for
+		// each other, rather than fail half way through.
 		RawQuery: "_pragma=journal_mode(WAL)&_pragma=busy_timeout(5000)&_pragma=foreign_keys(1)&_txlock=immediate",
 	}
 	handle, err := sql.Open("sqlite", file.String())

@@ -14,33 +14,32 @@ type Store interface {
 	// Add adds an item and returns its id, or errFull.
 	Add(ctx context.Context, n NewItem, by Author) (id string, err error)
 
-	// Change changes an item and returns the revision that it has then. It returns
-	// shared.ErrNotFound, shared.ErrForbidden for a private item that is not the
-	// author's to see, or errQuantity where adding to the quantity would leave its
-	// range.
+	// Change changes an item and returns its new revision. It returns shared.ErrNotFound,
+	// shared.ErrForbidden for a private item that the author may not see, or errQuantity if
+	// adding to the quantity would leave its range.
 	Change(ctx context.Context, id string, c Change, by Author) (revision int64, err error)
 
 	// Delete deletes an item, or returns shared.ErrNotFound.
 	Delete(ctx context.Context, id string, by Author) error
 
-	// Register tells a node how to fetch what the page watches.
+	// Register sets how a node fetches what the page watches.
 	Register(ctx context.Context, node *es.EntitySync) error
 
-	// Outbox is where the keys of what is written wait to be announced. Without
-	// one, nil, they are announced by who writes.
+	// Outbox is where the keys of written rows wait to be announced. If it is nil, the node
+	// that writes announces them.
 	Outbox() *outbox.Config
 
 	Close() error
 }
 
-// Author is who writes, where and when.
+// Author is the person who writes, and where and when.
 type Author struct {
 	Role Role
 	Node string
 	At   time.Time
 }
 
-// maxItems bounds the board, well within the subscriptions a client may have.
+// maxItems bounds the board, well within the subscriptions that a client may have.
 const maxItems = 100
 
 var (
@@ -48,8 +47,8 @@ var (
 	errQuantity = fmt.Errorf("the quantity must stay from 0 to %d", maxQuantity)
 )
 
-// connectTimeout bounds how long a start waits for the database.
-const connectTimeout = 5 * time.Second
+// connectTimeout bounds how long a start waits for the database. Tests wait longer.
+var connectTimeout = 5 * time.Second
 
 // OpenStore opens the PostgreSQL database at databaseURL, or with an empty one
 // an SQLite file in dir, and makes the tables if they are not there.

@@ -9,7 +9,7 @@ import (
 )
 
 // A row arrives on the other node, as each person there may see it.
-func TestRowsByRole(t *testing.T) { onEach(t, testRowsByRole) }
+func TestRowsByRole(t *testing.T) { onEachAtOnce(t, testRowsByRole) }
 
 func testRowsByRole(t *testing.T, c Config) {
 	d := startDemo(t, c)
@@ -35,7 +35,7 @@ func testRowsByRole(t *testing.T, c Config) {
 }
 
 // Everybody knows that there is a private item, and managers alone know what it is.
-func TestPrivateItem(t *testing.T) { onEach(t, testPrivateItem) }
+func TestPrivateItem(t *testing.T) { onEachAtOnce(t, testPrivateItem) }
 
 func testPrivateItem(t *testing.T, c Config) {
 	d := startDemo(t, c)
@@ -64,7 +64,7 @@ func testPrivateItem(t *testing.T, c Config) {
 }
 
 // The answer to a write says which revision it made, and the row comes with it.
-func TestRevisions(t *testing.T) { onEach(t, testRevisions) }
+func TestRevisions(t *testing.T) { onEachAtOnce(t, testRevisions) }
 
 func testRevisions(t *testing.T, c Config) {
 	d := startDemo(t, c)
@@ -83,7 +83,7 @@ func testRevisions(t *testing.T, c Config) {
 }
 
 // A new secret in the same socket changes what is seen.
-func TestChangeOfRole(t *testing.T) { onEach(t, testChangeOfRole) }
+func TestChangeOfRole(t *testing.T) { onEachAtOnce(t, testChangeOfRole) }
 
 func testChangeOfRole(t *testing.T, c Config) {
 	d := startDemo(t, c)
@@ -100,7 +100,7 @@ func testChangeOfRole(t *testing.T, c Config) {
 }
 
 // Somebody unknown gets nothing; as soon as they are known, they do.
-func TestNobodyGetsNothing(t *testing.T) { onEach(t, testNobodyGetsNothing) }
+func TestNobodyGetsNothing(t *testing.T) { onEachAtOnce(t, testNobodyGetsNothing) }
 
 func testNobodyGetsNothing(t *testing.T, c Config) {
 	d := startDemo(t, c)
@@ -114,7 +114,7 @@ func testNobodyGetsNothing(t *testing.T, c Config) {
 	w.until("the list", func(m message) bool { return m.Action == "update" })
 }
 
-func TestListOfItems(t *testing.T) { onEach(t, testListOfItems) }
+func TestListOfItems(t *testing.T) { onEachAtOnce(t, testListOfItems) }
 
 func testListOfItems(t *testing.T, c Config) {
 	d := startDemo(t, c)

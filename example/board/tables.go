@@ -20,12 +20,12 @@ var tablesSQL string
 type tables struct {
 	db *sql.DB
 
-	// setRole tells the database within a transaction whose it is: the role is
-	// $1. Empty where the database does not care.
+	// setRole tells the database whose transaction it is: the role is $1. Empty if the
+	// database does not use it.
 	setRole string
 }
 
-// write runs change in a transaction of the author's.
+// write runs change in a transaction of the author.
 func (t *tables) write(ctx context.Context, by Author, change func(*sql.Tx) error) error {
 	tx, err := t.db.BeginTx(ctx, nil)
 	if err != nil {
@@ -43,8 +43,8 @@ func (t *tables) write(ctx context.Context, by Author, change func(*sql.Tx) erro
 	return tx.Commit()
 }
 
-// writeList is write for what changes which items there are. It stamps the list
-// first, which makes those who would change it meanwhile wait.
+// writeList is write for a change of the list of items. It stamps the list first, so that
+// other writers of the list wait.
 func (t *tables) writeList(ctx context.Context, by Author, change func(*sql.Tx) error) error {
 	return t.write(ctx, by, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `UPDATE lists SET written_at = $1, written_on = $2 WHERE id = 'all'`, by.At.UnixMicro(), by.Node)
@@ -115,7 +115,7 @@ func changeItem(ctx context.Context, tx *sql.Tx, id string, c Change, by Author)
 	if c.Add != nil {
 		step = *c.Add
 	}
-	// One statement, so that of two people who add at the same time neither is lost.
+	// One statement, so that neither is lost if two people add at the same time.
 	err = tx.QueryRowContext(ctx, `
 		UPDATE items SET
 			name        = COALESCE($2, name),
@@ -156,7 +156,7 @@ func setCost(ctx context.Context, tx *sql.Tx, id string, cents int64) error {
 	return err
 }
 
-// samples are on the board when its tables were just made.
+// samples are put on the board when its tables were just made.
 var samples = []NewItem{
 	{"Espresso beans", 42, 18_90, 11_20, false},
 	{"Oat milk", 120, 2_29, 1_45, false},
@@ -167,7 +167,7 @@ var samples = []NewItem{
 	{"Winter blend", 25, 16_50, 9_80, true},
 }
 
-// fill puts the samples on a board that is new, rather than one that was emptied.
+// fill puts the samples on a board that is new. It leaves alone a board that was emptied.
 func (t *tables) fill(ctx context.Context) error {
 	by := Author{Role: Manager, Node: "the start", At: time.Now()}
 	var fresh int64
@@ -185,7 +185,7 @@ func (t *tables) fill(ctx context.Context) error {
 		return nil
 	}
 	for _, n := range samples {
-		by.At = by.At.Add(time.Microsecond) // which is what puts them in order
+		by.At = by.At.Add(time.Microsecond) // puts them in order
 		if _, err := t.Add(ctx, n, by); err != nil {
 			return err
 		}

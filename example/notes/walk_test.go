@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -9,18 +8,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/chromedp/chromedp"
-
 	"github.com/entity-sync/entity-sync/internal/canary"
 	"github.com/entity-sync/entity-sync/internal/pgtest"
 	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/test/chromium"
 )
 
 const patience = testkit.Patience
@@ -34,8 +31,8 @@ type walk struct {
 	t         *testing.T
 	dir, addr string
 	env       []string
-	browser   context.Context
-	pages     map[string]context.Context // by their user
+	browser   *chromium.Browser
+	pages     map[string]*chromium.Tab // by their user
 }
 
 // newWalk makes a folder with an empty module, from where psql connects to the cluster as
@@ -50,7 +47,7 @@ func newWalk(t *testing.T, cluster *pgtest.Server) *walk {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &walk{t: t, dir: t.TempDir(), addr: testkit.FreeAddr(t), pages: make(map[string]context.Context)}
+	w := &walk{t: t, dir: t.TempDir(), addr: testkit.FreeAddr(t), pages: make(map[string]*chromium.Tab)}
 	w.env = append(os.Environ(),
 		"PGHOST="+host, "PGPORT="+port, "PGUSER="+admin.User.Username(), "PGSSLMODE=disable", "PSQLRC="+filepath.Join(w.dir, "psqlrc"),
 		"ADDR="+w.addr, "NSQ_ADDR=", "GOWORK=off", "GOFLAGS=-mod=mod", "GOSUMDB=off",
@@ -59,7 +56,7 @@ func newWalk(t *testing.T, cluster *pgtest.Server) *walk {
 		"PATH="+os.Getenv("PATH")+programs(t))
 	w.write("psqlrc", "\\set ON_ERROR_STOP on\n") // what fails in the middle fails the test
 	w.makeModule()
-	w.browser = startBrowser(t)
+	w.browser = chromium.Start(t, chromium.Options{Explain: "globalThis.seen"})
 	return w
 }
 
@@ -234,20 +231,10 @@ func Test%s(t *testing.T) {
 func (w *walk) openPages() {
 	w.t.Helper()
 	for _, user := range []string{"ann", "bob"} {
-		w.pages[user] = w.openPage(user)
+		w.pages[user] = w.browser.Open(w.t, "http://"+w.addr+"/?token="+tokens+user)
 		w.until(user, "it is live", "document.querySelector('h1').textContent", "Notes of "+user+": live")
 		w.expect(user)
 	}
-}
-
-func (w *walk) openPage(user string) context.Context {
-	w.t.Helper()
-	ctx, cancel := chromedp.NewContext(w.browser)
-	w.t.Cleanup(cancel)
-	if err := chromedp.Do(ctx, chromedp.Navigate("http://"+w.addr+"/?token="+tokens+user)); err != nil {
-		w.t.Fatalf("opening the page of %s: %v", user, err)
-	}
-	return ctx
 }
 
 // expect waits until the page of a user shows these notes, and no others.
@@ -263,52 +250,13 @@ func (w *walk) refuses(user, other string) {
 	w.shell(fmt.Sprintf(`psql postgres://notes_owner:owner@localhost/notes -c "insert into notes (owner, text) values ('%s', 'a secret')"`, other))
 	w.expect(other, "a secret")
 	script := fmt.Sprintf("sync.subscribe('lists', %q, ({ rows, state }) => { globalThis.seen = state + ' ' + JSON.stringify(rows ?? null) })", other)
-	_, err := chromedp.Run(w.pages[user], chromedp.Evaluate[chromedp.Void](fmt.Sprintf(
-		"import('/entity-sync/index.js').then(({ connect }) => { const sync = connect('/ws/entity-sync/', { secret: %q }); %s }), null", tokens+user, script)))
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	w.pages[user].Run(fmt.Sprintf(
+		"import('/entity-sync/index.js').then(({ connect }) => { const sync = connect('/ws/entity-sync/', { secret: %q }); %s }), null", tokens+user, script))
 	w.until(user, "it has an answer", "globalThis.seen ?? ''", "live []")
 }
 
-// until waits until an expression has one of the values in a user's page.
-func (w *walk) until(user, what, expression string, values ...string) {
+// until waits until an expression has a value in a user's page.
+func (w *walk) until(user, what, expression, value string) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.pages[user], patience)
-	defer cancel()
-	var got string
-	for {
-		text, err := chromedp.Run(ctx, chromedp.Evaluate[string](expression))
-		switch {
-		case err == nil && slices.Contains(values, text):
-			return
-		case ctx.Err() != nil:
-			w.t.Fatalf("the page of %s: waited %v in vain until %s: it has %q, want %q", user, patience, what, got, values)
-		case err == nil:
-			got = text
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-}
-
-// startBrowser starts Chromium with a fresh profile, and ends it with the test.
-func startBrowser(t *testing.T) context.Context {
-	t.Helper()
-	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]),
-		chromedp.UserDataDir(t.TempDir()), chromedp.CombinedOutput(t.Output()), chromedp.DisableGPU)
-	if os.Geteuid() == 0 {
-		options = append(options, chromedp.NoSandbox) // Chromium's sandbox does not work for root
-	}
-	ctx, cancelAllocator := chromedp.NewExecAllocator(context.Background(), options...)
-	ctx, _ = chromedp.NewContext(ctx) // Cancel, below, is the gentle form of its cancel
-	t.Cleanup(func() {
-		if err := chromedp.Cancel(ctx); err != nil {
-			t.Logf("closing Chromium: %v", err)
-		}
-		cancelAllocator()
-	})
-	if err := chromedp.Do(ctx); err != nil {
-		t.Fatalf("starting Chromium: %v: install the Debian package chromium if it is missing", err)
-	}
-	return ctx
+	w.pages[user].Until(fmt.Sprintf("the page of %s: %s: %q", user, what, value), fmt.Sprintf("(%s) === %q", expression, value))
 }

@@ -1,4 +1,4 @@
-// Command nsqd is a real nsqd for development, where there is Go and no nsqd.
+// Command nsqd is a real nsqd for development, on machines with Go and without nsqd.
 //
 //	go run ./example/nsqd
 //
@@ -30,7 +30,7 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// config is what can be chosen. The flags are named as nsqd's own.
+// config is the flags, which are named like nsqd's own.
 type config struct {
 	tcpAddress, httpAddress string
 	dataPath                string // empty for a temporary folder
@@ -84,12 +84,13 @@ func serve(ctx context.Context, c config, stdout, stderr io.Writer) (err error) 
 	select {
 	case <-ctx.Done():
 		fmt.Fprintln(stdout, "\nClosing …")
-	case <-n.Ended(): // which Stop explains
+	case <-n.Ended(): // Stop returns why
 	}
 	return n.Stop()
 }
 
-// folder returns the folder for nsqd's files, and what is to be done with it at the end.
+// folder returns the folder for nsqd's files, and the function that removes it if it is
+// temporary.
 func folder(dataPath string) (dir string, remove func() error, err error) {
 	if dataPath != "" {
 		return dataPath, func() error { return nil }, os.MkdirAll(dataPath, 0o750)

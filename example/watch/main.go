@@ -3,10 +3,9 @@
 //	go run ./example/watch items/100 items/101
 //	ENTITY_SYNC_SECRET=me go run ./example/watch -url wss://example.org/ws/entity-sync/ items/100 | jq .rows
 //
-// On a terminal it shows what is different, in colour; into a pipe or a file it
-// writes a JSON object a line. What becomes of the connection goes to standard
-// error. The exit code is 0 after Ctrl-C, 1 where the server refuses the
-// connection or every key, and 2 after a mistake in the arguments.
+// On a terminal it shows the differences, in colour. Into a pipe or a file it writes a JSON
+// object a line. News of the connection go to standard error. The exit code is 0 after Ctrl-C,
+// 1 if the server refuses the connection or every key, and 2 after a mistake in the arguments.
 package main
 
 import (
@@ -66,7 +65,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return watch(ctx, c, keys, print, &messages{out: stderr})
 }
 
-// prepare makes what the arguments ask for.
+// prepare makes the client, the keys and the printer that the arguments ask for.
 func prepare(args []string, url, format, secret string, stdout io.Writer) (*client.Client, []shared.EntityKey, printer, error) {
 	keys, err := parseKeys(args)
 	if err != nil {
@@ -97,7 +96,7 @@ func parseKeys(args []string) (keys []shared.EntityKey, err error) {
 	return keys, nil
 }
 
-// watch prints what becomes of the keys and of the connection.
+// watch prints the changes of the keys and of the connection.
 func watch(ctx context.Context, c *client.Client, keys []shared.EntityKey, print printer, say *messages) int {
 	ctx, cancel := context.WithCancel(ctx)
 	var work sync.WaitGroup
@@ -139,7 +138,7 @@ func follow(ctx context.Context, keys int, updates <-chan client.Update, print p
 				denied[u.Key] = true
 				say.denied(u)
 			case u.Rows == nil && !u.Deleted, sameContent(u, shown[u.Key]):
-				continue // only the state is another
+				continue // only the state has changed
 			default:
 				if err := print(shown[u.Key], u); err != nil {
 					say.line("printing: %v", err)
@@ -154,7 +153,7 @@ func follow(ctx context.Context, keys int, updates <-chan client.Update, print p
 
 func sameContent(a, b client.Update) bool { return a.Version == b.Version && a.Deleted == b.Deleted }
 
-// messages go to whoever sits at the terminal. What was just said is not repeated.
+// messages go to the person at the terminal. A message is not repeated at once.
 type messages struct {
 	mu   sync.Mutex
 	out  io.Writer
@@ -166,7 +165,7 @@ func (m *messages) line(format string, args ...any) {
 	defer m.mu.Unlock()
 	if line := fmt.Sprintf("watch: "+format+"\n", args...); line != m.last {
 		m.last = line
-		_, _ = io.WriteString(m.out, line) // there is nowhere else to say so
+		_, _ = io.WriteString(m.out, line) // an error cannot be reported elsewhere
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 	"github.com/entity-sync/entity-sync/web/client"
 )
 
-// printer shows what has become of a key.
+// printer shows a change of a key.
 type printer func(before, now client.Update) error
 
 func printerFor(format string, out io.Writer) (printer, error) {
@@ -107,7 +107,7 @@ func linesOf(u client.Update) (lines []string) {
 	return lines
 }
 
-// printable drops what would have a terminal do something.
+// printable drops control characters, which a terminal would act on.
 func printable(line string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
@@ -117,11 +117,11 @@ func printable(line string) string {
 	}, line)
 }
 
-// maxDiff bounds the lines that are compared: it takes their product.
+// maxDiff bounds the lines that are compared: comparing takes time by their product.
 const maxDiff = 1000
 
-// diff returns the lines that are only in a, with "- " before them, and only in b,
-// with "+ ", in order. Where there was nothing before all of b is new.
+// diff returns, in order, the lines that are only in a, with "- " before them, and those only
+// in b, with "+ ". If a is empty, all of b is new.
 func diff(a, b []string) (lines []string) {
 	if len(a) > maxDiff || len(b) > maxDiff {
 		a = nil

@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// Policy is exponential back-off with full jitter: the n-th wait is uniformly
-// random between zero and Min doubled n times, Max at most. Full jitter spreads
-// many who failed at the same instant over the whole interval.
+// Policy is exponential back-off with full jitter. The first wait is uniformly random
+// between zero and Min. The bound doubles with each further wait, up to Max. Full jitter
+// spreads callers that failed at the same instant over the whole interval.
 type Policy struct {
 	Min, Max time.Duration
 }
 
-// Delay returns how long to wait after the given number of failures in a row,
-// which is 1 after the first.
+// Delay returns how long to wait after the given number of failures in a row: 1 after the
+// first.
 func (p Policy) Delay(failures int) time.Duration {
 	return rand.N(min(p.ceiling(failures), math.MaxInt64-1) + 1) //nolint:gosec // jitter is no secret
 }

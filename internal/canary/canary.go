@@ -1,6 +1,6 @@
-// Package canary is for tests. It marks their secrets, so that one which gets out
-// is found in whatever the tests wrote: `make test` keeps all of that (command
-// gotest) and searches it (command search).
+// Package canary is for tests. It marks their secrets, so that a secret that gets out is
+// found in the tests' output: `make test` keeps all of that (command gotest) and searches
+// it (command search).
 package canary
 
 import (
@@ -15,15 +15,15 @@ import (
 // Mark is in every secret of a test. It survives every way of quoting a text.
 const Mark = "canary-6b1f9ed03c"
 
-// marks are what a search looks for. The board's own secrets are known to its
-// page, so they are as they are.
+// marks are the texts that a search looks for. The board's page knows the board's secrets,
+// so those have no mark.
 var marks = []string{Mark, "guest-secret", "manager-secret"}
 
 // Place is where tests write.
 type Place string
 
-// The places, each of which a decoy must be found in: a search in which one is missing
-// has not searched everything.
+// The places. A search fails unless it finds the decoy of each: one that is missing shows that
+// not everything was searched.
 const (
 	TestLog       Place = "test-log"
 	DefaultLogger Place = "default-logger"
@@ -43,15 +43,14 @@ func Places() []Place {
 	return []Place{TestLog, DefaultLogger, BridgeLogger, WebLogger, Bus, NSQ, NSQLog, NSQData, Node, Database, Browser}
 }
 
-// Decoy is a text to be written to a place, as a secret that gets out would be.
+// Decoy is a text that a test writes to a place, as a secret that gets out would be written.
 func Decoy(p Place) string { return "decoy-" + string(p) + "-a71c" }
 
-// Tests that leave Config.Logger out log to the default one.
+// Tests without a Config.Logger log to the default logger.
 func init() { slog.SetLogLoggerLevel(slog.LevelDebug) }
 
-// Logger returns one that writes everything there is, to all of them. Where that is
-// nowhere, nothing is made for it: the lines of the debug level would be among the
-// figures of a benchmark.
+// Logger returns a logger that writes all levels to all of the writers. If each of those is
+// io.Discard it formats nothing, because that would show in a benchmark's figures.
 func Logger(to ...io.Writer) *slog.Logger {
 	if !slices.ContainsFunc(to, func(w io.Writer) bool { return w != io.Discard }) {
 		return slog.New(slog.DiscardHandler)
@@ -59,7 +58,7 @@ func Logger(to ...io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(io.MultiWriter(to...), &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
-// Output is the test's. A benchmark has none: it would be among the figures.
+// Output is the test's output. A benchmark has none, because it would show in the figures.
 func Output(t testing.TB) io.Writer {
 	if _, ok := t.(*testing.B); ok {
 		return io.Discard
@@ -69,9 +68,8 @@ func Output(t testing.TB) io.Writer {
 	return o
 }
 
-// output is a test's as long as the test runs, and standard error after that: what a node
-// leaves behind for a moment, because its Close was cut off, logs as it ends. Package
-// testing takes that for a race.
+// output is a test's output while the test runs, and standard error after that. A node whose
+// Close was cut off logs for a moment longer, which package testing takes for a race.
 type output struct {
 	mu sync.Mutex
 	to io.Writer

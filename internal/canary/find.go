@@ -23,7 +23,7 @@ func (h Hit) String() string {
 	return fmt.Sprintf("%s:%d: %s: %q", h.Path, h.Line, h.Test, h.Text)
 }
 
-// Result is what a search came to.
+// Result is the outcome of a search.
 type Result struct {
 	Files int
 	Bytes int64
@@ -67,7 +67,7 @@ func Find(kept fs.FS, places ...Place) (r Result, err error) {
 		}
 	}
 	for decoy := range missing {
-		err = errors.Join(err, fmt.Errorf("%s is nowhere: what should have it was not searched", decoy))
+		err = errors.Join(err, fmt.Errorf("%s is nowhere: the output that should have it was not searched", decoy))
 	}
 	return r, err
 }

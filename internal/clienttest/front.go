@@ -16,8 +16,8 @@ type Front struct {
 	thaw    *sync.Cond // of mu
 	targets []string
 	next    int
-	conns   map[net.Conn]bool // true where nothing passes any more, and nobody is told
-	frozen  bool              // so is all
+	conns   map[net.Conn]bool // true once nothing passes through it, and neither end is told
+	frozen  bool              // nothing passes through any of them
 	closed  bool              // new connections are reset
 	ended   bool
 	delay   time.Duration // of what the nodes say
@@ -62,8 +62,8 @@ func (f *Front) Cut() {
 	})
 }
 
-// Abandon passes nothing on any more through the connections there are, which stay
-// open: as where a machine has slept, or moved to another network.
+// Abandon passes nothing on any more through the present connections, which stay open, as
+// when a machine has slept or moved to another network.
 func (f *Front) Abandon() {
 	f.change(func() {
 		for conn := range f.conns {
@@ -78,7 +78,7 @@ func (f *Front) Freeze(on bool) { f.change(func() { f.frozen = on }) }
 // Shut resets new connections, or ends that.
 func (f *Front) Shut(on bool) { f.change(func() { f.closed = on }) }
 
-// Slow delays what the nodes say from now on.
+// Slow delays the nodes' answers from now on.
 func (f *Front) Slow(delay time.Duration) { f.change(func() { f.delay = delay }) }
 
 func (f *Front) add(target string) { f.change(func() { f.targets = append(f.targets, target) }) }
@@ -119,7 +119,7 @@ func (f *Front) accept() {
 	}
 }
 
-// serve passes on what a client says, and what it is answered.
+// serve passes on a client's bytes, and the node's.
 func (f *Front) serve(client net.Conn) {
 	node := f.dial()
 	if node == nil || !f.keep(client, node) {

@@ -253,7 +253,7 @@ func (w *World) Expire(secret string, after time.Duration) {
 	w.change(func() { w.expires[secret] = time.Now().Add(after) })
 }
 
-// Last makes a secret end some time after it is said first.
+// Last makes a secret end some time after it is first used.
 func (w *World) Last(secret string, lifetime time.Duration) {
 	w.change(func() {
 		lifetimes := map[string]time.Duration{secret: lifetime}
@@ -272,7 +272,7 @@ func (w *World) Heard() []json.RawMessage {
 	return append([]json.RawMessage{}, w.heard...)
 }
 
-// Sessions returns those that have sent a message of their own.
+// Sessions returns the sessions that have sent a message of their own.
 func (w *World) Sessions() []web.Session {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -323,7 +323,7 @@ func (w *World) verify(_ context.Context, secret string) (expires time.Time, err
 	return w.expires[secret], nil
 }
 
-var errUndecided = errors.New("nobody can say now")
+var errUndecided = errors.New("access cannot be decided now")
 
 func (w *World) authorize(_ context.Context, a shared.AccessRequest) error {
 	w.mu.Lock()

@@ -1,4 +1,4 @@
-// Package compact holds what there are very many of in little room.
+// Package compact has a set that takes little memory, for programs with very many sets.
 package compact
 
 import (
@@ -12,17 +12,17 @@ type Keyed[K comparable] interface {
 	Key() K
 }
 
-// Set is a set of pointers, found by their keys. It takes a map's place where that
-// would have to repeat the keys: with a thousand of them it needs 16 bytes for each
-// and a map by a struct of two strings 96; with a single one 32, and the map 400.
+// Set is a set of pointers, found by their keys. A map would have to repeat the keys. With
+// a thousand members it takes 16 bytes a member, and a map whose key is a struct of two
+// strings takes 96. With a single member it takes 16 bytes, and such a map 400.
 //
 // The zero value is empty. It is not safe for concurrent use.
 type Set[K comparable, V Keyed[K]] struct {
-	slots  []V // a power of two of them, one in four at least zero; each member as near behind its hash's place as there was room
+	slots  []V // open addressing with linear probing; a power of two, at least a quarter of them zero
 	length int
 }
 
-const fewest = 4
+const fewest = 2
 
 var seed = maphash.MakeSeed()
 
@@ -61,8 +61,7 @@ func (s *Set[K, V]) Delete(key K) {
 		return
 	}
 	s.length--
-	// Whoever comes after it and could stand in the gap moves there, which leaves
-	// another.
+	// A later member that may stand in the gap moves there, and leaves a new gap.
 	for i := s.after(gap); s.slots[i] != none; i = s.after(i) {
 		if s.distance(s.place(s.slots[i].Key()), i) >= s.distance(gap, i) {
 			s.slots[gap] = s.slots[i]
@@ -84,7 +83,7 @@ func (s *Set[K, V]) All() iter.Seq[V] {
 	}
 }
 
-// find returns where the member with the key is, or would be put.
+// find returns the slot of the member with the key, or the slot where it would be put.
 func (s *Set[K, V]) find(key K) int {
 	var none V
 	i := s.place(key)

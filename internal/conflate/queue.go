@@ -1,5 +1,5 @@
-// Package conflate keeps only the newest: of each slot of a queue, or of one value
-// with many readers.
+// Package conflate keeps only the newest value: of each slot of a queue, or one value for
+// many readers.
 package conflate
 
 // Slot is one place in a Queue. The zero value is empty. A slot waits in at most

@@ -6,15 +6,14 @@ import (
 	"sync"
 )
 
-// Value is the newest of something, for any number of readers, each at its own
-// pace: a reader that is slow misses what was replaced meanwhile, and never sees
-// anything older than what it has seen. The zero value has none yet. It must not
-// be copied.
+// Value is the newest value of a series, for any number of readers, each at its own
+// pace. A slow reader misses the values that were replaced meanwhile, and never sees an
+// older value than it has seen. The zero Value has none yet. It must not be copied.
 type Value[V any] struct {
 	mu      sync.Mutex
 	value   V
 	number  uint64        // of values put so far
-	changed chan struct{} // closed at the next change; nil while nobody waits for it
+	changed chan struct{} // closed at the next change; nil until a reader asks for it
 	ended   bool
 }
 
@@ -45,14 +44,14 @@ func (v *Value[V]) wakeLocked() {
 	}
 }
 
-// Newest returns the value, and a channel that is closed as soon as it is not the
-// newest any more or no other follows.
+// Newest returns the value, and a channel that is closed once the value is replaced
+// or End is called.
 func (v *Value[V]) Newest() (value V, changed <-chan struct{}) {
 	r := v.read()
 	return r.value, r.changed
 }
 
-// reading is what a reader finds.
+// reading is the state of a Value, as a reader finds it.
 type reading[V any] struct {
 	value   V
 	number  uint64
@@ -60,7 +59,7 @@ type reading[V any] struct {
 	ended   bool
 }
 
-// closed is the changed of what has ended.
+// closed is the channel changed of a Value that has ended.
 var closed = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 
 func (v *Value[V]) read() reading[V] {

@@ -1,5 +1,5 @@
-// Package deadline is contexts with a deadline for work that seldom waits: they start
-// no timer, and their parent does not hear of them, before somebody asks for Done.
+// Package deadline provides contexts with a deadline for work that seldom waits. Such a
+// context starts no timer, and registers with no parent, until its Done is called.
 package deadline
 
 import (
@@ -14,15 +14,15 @@ type Context struct {
 	end    time.Time // its own; the parent's may be sooner
 
 	mu       sync.Mutex
-	awaited  context.Context // what ends as this one does, once it matters
+	awaited  context.Context // made when it is first needed; it ends as this Context does
 	cancel   context.CancelFunc
 	canceled bool
 }
 
 var _ context.Context = (*Context)(nil)
 
-// After returns a Context with a deadline after d, or with the parent's where that
-// is sooner. Call Cancel once what it is for has ended.
+// After returns a Context whose deadline is d from now, or the parent's if that is sooner.
+// Call Cancel once the work has ended.
 func After(parent context.Context, d time.Duration) *Context {
 	return &Context{parent: parent, end: time.Now().Add(d)}
 }
@@ -59,11 +59,11 @@ func (c *Context) Err() error {
 	if c.awaited == nil && !c.canceled && c.parent.Err() == nil && time.Now().Before(c.end) {
 		return nil
 	}
-	return c.awaitLocked().Err() // so that it stays the same
+	return c.awaitLocked().Err() // awaited keeps the error, so that it stays the same
 }
 
-// Value implements context.Context. Package context asks for a value of its own to
-// learn what a context ends with, so the one that is awaited answers.
+// Value implements context.Context. Package context looks up a value of its own to find what
+// ends a context. Once awaited exists, awaited ends this one, and so must answer.
 func (c *Context) Value(key any) any {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,7 +1,7 @@
-// Package echo notices that a subscription is silent: a broker acknowledges what is
-// published, and does not hand it on. A connection that lives says nothing of that.
-// A topic may be paused, or deleted under the subscription, or a name may lead
-// publications to another broker than the subscription.
+// Package echo notices that a subscription is silent: the broker acknowledges messages and
+// does not deliver them. The connection gives no sign of that. The topic may be paused, or
+// deleted under the subscription, or a host name may lead publications to another broker
+// than the subscription.
 package echo
 
 import (
@@ -17,44 +17,44 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// An Ear asks when it has heard nothing for a while: it publishes an echo and expects
-// to hear it. A subscription is silent when several echoes in a row were acknowledged
-// and none came back. Each has time of its own after its acknowledgement, so that
-// neither a node nor a broker that gets no processor is taken for a silent one.
+// When an Ear has heard nothing for a while, it publishes an echo and expects to hear it. A
+// subscription is silent when several echoes in a row were acknowledged and none came back.
+// Each echo has time of its own to come back after its acknowledgement. So neither a node nor
+// a broker that is short of processor time is taken for a silent one.
 //
-// One node's echo is heard by all. So where several nodes hear a topic, or it is busy,
+// All nodes hear the echo of one. So where several nodes hear a topic, or the topic is busy,
 // few of them have to ask.
 const (
-	quiet    = time.Second            // without any message; a node asks after half to all of it
-	round    = 500 * time.Millisecond // for an echo to come back, after its acknowledgement
-	rounds   = 4                      // echoes without which the subscription is silent, where nothing else is heard
-	drowned  = 20                     // and where others are heard: a flood may delay an echo, or cost it
-	ownEvery = 10 * time.Second       // the longest without an echo, though others are heard
-	refused  = 5 * time.Second        // from an echo that was not acknowledged to the next
+	quiet    = time.Second            // a node asks after half to all of it without any message
+	round    = 500 * time.Millisecond // the time for an echo to come back, after its acknowledgement
+	rounds   = 4                      // lost echoes that make the subscription silent, if nothing else is heard
+	drowned  = 20                     // and if other messages are heard: a flood may delay an echo, or cost it
+	ownEvery = 10 * time.Second       // the longest time without an echo, even if messages are heard
+	refused  = 5 * time.Second        // the wait for the next echo after one that was not acknowledged
 )
 
-// Patience is how long a subscription that is silent is taken for a live one at
-// most, on a node and a broker that run.
+// Patience is for how long at most a silent subscription is taken for a live one, if the node
+// and the broker are running.
 const Patience = 2*quiet + rounds*round
 
-// ErrSilent says that a broker acknowledges what is published, and does not hand it on.
-var ErrSilent = errors.New("what this node publishes is acknowledged and does not come back")
+// ErrSilent says that a broker acknowledges messages and does not deliver them.
+var ErrSilent = errors.New("this node's messages are acknowledged and do not come back")
 
-// Ear listens for the echoes of one connection that is subscribed.
+// Ear listens for the echoes of one subscribed connection.
 type Ear struct {
 	body    []byte
-	own     []byte                              // with which body begins, and no other does
+	own     []byte                              // the beginning of body, and of no other connection's echo
 	publish func(context.Context, []byte) error // returns nil once the broker has acknowledged
-	heard   atomic.Uint64                       // messages, echoes of others among them
+	heard   atomic.Uint64                       // messages, including echoes of other nodes
 	back    chan struct{}                       // has a value when an echo has come back
 }
 
-// begins is how the bodies of all echoes begin, and those of no notification.
+// begins is the beginning of every echo, and of no notification.
 var begins = []byte(`{"echo":"`)
 
-// New returns an Ear for a subscription to the topic of entity, which may be one of
-// several on it. An echo is a beat from a name that announces nothing, for nodes that
-// know of no echoes.
+// New returns an Ear for a subscription to the topic of entity, which may be one of several
+// on the topic. A node that does not know echoes reads one as a beat, from a name that
+// publishes nothing.
 func New(node string, entity shared.EntityType, publish func(context.Context, []byte) error) *Ear {
 	own := fmt.Appendf(nil, `%s%s",`, begins, rand.Text())
 	return &Ear{
@@ -65,8 +65,8 @@ func New(node string, entity shared.EntityType, publish func(context.Context, []
 	}
 }
 
-// Hear takes each message that the connection brings. It reports whether the message
-// is an echo, of any node, which means nothing to listeners.
+// Hear takes each message of the connection. It reports whether the message is an echo, of
+// any node, which listeners do not get.
 func (e *Ear) Hear(body []byte) (isEcho bool) {
 	e.heard.Add(1)
 	if !bytes.HasPrefix(body, begins) {
@@ -81,8 +81,8 @@ func (e *Ear) Hear(body []byte) (isEcho bool) {
 	return true
 }
 
-// Listen asks until the subscription is silent, and returns ErrSilent then, or until
-// ctx ends. It asks at once, and calls hears each time when the answer has come.
+// Listen asks until ctx ends, or until the subscription is silent and Listen returns
+// ErrSilent. It asks at once, and calls hears each time that an echo has come back.
 func (e *Ear) Listen(ctx context.Context, hears func()) error {
 	for ctx.Err() == nil {
 		if err := e.ask(ctx); err != nil {

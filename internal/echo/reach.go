@@ -1,29 +1,29 @@
 package echo
 
-// State is what a subscription to a topic is on one broker.
+// State is the state of a subscription on one broker.
 type State int
 
 const (
 	Gone   State = iota // not subscribed
 	Live                // subscribed, and not known to be silent
-	Silent              // acknowledged, and nothing comes back
+	Silent              // messages are acknowledged, and do not come back
 )
 
-// Reach is by which brokers a topic is heard. The zero value is by none.
+// Reach tells on which brokers a topic is heard. The zero value is for none.
 type Reach[B comparable] struct {
-	states map[B]State // but for Gone
+	states map[B]State // without those that are Gone
 	silent int
 }
 
-// Heard reports whether what others publish is heard: on some broker, and on all that
-// acknowledge what is published. A publisher does not publish to a broker that is gone.
+// Heard reports whether the messages of other nodes are heard: some broker is live, and none
+// is silent. A broker that is gone does not count, because nodes do not publish there.
 func (r *Reach[B]) Heard() bool { return len(r.states) > r.silent && r.silent == 0 }
 
-// State returns what the subscription is on a broker.
+// State returns the subscription's state on a broker.
 func (r *Reach[B]) State(b B) State { return r.states[b] }
 
-// Set takes what the subscription has become on a broker. It returns whether the
-// topic is live, and something may have been missed, and whether it is lost.
+// Set sets the subscription's state on a broker. live says that the topic is heard, and may
+// have missed messages before; lost says that it is not heard any more.
 func (r *Reach[B]) Set(b B, now State) (live, lost bool) {
 	before, was := r.Heard(), r.states[b]
 	if was == now {
@@ -43,7 +43,7 @@ func (r *Reach[B]) Set(b B, now State) (live, lost bool) {
 		r.silent++
 	}
 	heard := r.Heard()
-	// Not only the first broker: what another node published on one while it was not
-	// heard was missed.
+	// Each broker that becomes live counts, not only the first: messages that other nodes
+	// published on it before were missed.
 	return heard && (now == Live || !before), before && !heard
 }

@@ -1,7 +1,6 @@
-// Package exactjson reads JSON by the letter. Package encoding/json takes a member in
-// another case for the one that is asked for, takes the last of two that have one name,
-// and makes one and the same character of all that are none: two programs that read one
-// message may then read two different ones.
+// Package exactjson reads JSON by the letter. Package encoding/json matches a member's name
+// in any case, takes the last of two members with one name, and reads every invalid character
+// as one and the same. So two programs that read one message may read different ones.
 package exactjson
 
 import (
@@ -14,12 +13,12 @@ import (
 	"unicode/utf8"
 )
 
-// Member is what an object has under one name.
+// Member is the value that an object has under one name.
 type Member struct {
-	Value []byte // of the member with exactly this name; nil where there is none
+	Value []byte // of the member with exactly this name; nil if there is none
 
-	// Ambiguous says that others may read another value: the name is there twice,
-	// or in another case.
+	// Ambiguous says that other programs may read another value: the name is there
+	// twice, or in another case.
 	Ambiguous bool
 }
 
@@ -28,9 +27,9 @@ func (m *Member) Has() bool { return m.Value != nil && !isNull(m.Value) }
 
 func isNull(value []byte) bool { return value[0] == 'n' }
 
-// Read looks up the members of an object by their names, which have no character
-// beyond ASCII. The object is valid JSON. Of a name that is there twice the first value
-// counts. Members of other names are passed over. The values are parts of the object.
+// Read looks up the members of an object by their names. The object must be valid JSON, and
+// the names must be ASCII. If a name is there twice, the first value counts. Other members
+// are passed over. The values are parts of the object.
 func Read(object []byte, names []string, members []Member) {
 	for quoted, value := range Members(object) {
 		note(quoted, value, names, members)
@@ -90,7 +89,7 @@ func note(quoted, value []byte, names []string, members []Member) {
 	}
 }
 
-// Elements returns those of a list, which is valid JSON. They are parts of the list.
+// Elements returns the elements of a list, which must be valid JSON. They are parts of the list.
 func Elements(list []byte) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		r := reader{rest: list}
@@ -117,9 +116,9 @@ var (
 	// ErrNoString says that a value is no string.
 	ErrNoString = errors.New("a value is not a string")
 
-	// ErrNoCharacter says that a string holds something that is no character: half a
-	// surrogate pair, or bytes that are not UTF-8.
-	ErrNoCharacter = errors.New("a string holds what is no character")
+	// ErrNoCharacter says that a string holds an invalid character: half a surrogate pair,
+	// or bytes that are not UTF-8.
+	ErrNoCharacter = errors.New("a string holds an invalid character")
 )
 
 // String returns the text of a value, which is valid JSON and has no white space
@@ -142,8 +141,8 @@ func String(value []byte) (string, error) {
 	return text, err
 }
 
-// hasHalves reports whether a string has an escape that is half a surrogate pair,
-// without the other half.
+// hasHalves reports whether a string has an escape for half a surrogate pair, without the
+// other half.
 func hasHalves(quoted []byte) bool {
 	for {
 		i := bytes.IndexByte(quoted, '\\')

@@ -1,11 +1,11 @@
-// Package fairqueue holds what waits for its turn, fairly between those on whose behalf it
-// waits.
+// Package fairqueue holds values that wait for their turn, fairly between the clients on
+// whose behalf they wait.
 package fairqueue
 
 import "github.com/entity-sync/entity-sync/internal/conflate"
 
-// flowCount is how many flows a queue has. Two clients share a flow by chance,
-// once in so many pairs; that costs the one what the other keeps waiting.
+// flowCount is how many flows a queue has. By chance, once in so many pairs, two clients
+// share a flow; then each waits behind the other's values too.
 const flowCount = 64
 
 // Queue is values waiting in line, fair between clients: those of one client go
@@ -29,13 +29,13 @@ type flow[T any] struct {
 type Entry[T any] struct {
 	slot  conflate.Slot[T]
 	flow  uint8
-	moved bool // to another client's flow
+	moved bool // to the flow of another client
 }
 
 // Len returns how many values wait.
 func (q *Queue[T]) Len() int { return q.length }
 
-// Put makes v wait on behalf of the given client. Nothing waits in e.
+// Put makes v wait on behalf of the given client. No value may wait in e.
 func (q *Queue[T]) Put(e *Entry[T], v T, client uint64) {
 	e.flow, e.moved = flowOf(client), false
 	q.enqueue(e, v)
@@ -50,9 +50,9 @@ func (q *Queue[T]) enqueue(e *Entry[T], v T) {
 	q.length++
 }
 
-// MoveToShorter lets what waits in e wait on behalf of another client too:
-// one that keeps nothing else waiting is not to wait behind all that the first
-// one does. Once only, or two clients could move it to the end for ever.
+// MoveToShorter moves the value in e to the flow of another client that wants it too, if
+// nothing waits in that flow. So that client does not wait behind all that the first one has
+// asked for. A value moves once only: two clients could otherwise move it to the end for ever.
 func (q *Queue[T]) MoveToShorter(e *Entry[T], client uint64) {
 	to := flowOf(client)
 	v, waits := e.slot.Waiting()
@@ -64,7 +64,7 @@ func (q *Queue[T]) MoveToShorter(e *Entry[T], client uint64) {
 	q.enqueue(e, v)
 }
 
-// Drop takes out what waits in e, and reports whether anything did.
+// Drop removes the value in e, and reports whether there was one.
 func (q *Queue[T]) Drop(e *Entry[T]) bool {
 	f := &q.flows[e.flow]
 	if !f.entries.Drop(&e.slot) {
@@ -77,7 +77,7 @@ func (q *Queue[T]) Drop(e *Entry[T]) bool {
 	return true
 }
 
-// Pop returns the value whose turn it is. It is not ok where none waits.
+// Pop returns the value whose turn it is. It is not ok if none waits.
 func (q *Queue[T]) Pop() (v T, ok bool) {
 	_, f, ok := q.turns.Pop()
 	if !ok {

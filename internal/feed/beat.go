@@ -12,8 +12,8 @@ func (n *Node) startBeating() {
 	n.beating.Do(func() { n.start(n.beat) })
 }
 
-// beat says at intervals what number each topic's messages have come to, so that others
-// notice when the last one was lost.
+// beat publishes at intervals the last number of each topic, so that other nodes notice
+// when the last message was lost.
 func (n *Node) beat() {
 	ticker := time.NewTicker(n.config.BeatInterval)
 	defer ticker.Stop()
@@ -27,7 +27,8 @@ func (n *Node) beat() {
 	}
 }
 
-// lastBeat says the last numbers before the node leaves, on those topics that are on the bus.
+// lastBeat publishes the last numbers before the node leaves, on each topic that is not cut
+// off from the bus.
 func (n *Node) lastBeat(ctx context.Context) {
 	feeds := slices.DeleteFunc(n.all(), func(f *Feed) bool { return f.listens() && !f.Live() })
 	ctx, cancel := context.WithTimeout(ctx, n.config.PublishTimeout)

@@ -8,12 +8,12 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// The fast path is for a message without white space, its members in their order, no text
-// in it that needs escaping. The slow path, by encoding/json, reads and writes the same, and
-// all others. Nearly all messages take the fast path, and most are of keys that nobody here
-// watches, so that reading them is most of what they cost.
+// The fast path is for a message without white space, with its members in the order of type
+// message and no text that needs escaping. The slow path, by encoding/json, reads and writes
+// any message, and these in the same way. Nearly all messages take the fast path. Most are
+// of keys that no client here watches, so that reading them is most of their cost.
 
-// encodeFast returns what encodeSlow does. It is not ok where a text needs escaping.
+// encodeFast returns what encodeSlow does. It is not ok if a text needs escaping.
 func encodeFast(m message) (body []byte, ok bool) {
 	w := fastWriter{body: make([]byte, 0, m.size())}
 	w.put(`{"entity":`)
@@ -76,7 +76,7 @@ func (m message) size() int {
 	return room
 }
 
-// fastWriter has failed once it was given a text that needs escaping.
+// fastWriter fails once it is given a text that needs escaping.
 type fastWriter struct {
 	body   []byte
 	failed bool
@@ -95,11 +95,11 @@ func (w *fastWriter) text(s string) {
 	w.body = append(w.body, '"')
 }
 
-// isPlain says that c stands for itself inside a quoted text, as most of ASCII does.
+// isPlain reports whether c stands for itself inside a quoted text, as most of ASCII does.
 func isPlain(c byte) bool { return ' ' <= c && c <= '~' && c != '"' && c != '\\' }
 
-// decodeFast is not ok where the slow path must read the body. The texts in the message are
-// parts of body.
+// decodeFast is not ok if the slow path must read the body. The message's texts are parts of
+// body.
 func decodeFast(body string) (m message, ok bool) {
 	p := fastReader{rest: body}
 	p.need(`{"entity":`)
@@ -132,8 +132,7 @@ func decodeFast(body string) (m message, ok bool) {
 	return m, !p.failed && p.rest == ""
 }
 
-// fastReader reads from the front of a text. Once it has failed, nothing that it
-// returns means anything.
+// fastReader reads from the front of a text. Once it has failed, its results mean nothing.
 type fastReader struct {
 	rest   string
 	failed bool
@@ -168,7 +167,7 @@ func (p *fastReader) text() string {
 	return ""
 }
 
-// number reads one that does not begin with 0.
+// number reads a number that does not begin with 0.
 func (p *fastReader) number() uint64 {
 	digits := len(p.rest) - len(strings.TrimLeft(p.rest, "0123456789"))
 	n, err := strconv.ParseUint(p.rest[:digits], 10, 64)

@@ -1,19 +1,17 @@
 // Package feed carries texts from node to node over a bus that may lose, double and
 // reorder its messages, and notices what was lost.
 //
-// A Node is one process's place on the bus. It has a Feed for each topic. What is
-// published on a Feed is numbered, and each node says at intervals what number it has come
-// to. A number that stays out is a Gap for the Listener: it cannot be told what was
-// missed, only that something was.
+// A Node is one process's place on the bus. It has a Feed for each topic. The messages on a
+// Feed are numbered, and each node publishes its last number at intervals. When a number does
+// not arrive, the Listener is told of a Gap: some message was missed, and its texts are not
+// known.
 //
-// The texts are what the topic's Listener makes of them: the ids of keys that have changed,
-// or orders about sessions.
+// The Listener decides what the texts mean: they are the ids of changed keys, or revocations.
 //
 // # Locks
-//
-// None is held across a call of the bus or of a Listener. A publisher's, and a gap detector's,
-// are not held together with another, but for the Node's own, which comes after a publisher's.
-// On a Stream: recordQueue.mu before Node.mu; reorder.mu before serial.mu.
+// publisher.mu, then Node.mu; and gapDetector.mu by itself. On a Stream: recordQueue.mu, then
+// Node.mu; and reorder.mu, then serial.mu. None is held across a call of the bus or of a
+// Listener.
 package feed
 
 import (
@@ -25,11 +23,11 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// Listener takes what is heard of one topic. Its methods may be called from several
+// Listener takes the messages of one topic. Its methods may be called from several
 // goroutines at once. They return at once, and never panic.
 type Listener interface {
-	// Changed takes one text, perhaps not for the first time. What this node publishes is
-	// heard before it goes to the bus, whatever becomes of it there.
+	// Changed takes one text, perhaps not for the first time. A text that this node
+	// publishes is passed to Changed before it goes to the bus, even if the bus then fails.
 	Changed(Change)
 
 	// Gap says that texts may have been missed, or are being missed from now on.
@@ -38,39 +36,39 @@ type Listener interface {
 
 // Change is one text, and what is known of the message that brought it.
 type Change struct {
-	ID        string    // the text, valid for as long as anybody keeps it
-	Published time.Time // by the publisher's clock; zero where it does not say
-	Trace     string    // the publisher's W3C traceparent; empty where it does not say
+	ID        string    // the text, which stays valid
+	Published time.Time // by the publisher's clock; zero if the message does not say
+	Trace     string    // the publisher's W3C traceparent; empty if the message does not say
 }
 
 // Gap says what may have been missed.
 type Gap struct {
 	Reason Reason
 
-	// Position is what Config.Position returned before anything was missed that this Gap
-	// is about: what was begun at a greater one has missed nothing of it.
+	// Position is what Config.Position returned before this Gap's messages can have been
+	// missed. Work that began at a greater Position has missed none of them.
 	Position uint64
 
-	Missing uint64 // how many messages have not arrived, for Missing
-	Joined  int    // how many publishers were heard for the first time, for Missing and Midway
-	Err     error  // why, for Disconnected
+	Missing uint64 // how many messages have not arrived, if the Reason is Missing
+	Joined  int    // how many publishers were heard for the first time, if it is Missing or Midway
+	Err     error  // the cause, if it is Disconnected
 }
 
 // Reason is why there is a Gap.
 type Reason uint8
 
 const (
-	// Connected: a broker has acknowledged a subscription. What was published before then
+	// Connected: a broker has acknowledged a subscription. Messages published before then
 	// may have been missed.
 	Connected Reason = iota + 1
 
-	// Disconnected: what other nodes publish may be missed, until Connected.
+	// Disconnected: messages of other nodes may be missed, until Connected.
 	Disconnected
 
-	// Missing: numbers have stayed out.
+	// Missing: numbered messages have not arrived.
 	Missing
 
-	// Midway: a publisher was heard for the first time, which has published before.
+	// Midway: the first message heard of a publisher was not its first.
 	Midway
 )
 
@@ -78,7 +76,7 @@ const (
 type Feed struct {
 	node     *Node
 	topic    shared.EntityType
-	listener atomic.Pointer[Listener] // nil where the node publishes only
+	listener atomic.Pointer[Listener] // nil if the node only publishes
 	live     atomic.Bool              // subscribed on the bus
 	spread   atomic.Bool              // every message goes to every broker
 	publish  publisher
@@ -86,11 +84,11 @@ type Feed struct {
 	stream   *Stream // that the Feed is of, or nil; guarded by the Node's lock until Listen
 }
 
-// Topic returns the name under which the Feed is on the bus.
+// Topic returns the Feed's topic on the bus.
 func (f *Feed) Topic() shared.EntityType { return f.topic }
 
-// Listen has l hear the topic from now on. It may be called once. The error is the bus's,
-// which could never accept the subscription.
+// Listen has l hear the topic from now on. It may be called once. It returns the bus's error
+// if the bus could never accept the subscription.
 func (f *Feed) Listen(l Listener) error {
 	f.listener.Store(&l)
 	if err := f.node.config.Bus.Subscribe(f.topic, listener{f}); err != nil {
@@ -100,11 +98,11 @@ func (f *Feed) Listen(l Listener) error {
 	return nil
 }
 
-// Live reports whether the topic is subscribed on the bus, so that what others publish is
-// heard.
+// Live reports whether the topic is subscribed on the bus, so that messages of other nodes
+// are heard.
 func (f *Feed) Live() bool { return f.live.Load() }
 
-// listens reports whether somebody hears what comes.
+// listens reports whether the Feed, or its Stream, has a listener.
 func (f *Feed) listens() bool {
 	return f.listener.Load() != nil || f.stream != nil && f.stream.listener.Load() != nil
 }
@@ -118,7 +116,7 @@ func (f *Feed) close() {
 	}
 }
 
-// changed has the node's own listener hear an id.
+// changed passes a change of this node to its own listener.
 func (f *Feed) changed(c Change) {
 	if l := f.listener.Load(); l != nil {
 		(*l).Changed(c)
@@ -152,7 +150,7 @@ func (l listener) Message(body []byte) {
 		return
 	}
 	if m.From == n.name {
-		return // heard when it was published
+		return // this node's own: changed has passed it on already
 	}
 	c := Change{Trace: m.Trace}
 	if m.At != 0 {
@@ -169,7 +167,7 @@ func (l listener) Message(body []byte) {
 
 // Live implements bus.Listener.
 func (l listener) Live() {
-	position := l.node.config.Position() // what is begun from now on has missed nothing
+	position := l.node.config.Position() // work that begins from now on has missed nothing
 	was, g := l.live.Swap(true), Gap{Reason: Connected, Position: position}
 	switch {
 	case l.stream == nil:

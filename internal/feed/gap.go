@@ -6,14 +6,13 @@ import (
 	"time"
 )
 
-// maxPublishers bounds the publishers that a gap detector remembers. Restarted nodes come under a new
-// name; names not heard for longest are forgotten.
+// maxPublishers bounds the publishers that a gap detector remembers. A restarted node has a
+// new name, and the names not heard for longest are forgotten.
 const maxPublishers = 1024
 
-// gapDetector notices that messages of one topic were lost. Each node numbers what it
-// publishes and says at intervals what number it has come to; when a number stays out for
-// the grace period, there is a Gap. Messages without a number, from other programs, are
-// not accounted for.
+// gapDetector notices that messages of one topic were lost. Each node numbers its messages
+// and publishes its last number at intervals. When a number does not arrive within the grace
+// period, there is a Gap. Messages without a number, from other programs, are not counted.
 type gapDetector struct {
 	feed *Feed
 
@@ -24,13 +23,13 @@ type gapDetector struct {
 	closed     bool
 }
 
-// evicted is the publishers that were forgotten while something of theirs was missing.
+// evicted counts the publishers that were forgotten while messages of theirs were missing.
 type evicted struct {
 	publishers int
-	position   uint64 // of the newest of their holes
+	position   uint64 // the greatest of their sequences' positions
 }
 
-// hear takes the number of a message or a beat.
+// hear notes the number of a message or a beat.
 func (d *gapDetector) hear(m message) {
 	config := &d.feed.node.config
 	d.mu.Lock()
@@ -49,16 +48,16 @@ func (d *gapDetector) hear(m message) {
 		s.since = time.Time{}
 		return
 	}
-	// Where messages overtake each other all the time there is always some hole.
-	// One that has closed must not lend its age to the next.
+	// Where messages overtake each other all the time there is always some hole. The next
+	// hole must not get the age of one that has closed.
 	if s.since.IsZero() || s.through >= s.upTo && !s.midway {
 		s.suspect(now, position)
 	}
 	d.checkIn(config.Grace)
 }
 
-// remember adds the publisher of m, in place of the one not heard for longest where there
-// are too many.
+// remember adds the publisher of m. If there are too many, it replaces the one not heard
+// for longest.
 func (d *gapDetector) remember(m message, now time.Time) *sequence {
 	if _, known := d.publishers[m.From]; !known && len(d.publishers) >= maxPublishers {
 		d.evictOne()
@@ -68,11 +67,11 @@ func (d *gapDetector) remember(m message, now time.Time) *sequence {
 	}
 	s := &sequence{heard: now}
 	if m.isBeat() || m.Seq > 1 {
-		// It has published before. Whether that was lost, or was before this node joined,
-		// cannot be known.
+		// It has published before. Whether those messages were lost, or sent before this node
+		// joined, cannot be known.
 		s.midway, s.through = true, m.Seq
 	}
-	d.publishers[strings.Clone(m.From)] = s // what is kept is not to keep the message
+	d.publishers[strings.Clone(m.From)] = s // the map must not keep the message's body alive
 	return s
 }
 
@@ -90,8 +89,8 @@ func (d *gapDetector) evictOne() {
 	delete(d.publishers, oldest)
 }
 
-// check reports what has been missing for longer than the grace period. It was published
-// before that was noticed, so what was begun since then has missed nothing.
+// check reports the messages that have been missing for longer than the grace period. They
+// were published before they were noticed, so work that began after that has missed none.
 func (d *gapDetector) check() {
 	g := d.overdue(time.Now())
 	if g.Missing == 0 && g.Joined == 0 {
@@ -101,7 +100,7 @@ func (d *gapDetector) check() {
 	d.feed.gap(g)
 }
 
-// overdue settles what is past its grace.
+// overdue gives up each hole that is past its grace, and returns the Gap that they make.
 func (d *gapDetector) overdue(now time.Time) Gap {
 	config := &d.feed.node.config
 	d.mu.Lock()

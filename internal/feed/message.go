@@ -11,19 +11,19 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// maxMessageBytes keeps one bus message far below the smallest
-// --max-msg-size that anybody sets on an nsqd, however many keys changed.
+// maxMessageBytes keeps one bus message far below any usual --max-msg-size of an nsqd,
+// however many keys changed.
 const maxMessageBytes = 8 << 10
 
-// message is what travels on the bus: the keys of one entity type that changed, never
+// message is one message on the bus: the keys of one entity type that changed, never
 // their rows, or the texts of another topic. With one key it is {"entity","id"}, which any
 // program may publish; with several, {"entity","ids":[…]}. On a Stream it is
 // {"entity","records":[…]}, of any JSON.
 //
-// Nodes add who they are and the number of the message, counted from 1 for each topic, so
-// that others notice when one is lost. A message with a number and no id is a beat: it says
-// what number its sender has come to. Members of other names are for nodes of another
-// version.
+// Nodes add their name and the number of the message, counted from 1 for each topic, so that
+// other nodes notice a loss. A message with a number and no id is a beat: its number is the
+// last that its sender has used. Unknown members are ignored: a node of another version may
+// send them.
 type message struct {
 	Entity shared.EntityType `json:"entity"`
 	ID     string            `json:"id,omitempty"`
@@ -33,9 +33,9 @@ type message struct {
 
 	From  string `json:"from,omitempty"`
 	Seq   uint64 `json:"seq,omitempty"`
-	Skip  uint64 `json:"skip,omitempty"`  // how many numbers before this one the bus has refused, of a Stream
+	Skip  uint64 `json:"skip,omitempty"`  // of a Stream: how many numbers before this one the bus has refused
 	At    int64  `json:"at,omitempty"`    // when it was published, in milliseconds since 1970
-	Trace string `json:"trace,omitempty"` // W3C traceparent of what it was published in
+	Trace string `json:"trace,omitempty"` // W3C traceparent of the span that published it
 }
 
 func (m message) isBeat() bool { return m.ID == "" && len(m.IDs) == 0 && len(m.Records) == 0 }
@@ -47,7 +47,7 @@ func messageOf(topic shared.EntityType, ids []string) message {
 	return message{Entity: topic, IDs: ids}
 }
 
-// fitting returns how many of the ids go together into so much room: one at least.
+// fitting returns how many of the ids fit into room bytes: one at least.
 func fitting(ids []string, room int) (n int) {
 	for size := 0; n < len(ids) && (n == 0 || size+len(ids[n]) < room); n++ {
 		size += len(ids[n]) + len(`"",`)
@@ -55,7 +55,7 @@ func fitting(ids []string, room int) (n int) {
 	return n
 }
 
-// sizeOf returns the room that ids take together.
+// sizeOf returns how many bytes the ids take in a message.
 func sizeOf(ids []string) (size int) {
 	for _, id := range ids {
 		size += len(id) + len(`"",`)
@@ -70,8 +70,8 @@ func (m message) encode() ([]byte, error) {
 	return m.encodeSlow()
 }
 
-// encodeSlow leaves '<', '>' and '&' as they are, which no bus cares about: escaped
-// they would take six bytes each.
+// encodeSlow does not escape '<', '>' and '&', which no bus cares about: escaped they would
+// take six bytes each.
 func (m message) encodeSlow() ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
@@ -82,7 +82,8 @@ func (m message) encodeSlow() ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
-// What a stranger can make a node remember of it is bounded. A traceparent has 55 bytes.
+// These bound what a node remembers of a sender, which may be anybody. A traceparent has 55
+// bytes.
 const (
 	maxFromBytes  = 64
 	maxTraceBytes = 64
@@ -90,8 +91,8 @@ const (
 
 var errNotAMessage = errors.New("want an object with an entity and an id, or ids, or records, or a number and its sender")
 
-// decodeMessage reads a body from a topic. Anybody may publish to a topic, so nothing in
-// the body is trusted: what is said to be of another topic is refused.
+// decodeMessage reads a body from a topic. Any program may publish to a topic, so nothing in
+// the body is trusted: a message that names another topic is refused.
 func decodeMessage(topic shared.EntityType, body []byte) (message, error) {
 	m, fast := decodeFast(string(body))
 	if !fast {
@@ -112,12 +113,12 @@ func decodeMessage(topic shared.EntityType, body []byte) (message, error) {
 	return m, nil
 }
 
-// The first six decide what is done.
+// The first six decide what a message does. The others are ignored if they cannot be read.
 var messageNames = []string{"entity", "id", "ids", "records", "from", "seq", "at", "trace", "skip"}
 
-// decodeSlow reads a body by the letter: one that others may read in another way is no
-// message, and neither is one of an id that cannot be told from other ids. What is only
-// for information may be anything.
+// decodeSlow reads a body strictly: it refuses a body that other programs may read in
+// another way, and an id that cannot be told from other ids. It takes members that are only
+// for information whatever they hold.
 func decodeSlow(body []byte) (m message, err error) {
 	if !json.Valid(body) || !exactjson.IsObject(body) {
 		return m, errNotAMessage

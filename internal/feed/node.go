@@ -18,21 +18,21 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// Config is what a Node is made of. All of it is required.
+// Config configures a Node. All fields are required.
 type Config struct {
-	Bus bus.Bus // which the Node closes
+	Bus bus.Bus // the Node closes it
 
 	// PublishTimeout bounds how long a call waits for the bus to take a message.
 	PublishTimeout time.Duration
 
-	// BeatInterval is how often the node says what number it has come to.
+	// BeatInterval is how often the node publishes its last numbers.
 	BeatInterval time.Duration
 
 	// Grace is how long a message may be overtaken by later ones before it counts as lost.
 	Grace time.Duration
 
-	// Position returns how far the node's own work has come: a number that does not go
-	// back. See Gap.
+	// Position returns a number that tells how far the node's own work has come, and never
+	// goes back. See Gap.
 	Position func() uint64
 
 	Logger *slog.Logger
@@ -56,7 +56,7 @@ type Node struct {
 	closed  bool
 	workers workerpool.Pool
 
-	publishing sync.WaitGroup // those that publish: some workers, and callers of Publish
+	publishing sync.WaitGroup // workers and callers of Publish that are publishing
 }
 
 // NewNode returns a Node with no Feed yet.
@@ -72,7 +72,7 @@ func NewNode(c Config) *Node {
 // Topic returns the Feed of a topic, which is made when it is first asked for.
 func (n *Node) Topic(name shared.EntityType) *Feed { return n.topic(name, false) }
 
-// SpreadTopic is Topic for one of which no message may be late: each goes to every broker.
+// SpreadTopic is Topic for messages that must not be late: each goes to every broker.
 func (n *Node) SpreadTopic(name shared.EntityType) *Feed { return n.topic(name, true) }
 
 func (n *Node) topic(name shared.EntityType, spread bool) *Feed {
@@ -88,12 +88,12 @@ func (n *Node) topicLocked(name shared.EntityType, spread bool) *Feed {
 		f.publish.feed, f.gaps.feed = f, f
 		n.feeds[name] = f
 	}
-	f.spread.Store(spread) // of the last who asked: it goes on counting for another, too
+	f.spread.Store(spread) // as the last caller asks; the Feed goes on counting its messages
 	return f
 }
 
-// Prepare sees to it that a topic can be published on without Listen. The error is the
-// bus's, which could never accept what is published.
+// Prepare makes a topic ready to be published on without Listen. It returns the bus's error
+// if the bus could never accept the messages.
 func (n *Node) Prepare(topic shared.EntityType) error {
 	if preparer, ok := n.config.Bus.(bus.Preparer); ok {
 		return preparer.Prepare(topic)
@@ -109,10 +109,10 @@ func (n *Node) all() []*Feed {
 
 // Stats is a Node's figures since its start.
 type Stats struct {
-	BadMessages uint64            // that could not be read
-	Lost        uint64            // that did not arrive
-	Refused     uint64            // that were published without a key of this node's
-	Brokers     []bus.BrokerStats // as they are now; none where the bus does not know
+	BadMessages uint64            // messages that could not be read
+	Lost        uint64            // messages that did not arrive
+	Refused     uint64            // messages that were sealed with no key of this node
+	Brokers     []bus.BrokerStats // as they are now; none if the bus does not know
 }
 
 // Stats returns the figures as they are now.
@@ -127,13 +127,13 @@ func (n *Node) Stats() Stats {
 	return s
 }
 
-// start runs work in a goroutine that Close waits for. It returns false when the Node is
+// start runs work in a goroutine that Close waits for. It returns false if the Node is
 // closed.
 func (n *Node) start(work func()) bool {
 	return n.workers.Go(work)
 }
 
-// startPublishing is start for work that publishes, which Close lets come to its end.
+// startPublishing is start for work that publishes: Close lets it finish.
 func (n *Node) startPublishing(work func()) bool {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
@@ -151,8 +151,8 @@ func (n *Node) startPublishing(work func()) bool {
 	return started
 }
 
-// joinPublishing has Close wait until publishing.Done is called. It returns false when
-// the Node is closed.
+// joinPublishing has Close wait until publishing.Done is called. It returns false if the
+// Node is closed.
 func (n *Node) joinPublishing() bool {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
@@ -163,8 +163,8 @@ func (n *Node) joinPublishing() bool {
 	return true
 }
 
-// StopPublishing refuses what is still to be published, waits for what is being published,
-// no longer than ctx allows, and says the last numbers. The Node goes on hearing.
+// StopPublishing refuses further publications, waits for those under way, no longer than ctx
+// allows, and publishes the last numbers. The Node goes on hearing.
 func (n *Node) StopPublishing(ctx context.Context) error {
 	n.mu.Lock()
 	n.closed = true

@@ -9,31 +9,31 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// Publication is what one call publishes on one Feed.
+// Publication is one Feed's part of one call of Publish.
 type Publication struct {
 	Feed *Feed
 	IDs  []string // once Publish has returned, those that were not acknowledged, each once
-	Err  error    // why, where there are any
+	Err  error    // why they were not
 
 	part  int    // how many of the IDs, the first ones, are being published
-	batch *batch // that carries those
+	batch *batch // the batch that has that part
 }
 
-// Publish hands ids to the nodes that listen, to this one at once. When no Publication has
-// an error, each of those hears them, or that it may have missed some.
+// Publish hands ids to the nodes that listen, and to this node at once. When no Publication
+// has an error, each of those nodes hears the ids, or that it may have missed some.
 //
-// It waits for the bus no longer than ctx allows, and gives up once the bus has taken no
-// message on a Feed, of this call or another, for Config.PublishTimeout. The IDs of a call
-// that ctx ended are published all the same, if they can be. It is safe to call again,
-// with what is left or with all.
+// Publish waits for the bus no longer than ctx allows, and gives up once the bus has taken no
+// message on a Feed, of this call or another, for Config.PublishTimeout. If ctx ends the call,
+// its IDs are published all the same, if they can be. It is safe to call Publish again, with
+// the IDs that are left or with all.
 func Publish(ctx context.Context, publications []Publication) {
 	for i := range publications {
 		p := &publications[i]
 		p.IDs = unique(p.IDs)
 		p.Feed.changedHere(p.IDs)
 	}
-	// In as many parts as there are messages: each has its own time, and between two parts
-	// others of the Feed have their turn.
+	// The ids go out in parts, one for each message: each part has its own time, and between
+	// two parts other calls on the Feed have their turn.
 	for {
 		left := 0
 		var last *Publication
@@ -65,8 +65,8 @@ func unique(ids []string) []string {
 	return b.ids
 }
 
-// changedHere has this node's own listener hear ids: it needs no bus, and no broker's
-// round trip.
+// changedHere passes ids to this node's own listener, which needs neither the bus nor a round
+// trip to it.
 func (f *Feed) changedHere(ids []string) {
 	c := Change{Published: time.Now()}
 	for _, c.ID = range ids {
@@ -74,24 +74,24 @@ func (f *Feed) changedHere(ids []string) {
 	}
 }
 
-// inline publishes the part from here, in messages of its own, no longer than ctx and
-// their time allow. It returns false, having done nothing, where others of the Feed are
-// being published, or where the bus might keep the caller for longer.
+// inline publishes the part from the caller's goroutine, in messages of its own, no longer
+// than ctx and their time allow. It does nothing and returns false if another goroutine
+// publishes on the Feed, or if the bus might block for longer than ctx allows.
 func (c *Publication) inline(ctx context.Context) bool {
 	p := &c.Feed.publish
 	if c.Feed.node.blocking || !p.begin() {
 		return false
 	}
-	defer p.end() //nolint:contextcheck // what others publish has its own time
+	defer p.end() //nolint:contextcheck // the messages of other calls have their own time
 	part, went := c.IDs[:c.part], 0
 	inFlight, n, err := p.send(ctx, part, &went)
 	c.settle(ctx, err, unacknowledged{inFlight: inFlight, ids: part[went:], kept: n})
 	return true
 }
 
-// batched publishes the parts with what others publish, and returns when the messages that
-// carry them were acknowledged or have failed, or when ctx is up, or the bus has taken none
-// for as long as one has.
+// batched publishes the parts in batches with the ids of other calls. It returns when the
+// batches were acknowledged or have failed, when ctx ends, or when the bus has taken no
+// message for Config.PublishTimeout.
 func batched(ctx context.Context, publications []Publication) {
 	begin := time.Now()
 	timer := time.NewTimer(0) // a context of its own would cost more than all the rest
@@ -115,9 +115,9 @@ func batched(ctx context.Context, publications []Publication) {
 	}
 }
 
-// await returns what of the part was not acknowledged when its batch was done or the wait
-// was up, and why. Each message that goes, whosever it is, begins the wait anew: on a bus
-// that works, a call may have many of them before its own.
+// await waits for the part's batch. It returns the part's ids that were not acknowledged when
+// the batch was done or the wait was over, and why. The wait begins anew with each message
+// that the bus takes, of any call: on a bus that works, many may go before this call's own.
 func (c *Publication) await(ctx context.Context, timer *time.Timer, begin time.Time) (left []string, err error) {
 	p := &c.Feed.publish
 	for rest := p.patience(begin); err == nil; {
@@ -137,20 +137,20 @@ func (c *Publication) await(ctx context.Context, timer *time.Timer, begin time.T
 		}
 	}
 	if left = p.leftOf(c.batch, c.IDs[:c.part]); len(left) == 0 {
-		return nil, nil // only what others publish has failed
+		return nil, nil // only ids of other calls have failed
 	}
 	return left, err
 }
 
-// unacknowledged is what is left of a part that failed.
+// unacknowledged is the rest of a part that failed.
 type unacknowledged struct {
-	inFlight message  // the message that failed, where the call has published it
+	inFlight message  // the message that failed, if the call itself has published it
 	ids      []string // those that were not acknowledged
-	kept     int      // and of those, the first that somebody publishes
+	kept     int      // how many of them, the first ones, are in inFlight or in a batch
 }
 
-// settle takes the outcome of the part. Where it failed, what is left of the Publication is
-// published no more, but for what a worker takes over from a call that was given up.
+// settle takes the outcome of the part. If the part has failed, the rest of the Publication
+// is not published, unless ctx has ended: then a worker takes it over.
 func (c *Publication) settle(ctx context.Context, err error, left unacknowledged) {
 	rest := c.IDs[c.part:]
 	if c.Err = err; err == nil {

@@ -9,16 +9,16 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// publisher publishes on one Feed. One message is under way at a time: a call that finds
-// none publishes its ids inline, and what piles up meanwhile goes out together, each id
-// once, from a worker. So an idle system adds no wait, and a storm on one id costs a message
-// for each acknowledgement, not for each call.
+// publisher publishes on one Feed. One message is under way at a time. A call that finds no
+// message under way publishes its ids inline. Ids that arrive meanwhile go out together, each
+// id once, from a worker. So an idle system adds no wait, and a storm on one id costs a
+// message for each acknowledgement, not for each call.
 type publisher struct {
 	feed *Feed
 
 	mu      sync.Mutex
-	waiting *batch   // what the next message takes; nil when nothing waits
-	left    []string // what calls that were given up have left, for a worker to publish in between
+	waiting *batch   // the ids of the next message; nil when none wait
+	left    []string // ids of cancelled calls, which a worker publishes between batches
 	room    room
 	took    time.Time // when the bus last took a message, or said that it is too large
 	busy    bool      // a call or a worker is publishing
@@ -26,7 +26,7 @@ type publisher struct {
 	closed  bool
 }
 
-// patience returns how much longer a call that waits since begin does so.
+// patience returns how much longer a call goes on waiting that waits since begin.
 func (p *publisher) patience(begin time.Time) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -45,15 +45,15 @@ func (p *publisher) leftOf(b *batch, ids []string) (left []string) {
 		return ids
 	}
 	for _, id := range ids {
-		if b.has[id] >= went { // which nobody changes any more, as some of it went
+		if b.has[id] >= went { // b.has does not change any more, because b is being sent
 			left = append(left, id)
 		}
 	}
 	return left
 }
 
-// begin makes the caller the one that publishes, until it calls end. It returns
-// false where somebody is already, or the Node is closed.
+// begin makes the caller the one goroutine that publishes, until it calls end. It returns
+// false if another one publishes, or the Node is closed.
 func (p *publisher) begin() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -64,7 +64,7 @@ func (p *publisher) begin() bool {
 	return true
 }
 
-// end leaves what has piled up to a worker: the caller has its own to do.
+// end leaves the ids that have piled up to a worker, so that the caller can return.
 func (p *publisher) end() {
 	n := p.feed.node
 	defer n.publishing.Done()
@@ -77,9 +77,9 @@ func (p *publisher) end() {
 	}
 }
 
-// leave has a worker publish what a call has left that was given up, which says
-// nothing of the bus. What was in flight keeps its number: if it did not get through, all
-// nodes would take it for lost, and look at everything again.
+// leave has a worker publish the ids of a cancelled call, whose end says nothing of the bus.
+// The message in flight keeps its number: otherwise, if it did not get through, all nodes
+// would take it for lost, and repair all that they watch.
 func (p *publisher) leave(inFlight message, ids []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -88,17 +88,17 @@ func (p *publisher) leave(inFlight message, ids []string) {
 	}
 	if inFlight.Seq > 0 {
 		p.expectLocked()
-		p.waiting.first = inFlight // one at most: from now on a worker publishes
+		p.waiting.first = inFlight // there is one at most: from now on a worker publishes
 	}
 	p.left = append(p.left, ids[:min(len(ids), maxLeft-min(len(p.left), maxLeft))]...)
 }
 
-// maxLeft bounds what is kept of calls that were given up. What is more is not published,
-// as their callers were told.
+// maxLeft bounds the ids that are kept for cancelled calls. Further ids are not published,
+// as their calls' errors have said.
 const maxLeft = 1 << 20
 
-// workLocked sees to it that a worker runs, or will when the call that publishes ends. It
-// returns false where the Node is closing.
+// workLocked makes sure that a worker runs, or will run when the call that publishes ends.
+// It returns false if the Node is closing.
 func (p *publisher) workLocked() bool {
 	if !p.busy {
 		p.busy = p.feed.node.startPublishing(p.work)
@@ -106,7 +106,7 @@ func (p *publisher) workLocked() bool {
 	return p.busy
 }
 
-// expectLocked sees to it that there is a batch to add to.
+// expectLocked makes sure that there is a batch to add to.
 func (p *publisher) expectLocked() {
 	if p.waiting == nil {
 		p.waiting = &batch{done: make(chan struct{})}
@@ -118,7 +118,7 @@ func (p *publisher) add(ids []string) (*batch, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return nil, shared.ErrClosed // so that what waits already comes to an end
+		return nil, shared.ErrClosed // so that the ids that wait already come to an end
 	}
 	if !p.workLocked() {
 		return nil, shared.ErrClosed
@@ -134,8 +134,8 @@ func (p *publisher) close() {
 	p.closed = true
 }
 
-// next takes the waiting batch, and a message of what was left by calls that were given up.
-// Without either the worker that asked counts as ended.
+// next takes the waiting batch, and a message's worth of the ids of cancelled calls. If there
+// is neither, the worker that asked counts as ended.
 func (p *publisher) next() (b *batch, left []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -156,7 +156,7 @@ func (p *publisher) work() {
 		case b != nil:
 			b.err = p.sendBatch(b)
 			close(b.done)
-			runtime.Gosched() // callers that go on at once are in the next message, not in the one after it
+			runtime.Gosched() // callers that go on at once get into the next message, not the one after it
 		case len(left) == 0:
 			return
 		}
@@ -166,7 +166,7 @@ func (p *publisher) work() {
 	}
 }
 
-// giveUpLeft drops what no call waits for.
+// giveUpLeft drops the ids for which no call waits.
 func (p *publisher) giveUpLeft() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -181,8 +181,8 @@ func (p *publisher) sendBatch(b *batch) error {
 	return err
 }
 
-// retryFirst publishes what a call that was given up had in flight. A failure needs no
-// telling, because the call has returned an error already.
+// retryFirst publishes the message that a cancelled call had in flight. It ignores a failure,
+// because the call has returned an error already.
 func (p *publisher) retryFirst(inFlight message) {
 	ids := slices.Collect(inFlight.each)
 	if _, n, err := p.sendHalved(p.feed.node.ctx, inFlight, ids); err == nil && n < len(ids) {

@@ -11,9 +11,8 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// send publishes the ids in as few messages as their size allows, and says in went how
-// many were acknowledged. When it fails it returns the message that did, and how many of
-// the ids were in it.
+// send publishes the ids in as few messages as their size allows, and counts in went the ids
+// that were acknowledged. If a message fails, it returns the message and how many ids that had.
 func (p *publisher) send(ctx context.Context, ids []string, went *int) (inFlight message, n int, err error) {
 	for rest := ids; len(rest) > 0; rest = rest[n:] {
 		if inFlight, n, err = p.sendFirst(ctx, rest); err != nil {
@@ -32,8 +31,8 @@ func (p *publisher) sendFirst(ctx context.Context, ids []string) (m message, n i
 	return p.sendHalved(ctx, p.number(messageOf(p.feed.topic, ids)), ids)
 }
 
-// sendHalved publishes a message, of these ids. Where it is too large for the broker, it is
-// halved, with the number that nobody has heard.
+// sendHalved publishes m, which has these ids. A message that is too large for the broker is
+// halved. It keeps its number, because no node has heard the larger message.
 func (p *publisher) sendHalved(ctx context.Context, m message, ids []string) (message, int, error) {
 	n := len(ids)
 	err := p.inTime(ctx, m)
@@ -47,13 +46,13 @@ func (p *publisher) sendHalved(ctx context.Context, m message, ids []string) (me
 	return m, n, err
 }
 
-// inTime publishes one message, which has Config.PublishTimeout for itself.
+// inTime publishes one message, within Config.PublishTimeout.
 func (p *publisher) inTime(ctx context.Context, m message) error {
 	bounded := deadline.After(ctx, p.feed.node.config.PublishTimeout)
 	defer bounded.Cancel()
 	err := p.transmit(bounded, m)
 	switch {
-	case err == nil || errors.Is(err, bus.ErrTooLarge): // a bus that answers is waited for
+	case err == nil || errors.Is(err, bus.ErrTooLarge): // the bus works: calls go on waiting for it
 		p.mu.Lock()
 		p.took = time.Now()
 		p.mu.Unlock()
@@ -70,15 +69,15 @@ func (p *publisher) fit(ids []string) int {
 	return p.room.fit(ids)
 }
 
-// narrow has further messages be smaller than one of that size, which was refused.
+// narrow makes further messages smaller than the given size, which the broker refused.
 func (p *publisher) narrow(refused int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.room.narrow(refused)
 }
 
-// number numbers a message. The number is used up even if the message fails: a node
-// that misses it looks again, which is what the message was for.
+// number numbers a message. The number is used up even if the message fails: a node that
+// misses the number fetches again, as the message would have had it do.
 func (p *publisher) number(m message) message {
 	p.mu.Lock()
 	p.seq++

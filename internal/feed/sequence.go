@@ -2,8 +2,8 @@ package feed
 
 import "time"
 
-// maxAhead bounds the numbers remembered beyond a hole. So many cannot have overtaken a
-// message: it counts as lost at once.
+// maxAhead bounds the numbers remembered beyond a hole. So many messages cannot have
+// overtaken a missing one: it counts as lost at once.
 const maxAhead = 4096
 
 // sequence is the numbers heard of one publisher.
@@ -14,8 +14,8 @@ type sequence struct {
 	midway  bool                // first heard of in the middle of its count; no gap was reported since
 	heard   time.Time           // when anything was heard last
 
-	// What is missing and within its grace: numbers up to upTo.
-	since    time.Time // when it was noticed; zero where nothing is missing
+	// The numbers that are missing and within their grace, up to upTo.
+	since    time.Time // when the hole was noticed; zero if there is none
 	upTo     uint64
 	position uint64 // Config.Position at that time
 }
@@ -23,14 +23,13 @@ type sequence struct {
 // hasHole reports whether anything is missing.
 func (s *sequence) hasHole() bool { return s.midway || s.through != s.reached }
 
-// suspect starts the grace of whatever is missing now.
+// suspect starts the grace of the present hole.
 func (s *sequence) suspect(now time.Time, position uint64) {
 	s.since, s.upTo, s.position = now, s.reached, position
 }
 
-// isFarBehind reports whether a message's number is so far below what was heard of its
-// publisher that another process must have spoken in its name, with numbers that the
-// publisher has not come to.
+// isFarBehind reports whether a message's number is far below the publisher's last ones.
+// Such a message comes from another process with the same name.
 func (s *sequence) isFarBehind(m message) bool {
 	return !m.isBeat() && s.through > maxAhead && m.Seq < s.through-maxAhead
 }
@@ -64,8 +63,8 @@ func (s *sequence) advance() {
 	}
 }
 
-// settle gives up what is missing and past its grace, and returns how many numbers that
-// is. What is missing since then stays missing, with a grace of its own.
+// settle gives up the numbers that are missing and past their grace, and returns how many
+// they are. A number that is missing since then stays missing, with a grace of its own.
 func (s *sequence) settle() (lost uint64) {
 	if s.midway {
 		s.midway = false

@@ -6,25 +6,25 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// room is how much the ids of one message may take. A broker that refuses a message for
-// its size hangs up as well, so that further ones are smaller at once. The zero value is
-// for a broker that has refused none.
+// room is how many bytes the ids of one message may take. A broker that refuses a message for
+// its size ends the connection as well, so further messages are smaller at once. The zero
+// value is for a broker that has refused none.
 type room struct {
 	size    int       // zero for maxMessageBytes
 	refused time.Time // when a message was last refused, or a larger one tried
 }
 
-// minRoom is what every broker has that takes the longest id: a message of several ids in
-// so much room is no larger than that id's. What is refused for one long id says nothing
-// of short ones.
+// minRoom is the room that every broker has if it takes the longest id: a message of several
+// ids in so much room is no larger than a message of that id. When a single long id was
+// refused, that says nothing of shorter ones.
 const minRoom = shared.MaxIDBytes - len(`"ids":[]`)
 
-// roomAgain is how long no larger message is tried after one was refused, whatever the
-// broker may take meanwhile. A trial costs a connection.
+// roomAgain is for how long after a refusal no larger message is tried. A trial that is
+// refused costs a connection.
 const roomAgain = 10 * time.Minute
 
-// fit returns how many of the ids go into one message: one at least. At times that is
-// more than was refused once.
+// fit returns how many of the ids go into one message: one at least. After roomAgain it tries
+// a larger message than was refused.
 func (r *room) fit(ids []string) int {
 	if r.size == 0 {
 		return fitting(ids, maxMessageBytes)
@@ -40,7 +40,7 @@ func (r *room) fit(ids []string) int {
 	return n
 }
 
-// narrow takes the size of several ids that were refused.
+// narrow notes the size of several ids that were refused.
 func (r *room) narrow(refused int) {
 	size := refused / 2
 	if refused > minRoom+len(`"",`) {

@@ -1,6 +1,6 @@
 // Package field names the field of a configuration that an error is about, by its path from
-// the configuration that the caller wrote: a part names its own field, and whoever nests the
-// part's configuration in another one says where.
+// the configuration that the caller wrote. A part names its own field, and the code that nests
+// the part's configuration in another one says where.
 package field
 
 import (
@@ -9,7 +9,7 @@ import (
 	"fmt"
 )
 
-// Error is what is wrong with one field.
+// Error is an error about one field.
 type Error struct {
 	Config string // the configuration that has the field, such as "es.Config.Web"; empty until In names it
 	Name   string // the field's name in it
@@ -24,7 +24,7 @@ func (e *Error) Error() string {
 	return e.Config + "." + e.Name + ": " + e.Err.Error()
 }
 
-// Unwrap returns what is wrong, without the name.
+// Unwrap returns the error without the field's name.
 func (e *Error) Unwrap() error { return e.Err }
 
 // Errorf returns an Error of the field called name. The text goes on after the name, and

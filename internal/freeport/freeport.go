@@ -1,9 +1,9 @@
 // Package freeport finds addresses on loopback for servers that a test starts, stops and
-// starts again, and addresses at which nobody is.
+// starts again, and addresses at which nothing listens.
 //
-// A port that the system has chosen, and that is given back, is chosen again: for another
-// test's server, or for the near end of a connection. Those of this package are below the
-// ports that a system chooses.
+// A port that the system has chosen, and got back, may be chosen again: for another test's
+// server, or for the near end of a connection. This package takes its ports from below those
+// that a system chooses.
 package freeport
 
 import (
@@ -26,7 +26,7 @@ var (
 	before map[int]bool         // given earlier, up to a third of the ports
 )
 
-// Addr returns an address of 127.0.0.1 at which nobody listens. A process gets an address
+// Addr returns an address of 127.0.0.1 at which nothing listens. A process gets an address
 // again after some four thousand others at the earliest.
 func Addr() (string, error) {
 	port, err := Port()
@@ -47,7 +47,7 @@ func Port() (int, error) {
 		}
 		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))) //nolint:noctx // at once
 		if err != nil {
-			continue // somebody's
+			continue // it is in use
 		}
 		given[port] = true
 		return port, l.Close()

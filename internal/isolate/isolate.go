@@ -14,13 +14,13 @@ import (
 // try the items 1.2 times on the average, where two try them 1.5 times.
 const ways = 4
 
-// Each is for items that failed together. It calls try with parts of them, and splits
-// those that fail down to one item, until each item was in a part that worked or failed
-// by itself. try notes what came of its part, and returns whether that worked.
+// Each finds the items that fail, among items that failed together. It calls try with parts
+// of them, and splits a part that fails, until each item was in a part that worked, or has
+// failed by itself. try notes the outcome of its part, and returns whether the part worked.
 //
-// Each gives up, so that some items were only tried with others, when half of the time is
-// over that ctx has left, and where nothing at all works: after a number of failures that
-// grows with the logarithm of the number of items.
+// Each gives up after half of the time that ctx has left. If nothing works at all, it gives
+// up after a number of failures that grows with the logarithm of the number of items. Some
+// items were then tried only together with others.
 func Each[T any](ctx context.Context, items []T, try func(part []T) (worked bool)) {
 	end, bounded := ctx.Deadline()
 	if bounded {
@@ -33,8 +33,8 @@ func Each[T any](ctx context.Context, items []T, try func(part []T) (worked bool
 		if bounded && !time.Now().Before(end) {
 			return
 		}
-		// The largest part holds the most of what may work. One of the smallest is among
-		// them in turn, which few that fail can be in.
+		// The largest part may hold the most items that work. One of the smallest parts has
+		// every other turn: it is the least likely to hold an item that fails.
 		next := 0
 		if n%2 == 1 {
 			next = len(parts) - 1
@@ -42,7 +42,7 @@ func Each[T any](ctx context.Context, items []T, try func(part []T) (worked bool
 		part := parts[next]
 		parts = slices.Delete(parts, next, next+1)
 		if try(part) {
-			left = 2 * len(items) // which splitting never needs
+			left = 2 * len(items) // more than splitting can use up
 			continue
 		}
 		left--
@@ -52,7 +52,7 @@ func Each[T any](ctx context.Context, items []T, try func(part []T) (worked bool
 	}
 }
 
-// split adds the parts of a part to parts, of which the largest is the first.
+// split adds the parts of a part to parts, which are sorted from the largest down.
 func split[T any](parts [][]T, part []T) [][]T {
 	n := min(ways, len(part))
 	for i := range n {

@@ -100,7 +100,7 @@ func (s *Server) create(initdb string, settings []string) (err error) {
 	if s.port, err = freeport.Port(); err != nil {
 		return err
 	}
-	quick := []string{"fsync=off", "max_connections=200", "listen_addresses='127.0.0.1'",
+	quick := []string{"fsync=off", "max_connections=400", "listen_addresses='127.0.0.1'",
 		fmt.Sprintf("port=%d", s.port), fmt.Sprintf("unix_socket_directories='%s'", s.dir)}
 	if err := s.set(append(quick, settings...)...); err != nil {
 		return err
@@ -127,7 +127,7 @@ func (s *Server) Start() error {
 		if err == nil || time.Now().After(end) {
 			return err
 		}
-		// What is left of the one before may still be ending.
+		// Processes of the server that was stopped may still be ending.
 		s.Stop()
 	}
 }
@@ -138,7 +138,7 @@ func (s *Server) untilUp(end time.Time) error {
 		conn, err := pgx.Connect(ctx, s.URL(superuser, "postgres"))
 		cancel()
 		if err == nil {
-			var data string // of another server, where that has taken the port meanwhile
+			var data string // of another server, if that has taken the port meanwhile
 			err = errors.Join(conn.QueryRow(context.Background(), "show data_directory").Scan(&data), conn.Close(context.Background()))
 			if err == nil && data != s.data() {
 				err = fmt.Errorf("port %d is that of another server, of %s", s.port, data)
@@ -321,11 +321,13 @@ func (d *Database) NewRole(t testing.TB, grants string) string {
 }
 
 // Exec runs SQL as the owner of the cluster: one statement with arguments, or any
-// number without.
+// number without. Its connection is closed again: a test may call Exec often.
 func (d *Database) Exec(t testing.TB, sql string, args ...any) {
 	t.Helper()
-	conn := d.Connect(t)
-	if _, err := conn.Exec(context.Background(), sql, args...); err != nil {
+	conn := d.dial(t)
+	_, err := conn.Exec(context.Background(), sql, args...)
+	_ = conn.Close(context.Background())
+	if err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}
 }
@@ -333,11 +335,17 @@ func (d *Database) Exec(t testing.TB, sql string, args ...any) {
 // Connect connects as the owner of the cluster, until the test ends.
 func (d *Database) Connect(t testing.TB) *pgx.Conn {
 	t.Helper()
+	conn := d.dial(t)
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
+}
+
+func (d *Database) dial(t testing.TB) *pgx.Conn {
+	t.Helper()
 	conn, err := pgx.Connect(context.Background(), d.URL())
 	if err != nil {
 		t.Fatalf("connecting to PostgreSQL: %v", err)
 	}
-	t.Cleanup(func() { _ = conn.Close(context.Background()) })
 	return conn
 }
 

@@ -11,8 +11,8 @@ import (
 	"syscall"
 )
 
-// unprivileged makes dir somebody's who may run PostgreSQL: the user postgres
-// where the test is run by root, otherwise whoever runs it.
+// unprivileged gives dir to a user who may run PostgreSQL: the user postgres if root runs
+// the test, otherwise the user who runs it.
 func unprivileged(dir string) (*syscall.SysProcAttr, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Period picks one event in each period, the first at once, from any goroutine.
+// Period picks one event in each period for the log, the first at once, from any goroutine.
 type Period struct {
 	Every time.Duration
 
@@ -14,8 +14,8 @@ type Period struct {
 	n    uint64
 }
 
-// Again counts one more. It returns how many there were since the last that was said,
-// this one included, and whether to say so.
+// Again counts one more event. It returns how many there were since the last one that was
+// logged, this one included, and whether to log this one.
 func (p *Period) Again(now time.Time) (n uint64, say bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package sparing picks which of the events that may go on without end get a log line,
-// so that no client can fill a disk with lines.
+// Package sparing picks which events of an endless series get a log line, so that no client
+// can fill a disk with lines.
 package sparing
 
 import (
@@ -7,21 +7,21 @@ import (
 	"sync/atomic"
 )
 
-// Counter counts one kind of thing, and picks the 1st, 2nd, 4th, 8th … time. The zero
-// value is ready to use, from any goroutine.
+// Counter counts events of one kind, and picks the 1st, 2nd, 4th, 8th … for the log. The
+// zero value is ready to use, from any goroutine.
 type Counter struct{ n atomic.Uint64 }
 
-// Again counts one more. It returns how many there were, and whether to say so.
+// Again counts one more event. It returns how many there were, and whether to log this one.
 func (c *Counter) Again() (n uint64, say bool) {
 	n = c.n.Add(1)
 	return n, Says(n)
 }
 
-// Says reports whether the n-th time is one that is said.
+// Says reports whether the n-th event is logged.
 func Says(n uint64) bool { return n&(n-1) == 0 }
 
-// SaysBetween reports whether one of the times after the before-th is said, up to the now-th.
+// SaysBetween reports whether an event after the before-th, up to the now-th, is logged.
 func SaysBetween(before, now uint64) bool { return bits.Len64(before) < bits.Len64(now) }
 
-// Count returns how many there were.
+// Count returns how many events there were.
 func (c *Counter) Count() uint64 { return c.n.Load() }

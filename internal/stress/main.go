@@ -32,8 +32,7 @@ import (
 // fast is how long a test may take and still be run by itself.
 const fast = 100 * time.Millisecond
 
-// chunk is how often one process runs the fast tests: one that crashes takes no more
-// with it.
+// chunk is how often one process runs the fast tests. A crash ends the rest of its chunk.
 const chunk = 50
 
 func main() {
@@ -159,7 +158,7 @@ func (s *stress) repeat(ctx context.Context, times, each int, pattern string) (i
 	return times, nil
 }
 
-// once is one process. That tests fail is no error: it is noted.
+// once runs one process. A test that fails is noted, and is no error.
 func (s *stress) once(ctx context.Context, count int, pattern string) error {
 	cmd := exec.CommandContext(ctx, s.binary, "-test.paniconexit0", "-test.v", "-test.run", pattern, //nolint:gosec // built above
 		"-test.count", strconv.Itoa(count), "-test.cpu", "1,4", "-test.timeout", (2 * s.timeout).String())

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// result is what one process said.
+// result is what was read from the output of one process.
 type result struct {
 	took   map[string]time.Duration // the shortest run of each test that passed
 	failed []string                 // a name for each failure

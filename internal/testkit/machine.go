@@ -8,7 +8,7 @@ import (
 	"github.com/entity-sync/entity-sync/internal/freeport"
 )
 
-// FreeAddr returns an address of 127.0.0.1 at which nobody listens.
+// FreeAddr returns an address of 127.0.0.1 at which nothing listens.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
 	addr, err := freeport.Addr()

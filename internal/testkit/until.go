@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Patience is how long a test waits for what must happen. Nothing takes nearly as long,
-// unless the machine is busy with much else.
+// Patience is how long a test waits for an event that must come. No event takes nearly as
+// long, unless the machine is busy with much else.
 const Patience = time.Minute
 
 // Until waits until something holds that comes about by itself, and fails the test where
@@ -26,8 +26,8 @@ func Within(limit time.Duration, holds func() bool) bool {
 		if waited > limit {
 			return false
 		}
-		// Often at first: the wait is longer than it need be by a tenth at most. What is
-		// waited for long is not to be kept from happening.
+		// Often at first, so that the wait is too long by a tenth at most. Later less often,
+		// because looking takes processor time from what the test waits for.
 		time.Sleep(min(max(waited/10, time.Millisecond), 10*time.Millisecond))
 	}
 	return true

@@ -9,19 +9,19 @@ import (
 	"github.com/entity-sync/entity-sync/internal/wait"
 )
 
-// Pool is goroutines. All that is given to it runs at once, however much it is; up to
-// maxIdle goroutines stay for what comes next. The zero value is ready for use.
+// Pool runs functions in goroutines. Each function runs at once, however many there are. Up
+// to maxIdle goroutines stay for further functions. The zero value is ready for use.
 type Pool struct {
 	work sync.WaitGroup
 
 	mu      sync.Mutex
 	idle    []chan func() // one for each idle goroutine, the last to become idle at the end
-	refuses bool          // takes nothing more
+	refuses bool          // Go takes nothing more
 	closed  bool          // lets its idle goroutines go
 }
 
-// maxIdle is how many goroutines stay. Where more are needed at once their work takes
-// its time, so that what it takes to start them does not matter.
+// maxIdle is how many idle goroutines stay. If more are needed at once, their work takes so
+// long that the time to start them does not matter.
 const maxIdle = 4
 
 // Go has f run in a goroutine. It returns false, having done nothing, once Refuse or Close
@@ -37,7 +37,7 @@ func (p *Pool) Go(f func()) bool {
 		p.work.Go(func() { p.run(f) })
 		return true
 	}
-	p.idle[last] <- f // there is room for one
+	p.idle[last] <- f // the channel has room for one
 	p.idle = p.idle[:last]
 	return true
 }
@@ -46,14 +46,15 @@ func (p *Pool) run(f func()) {
 	next := make(chan func(), 1)
 	for f != nil {
 		f()
-		f = nil // which may hold much
+		f = nil // f may keep much memory alive
 		if p.rest(next) {
 			f = <-next
 		}
 	}
 }
 
-// rest has next given something to run, or closed, and returns false where neither will be.
+// rest makes the goroutine idle: next gets a function to run, or is closed. It returns false
+// if the goroutine is to end.
 func (p *Pool) rest(next chan func()) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -64,16 +65,15 @@ func (p *Pool) rest(next chan func()) bool {
 	return true
 }
 
-// Refuse has Go take nothing more.
+// Refuse makes Go refuse further functions.
 func (p *Pool) Refuse() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.refuses = true
 }
 
-// Close refuses what is still to come, and returns when all that was given to the Pool has
-// ended, and its goroutines have, or with ctx's error when that ends first. It may be called
-// again.
+// Close refuses further functions. It returns once all functions and goroutines have ended,
+// or with ctx's error if ctx ends first. It may be called again.
 func (p *Pool) Close(ctx context.Context) error {
 	p.mu.Lock()
 	p.refuses, p.closed = true, true

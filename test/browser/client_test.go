@@ -21,6 +21,7 @@ import (
 	"github.com/entity-sync/entity-sync/internal/clienttest"
 	"github.com/entity-sync/entity-sync/internal/testkit"
 	"github.com/entity-sync/entity-sync/internal/testkit/docs"
+	"github.com/entity-sync/entity-sync/test/chromium"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 	"github.com/entity-sync/entity-sync/web/js"
 )
@@ -35,9 +36,12 @@ func TestMain(m *testing.M) {
 //go:embed page.html
 var pageHTML []byte
 
+// noted is what a page of page.html has noted.
+const noted = "JSON.stringify({ states: window.states, seen: window.seen })"
+
 // scene is two nodes with a page open.
 type scene struct {
-	*tab
+	*chromium.Tab
 	world *clienttest.World
 }
 
@@ -49,7 +53,7 @@ var ids = []string{"1", "2", "3"}
 
 // play opens the page, whose query names its secrets, one after the other, and waits
 // until it shows the rows.
-func play(t *testing.T, browser context.Context, nsqd *nsqdtest.Daemon, o clienttest.Options, query string) *scene {
+func play(t *testing.T, browser *chromium.Browser, nsqd *nsqdtest.Daemon, o clienttest.Options, query string) *scene {
 	t.Helper()
 	o.NSQAddr = nsqd.Addr
 	o.QueuePrefix = fmt.Sprintf("play%d.", plays.Add(1))
@@ -80,13 +84,13 @@ func play(t *testing.T, browser context.Context, nsqd *nsqdtest.Daemon, o client
 	for _, id := range ids {
 		s.write(t, id, 0)
 	}
-	s.tab = openTab(t, browser, "http://"+world.Front.Addr()+"/page?"+query)
+	s.Tab = browser.Open(t, "http://"+world.Front.Addr()+"/page?"+query)
 	s.showsLive(0)
 	return s
 }
 
 // write stores the number in the row, and announces it on one node or the other.
-func (s *scene) write(t *testing.T, id string, n int) {
+func (s *scene) write(t testing.TB, id string, n int) {
 	t.Helper()
 	row := json.RawMessage(fmt.Sprintf(`{"id":%q,"n":%d}`, id, n))
 	if err := s.world.Write(t.Context(), n, id, row); err != nil {
@@ -96,41 +100,41 @@ func (s *scene) write(t *testing.T, id string, n int) {
 
 // writes counts every row from one number to another.
 func (s *scene) writes(from, to int) {
-	s.t.Helper()
+	s.T.Helper()
 	for n := from; n <= to; n++ {
 		for _, id := range ids {
-			s.write(s.t, id, n)
+			s.write(s.T, id, n)
 		}
 	}
 }
 
 func (s *scene) showsLive(n int) {
-	s.t.Helper()
+	s.T.Helper()
 	for _, id := range ids {
-		s.until(fmt.Sprintf("all show %s as %d, live", id, n), fmt.Sprintf("window.show?.(%q, %d, 'live')", id, n))
+		s.Until(fmt.Sprintf("all show %s as %d, live", id, n), fmt.Sprintf("window.show?.(%q, %d, 'live')", id, n))
 	}
 }
 
 // wentWell checks what can be said of every run.
 func (s *scene) wentWell(states string) {
-	s.t.Helper()
-	if back := s.text("backwards()"); back != "" {
-		s.t.Errorf("a value went backwards: %s", back)
+	s.T.Helper()
+	if back := s.Text("backwards()"); back != "" {
+		s.T.Errorf("a value went backwards: %s", back)
 	}
 	// A node that has just heard of another one may have missed what that one said
 	// before, and says stale until it has looked: that is no matter of these tests.
 	const calm = "states.filter((s) => s !== 'stale').filter((s, i, all) => s !== all[i - 1]).join(' ')"
-	if got := s.text(calm); got != states {
-		s.t.Errorf("the connection was %q, want %q", got, states)
+	if got := s.Text(calm); got != states {
+		s.T.Errorf("the connection was %q, want %q", got, states)
 	}
-	if faults := s.text("faults.join()"); faults != "" {
-		s.t.Errorf("complaints: %s", faults)
+	if faults := s.Text("faults.join()"); faults != "" {
+		s.T.Errorf("complaints: %s", faults)
 	}
 }
 
 func TestClientInChromium(t *testing.T) {
 	nsqd := nsqdtest.Start(t)
-	browser := startBrowser(t)
+	browser := chromium.Start(t, chromium.Options{Explain: noted})
 	for name, test := range map[string]func(t *testing.T, play func(*testing.T, clienttest.Options, ...string) *scene){
 		"a socket is dropped":             dropped,
 		"the page sleeps":                 sleeps,
@@ -156,14 +160,14 @@ type player = func(*testing.T, clienttest.Options, ...string) *scene
 func dropped(t *testing.T, play player) {
 	s := play(t, clienttest.Options{}, "me")
 	s.world.Front.Cut()
-	s.until("it is noticed", "states.includes('offline')")
+	s.Until("it is noticed", "states.includes('offline')")
 	s.writes(1, 5)
 	s.showsLive(5)
 	s.world.Front.Shut(true)
 	s.world.Front.Cut()
-	s.until("it is noticed", "sync.state === 'offline'")
+	s.Until("it is noticed", "sync.state === 'offline'")
 	for _, id := range ids {
-		s.until("the rows stay shown", fmt.Sprintf("show(%q, 5, 'offline')", id))
+		s.Until("the rows stay shown", fmt.Sprintf("show(%q, 5, 'offline')", id))
 	}
 	s.world.Front.Shut(false)
 	s.showsLive(5)
@@ -172,11 +176,11 @@ func dropped(t *testing.T, play player) {
 
 func sleeps(t *testing.T, play player) {
 	s := play(t, clienttest.Options{}, "me")
-	s.do(command(page.SetWebLifecycleState, page.SetWebLifecycleStateParams{State: "frozen"}))
+	s.Do(chromium.Command(page.SetWebLifecycleState, page.SetWebLifecycleStateParams{State: "frozen"}))
 	s.world.Front.Abandon() // as after an hour: nobody is told
 	s.writes(1, 20)
 	time.Sleep(17 * time.Second) // longer than two looks at the clock are apart
-	s.do(command(page.SetWebLifecycleState, page.SetWebLifecycleStateParams{State: "active"}))
+	s.Do(chromium.Command(page.SetWebLifecycleState, page.SetWebLifecycleStateParams{State: "active"}))
 	s.showsLive(20)
 	s.wentWell("live offline live")
 }
@@ -192,7 +196,7 @@ func offline(t *testing.T, play player) {
 		}
 		time.Sleep(100 * time.Millisecond) // ten seconds in all
 	}
-	s.until("offline", "sync.state === 'offline'")
+	s.Until("offline", "sync.state === 'offline'")
 	s.world.Front.Shut(false)
 	s.isOffline(false)
 	s.showsLive(100)
@@ -201,9 +205,9 @@ func offline(t *testing.T, play player) {
 
 // isOffline has the browser tell the page that there is no network, or one again.
 func (s *scene) isOffline(off bool) {
-	s.t.Helper()
-	s.do(command(network.Enable, network.EnableParams{}),
-		command(network.OverrideNetworkState, network.OverrideNetworkStateParams{Offline: off, DownloadThroughput: -1, UploadThroughput: -1}))
+	s.T.Helper()
+	s.Do(chromium.Command(network.Enable, network.EnableParams{}),
+		chromium.Command(network.OverrideNetworkState, network.OverrideNetworkStateParams{Offline: off, DownloadThroughput: -1, UploadThroughput: -1}))
 }
 
 func renewed(t *testing.T, play player) {
@@ -211,7 +215,7 @@ func renewed(t *testing.T, play player) {
 	play(t, clienttest.Options{}, "me")
 	life := lifetime(3*time.Second, time.Since(begin))
 	s := play(t, clienttest.Options{Verify: true, Lifetime: map[string]time.Duration{"first": life}}, "first", "second")
-	s.until("another is asked for", "asked === 2")
+	s.Until("another is asked for", "asked === 2")
 	time.Sleep(life) // until the first is of no use
 	s.writes(1, 3)
 	s.showsLive(3)
@@ -228,9 +232,9 @@ func revoked(t *testing.T, play player) {
 	if err := s.world.Node(1).Revoke(t.Context(), "me"); err != nil {
 		t.Fatal(err)
 	}
-	s.until("denied", "sync.state === 'denied' && sync.error.code === 'revoked' && sync.error.closeCode === 4503")
+	s.Until("denied", "sync.state === 'denied' && sync.error.code === 'revoked' && sync.error.closeCode === 4503")
 	for _, id := range ids {
-		s.until("nothing is shown", fmt.Sprintf("show(%q, undefined, 'denied')", id))
+		s.Until("nothing is shown", fmt.Sprintf("show(%q, undefined, 'denied')", id))
 	}
 	taken := s.world.Front.Taken()
 	time.Sleep(2 * time.Second) // longer than the first few waits to come back
@@ -252,10 +256,10 @@ func drained(t *testing.T, play player) {
 	}
 	s.writes(1, 20)
 	s.showsLive(20)
-	if back := s.text("backwards()"); back != "" {
-		s.t.Errorf("a value went backwards: %s", back)
+	if back := s.Text("backwards()"); back != "" {
+		s.T.Errorf("a value went backwards: %s", back)
 	}
-	if states := s.text("states.join(' ')"); !strings.Contains(states, "live offline") || !strings.HasSuffix(states, "live") {
+	if states := s.Text("states.join(' ')"); !strings.Contains(states, "live offline") || !strings.HasSuffix(states, "live") {
 		t.Errorf("the connection was %q", states)
 	}
 }
@@ -264,13 +268,13 @@ func putAway(t *testing.T, play player) {
 	s := play(t, clienttest.Options{}, "me")
 	const attempts = 5 // for no browser promises to keep a page, however fit it is
 	for n := 1; ; n++ {
-		s.do(chromedp.Evaluate[chromedp.Void]("addEventListener('pageshow', (event) => { window.persisted = event.persisted; })"))
-		s.do(chromedp.Navigate("about:blank"))
+		s.Run("addEventListener('pageshow', (event) => { window.persisted = event.persisted; })")
+		s.Do(chromedp.Navigate("about:blank"))
 		s.writes(5*n-4, 5*n)
-		s.do(chromedp.Evaluate[chromedp.Void]("void setTimeout(() => history.back(), 10)"))
-		s.until("it is back", "location.pathname === '/page' && document.readyState === 'complete' && window.show")
+		s.Run("void setTimeout(() => history.back(), 10)")
+		s.Until("it is back", "location.pathname === '/page' && document.readyState === 'complete' && window.show")
 		s.showsLive(5 * n)
-		if kept := s.text("window.persisted"); kept == "true" {
+		if kept := s.Text("window.persisted"); kept == "true" {
 			break
 		} else if n == attempts {
 			t.Fatalf("the page was never kept (%s), in %d attempts", kept, n)
@@ -286,10 +290,10 @@ func quickStart(t *testing.T) []byte {
 
 func quickStarts(t *testing.T, play player) {
 	s := play(t, clienttest.Options{}, "me")
-	s.do(chromedp.Navigate("http://" + s.world.Front.Addr() + "/quickstart"))
-	s.until("there is no row", "document.title === '… (live)'")
+	s.Do(chromedp.Navigate("http://" + s.world.Front.Addr() + "/quickstart"))
+	s.Until("there is no row", "document.title === '… (live)'")
 	if err := s.world.Write(t.Context(), 0, "100", json.RawMessage(`{"name":"hammer"}`)); err != nil {
 		t.Fatal(err)
 	}
-	s.until("the row", "document.title === 'hammer (live)'")
+	s.Until("the row", "document.title === 'hammer (live)'")
 }

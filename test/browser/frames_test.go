@@ -3,9 +3,8 @@ package browser
 import (
 	"testing"
 
-	"github.com/chromedp/chromedp"
-
 	"github.com/entity-sync/entity-sync/internal/clienttest"
+	"github.com/entity-sync/entity-sync/test/chromium"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
 
@@ -13,22 +12,22 @@ import (
 // relative; its base is that of the page around it, or its own <base>.
 func TestRelativeAddressesInFrames(t *testing.T) {
 	nsqd := nsqdtest.Start(t)
-	s := play(t, startBrowser(t), nsqd, clienttest.Options{}, "secret=me")
+	s := play(t, chromium.Start(t, chromium.Options{Explain: noted}), nsqd, clienttest.Options{}, "secret=me")
 	for name, frame := range map[string]struct{ base, url string }{
 		"srcdoc":            {"", "ws/entity-sync/"},
 		"srcdoc under base": {"<base href='/ws/deeper/'>", "../entity-sync/"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s.t = t
-			s.do(chromedp.Evaluate[chromedp.Void](`{
+			s.T = t
+			s.Run(`{
 				window.framed = undefined;
 				const frame = document.createElement("iframe");
 				frame.srcdoc = "` + frame.base + `<script type=module>import { connect } from '/entity-sync/index.js';" +
 					"window.sync = connect('` + frame.url + `', { secret: 'me' });" +
 					"sync.subscribe('items', '1', ({ row }) => { parent.framed = [location.href, row?.n].join(' '); });</` + `script>";
 				document.body.append(frame);
-			}`))
-			s.until("the frame shows the row", "window.framed === 'about:srcdoc 0'")
+			}`)
+			s.Until("the frame shows the row", "window.framed === 'about:srcdoc 0'")
 		})
 	}
 }

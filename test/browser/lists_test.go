@@ -16,6 +16,7 @@ import (
 	"github.com/entity-sync/entity-sync/internal/testkit/docs"
 	"github.com/entity-sync/entity-sync/internal/testkit/nodetest"
 	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/test/chromium"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 	"github.com/entity-sync/entity-sync/web/js"
 )
@@ -107,11 +108,11 @@ func TestALongListIsShownPageByPage(t *testing.T) {
 	_, limited := list.serve(t, c, everything)
 	c.Web.MaxSubscriptions, c.Web.SubscribeRate = 5000, 500
 	_, raised := list.serve(t, c, everything)
-	browser := startBrowser(t)
+	browser := chromium.Start(t, chromium.Options{Explain: noted})
 
-	page := openTab(t, browser, url)
+	page := browser.Open(t, url)
 	for n := 0; n*50 < members; n++ {
-		page.until("the page is turned", fmt.Sprintf("window.turnTo && (turnTo(%d), shows(%d, %d))", n, 50*n+1, min(50*n+50, members)))
+		page.Until("the page is turned", fmt.Sprintf("window.turnTo && (turnTo(%d), shows(%d, %d))", n, 50*n+1, min(50*n+50, members)))
 	}
 	announce := func(key shared.EntityKey) {
 		t.Helper()
@@ -121,14 +122,14 @@ func TestALongListIsShownPageByPage(t *testing.T) {
 	}
 	list.write(func() { list.n["1503"] = 7 })
 	announce(shared.EntityKey{Entity: "items", ID: "1503"})
-	page.until("a member has changed", "number(1503) === 7")
+	page.Until("a member has changed", "number(1503) === 7")
 	list.write(func() { list.first = 3 })
 	announce(shared.EntityKey{Entity: "lists", ID: "all"})
-	page.until("the list has lost two, and the last page with it", "shows(1503, 1504)")
+	page.Until("the list has lost two, and the last page with it", "shows(1503, 1504)")
 	testkit.Until(t, "the list and what is shown are all that is watched", func() bool { return node.Bridge.Stats().Subscriptions == 1+2 })
 
 	list.write(func() { list.first = 1 })
-	openTab(t, browser, limited).until("505 of 1,504 are one too many",
+	browser.Open(t, limited).Until("505 of 1,504 are one too many",
 		"window.counts?.('denied', 'too_many_subscriptions') === 505 && counts('live') === 999")
-	openTab(t, browser, raised).until("all are live", "window.counts?.('live') === 1504")
+	browser.Open(t, raised).Until("all are live", "window.counts?.('live') === 1504")
 }

@@ -9,9 +9,8 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/chromedp/chromedp"
-
 	"github.com/entity-sync/entity-sync/internal/clienttest"
+	"github.com/entity-sync/entity-sync/test/chromium"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
 
@@ -27,18 +26,18 @@ func TestTabsWithSiteDataBlocked(t *testing.T) {
 	if err := os.WriteFile(preferences, []byte(blocked), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := play(t, startBrowserIn(t, profile), nsqd, clienttest.Options{}, "tabs&secret=me")
+	s := play(t, chromium.Start(t, chromium.Options{Profile: profile, Explain: noted}), nsqd, clienttest.Options{}, "tabs&secret=me")
 	s.goesOnAlone()
 }
 
 // So does a page in a sandbox, whose origin is none.
 func TestTabsInASandbox(t *testing.T) {
 	nsqd := nsqdtest.Start(t)
-	browser := startBrowser(t)
+	browser := chromium.Start(t, chromium.Options{Explain: noted})
 	s := play(t, browser, nsqd, clienttest.Options{}, "secret=me")
 	server := httptest.NewServer(sandbox(s.world.Front.Addr()))
 	t.Cleanup(server.Close)
-	s.tab = openTab(t, browser, server.URL+"/page?tabs&secret=me")
+	s.Tab = browser.Open(t, server.URL+"/page?tabs&secret=me")
 	s.showsLive(0)
 	s.goesOnAlone()
 }
@@ -62,11 +61,11 @@ func sandbox(addr string) http.Handler {
 // goesOnAlone checks that the page's locks are refused, and that the page has a
 // connection all the same, which comes back.
 func (s *scene) goesOnAlone() {
-	s.t.Helper()
-	s.do(chromedp.Evaluate[chromedp.Void]("void navigator.locks.request('mine', () => {}).then(() => window.locks = 'granted', ({ name }) => window.locks = name)"))
-	s.until("the browser refuses", "window.locks === 'SecurityError'")
-	s.do(chromedp.Evaluate[chromedp.Void]("void setInterval(() => window.ticks = (window.ticks ?? 0) + 1, 10)"))
-	s.until("the page's timers go on", "window.ticks > 10")
+	s.T.Helper()
+	s.Run("void navigator.locks.request('mine', () => {}).then(() => window.locks = 'granted', ({ name }) => window.locks = name)")
+	s.Until("the browser refuses", "window.locks === 'SecurityError'")
+	s.Run("void setInterval(() => window.ticks = (window.ticks ?? 0) + 1, 10)")
+	s.Until("the page's timers go on", "window.ticks > 10")
 	s.writes(1, 3)
 	s.showsLive(3)
 	s.world.Front.Cut()

@@ -15,13 +15,14 @@ import (
 	"time"
 
 	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/test/chromium"
 )
 
 // What README.md has a newcomer do, in a folder beside the clone, command by command, with
 // two pages open.
 func TestTheFirstSteps(t *testing.T) {
 	w := newWalk(t)
-	browser := startBrowser(t)
+	browser := chromium.Start(t, chromium.Options{Explain: noted})
 
 	w.run("mkdir ../items && cd ../items")
 	w.folder = filepath.Join(w.folder, "../items")
@@ -31,35 +32,35 @@ func TestTheFirstSteps(t *testing.T) {
 	w.run("go mod edit -replace")
 	w.run("go mod tidy")
 	alone := w.serve("go run .", w.first)
-	page := openTab(t, browser, "http://"+w.first+"/")
-	page.shows("nothing yet", "live")
+	page := browser.Open(t, "http://"+w.first+"/")
+	shows(page, "nothing yet", "live")
 	w.run("curl")
-	page.shows("Green tea", "live")
+	shows(page, "Green tea", "live")
 	alone.interrupt()
-	page.shows("Green tea", "offline")
+	shows(page, "Green tea", "offline")
 
 	nsqd := w.start("go -C ../entity-sync run ./example/nsqd")
 	w.answers(w.nsqd)
 	w.serve("NSQ_ADDR=127.0.0.1:4150 go run .", w.first)
 	w.serve("NSQ_ADDR=127.0.0.1:4150 ADDR=127.0.0.1:8081 go run .", w.second)
-	page.shows("Green tea", "live")
-	other := openTab(t, browser, "http://"+w.second+"/")
-	other.shows("Green tea", "live")
+	shows(page, "Green tea", "live")
+	other := browser.Open(t, "http://"+w.second+"/")
+	shows(other, "Green tea", "live")
 	w.run("curl")
-	page.shows("Oolong", "live")
-	other.shows("Oolong", "live")
+	shows(page, "Oolong", "live")
+	shows(other, "Oolong", "live")
 
 	nsqd.interrupt()
-	page.shows("Oolong", "stale")
-	other.shows("Oolong", "stale")
+	shows(page, "Oolong", "stale")
+	shows(other, "Oolong", "stale")
 	if said := w.run("curl"); !strings.Contains(said, "saved, but not everybody could be told") {
 		t.Errorf("without the bus a write is answered with %q", said)
 	}
-	page.shows("White tea", "stale")
-	other.shows("Oolong", "stale")
+	shows(page, "White tea", "stale")
+	shows(other, "Oolong", "stale")
 	w.start("go -C ../entity-sync run ./example/nsqd")
-	page.shows("White tea", "live")
-	other.shows("White tea", "live")
+	shows(page, "White tea", "live")
+	shows(other, "White tea", "live")
 	if len(w.commands) > 0 {
 		t.Errorf("README.md names %q as well", w.commands)
 	}
@@ -120,7 +121,8 @@ func (w *walk) write(name string, text []byte) {
 }
 
 // borrowVersions has the folder's module require the versions that the examples do:
-// they are on this machine, and nothing need be downloaded for the test.
+// they are on this machine, and nothing need be downloaded for the test. The repository's
+// own modules have no version.
 func (w *walk) borrowVersions() {
 	w.t.Helper()
 	mod, err := os.ReadFile(filepath.Join(w.folder, "go.mod"))
@@ -132,7 +134,7 @@ func (w *walk) borrowVersions() {
 		w.t.Fatal(err)
 	}
 	for _, required := range regexp.MustCompile(`(?ms)^require \(.*?^\)\n`).FindAll(examples, -1) {
-		mod = append(mod, required...)
+		mod = append(mod, regexp.MustCompile(`(?m)^\tgithub\.com/entity-sync/.*\n`).ReplaceAll(required, nil)...)
 	}
 	w.write("go.mod", mod)
 }
@@ -261,8 +263,8 @@ func listening(addr string) bool {
 }
 
 // shows waits until the page has the name and the state.
-func (b *tab) shows(name, state string) {
-	b.t.Helper()
-	b.until(fmt.Sprintf("the page shows %s, %s", name, state), fmt.Sprintf(
+func shows(b *chromium.Tab, name, state string) {
+	b.T.Helper()
+	b.Until(fmt.Sprintf("the page shows %s, %s", name, state), fmt.Sprintf(
 		"document.querySelector('h1').textContent === %q && document.querySelector('p').textContent === %q", name, state))
 }

@@ -1,28 +1,27 @@
 package browser
 
 import (
-	"context"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/chromedp/cdproto/page"
-	"github.com/chromedp/chromedp"
 
 	"github.com/entity-sync/entity-sync/internal/clienttest"
 	"github.com/entity-sync/entity-sync/internal/testkit"
+	"github.com/entity-sync/entity-sync/test/chromium"
 	"github.com/entity-sync/entity-sync/test/internal/nsqdtest"
 )
 
 // tabsOf opens the scene's page in tabs that share a connection, one after the
 // other, so that the first one leads.
-func tabsOf(t *testing.T, browser context.Context, nsqd *nsqdtest.Daemon, o clienttest.Options, n int, secrets ...string) (world *clienttest.World, tabs []*scene) {
+func tabsOf(t *testing.T, browser *chromium.Browser, nsqd *nsqdtest.Daemon, o clienttest.Options, n int, secrets ...string) (world *clienttest.World, tabs []*scene) {
 	t.Helper()
 	first := play(t, browser, nsqd, o, "tabs&secret="+strings.Join(secrets, "&secret="))
 	tabs = append(tabs, first)
 	for len(tabs) < n {
-		b := openTab(t, browser, first.text("location.href"))
-		s := &scene{tab: b, world: first.world}
+		b := browser.Open(t, first.Text("location.href"))
+		s := &scene{Tab: b, world: first.world}
 		s.showsLive(0)
 		tabs = append(tabs, s)
 	}
@@ -34,7 +33,7 @@ func tabsOf(t *testing.T, browser context.Context, nsqd *nsqdtest.Daemon, o clie
 
 func TestTabsShareAConnection(t *testing.T) {
 	nsqd := nsqdtest.Start(t)
-	browser := startBrowser(t)
+	browser := chromium.Start(t, chromium.Options{Explain: noted})
 	ready := func(t *testing.T, o clienttest.Options, secrets ...string) (*clienttest.World, []*scene) {
 		t.Helper()
 		return tabsOf(t, browser, nsqd, o, 3, secrets...)
@@ -59,31 +58,29 @@ func TestTabsShareAConnection(t *testing.T) {
 	t.Run("which is another tab's when the one that leads goes", func(t *testing.T) {
 		t.Parallel()
 		world, tabs := ready(t, clienttest.Options{}, "me")
-		if err := chromedp.Cancel(tabs[0].ctx); err != nil {
-			t.Fatal(err)
-		}
+		tabs[0].Close()
 		tabs[1].writes(1, 5)
 		for _, s := range tabs[1:] {
 			s.showsLive(5)
 			s.wentWell("live offline live")
 		}
-		tabs[1].until("there is one connection", "true")
+		tabs[1].Until("there is one connection", "true")
 		testkit.Until(t, "there is one connection", func() bool { return world.Figures().Clients == 1 })
 	})
 	t.Run("which is another tab's when the one that leads is put to sleep", func(t *testing.T) {
 		t.Parallel()
 		_, tabs := ready(t, clienttest.Options{}, "me")
-		tabs[0].do(command(page.SetWebLifecycleState, page.SetWebLifecycleStateParams{State: "frozen"}))
+		tabs[0].Do(chromium.Command(page.SetWebLifecycleState, page.SetWebLifecycleStateParams{State: "frozen"}))
 		tabs[1].world.Front.Cut()
 		tabs[1].writes(1, 5)
 		for _, s := range tabs[1:] {
 			s.showsLive(5)
 		}
-		tabs[0].do(command(page.SetWebLifecycleState, page.SetWebLifecycleStateParams{State: "active"}))
+		tabs[0].Do(chromium.Command(page.SetWebLifecycleState, page.SetWebLifecycleStateParams{State: "active"}))
 		tabs[1].writes(6, 9)
 		for _, s := range tabs {
 			s.showsLive(9)
-			if back := s.text("backwards()"); back != "" {
+			if back := s.Text("backwards()"); back != "" {
 				t.Errorf("a value went backwards: %s", back)
 			}
 		}
@@ -91,13 +88,11 @@ func TestTabsShareAConnection(t *testing.T) {
 	t.Run("and a tab that goes leaves nothing", func(t *testing.T) {
 		t.Parallel()
 		world, tabs := ready(t, clienttest.Options{}, "me")
-		tabs[1].do(chromedp.Evaluate[chromedp.Void]("sync.close()"))
-		if err := chromedp.Cancel(tabs[2].ctx); err != nil {
-			t.Fatal(err)
-		}
+		tabs[1].Run("sync.close()")
+		tabs[2].Close()
 		tabs[0].writes(1, 3)
 		tabs[0].showsLive(3)
-		tabs[0].do(chromedp.Evaluate[chromedp.Void]("sync.close()"))
+		tabs[0].Run("sync.close()")
 		testkit.Until(t, "there is no connection", func() bool { return world.Figures().Clients == 0 })
 	})
 	t.Run("and its secret, which is renewed and revoked", func(t *testing.T) {
@@ -107,14 +102,14 @@ func TestTabsShareAConnection(t *testing.T) {
 		begin := time.Now()
 		world, tabs := tabsOf(t, browser, nsqd, clienttest.Options{Verify: true}, 1, "first", "first", "second")
 		for range 2 {
-			b := openTab(t, browser, strings.Replace(tabs[0].text("location.href"), "secret=first&", "", 1))
-			tabs = append(tabs, &scene{tab: b, world: world})
+			b := browser.Open(t, strings.Replace(tabs[0].Text("location.href"), "secret=first&", "", 1))
+			tabs = append(tabs, &scene{Tab: b, world: world})
 			tabs[len(tabs)-1].showsLive(0)
 		}
 		life := lifetime(5*time.Second, time.Since(begin))
 		world.Last("first", life)
-		tabs[0].do(chromedp.Evaluate[chromedp.Void]("void sync.renew()"))
-		tabs[0].until("another is asked for", "asked === 3")
+		tabs[0].Run("void sync.renew()")
+		tabs[0].Until("another is asked for", "asked === 3")
 		time.Sleep(life) // until the first is of no use
 		tabs[0].writes(1, 3)
 		for _, s := range tabs {
@@ -126,9 +121,9 @@ func TestTabsShareAConnection(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, s := range tabs {
-			s.until("denied", "sync.state === 'denied' && sync.error.code === 'revoked' && show('1', undefined, 'denied')")
+			s.Until("denied", "sync.state === 'denied' && sync.error.code === 'revoked' && show('1', undefined, 'denied')")
 		}
-		if states := tabs[2].text("states.join(' ')"); !strings.HasSuffix(states, "live denied") {
+		if states := tabs[2].Text("states.join(' ')"); !strings.HasSuffix(states, "live denied") {
 			t.Errorf("the connection was %q", states)
 		}
 	})
@@ -136,8 +131,8 @@ func TestTabsShareAConnection(t *testing.T) {
 		t.Parallel()
 		world, tabs := ready(t, clienttest.Options{Verify: true}, "me")
 		world.Withdraw("bad")
-		bad := openTab(t, browser, strings.Replace(tabs[0].text("location.href"), "secret=me", "secret=bad", 1))
-		bad.until("denied", "window.sync?.state === 'denied' && sync.error.code === 'unauthenticated' && show('1', undefined, 'denied')")
+		bad := browser.Open(t, strings.Replace(tabs[0].Text("location.href"), "secret=me", "secret=bad", 1))
+		bad.Until("denied", "window.sync?.state === 'denied' && sync.error.code === 'unauthenticated' && show('1', undefined, 'denied')")
 		tabs[0].writes(1, 3)
 		for _, s := range tabs {
 			s.showsLive(3)
@@ -148,7 +143,7 @@ func TestTabsShareAConnection(t *testing.T) {
 			s.showsLive(6)
 			s.wentWell("live offline live")
 		}
-		if seen := bad.text("JSON.stringify(seen)"); strings.Contains(seen, `"n":`) {
+		if seen := bad.Text("JSON.stringify(seen)"); strings.Contains(seen, `"n":`) {
 			t.Errorf("the bad secret's tab was shown %s", seen)
 		}
 	})
@@ -157,7 +152,7 @@ func TestTabsShareAConnection(t *testing.T) {
 		world, tabs := ready(t, clienttest.Options{}, "me")
 		world.Front.Abandon() // as after an hour: nobody is told
 		tabs[1].writes(1, 3)
-		tabs[1].do(chromedp.Evaluate[chromedp.Void]("void dispatchEvent(new Event('online'))"))
+		tabs[1].Run("void dispatchEvent(new Event('online'))")
 		for _, s := range tabs {
 			s.showsLive(3)
 			s.wentWell("live offline live")
@@ -167,21 +162,19 @@ func TestTabsShareAConnection(t *testing.T) {
 		t.Parallel()
 		_, tabs := ready(t, clienttest.Options{}, "me")
 		// The page has two locks a tab: that one, and the one that says that it is there.
-		tabs[2].do(chromedp.Evaluate[chromedp.Void](`void setInterval(async () => {
+		tabs[2].Run(`void setInterval(async () => {
 			const { pending } = await navigator.locks.query();
 			window.waiting = pending.filter(({ name }) => name.startsWith("entity-sync ")).length;
-		}, 10)`))
-		tabs[2].until("two wait", "window.waiting === 2")
+		}, 10)`)
+		tabs[2].Until("two wait", "window.waiting === 2")
 		for _, to := range []struct {
 			state   page.SetWebLifecycleStateState
 			waiting string
 		}{{"frozen", "1"}, {"active", "2"}, {"frozen", "1"}} {
-			tabs[1].do(command(page.SetWebLifecycleState, page.SetWebLifecycleStateParams{State: to.state}))
-			tabs[2].until(string(to.state)+": "+to.waiting+" wait", "window.waiting === "+to.waiting)
+			tabs[1].Do(chromium.Command(page.SetWebLifecycleState, page.SetWebLifecycleStateParams{State: to.state}))
+			tabs[2].Until(string(to.state)+": "+to.waiting+" wait", "window.waiting === "+to.waiting)
 		}
-		if err := chromedp.Cancel(tabs[0].ctx); err != nil {
-			t.Fatal(err)
-		}
+		tabs[0].Close()
 		tabs[2].writes(1, 3)
 		tabs[2].showsLive(3)
 		tabs[2].wentWell("live offline live")
@@ -189,11 +182,11 @@ func TestTabsShareAConnection(t *testing.T) {
 	t.Run("with the places that another one gives up", func(t *testing.T) {
 		t.Parallel()
 		_, tabs := tabsOf(t, browser, nsqd, clienttest.Options{MaxSubscriptions: 4}, 2, "me")
-		tabs[0].do(chromedp.Evaluate[chromedp.Void]("void (window.end = sync.subscribe('items', '4', () => {}))"))
-		tabs[0].until("the last place is taken", "sync.get('items', '4').state === 'live'")
-		tabs[1].do(chromedp.Evaluate[chromedp.Void]("void sync.subscribe('items', '5', () => {})"))
-		tabs[1].until("there is none", "sync.get('items', '5').error?.code === 'too_many_subscriptions'")
-		tabs[0].do(chromedp.Evaluate[chromedp.Void]("end()"))
-		tabs[1].until("there is one", "sync.get('items', '5').state === 'live'")
+		tabs[0].Run("void (window.end = sync.subscribe('items', '4', () => {}))")
+		tabs[0].Until("the last place is taken", "sync.get('items', '4').state === 'live'")
+		tabs[1].Run("void sync.subscribe('items', '5', () => {})")
+		tabs[1].Until("there is none", "sync.get('items', '5').error?.code === 'too_many_subscriptions'")
+		tabs[0].Run("end()")
+		tabs[1].Until("there is one", "sync.get('items', '5').state === 'live'")
 	})
 }

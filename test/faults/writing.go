@@ -54,6 +54,11 @@ func (p *application) change(ctx context.Context, q writeRequest) (w written, er
 		return w, err
 	}
 	defer tx.Rollback(context.WithoutCancel(ctx)) // after a commit it does nothing
+	// An insert takes the number of its life before it waits for others that write the row, and
+	// would come after them with a lower one.
+	if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock(hashtextextended($1, 0))", q.Key.Hash()); err != nil {
+		return w, err
+	}
 	switch q.Do {
 	case update:
 		err = tx.QueryRow(ctx, fmt.Sprintf(`insert into %s as r (id, owner, nonce, rev) values ($1, '', nextval('lives'), 1)

@@ -9,7 +9,8 @@ import (
 	"github.com/entity-sync/entity-sync/web/wire"
 )
 
-// request says what is not wanted any more, and asks for what is.
+// request unsubscribes from the keys that nothing watches any more, and subscribes to those in
+// the queue.
 func (s *session) request() error {
 	for _, message := range s.take() {
 		if err := s.send(websocket.TextMessage, message); err != nil {
@@ -19,21 +20,21 @@ func (s *session) request() error {
 	return nil
 }
 
-// take returns the messages that ask for what was queued.
+// take empties the lists, and returns the messages that unsubscribe and subscribe.
 func (s *session) take() (messages [][]byte) {
 	c := s.client
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.session != s {
-		return nil // it has ended: the next connection asks
+		return nil // this connection has ended: the next one subscribes
 	}
 	var keys [][]byte
 	for _, e := range s.left {
-		if len(e.subs) > 0 || c.entries[e.key] != e { // somebody wants it after all
+		if len(e.subs) > 0 || c.entries[e.key] != e { // the key is watched again
 			continue
 		}
 		delete(c.entries, e.key)
-		if e.asked { // and it has not ended by itself
+		if e.asked { // the subscription has not ended by itself
 			e.disconnect()
 			keys = append(keys, wire.KeyText(wire.Key{EntityKey: e.key}))
 		}
@@ -63,8 +64,8 @@ func (s *session) take() (messages [][]byte) {
 	return messages
 }
 
-// wantedLocked empties the queue and returns what of it is still to be asked for,
-// as asked, in the order in which it was first wanted.
+// wantedLocked empties the queue and returns the keys to subscribe to, marked as asked, in the
+// order in which they were first wanted.
 func (s *session) wantedLocked() (entries []*entry) {
 	for _, e := range s.queue {
 		if len(e.subs) > 0 && !e.asked && s.client.entries[e.key] == e {

@@ -25,20 +25,20 @@ type Client struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	work   sync.WaitGroup
-	first  chan error // what the first attempt came to
+	first  chan error // the outcome of the first attempt
 	status conflate.Value[Status]
 
 	mu       sync.Mutex // guards what follows, and every entry; taken before a Value's own
 	state    State
-	session  *session // that has been let in
+	session  *session // the connection, once the server has accepted the client
 	entries  map[shared.EntityKey]*entry
 	numbered uint64
 	denied   error // why the server was given up
-	ended    bool  // nothing follows: it was given up or closed
+	ended    bool  // the Client was closed, or gave the server up
 }
 
-// New returns a Client that connects by itself, also where the server is not there
-// yet. Its errors are those of the URL (ws, wss, http or https) and the Options.
+// New returns a Client that connects by itself, even if the server is not there yet. It
+// returns an error for a bad URL (ws, wss, http or https) or bad Options.
 func New(url string, o Options) (*Client, error) {
 	u, err := parseURL(url)
 	if err != nil {
@@ -58,11 +58,11 @@ func New(url string, o Options) (*Client, error) {
 	return c, nil
 }
 
-// Dial is New for who wants to know at once: it waits for the first attempt, no
-// longer than ctx allows, and returns its error if it fails, such as that nobody
-// is there or that the secret was refused. A SecretFunc or Header that goes on after
-// ctx has ended is not waited for. Once it has returned a Client, ctx means nothing
-// to it, and it comes back by itself when the connection is lost.
+// Dial is New for programs that want to know at once whether they are connected: it waits for
+// the first attempt, no longer than ctx allows, and returns the attempt's error, such as that
+// no server is there or that the secret was refused. It does not wait for a SecretFunc or
+// Header that goes on after ctx has ended. Once Dial has returned a Client, ctx means nothing
+// to it, and the Client connects again by itself when the connection is lost.
 func Dial(ctx context.Context, url string, o Options) (*Client, error) {
 	c, err := New(url, o)
 	if err != nil {
@@ -75,7 +75,7 @@ func Dial(ctx context.Context, url string, o Options) (*Client, error) {
 	}
 	if err != nil {
 		c.cancel()
-		for range c.Statuses(ctx) { // until it has ended, or ctx has
+		for range c.Statuses(ctx) { // until the Client or ctx has ended
 		}
 		if ctx.Err() == nil {
 			c.work.Wait()
@@ -85,28 +85,27 @@ func Dial(ctx context.Context, url string, o Options) (*Client, error) {
 	return c, nil
 }
 
-// Status returns the state of the connection, and a channel that is closed as soon
-// as it is another, or nothing follows.
+// Status returns the state of the connection, and a channel that is closed once the state
+// changes, or cannot change any more.
 func (c *Client) Status() (s Status, changed <-chan struct{}) {
-	c.mu.Lock() // until what changes now has changed for all
+	c.mu.Lock() // a change is seen in full or not at all
 	defer c.mu.Unlock()
 	return c.status.Newest()
 }
 
-// Statuses yields the state of the connection and each change of it that the
-// caller is quick enough to see. It ends with ctx, Close, and after Denied.
+// Statuses yields the state of the connection and then its changes; a slow caller sees the
+// newest. It ends with ctx, Close, and after Denied.
 func (c *Client) Statuses(ctx context.Context) iter.Seq[Status] { return c.status.All(ctx) }
 
-// Close says goodbye to the server and waits for the Client's goroutines, which
-// takes a second where the server does not answer, and else as long as SecretFunc,
-// Header and OnMessage take to return. Every loop over updates ends. It may be
-// called again.
+// Close says goodbye to the server and waits for the Client's goroutines. That takes up to a
+// second if the server does not answer, and as long as SecretFunc, Header and OnMessage take
+// to return. Every loop over updates ends. Close may be called again.
 func (c *Client) Close() {
 	c.cancel()
 	c.work.Wait()
 }
 
-// end says that nothing follows.
+// end ends the Client's states and updates: none follows.
 func (c *Client) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

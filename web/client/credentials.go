@@ -12,10 +12,10 @@ import (
 	"github.com/entity-sync/entity-sync/web/wire"
 )
 
-// saysSecret reports whether the client says a secret at all.
+// saysSecret reports whether the client sends a secret at all.
 func (c *Client) saysSecret() bool { return c.options.SecretFunc != nil || c.secret != shared.Secret{} }
 
-// askSecret returns the secret to say now.
+// askSecret returns the secret to send now.
 func (c *Client) askSecret(ctx context.Context) (shared.Secret, error) {
 	if c.options.SecretFunc == nil {
 		return c.secret, nil
@@ -32,7 +32,7 @@ func (c *Client) askSecret(ctx context.Context) (shared.Secret, error) {
 	return shared.NewSecret(text), nil
 }
 
-// askHeader returns what to send with the request.
+// askHeader returns the header to send with the request.
 func (c *Client) askHeader(ctx context.Context) (http.Header, error) {
 	if c.options.Header == nil {
 		return nil, nil
@@ -44,15 +44,15 @@ func (c *Client) askHeader(ctx context.Context) (http.Header, error) {
 	return header, nil
 }
 
-// canChange reports whether who the client is may be something else next time.
+// canChange reports whether the credentials may differ at the next attempt.
 func (c *Client) canChange() bool { return c.options.SecretFunc != nil || c.options.Header != nil }
 
-// renewRetry is for SecretFunc to be asked again while the old secret is still
-// good: half a minute.
+// renewRetry is for asking SecretFunc again while the old secret is still valid: half a
+// minute.
 var renewRetry = backoff.Policy{Min: time.Second, Max: 5 * time.Second}
 
-// renew says a new secret on the connection. Where that does not work the server
-// ends the connection when the old one has expired, and the next one has another.
+// renew sends a new secret on the connection. If that fails, the server ends the connection
+// when the old secret has expired, and the next connection has another.
 func (s *session) renew() {
 	c := s.client
 	for failures := 1; ; failures++ {
@@ -70,7 +70,7 @@ func (s *session) renew() {
 	}
 }
 
-// renewed notes the answer to a secret that was said while connected.
+// renewed notes the answer to a secret that was sent while connected.
 func (s *session) renewed(refused *Error) {
 	s.renewing = false
 	if refused == nil {
@@ -80,7 +80,7 @@ func (s *session) renewed(refused *Error) {
 	s.client.log.Warn("the new secret was refused; connecting anew when the old one expires", slog.Any("error", refused))
 }
 
-// isFinal reports whether the server has said that it is no use to come back.
+// isFinal reports whether the server has said that coming back is of no use.
 func (c *Client) isFinal(err error) bool {
 	var (
 		upgrade *refusedUpgrade
@@ -96,7 +96,7 @@ func (c *Client) isFinal(err error) bool {
 			return false
 		case errors.Is(err, shared.ErrUnauthenticated):
 			return !c.canChange()
-		default: // such as that this server takes no secret in a message
+		default: // such as that the server takes no secret in a message
 			return true
 		}
 	case errors.As(err, &bye):

@@ -11,13 +11,13 @@
 //		…
 //	}
 //
-// What it says of a key is state, not a list of events: whoever reads slowly sees
-// the newest rows and misses those between, never goes back to older ones, and
-// holds up nobody else. However many watch a key, the server is asked once.
+// It yields the state of a key, not a list of events. A slow reader sees the newest rows and
+// misses those between, never goes back to older ones, and holds up no other reader. However
+// many readers watch a key, the server is asked once.
 //
-// Rows stay when the connection is lost, and are marked: [Stale] or [Offline]
-// until the server has confirmed or replaced them. Since it is told which version
-// the client has, a reconnect without changes brings no rows.
+// Rows stay when the connection is lost, and are marked [Stale] or [Offline] until the server
+// has confirmed or replaced them. The client tells the server which version it has, so a
+// reconnect without changes brings no rows.
 //
 // A Client has three goroutines while it is connected, one while it tries to be, and
 // one more while it asks for a new secret. Close waits for all of them.

@@ -9,28 +9,27 @@ import (
 	"github.com/entity-sync/entity-sync/web/wire"
 )
 
-// entry is a key that somebody watches, and what is known of it. All of it is
-// guarded by the Client's mutex.
+// entry is a watched key, and what is known of it. The Client's mutex guards all of it.
 type entry struct {
 	key    shared.EntityKey
-	number uint64 // in the order in which they were first wanted
+	number uint64 // in the order in which keys were first wanted
 	subs   map[*Subscription]struct{}
 
 	known Update // without its state
-	told  Update // to subs
+	told  Update // what subs were told last
 
-	// Of the connection there is.
-	asked     bool // it was subscribed to, and has not ended
-	confirmed bool // the server has acknowledged that: what it says of the key is about this subscription
-	answered  bool // what is known is what the server says
+	// About the present connection.
+	asked     bool // the key was subscribed to, and the subscription has not ended
+	confirmed bool // the server has acknowledged that: its replies are about this subscription
+	answered  bool // known is what the server says
 
-	// For when the server cannot serve it.
+	// For a key that the server cannot serve now.
 	refusals int       // in a row
-	waitsIn  *session  // in whose list later it is
-	due      time.Time // to be asked for again
+	waitsIn  *session  // the session whose list later has the key
+	due      time.Time // when to subscribe again
 }
 
-// disconnect forgets what was of a connection.
+// disconnect forgets the connection.
 func (e *entry) disconnect() { e.asked, e.confirmed, e.answered = false, false, false }
 
 // learn notes what the server says of the key.
@@ -39,19 +38,19 @@ func (e *entry) learn(u Update) {
 	e.known = u
 }
 
-// deny notes that the key is refused. What is known of it goes: it may be no
-// business of the client's any more.
+// deny notes that the key is refused. It forgets the rows, which the client may not be allowed
+// to see any more.
 func (e *entry) deny(err error) {
 	e.disconnect()
 	var old, now *Error
 	if errors.As(e.known.Err, &old) && errors.As(err, &now) && *old == *now {
-		return // no news
+		return // nothing has changed
 	}
 	e.learn(Update{Err: err})
 }
 
-// withhold notes that the server has sent what is not taken, and reports whether that
-// is news. The key stays subscribed to: what follows may be taken.
+// withhold notes that the server has sent rows that the client does not take, and reports
+// whether that is news. The key stays subscribed to: later rows may be taken.
 func (e *entry) withhold(err error) (news bool) {
 	e.answered, e.refusals = true, 0
 	if news = !errors.Is(e.known.Err, ErrTooLarge); news {
@@ -60,14 +59,14 @@ func (e *entry) withhold(err error) (news bool) {
 	return news
 }
 
-// isKnown reports whether there is something to show.
+// isKnown reports whether anything is known of the key.
 func (e *entry) isKnown() bool { return e.known.Deleted || e.known.Rows != nil }
 
 // about acts on a reply about the key.
 func (e *entry) about(r wire.Reply) {
 	switch r.Action {
 	case wire.ActionUpdate:
-		// Of what was announced and has not changed there is nothing to tell.
+		// Nothing is told of rows that were announced and have not changed.
 		if !e.isKnown() || e.known.Deleted || r.Version == "" || r.Version != e.known.Version {
 			e.learn(Update{Rows: rowsOf(r), Version: r.Version})
 		}
@@ -99,7 +98,7 @@ func (c *Client) stateLocked(e *entry) State {
 	}
 }
 
-// publishLocked tells those who watch a key what is new.
+// publishLocked tells the subscriptions of a key what is new.
 func (c *Client) publishLocked(e *entry) {
 	u := e.known
 	u.State = c.stateLocked(e)
@@ -112,9 +111,9 @@ func (c *Client) publishLocked(e *entry) {
 	}
 }
 
-// Subscribe asks for a key. However many do, the server is asked once; a key that
-// was denied is asked for again, unless its rows are too large (ErrTooLarge). A key that is malformed is Denied. Close the
-// Subscription when it is not needed any more.
+// Subscribe asks for a key. However many Subscriptions a key has, the server is asked once. A
+// key that was denied is asked for again, unless its rows are too large (ErrTooLarge). A
+// malformed key is Denied. Close the Subscription when it is not needed any more.
 func (c *Client) Subscribe(key shared.EntityKey) *Subscription {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -141,7 +140,7 @@ func (c *Client) Subscribe(key shared.EntityKey) *Subscription {
 	return s
 }
 
-// askLocked has the server asked for a key, now or when there is a connection.
+// askLocked subscribes to a key, now or once there is a connection.
 func (c *Client) askLocked(e *entry) {
 	switch err := e.key.Validate(); {
 	case err != nil:
@@ -156,9 +155,8 @@ func (c *Client) askLocked(e *entry) {
 	}
 }
 
-// releaseLocked lets go of a key that nobody watches any more. Where the server
-// has to be told, that is done by the writer, so that whoever subscribes again
-// at once finds it as it was.
+// releaseLocked forgets a key that nothing watches any more. If the server has to be told, the
+// writer does that later, so that a Subscribe that follows at once finds the key as it was.
 func (c *Client) releaseLocked(e *entry) {
 	if c.session == nil || !e.asked {
 		delete(c.entries, e.key)
@@ -168,8 +166,7 @@ func (c *Client) releaseLocked(e *entry) {
 	c.session.wakeUp()
 }
 
-// reviveLocked asks for keys again that were denied, where that could make a
-// difference now.
+// reviveLocked asks again for the keys that were denied for a reason that may have ceased.
 func (c *Client) reviveLocked(why func(error) bool) {
 	for _, e := range c.entries {
 		if e.known.Err != nil && !e.asked && why(e.known.Err) {

@@ -16,7 +16,7 @@ var (
 	// ErrBadRequest says that the server could not make sense of a message.
 	ErrBadRequest = errors.New("bad request")
 
-	// ErrUnavailable says that the server cannot do it now. It is tried again.
+	// ErrUnavailable says that the server cannot do it now. The Client tries again.
 	ErrUnavailable = errors.New("unavailable")
 
 	// ErrRateLimited says that the client sends faster than the server takes.
@@ -38,7 +38,7 @@ var (
 	ErrPending = errors.New("nothing known yet")
 )
 
-// Error is a refusal in the server's words. errors.Is finds what the code stands
+// Error is a refusal in the server's words. errors.Is finds the error that the code stands
 // for:
 //
 //	forbidden               shared.ErrForbidden
@@ -58,7 +58,7 @@ type Error struct {
 // Error implements error.
 func (e *Error) Error() string { return e.Code + ": " + e.Message }
 
-// Unwrap returns what the code stands for, nil of one that is not known.
+// Unwrap returns the error that the code stands for, nil if the code is not known.
 func (e *Error) Unwrap() error { return meanings[e.Code] }
 
 var meanings = map[string]error{
@@ -74,7 +74,7 @@ var meanings = map[string]error{
 	string(wire.CodeUnknownAction):   ErrBadRequest,
 }
 
-// errorOf is what a reply refuses with, nil where it refuses nothing.
+// errorOf returns the refusal in a reply, nil if the reply refuses nothing.
 func errorOf(r wire.Reply) *Error {
 	if r.Code == "" {
 		return nil
@@ -88,13 +88,13 @@ func secretTooLong(maxBytes int) error {
 	return fmt.Errorf("the secret has more than %d bytes", maxBytes)
 }
 
-// refusedSecret says that the server did not take the secret after a connect.
+// refusedSecret says that the server refused the secret after a connect.
 type refusedSecret struct{ why *Error }
 
 func (e refusedSecret) Error() string { return "the secret was refused: " + e.why.Error() }
 func (e refusedSecret) Unwrap() error { return e.why }
 
-// refusedUpgrade says how the server answered the request in place of an upgrade.
+// refusedUpgrade is the server's answer to a request that it did not upgrade.
 type refusedUpgrade struct {
 	status     int
 	retryAfter time.Duration
@@ -117,7 +117,7 @@ func (e *refusedUpgrade) Unwrap() error {
 	}
 }
 
-// farewell says with which close code the server ended the connection.
+// farewell is the close code with which the server ended the connection.
 type farewell struct{ *websocket.CloseError }
 
 func (e farewell) Error() string {
@@ -149,8 +149,8 @@ type callbackError struct {
 func (e *callbackError) Error() string { return e.name + ": " + e.err.Error() }
 func (e *callbackError) Unwrap() error { return e.err }
 
-// loggable returns err as it may stand in a log: an error of the application's own
-// may quote a secret.
+// loggable returns err in a form that may be logged: an error of the application's own may
+// quote a secret.
 func loggable(err error) error {
 	var own *callbackError
 	if errors.As(err, &own) {

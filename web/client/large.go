@@ -10,13 +10,13 @@ import (
 	"github.com/entity-sync/entity-sync/web/wire"
 )
 
-// headBytes is how much of a message that is too large is kept. A node names the key
-// before the rows, and the longest key takes less, with every byte of its id escaped.
+// headBytes is how much is kept of a message that is too large. A node names the key before
+// the rows. The longest key takes less than this, with every byte of its id escaped.
 const headBytes = 4 << 10
 
-// readUpTo reads a message to its end, and returns it, or where it has more than limit
-// bytes what it begins with. To skip what cannot be kept leaves the connection, and so
-// all other keys, as they are.
+// readUpTo reads a message to its end and returns it. If the message has more than limit
+// bytes, it returns the beginning. The rest is read and discarded, so that the connection,
+// with all other keys, stays as it is.
 func readUpTo(r io.Reader, limit int64) (message []byte, whole bool, err error) {
 	var b bytes.Buffer
 	if _, err := b.ReadFrom(io.LimitReader(r, min(max(limit, headBytes), math.MaxInt64-1)+1)); err != nil {
@@ -29,10 +29,10 @@ func readUpTo(r io.Reader, limit int64) (message []byte, whole bool, err error) 
 	return b.Bytes()[:min(b.Len(), headBytes)], false, err
 }
 
-// tooLarge acts on a message of which there is the beginning alone.
+// tooLarge acts on a message of which only the beginning was kept.
 func (s *session) tooLarge(head []byte) error {
 	c := s.client
-	if f, ok := wire.ReadReply(head); ok && f.Action != wire.ActionUpdate { // a small limit, and no rows
+	if f, ok := wire.ReadReply(head); ok && f.Action != wire.ActionUpdate { // the limit is small, and there are no rows
 		return s.act(f)
 	}
 	action, key := wire.ReadHead(head)
@@ -40,7 +40,7 @@ func (s *session) tooLarge(head []byte) error {
 	case action != wire.ActionUpdate:
 		c.log.Error("a message of the server's application is lost", slog.Any("error", ErrTooLarge))
 		return nil
-	case key.Validate() != nil: // which no node says: better none of them than an old one
+	case key.Validate() != nil: // no node sends that: better to have no rows at all than old ones
 		return fmt.Errorf("an update of an unknown key is %w", ErrTooLarge)
 	}
 	c.mu.Lock()

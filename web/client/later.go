@@ -11,9 +11,9 @@ import (
 // askAgain is for keys that the server cannot serve now.
 var askAgain = backoff.Policy{Min: time.Second, Max: 30 * time.Second}
 
-// putOffLocked has a key that is unavailable be asked for again later: after a wait by
-// how often it was refused in a row, whatever became of others. Those that were
-// refused equally often wait together, so that they are asked for together.
+// putOffLocked asks again later for a key that is unavailable. The wait depends on how often
+// the key itself was refused in a row. Keys that were refused equally often wait together, so
+// that they are asked for together.
 func (s *session) putOffLocked(e *entry) {
 	e.refusals++
 	e.due = time.Now().Add(askAgain.Delay(e.refusals))
@@ -30,8 +30,8 @@ func (s *session) putOffLocked(e *entry) {
 	s.wakeUp()
 }
 
-// untilDue is how long it is until the first of those that were refused for now is due:
-// for ever where there are none.
+// untilDue returns how long it is until the first key in later is due: for ever if there is
+// none.
 func (s *session) untilDue() time.Duration {
 	s.client.mu.Lock()
 	defer s.client.mu.Unlock()
@@ -42,7 +42,7 @@ func (s *session) untilDue() time.Duration {
 	return first
 }
 
-// askDue asks again for what is due.
+// askDue asks again for the keys that are due.
 func (s *session) askDue() {
 	s.client.mu.Lock()
 	defer s.client.mu.Unlock()

@@ -13,25 +13,25 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// Options are all that a Client can be told. The zero value will do for a server
-// that does not ask who it is.
+// Options configure a Client. The zero value will do for a server that does not ask who the
+// client is.
 type Options struct {
-	// Secret is said to the server after each connect. Empty, with SecretFunc nil,
-	// means to say none.
+	// Secret is sent to the server after each connect. If it is empty and SecretFunc nil, no
+	// secret is sent.
 	Secret string
 
-	// SecretFunc is Secret for one that does not last: it is asked anew at each
-	// connect, and when the server says that the secret is about to expire, which
-	// is then replaced without a reconnect. An error is tried again. It should
-	// return soon after ctx ends, and may be called by two goroutines at once.
+	// SecretFunc is for a secret that expires, and takes the place of Secret. It is called at
+	// each connect, and when the server says that the secret is about to expire; the new
+	// secret then replaces the old one without a reconnect. After an error it is called again.
+	// It should return soon after ctx ends, and may be called by two goroutines at once.
 	SecretFunc func(ctx context.Context) (string, error)
 
-	// Header is asked at each connect for what to send with the request: cookies,
-	// Authorization. It is for servers that look there (es.Config.Authenticate).
+	// Header returns, at each connect, the header to send with the request: cookies,
+	// Authorization. It is for servers that authenticate by it (es.Config.Authenticate).
 	Header func(ctx context.Context) (http.Header, error)
 
-	// OnMessage gets each message that is the server application's own, in order: what
-	// is no frame of the protocol. Nothing is received meanwhile. It must not call Close.
+	// OnMessage gets each message that is the server application's own, in order: any that is
+	// no frame of the protocol. Nothing is received until it returns. It must not call Close.
 	OnMessage func(message []byte)
 
 	// Dialer connects: TLS, proxy. Nil means websocket.DefaultDialer.
@@ -41,14 +41,13 @@ type Options struct {
 	// Zero means 10 s.
 	ConnectTimeout time.Duration
 
-	// RetryMin and RetryMax bound the pause after an attempt that failed: random
-	// between nothing and RetryMin, which doubles with each failure up to RetryMax.
-	// What the server says about when to come back goes before. Zero means 250 ms
-	// and 30 s.
+	// RetryMin and RetryMax bound the pause after an attempt that failed. The pause is random
+	// between nothing and RetryMin; the bound doubles with each failure up to RetryMax. A
+	// pause that the server asks for has precedence. Zero means 250 ms and 30 s.
 	RetryMin, RetryMax time.Duration
 
-	// PingInterval is how often the server is asked whether it is there, and
-	// PongWait how long it may say nothing after that. Zero means 25 s and 10 s.
+	// PingInterval is how often the server is pinged. PongWait is how long it may then send
+	// nothing. Zero means 25 s and 10 s.
 	PingInterval, PongWait time.Duration
 
 	// WriteTimeout is how long the server may read nothing while something is
@@ -59,13 +58,13 @@ type Options struct {
 	// (web.Config.MaxMessageBytes). Zero means 32 KiB.
 	MaxMessageBytes int
 
-	// MaxSecretBytes bounds the secret, and should be what the server's Config says.
-	// Zero means 4,096. A longer one is an error, and is not sent.
+	// MaxSecretBytes bounds the secret, and should be that of the server's Config. A longer
+	// secret is an error, and is not sent. Zero means 4,096.
 	MaxSecretBytes int
 
-	// MaxUpdateBytes bounds one message from the server. A key whose rows take more is
-	// Denied with ErrTooLarge until they take less; a message of the application's that
-	// does is lost, which the log says. Zero means 64 MiB.
+	// MaxUpdateBytes bounds one message from the server. A key with larger rows is Denied with
+	// ErrTooLarge until they are smaller. A larger message of the application's own is lost,
+	// and the log says so. Zero means 64 MiB.
 	MaxUpdateBytes int64
 
 	// Logger gets what an operator should know. Nil means slog.Default(). Secrets
@@ -84,8 +83,8 @@ const (
 	defaultMaxSecretBytes  = 4 << 10
 	defaultMaxUpdateBytes  = 64 << 20
 
-	// minMessageBytes is the least that MaxMessageBytes can be: the longest key
-	// fits, with every byte of its id escaped.
+	// minMessageBytes is the least that MaxMessageBytes may be: the longest key fits into it,
+	// with every byte of its id escaped.
 	minMessageBytes = 2 << 10
 )
 
@@ -138,7 +137,7 @@ func (o Options) validate() error {
 	return nil
 }
 
-// parseURL reads the address of a server. Errors do not show it: it may hold
+// parseURL reads the address of a server. Its errors do not quote the URL, which may hold
 // credentials.
 func parseURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)

@@ -15,9 +15,9 @@ import (
 	"github.com/entity-sync/entity-sync/web/wire"
 )
 
-// stableAfter is how long a connection must have lasted for the next attempt to
-// count as the first: a server that lets everybody in and then sends them away
-// must not be stormed.
+// stableAfter is how long a connection must have lasted for the next attempt to count as the
+// first. Without it the Client would storm a server that accepts clients and then sends them
+// away.
 const stableAfter = 5 * time.Second
 
 // maxHint bounds what the server can make the client wait.
@@ -57,7 +57,7 @@ func (c *Client) run() {
 	}
 }
 
-// report says what the first attempt came to, to whoever has called Dial.
+// report tells Dial the outcome of the first attempt.
 func (c *Client) report(err error) {
 	select {
 	case c.first <- err:
@@ -65,18 +65,18 @@ func (c *Client) report(err error) {
 	}
 }
 
-// pause is how long to wait before the next attempt.
+// pause returns how long to wait before the next attempt.
 func (c *Client) pause(err error, failures int) time.Duration {
 	delay := c.retry.Delay(failures)
 	var upgrade *refusedUpgrade
-	if errors.As(err, &upgrade) { // everybody is told the same, so not all at once
+	if errors.As(err, &upgrade) { // all clients are told the same time, so each adds a random delay
 		return min(upgrade.retryAfter, maxHint) + delay
 	}
 	var bye farewell
 	if errors.As(err, &bye) {
 		if hint, ok := wire.ParseRetryHint(bye.Text); ok && bye.Code == wire.CloseRestart {
 			hint = min(hint, maxHint)
-			if failures == 1 { // it is random already
+			if failures == 1 { // the hint is random already
 				return hint
 			}
 			return max(hint, delay)
@@ -85,14 +85,14 @@ func (c *Client) pause(err error, failures int) time.Duration {
 	return delay
 }
 
-// connect connects, and serves the connection until it ends. It returns for how
-// long the server had let the client in, more than zero if it had.
+// connect connects, and serves the connection until it ends. It returns how long ago the
+// server had accepted the client, zero if it never did.
 func (c *Client) connect() (lasted time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(c.ctx, c.options.ConnectTimeout)
 	defer cancel()
 	secret, err := c.askSecret(ctx)
 	if err == nil {
-		err = ctx.Err() // it came too late
+		err = ctx.Err() // the secret came too late
 	}
 	if err != nil {
 		return 0, err
@@ -128,7 +128,7 @@ func (c *Client) dial(ctx context.Context) (*websocket.Conn, error) {
 		return nil, &refusedUpgrade{response.StatusCode, retryAfter(response.Header.Get("Retry-After"))}
 	case err != nil:
 		return nil, err
-	case c.ctx.Err() != nil: // its connection is closed already
+	case c.ctx.Err() != nil: // release has closed its connection already
 		_ = conn.Close()
 		return nil, c.ctx.Err()
 	case conn.Subprotocol() != wire.SubprotocolV2:
@@ -138,8 +138,8 @@ func (c *Client) dial(ctx context.Context) (*websocket.Conn, error) {
 	return conn, nil
 }
 
-// dialer returns the application's dialer for v2. What it opens is closed if ctx
-// is cancelled before release: gorilla waits for an answer until the deadline.
+// dialer returns the application's dialer for v2. The connection that it opens is closed if
+// ctx is cancelled before release, because gorilla waits for an answer until the deadline.
 func (c *Client) dialer(ctx context.Context) (d websocket.Dialer, release func()) {
 	d = *c.options.Dialer
 	d.Subprotocols = []string{wire.SubprotocolV2}

@@ -7,10 +7,9 @@ import (
 	"github.com/entity-sync/entity-sync/web/wire"
 )
 
-// Send sends the server's application a message of its own: a JSON object that
-// names no action. It waits until the message is written, and returns ErrOffline
-// where there is no connection: nothing is kept for later. That the server has
-// got it is for the application to say.
+// Send sends the server's application a message of its own: a JSON object that names no
+// action. It waits until the message is written. Without a connection it returns ErrOffline:
+// nothing is kept for later. Only the application can say that the server has got the message.
 func (c *Client) Send(ctx context.Context, message []byte) error {
 	if !wire.IsOwn(message) {
 		return fmt.Errorf("client: %w: a message is a JSON object without an action", ErrBadRequest)

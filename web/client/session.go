@@ -27,31 +27,31 @@ type session struct {
 	work   sync.WaitGroup
 	wake   chan struct{} // there is something in queue, left or later
 	out    chan outgoing
-	failed error // of the writer; for when it has ended
+	failed error // the writer's, once it has ended
 
-	// Of the reading goroutine.
-	letIn time.Time // when the server took the client; zero before
+	// Owned by the reading goroutine.
+	letIn time.Time // when the server accepted the client; zero before
 
 	// Guarded by the client's mutex.
-	stale    bool     // the server says so
-	queue    []*entry // to be subscribed to
-	left     []*entry // nobody watches them any more
-	later    []*entry // were refused for now, until they are due
+	stale    bool     // the server has said so
+	queue    []*entry // keys to subscribe to
+	left     []*entry // keys that nothing watches any more
+	later    []*entry // keys that were refused for now, until they are due
 	requests map[int]request
 	refs     int
 	renewing bool
 }
 
-// request is what was sent and not answered yet.
+// request is a request that was sent and not answered yet.
 type request struct {
 	secret bool
-	keys   []*entry // subscribed to
+	keys   []*entry // the keys to which it subscribes
 }
 
 // outgoing is a message to be written.
 type outgoing struct {
 	message []byte
-	done    chan error // has room for one
+	done    chan error // has room for one value
 }
 
 func newSession(c *Client, conn *websocket.Conn) *session {
@@ -69,8 +69,8 @@ func newSession(c *Client, conn *websocket.Conn) *session {
 	return s
 }
 
-// run serves the connection until it ends, and returns why. The server must have
-// taken the secret before the deadline.
+// run serves the connection until it ends, and returns why it ended. The server must accept
+// the secret before the deadline.
 func (s *session) run(secret shared.Secret, deadline time.Time) error {
 	s.work.Go(s.sayGoodbye)
 	s.work.Go(s.write)
@@ -101,7 +101,7 @@ func (s *session) run(secret shared.Secret, deadline time.Time) error {
 	}
 }
 
-// begin says who the client is, if it does that at all.
+// begin sends the secret, if the client sends one at all.
 func (s *session) begin(secret shared.Secret) error {
 	if !s.client.saysSecret() {
 		return s.enter()
@@ -110,7 +110,7 @@ func (s *session) begin(secret shared.Secret) error {
 	return nil
 }
 
-// say says a secret.
+// say sends a secret.
 func (s *session) say(secret shared.Secret) {
 	c := s.client
 	c.mu.Lock()
@@ -124,7 +124,7 @@ func (s *session) say(secret shared.Secret) {
 	}
 }
 
-// enter notes that the server has taken the client: now it is asked for the keys.
+// enter notes that the server has accepted the client, and subscribes to the keys.
 func (s *session) enter() error {
 	s.letIn = time.Now()
 	c := s.client
@@ -141,10 +141,10 @@ func (s *session) enter() error {
 	return nil
 }
 
-// freshnessLocked makes the state of the connection what the server says of it.
+// freshnessLocked sets the state of the connection to what the server says of it.
 func (s *session) freshnessLocked() {
 	switch {
-	case s.client.session != s: // not let in yet
+	case s.client.session != s: // the server has not accepted the client yet
 	case s.stale:
 		s.client.setStateLocked(Status{State: Stale})
 	default:
@@ -152,14 +152,14 @@ func (s *session) freshnessLocked() {
 	}
 }
 
-// isLetIn reports whether the server has taken the client.
+// isLetIn reports whether the server has accepted the client.
 func (s *session) isLetIn() bool {
 	s.client.mu.Lock()
 	defer s.client.mu.Unlock()
 	return s.client.session == s
 }
 
-// leave notes that there is no connection any more.
+// leave notes that the connection has ended.
 func (s *session) leave() {
 	c := s.client
 	c.mu.Lock()
@@ -176,14 +176,14 @@ func (s *session) leave() {
 	}
 }
 
-// heard gives the server until after the next ping to be heard of again.
+// heard gives the server until after the next ping to send something again.
 func (s *session) heard() {
-	if !s.letIn.IsZero() { // before, there is a deadline for all of it
+	if !s.letIn.IsZero() { // until then run's deadline holds
 		_ = s.conn.SetReadDeadline(time.Now().Add(s.client.options.PingInterval + s.client.options.PongWait)) // if it fails so does the next read
 	}
 }
 
-// attentive hears the server in every part of a long message.
+// attentive calls heard for every part of a long message.
 type attentive struct {
 	io.Reader
 	session *session
@@ -208,7 +208,7 @@ func (s *session) receive() error {
 	switch {
 	case err != nil:
 		return err
-	case kind != websocket.TextMessage: // nothing of the protocol
+	case kind != websocket.TextMessage: // it is not of the protocol
 		return nil
 	case !whole:
 		return s.tooLarge(message)
@@ -222,7 +222,7 @@ func (s *session) receive() error {
 	return nil
 }
 
-// act acts on what the server says.
+// act acts on a reply of the server.
 func (s *session) act(r wire.Reply) error {
 	c := s.client
 	switch r.Action {
@@ -241,7 +241,7 @@ func (s *session) act(r wire.Reply) error {
 	default:
 		e := c.entries[r.Key]
 		if e == nil || !e.confirmed {
-			return nil // of a subscription that has ended since
+			return nil // it is about a subscription that has ended since
 		}
 		if r.Action == wire.ActionUnsubscribed {
 			s.refuseLocked(e, errorOf(r))
@@ -256,7 +256,7 @@ func (s *session) act(r wire.Reply) error {
 // answered acts on the answer to a request.
 func (s *session) answered(answer wire.Reply) error {
 	c := s.client
-	ref, _ := strconv.Atoi(string(answer.Ref)) // ours are numbers from 1 on
+	ref, _ := strconv.Atoi(string(answer.Ref)) // the Client's refs are numbers from 1 on
 	why := errorOf(answer)
 	refused := answer.Action == wire.ActionError
 	c.mu.Lock()
@@ -277,7 +277,7 @@ func (s *session) answered(answer wire.Reply) error {
 		}
 		s.renewed(why)
 	case refused:
-		all := answer.Key == shared.EntityKey{} && answer.Index == nil // it does not say which
+		all := answer.Key == shared.EntityKey{} && answer.Index == nil // the refusal names no key
 		if all {
 			delete(s.requests, ref)
 		}
@@ -307,7 +307,7 @@ func (s *session) refuseLocked(e *entry, why *Error) {
 	s.putOffLocked(e)
 }
 
-// expiring sees to a new secret.
+// expiring gets a new secret, because the server says that the present one expires soon.
 func (s *session) expiring() {
 	c := s.client
 	c.mu.Lock()
@@ -322,7 +322,7 @@ func (s *session) expiring() {
 	}
 }
 
-// wakeUp has the writer look for something to do.
+// wakeUp makes the writer look for something to do.
 func (s *session) wakeUp() {
 	select {
 	case s.wake <- struct{}{}:
@@ -330,8 +330,8 @@ func (s *session) wakeUp() {
 	}
 }
 
-// write writes what there is to say until the connection ends. It is the only one
-// that does, except for control frames.
+// write writes the messages until the connection ends. Only this goroutine writes, except for
+// control frames.
 func (s *session) write() {
 	ping := time.NewTicker(s.client.options.PingInterval)
 	defer ping.Stop()
@@ -357,7 +357,7 @@ func (s *session) write() {
 		if err != nil {
 			s.failed = fmt.Errorf("writing: %w", err)
 			s.cancel()
-			_ = s.conn.Close() // which ends reading
+			_ = s.conn.Close() // ends the reading
 			return
 		}
 	}
@@ -382,7 +382,7 @@ func (s *session) sayGoodbye() {
 	}
 	bye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
 	_ = s.conn.WriteControl(websocket.CloseMessage, bye, time.Now().Add(goodbyeWait))
-	if s.isLetIn() { // who has not been greeted yet does not wait for an answer
+	if s.isLetIn() { // a server that has not accepted the client is not waited for
 		select {
 		case <-s.ctx.Done():
 		case <-time.After(goodbyeWait):

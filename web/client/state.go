@@ -2,28 +2,27 @@ package client
 
 import "fmt"
 
-// State says how far what is known can be relied on: of the connection, or of one
+// State says how reliable the known rows are: all those of the connection, or those of one
 // key.
 type State uint8
 
 const (
-	// Connecting says that there is no connection yet, or none again, and that
-	// no attempt has failed since; of a key that nothing is known of it yet.
+	// Connecting says that there is no connection, and that no attempt has failed since there
+	// was one. Of a key it says that nothing is known of it yet.
 	Connecting State = iota
 
 	// Live says that every change arrives.
 	Live
 
-	// Stale says that what is known may be out of date: the server says that it
-	// cannot vouch for it, or it has not been confirmed since a reconnect.
+	// Stale says that the known rows may be out of date: the server cannot vouch for them, or
+	// has not confirmed them since a reconnect.
 	Stale
 
-	// Offline says that the server cannot be reached. It is tried again.
+	// Offline says that the server cannot be reached. The Client tries again.
 	Offline
 
-	// Denied says that the server refuses. A key is asked for again when the
-	// client has said a secret anew, or after another Subscribe; a connection is
-	// given up.
+	// Denied says that the server refuses. The Client asks again for a key once it has sent
+	// another secret, or after another Subscribe. It gives a connection up.
 	Denied
 )
 
@@ -40,7 +39,7 @@ func (s State) String() string {
 type Status struct {
 	State State
 
-	// Err is why it is not live: what ended the last connection, or what became
-	// of the last attempt. Nil at first, and where the server says Stale.
+	// Err is why the connection is not live: what ended the last one, or the error of the last
+	// attempt. Nil at first, and if the server says Stale.
 	Err error
 }

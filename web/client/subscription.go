@@ -14,8 +14,8 @@ type Update struct {
 	Key   shared.EntityKey
 	State State
 
-	// Rows are the newest that are known, each a JSON text. There are none where
-	// nothing is known yet, or Deleted, or Denied. They are shared: read only.
+	// Rows are the newest known rows, each a JSON text. There are none if nothing is known
+	// yet, or if the key is Deleted or Denied. They are shared: read only.
 	Rows []json.RawMessage
 
 	// Version stands for the rows: with another one they differ.
@@ -27,7 +27,7 @@ type Update struct {
 	// Err is why the key is Denied; see Error.
 	Err error
 
-	change int // how often something else than the state has changed, zero where nothing is known
+	change int // how often anything but the state has changed, zero if nothing is known
 }
 
 // Subscription is one caller's interest in a key.
@@ -37,28 +37,28 @@ type Subscription struct {
 	updates conflate.Value[Update]
 }
 
-// Key returns what it is about.
+// Key returns the key that the Subscription is for.
 func (s *Subscription) Key() shared.EntityKey { return s.entry.key }
 
-// Updates yields what is known of the key, if anything is, and then each change of
-// it: of the rows, or of the state. A caller that is slow sees the newest. It ends
-// with ctx, Close, the Client's Close, and after a connection that is Denied.
+// Updates yields what is known of the key, if anything is, and then each change of the rows or
+// of the state. A slow caller sees the newest. It ends with ctx, Close, the Client's Close,
+// and after a connection that is Denied.
 //
 // Every call begins with what is known then. Several may run at once.
 func (s *Subscription) Updates(ctx context.Context) iter.Seq[Update] { return s.updates.All(ctx) }
 
-// Latest returns what is known of the key, and a channel that is closed as soon as
-// something newer is, or nothing follows: for use in a select.
+// Latest returns what is known of the key, and a channel that is closed once that changes, or
+// cannot change any more: for use in a select.
 func (s *Subscription) Latest() (u Update, changed <-chan struct{}) {
-	s.client.mu.Lock() // until what changes now has changed for all
+	s.client.mu.Lock() // a change is seen in full or not at all
 	defer s.client.mu.Unlock()
 	u, changed = s.updates.Newest()
-	u.Key = s.entry.key // also where nothing is known
+	u.Key = s.entry.key // even if nothing is known
 	return u, changed
 }
 
-// Close ends it. The server is told to send no more when nobody else watches the
-// key. It may be called again.
+// Close ends the Subscription. If it was the last of its key, the server is told to send no
+// more. Close may be called again.
 func (s *Subscription) Close() {
 	s.updates.End()
 	c := s.client

@@ -9,8 +9,8 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// Row returns the one row of a key as a T. It returns ErrPending where nothing is
-// known, shared.ErrNotFound where the key has no row, and why it is denied.
+// Row returns the one row of a key as a T. It returns ErrPending if nothing is known,
+// shared.ErrNotFound if the key has no row, and u.Err if the key is denied.
 func Row[T any](u Update) (row T, err error) {
 	rows, err := Rows[T](u)
 	if err != nil {
@@ -22,7 +22,7 @@ func Row[T any](u Update) (row T, err error) {
 	return rows[0], nil
 }
 
-// Rows is Row for a key with several.
+// Rows is Row for a key with several rows.
 func Rows[T any](u Update) ([]T, error) {
 	switch {
 	case u.Err != nil:
@@ -41,13 +41,13 @@ func Rows[T any](u Update) ([]T, error) {
 	return rows, nil
 }
 
-// Watch subscribes to a key with one row for as long as it is ranged over, and
-// yields the row and each change of it, the newest where the caller is slow.
+// Watch subscribes to a key with one row for as long as the caller ranges over it. It yields
+// the row and then its changes; a slow caller sees the newest.
 //
-// An error does not end it, as long as the caller goes on: shared.ErrNotFound says
-// that there is no row, which may come back; why it is denied; that the row is no
-// T. It ends with ctx, the Client's Close, and after a connection that is Denied.
-// Whether the row is up to date is not said: see Subscription.Updates.
+// An error does not end Watch, as long as the caller goes on. shared.ErrNotFound says that
+// there is no row, which may come back. Other errors say why the key is denied, or that the
+// row is not a T. Watch ends with ctx, the Client's Close, and after a connection that is
+// Denied. It does not say whether the row is up to date: see Subscription.Updates.
 func Watch[T any](ctx context.Context, c *Client, key shared.EntityKey) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		s := c.Subscribe(key)
@@ -55,7 +55,7 @@ func Watch[T any](ctx context.Context, c *Client, key shared.EntityKey) iter.Seq
 		seen := 0
 		for u := range s.Updates(ctx) {
 			if u.change == seen || u.Err == nil && !u.Deleted && u.Rows == nil {
-				continue // only the state is another
+				continue // only the state has changed
 			}
 			seen = u.change
 			if !yield(Row[T](u)) {
@@ -65,9 +65,9 @@ func Watch[T any](ctx context.Context, c *Client, key shared.EntityKey) iter.Seq
 	}
 }
 
-// Get returns the row of a key as soon as it is known, with the errors of Watch,
-// and shared.ErrClosed where the client is closed meanwhile. For as long as nobody
-// else watches the key it is subscribed to for this call alone.
+// Get returns the row of a key as soon as it is known, with the errors of Watch, and
+// shared.ErrClosed if the Client is closed meanwhile. Unless the key is watched already, it is
+// subscribed to for this call alone.
 func Get[T any](ctx context.Context, c *Client, key shared.EntityKey) (row T, err error) {
 	for row, err := range Watch[T](ctx, c, key) {
 		return row, err

@@ -10,16 +10,16 @@ export type Context = Options & {
 };
 /** @import { Options } from "./index.js" */
 /**
- * What the parts of a client share: its options with their defaults, a signal that aborts
- * when the client is closed, and the calls of the application that are queued.
+ * The parts of a client share this: its options with their defaults, a signal that aborts
+ * when the client is closed, and the queued calls of the application.
  *
  * @typedef {Options & {linger: number, timeout: number, maxMessageBytes: number, min: number,
  *   max: number, signal: AbortSignal, queue: (() => unknown)[]}} Context
  */
 /**
  * Calls the application when this turn's work is done, in the order in which the calls were
- * asked for: a callback finds nothing half done, and all hear the same. What a callback
- * throws, also later, is reported. Nothing is called once the client is closed.
+ * queued: a callback finds nothing half done, and all callbacks see the same state. An error
+ * of a callback, even a later one, is reported. Nothing is called once the client is closed.
  *
  * @param {Context} context
  * @param {((...args: any[]) => unknown) | undefined} callback

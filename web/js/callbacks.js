@@ -3,8 +3,8 @@
 /** @import { Options } from "./index.js" */
 
 /**
- * What the parts of a client share: its options with their defaults, a signal that aborts
- * when the client is closed, and the calls of the application that are queued.
+ * The parts of a client share this: its options with their defaults, a signal that aborts
+ * when the client is closed, and the queued calls of the application.
  *
  * @typedef {Options & {linger: number, timeout: number, maxMessageBytes: number, min: number,
  *   max: number, signal: AbortSignal, queue: (() => unknown)[]}} Context
@@ -12,8 +12,8 @@
 
 /**
  * Calls the application when this turn's work is done, in the order in which the calls were
- * asked for: a callback finds nothing half done, and all hear the same. What a callback
- * throws, also later, is reported. Nothing is called once the client is closed.
+ * queued: a callback finds nothing half done, and all callbacks see the same state. An error
+ * of a callback, even a later one, is reported. Nothing is called once the client is closed.
  *
  * @param {Context} context
  * @param {((...args: any[]) => unknown) | undefined} callback
@@ -24,7 +24,7 @@ export const enqueue = (context, callback, ...args) =>
 
 /** @param {Context} context @param {unknown} error */
 export const report = (context, error) =>
-  push(context, () => (context.onError ?? console.error)(error), () => {}); // there is nobody left to tell
+  push(context, () => (context.onError ?? console.error)(error), () => {}); // an error of onError is dropped
 
 /** @param {Context} context @param {() => unknown} run @param {(context: Context, error: unknown) => void} failed */
 const push = (context, run, failed) => {

@@ -12,7 +12,7 @@ export type Request = {
      */
     first?: boolean;
     /**
-     * that the answer settles
+     * the calls of renew that the answer settles
      */
     renewals?: Renewal[];
 };
@@ -30,7 +30,7 @@ export type Handlers = {
      */
     onerror: (request: Request, body: any) => void;
     /**
-     * the node says something of a key
+     * the node has sent a message about a key
      */
     onmessage: (action: string, body: any) => void;
     /**
@@ -38,7 +38,7 @@ export type Handlers = {
      */
     onroom: (places: number) => void;
     /**
-     * the WebSocket is dropped, and with it all requests
+     * the WebSocket is dropped, and with it all open requests
      */
     onclose: () => void;
     /**
@@ -53,18 +53,18 @@ export type Handlers = {
  * @typedef {object} Request
  * @property {any[]} [entries]  the keys that the request is about
  * @property {boolean} [first]  whether the connection is live when the request is granted
- * @property {Renewal[]} [renewals]  that the answer settles
+ * @property {Renewal[]} [renewals]  the calls of renew that the answer settles
  */
 /**
- * What the connection calls, and when.
+ * The functions that the connection calls, and when.
  *
  * @typedef {object} Handlers
  * @property {() => void} onopen  requests can be sent
  * @property {(request: Request) => void} onack  the node has granted a request
  * @property {(request: Request, body: any) => void} onerror  the node refuses keys of a request
- * @property {(action: string, body: any) => void} onmessage  the node says something of a key
+ * @property {(action: string, body: any) => void} onmessage  the node has sent a message about a key
  * @property {(places: number) => void} onroom  another tab has given up places at the node
- * @property {() => void} onclose  the WebSocket is dropped, and with it all requests
+ * @property {() => void} onclose  the WebSocket is dropped, and with it all open requests
  * @property {() => void} onState  the state may have changed
  */
 /** @param {number} ms @param {() => void} callback */
@@ -91,6 +91,6 @@ export declare class Connection {
     request(action: string, body: string, request: Request): void;
     /** @param {Options["secret"]} [secret] @returns {Promise<void>} */
     renew(secret?: Options["secret"]): Promise<void>;
-    /** The longest that is waited after so many failures, in ms. @param {number} failures */
+    /** The longest wait after so many failures, in ms. @param {number} failures */
     backoff(failures: number): number;
 }

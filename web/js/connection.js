@@ -1,6 +1,6 @@
 // The connection to the node: opens a WebSocket with the page's secret, sends requests and
-// takes their answers, sees when the WebSocket is lost, and opens another one. What the
-// node says of keys is for the handlers.
+// takes their answers, notices when the WebSocket is lost, and opens another one. Messages
+// about keys go to the handlers.
 
 import { enqueue, report } from "./callbacks.js";
 import { ABNORMAL_CLOSURE, FATAL_CODES, PROTOCOL, SyncError, bytesOf } from "./protocol.js";
@@ -9,11 +9,11 @@ import { ABNORMAL_CLOSURE, FATAL_CODES, PROTOCOL, SyncError, bytesOf } from "./p
 /** @import { Options, Secret, State } from "./index.js" */
 
 // All in ms.
-const CHECK_EVERY = 5_000; // the connection, and whether the machine has slept
+const CHECK_EVERY = 5_000; // how often to check the connection, and whether the machine has slept
 const PING_AFTER = 25_000; // without a message from the node
-const STABLE_AFTER = 5_000; // from when on the loss of a connection is no failed attempt
+const STABLE_AFTER = 5_000; // a connection that is lost after that is no failed attempt
 const LONGEST_RETRY_HINT = 60_000; // of a node that says when to connect again
-const LONGEST_TIMER = 2 ** 31 - 1; // a timer that is set for longer ends at once
+const LONGEST_TIMER = 2 ** 31 - 1; // a timer that is set for longer fires at once
 
 /** @typedef {(error?: unknown) => void} Renewal  settles a call of renew */
 
@@ -23,19 +23,19 @@ const LONGEST_TIMER = 2 ** 31 - 1; // a timer that is set for longer ends at onc
  * @typedef {object} Request
  * @property {any[]} [entries]  the keys that the request is about
  * @property {boolean} [first]  whether the connection is live when the request is granted
- * @property {Renewal[]} [renewals]  that the answer settles
+ * @property {Renewal[]} [renewals]  the calls of renew that the answer settles
  */
 
 /**
- * What the connection calls, and when.
+ * The functions that the connection calls, and when.
  *
  * @typedef {object} Handlers
  * @property {() => void} onopen  requests can be sent
  * @property {(request: Request) => void} onack  the node has granted a request
  * @property {(request: Request, body: any) => void} onerror  the node refuses keys of a request
- * @property {(action: string, body: any) => void} onmessage  the node says something of a key
+ * @property {(action: string, body: any) => void} onmessage  the node has sent a message about a key
  * @property {(places: number) => void} onroom  another tab has given up places at the node
- * @property {() => void} onclose  the WebSocket is dropped, and with it all requests
+ * @property {() => void} onclose  the WebSocket is dropped, and with it all open requests
  * @property {() => void} onState  the state may have changed
  */
 
@@ -49,7 +49,7 @@ export class Connection {
   /** @type {SyncError | undefined} */
   error; // why the connection is denied
   /** @type {Map<number, Request>} */
-  requests = new Map(); // that the node has not answered yet
+  requests = new Map(); // those that the node has not answered yet
 
   #url;
   #WebSocket;
@@ -64,13 +64,13 @@ export class Connection {
   #announced = "connecting";
   #stale = false; // the node cannot vouch for what it has sent
 
-  // What was sent.
+  // What was sent, and is to be sent.
   /** @type {any} */
   #socket;
   #ref = 0;
-  #generation = 0; // of the call for the secret: an answer to an earlier call is dropped
+  #generation = 0; // of the call of the secret function: an answer to an earlier call is dropped
   /** @type {Renewal[]} */
-  #renewals = []; // whose secret is still to be sent
+  #renewals = []; // calls of renew whose secret is still to be sent
 
   // Time.
   #failures = 0;
@@ -78,9 +78,9 @@ export class Connection {
   #receivedAt = 0;
   #checkedAt = Date.now();
   /** @type {any} */
-  #retryTimer; // for the next attempt; undefined where none is waited for
+  #retryTimer; // for the next attempt; undefined if none is due
   /** @type {any} */
-  #deadline; // for a message from the node
+  #deadline; // for the next message from the node
   /** @type {any} */
   #secretTimer; // for the answer of the secret function
   /** @type {any} */
@@ -144,7 +144,7 @@ export class Connection {
     }
   }
 
-  // What is sent.
+  // Sending.
 
   /** Sends a message of the application, unless it cannot be sent now. @param {string} text */
   send(text) {
@@ -165,7 +165,7 @@ export class Connection {
     this.#socket?.send(`{"action":"${action}","ref":${ref},"body":${body}}`);
   }
 
-  // A ping is a request that changes nothing: a page cannot send the ping of a WebSocket.
+  // A ping is a request that changes nothing, because a page cannot send a WebSocket's ping.
   #ping(request = {}) {
     this.request("unsubscribe", `{"entity":"","id":""}`, request);
   }
@@ -177,7 +177,7 @@ export class Connection {
     this.#secret = secret;
     /** @type {Promise<void>} */
     const renewed = new Promise((resolve, reject) => this.#renewals.push((error) => (error ? reject(error) : resolve())));
-    renewed.catch(() => {}); // who does not wait for it need not catch it
+    renewed.catch(() => {}); // a caller who does not wait for it need not catch it
     if (this.#context.signal.aborted) {
       this.close();
     } else if (this.#phase === "live") {
@@ -191,8 +191,8 @@ export class Connection {
     return renewed;
   }
 
-  // Sends the secret anew in this connection; or connects anew where there is none to
-  // send, because the request's cookie is what counts.
+  // Sends the secret anew in this connection. If the client sends none, because the request's
+  // cookie is what counts, it connects anew.
   #sendSecret() {
     this.#withSecret((secret) => {
       if (secret == null) {
@@ -205,7 +205,7 @@ export class Connection {
     }, (error) => settle(this.#renewals, error));
   }
 
-  // Gets the secret and uses it, unless the secret is asked for anew meanwhile.
+  // Gets the secret and uses it, unless the secret is asked for again meanwhile.
   /** @param {(secret: Secret) => void} use @param {(error: unknown) => void} failed */
   async #withSecret(use, failed) {
     const generation = ++this.#generation;
@@ -259,11 +259,11 @@ export class Connection {
     };
     socket.onmessage = (/** @type {{data: string}} */ event) => this.#receive(event.data);
     socket.onclose = (/** @type {{code: number, reason: string}} */ event) => this.#lost(event.code, event.reason);
-    socket.onerror = () => {}; // it is closed, too
-    socket.onroom = (/** @type {number} */ places) => this.#handlers.onroom(places); // by another tab
+    socket.onerror = () => {}; // onclose is called, too
+    socket.onroom = (/** @type {number} */ places) => this.#handlers.onroom(places); // another tab gave them up
   }
 
-  // Drops the connection, whatever its state, and tells nobody.
+  // Drops the connection, in any state, and its requests. The phase stays as it is.
   /** @param {number} [code] */
   #drop(code) {
     clearTimeout(this.#retryTimer);
@@ -308,22 +308,22 @@ export class Connection {
     settle(this.#renewals, error);
   }
 
-  /** The longest that is waited after so many failures, in ms. @param {number} failures */
+  /** The longest wait after so many failures, in ms. @param {number} failures */
   backoff(failures) {
     const { min, max } = this.#context;
     return Math.min(max, min * 2 ** failures, LONGEST_TIMER);
   }
 
-  // Full jitter: clients that were lost together do not come back together.
+  // Full jitter, so that clients that were lost together do not come back together.
   /** @param {number} [ms] */
   #retryLater(ms = Math.random() * this.backoff(this.#failures)) {
     clearTimeout(this.#retryTimer);
     this.#retryTimer = after(ms, () => this.#open());
   }
 
-  // Whether the node is still there.
+  // Checking that the node is still there.
 
-  // Gives the connection up unless the node says something in time.
+  // Gives the connection up unless the node sends something in time.
   /** @param {number} ms */
   #setDeadline(ms) {
     this.#deadline ??= after(ms, () => this.#lost());
@@ -334,21 +334,20 @@ export class Connection {
     this.#deadline = undefined;
   }
 
-  // Pings the node, when there is reason to doubt that it is there: a half-open
-  // connection looks like any other.
+  // Pings the node when it may be gone: a half-open connection looks like any other.
   /** @param {number} ms */
   #probe(ms) {
     if (this.#phase === "live" && !this.#deadline) {
       this.#ping();
       this.#setDeadline(ms);
-    } else if (this.#retryTimer) { // and the reason to wait may be over
+    } else if (this.#retryTimer) { // the reason to wait may have gone
       this.#failures = 0;
       this.#retryLater();
     }
   }
 
-  // Durations go by performance.now(), which nobody sets. That clock may stand still while
-  // the machine sleeps, which Date.now() shows.
+  // Durations are measured by performance.now(), which is never set. That clock may stand still
+  // while the machine sleeps; Date.now() then shows it.
   #check() {
     const now = Date.now();
     if (Math.abs(now - this.#checkedAt) > 3 * CHECK_EVERY) { // the machine has slept, or its clock was set
@@ -363,21 +362,21 @@ export class Connection {
   /** @param {any} event */
   #onPageEvent({ type, persisted }) {
     if (type === "pagehide") {
-      if (persisted && this.#phase !== "denied") { // a page with a connection is not kept
+      if (persisted && this.#phase !== "denied") { // a browser does not keep a page with an open connection
         this.#lost();
-        clearTimeout(this.#retryTimer); // pageshow goes on
+        clearTimeout(this.#retryTimer); // pageshow connects again
       }
     } else if (type !== "visibilitychange" || !globalThis.document?.hidden) {
       this.#probe(this.#context.timeout / 2);
     }
   }
 
-  // What the node says.
+  // Receiving.
 
   /** @param {string} text */
   #receive(text) {
     this.#receivedAt = performance.now();
-    if (this.#phase === "live") { // until then nothing but the answer counts
+    if (this.#phase === "live") { // until then only the answer counts
       this.#clearDeadline();
     }
     let message;
@@ -436,11 +435,11 @@ export class Connection {
     const error = new SyncError(body.code, body.message, body);
     if (request?.entries) {
       this.#handlers.onerror(request, body);
-    } else if (request?.first) { // so there is no other secret to go on with
+    } else if (request?.first) { // the connection has no earlier secret to go on with
       if (error.code === "unavailable") {
         this.#lost();
       } else {
-        this.#deny(error); // rather than show what a stranger may see
+        this.#deny(error); // rather than show what an unauthenticated page may see
       }
     } else if (!request || request.renewals) {
       settle(request?.renewals, error);

@@ -22,43 +22,43 @@ export type Request = {
     from: string;
     tab: Tab;
     /**
-     * its own
+     * the tab's own
      */
     ref: unknown;
     /**
-     * of it
+     * the keys in it
      */
     keys: Named[];
     /**
-     * of those the ones that the node was asked about
+     * the keys among them that the node was asked for
      */
     asked: Named[];
     /**
-     * of those the names of the ones that it has refused
+     * the names of the keys that the node has refused
      */
     refused: Set<string>;
     /**
-     * that it says
+     * the secret in it
      */
     secret?: string;
     /**
-     * places at the node, when that is granted
+     * places at the node that come free when it is granted
      */
     freed?: number;
     /**
-     * what is to be said before the answer
+     * messages for the tab before the answer
      */
     before: string[];
     /**
-     * and after it
+     * messages for the tab after the answer
      */
     after: string[];
     /**
-     * that the node had said by then
+     * how many messages the node had sent when it was made
      */
     words: number;
     /**
-     * what time that was
+     * the time when it was made
      */
     at: number;
 };

@@ -1,24 +1,24 @@
-// Has the one connection of tabs that share one, and speaks for them on it. It tries
-// nothing again and waits for nothing: that each tab's client does by itself, for its
-// own keys and by its own options, as it would with a connection of its own. So each
-// request of a tab is a request to the node, and is answered when the node has answered
-// that; but a key that the node has brought already is not asked for again.
+// The hub has the one connection of several tabs, and speaks for them on it. It does not retry
+// and does not wait: each tab's client does so by itself, for its own keys and by its own
+// options, as with a connection of its own. So each request of a tab is one request to the
+// node, and is answered when the node has answered it. A key whose rows the node has sent
+// already is not asked for again.
 
 import { ABNORMAL_CLOSURE, TOO_MANY, nameOf } from "./protocol.js";
 
 const TOO_LARGE = 1009;
 const SHORTEST = 500; // ms that a node has to answer
-const NOTHING = { entity: "", id: "" }; // which the node answers, and does nothing for
+const NOTHING = { entity: "", id: "" }; // a key that the node acknowledges, and does nothing for
 
 /** @typedef {{entity: string, id: string, version?: string}} Named  a key in a request */
 
 /** A tab. */
 class Tab {
-  begun = false; // it has said its first request
-  greeted = false; // which the node has granted: it may be shown something
+  begun = false; // it has sent its first request
+  greeted = false; // the node has granted that request: the tab may be shown something
   /** @type {string[]} */
-  waiting = []; // that it said meanwhile
-  short = false; // there was no room for a key of it
+  waiting = []; // requests that it sent before it was greeted
+  short = false; // the node had no place for a key of it
 
   /** @param {number} number */
   constructor(number) {
@@ -27,26 +27,27 @@ class Tab {
 }
 
 /**
- * What a tab has asked for, under the number that the node was asked under.
+ * A tab's request, under the number of the request to the node.
  *
  * @typedef {object} Request
  * @property {string} from  the tab's id
  * @property {Tab} tab
- * @property {unknown} ref  its own
- * @property {Named[]} keys  of it
- * @property {Named[]} asked  of those the ones that the node was asked about
- * @property {Set<string>} refused  of those the names of the ones that it has refused
- * @property {string} [secret]  that it says
- * @property {number} [freed]  places at the node, when that is granted
- * @property {string[]} before  what is to be said before the answer
- * @property {string[]} after  and after it
- * @property {number} words  that the node had said by then
- * @property {number} at  what time that was
+ * @property {unknown} ref  the tab's own
+ * @property {Named[]} keys  the keys in it
+ * @property {Named[]} asked  the keys among them that the node was asked for
+ * @property {Set<string>} refused  the names of the keys that the node has refused
+ * @property {string} [secret]  the secret in it
+ * @property {number} [freed]  places at the node that come free when it is granted
+ * @property {string[]} before  messages for the tab before the answer
+ * @property {string[]} after  messages for the tab after the answer
+ * @property {number} words  how many messages the node had sent when it was made
+ * @property {number} at  the time when it was made
  */
 
 /**
- * Who watches a key: by which request, until that is answered; by which the node was
- * asked, perhaps by another tab; and what it has.
+ * A tab that watches a key. number: the request by which it subscribes, until that is
+ * answered. by: the request that asked the node, perhaps another tab's. version: of the rows
+ * that it has.
  *
  * @typedef {{number: number, by: number, version?: string}} Watcher
  */
@@ -55,23 +56,23 @@ class Tab {
 class Key {
   /** @type {Map<Tab, Watcher>} */
   watchers = new Map();
-  first = 0; // request that has asked the node
+  first = 0; // the first request that has asked the node
   last = 0;
-  live = false; // the node has granted one
-  coming = false; // what the last is to bring
+  live = false; // the node has granted one of them
+  coming = false; // the rows that the last of them asks for are to come
   /** @type {string | undefined} */
-  named = undefined; // version in the last
+  named = undefined; // the version in the last request
   /** @type {string | undefined} */
-  version = undefined; // the newest
+  version = undefined; // the newest that the node has sent
   /** @type {string | undefined} */
-  text = undefined; // that brought it, if it has rows or says that there are none
+  text = undefined; // the message with that version, if it has rows or says that there are none
 
-  /** What there is to say to who has a version. @param {Named} key */
+  /** The message for a tab that has a version of the key. @param {Named} key */
   answer({ entity, id, version }) {
     return version !== undefined && version === this.version ? say("current", { entity, id, version }) : this.text;
   }
 
-  /** Whether the node is about to bring what serves who has a version. @param {Named} key */
+  /** Whether the message for a tab that has a version is about to come. @param {Named} key */
   awaits({ version }) {
     return this.coming && (this.named === undefined || this.named === version);
   }
@@ -90,13 +91,13 @@ export class Hub {
   #url;
   #protocol;
   #gone;
-  #count = 0; // of tabs there ever were
+  #count = 0; // of all tabs so far
 
-  // Of the connection.
+  // About the present connection.
   /** @type {WebSocket | undefined} */
   #socket;
   /** @type {string[]} */
-  #unsent = []; // until it is open
+  #unsent = []; // until the socket is open
   /** @type {Map<string, Tab>} */
   #tabs = new Map();
   /** @type {Map<string, Key>} */
@@ -104,12 +105,12 @@ export class Hub {
   /** @type {Map<number, Request>} */
   #requests = new Map();
   #number = 0; // of the last request
-  #words = 0; // of the node
+  #words = 0; // messages of the node
   /** @type {string | undefined} */
-  #secret; // the last that the node has taken
+  #secret; // the last one that the node has accepted
   #stale = false;
   /** @type {Tab | undefined} */
-  #verbose; // who said the longest message
+  #verbose; // the tab that sent the longest message
   #longest = 0;
 
   /**
@@ -124,7 +125,7 @@ export class Hub {
     this.#gone = gone;
     this.#channel = new BroadcastChannel(room);
     this.#channel.onmessage = ({ data }) => this.#told(data);
-    /** @type {any} */ (this.#channel).unref?.(); // or a program in Node would never end
+    /** @type {any} */ (this.#channel).unref?.(); // otherwise a program in Node would never end
     this.#channel.postMessage({ leads: true });
   }
 
@@ -133,7 +134,7 @@ export class Hub {
     this.#drop();
   }
 
-  // What tabs say.
+  // Messages of tabs.
 
   /** @param {any} message */
   #told({ hello, to, from, text, broken }) {
@@ -146,7 +147,7 @@ export class Hub {
     } else {
       const tab = this.#tabs.get(from);
       if (tab?.begun && !tab.greeted) {
-        tab.waiting.push(text); // it is shown nothing before
+        tab.waiting.push(text); // nothing is done for it before
       } else if (tab) {
         this.#serve(from, tab, text);
       }
@@ -162,8 +163,8 @@ export class Hub {
     this.#channel.postMessage({ hub: this.#id, welcome: id, number: this.#tabs.get(id)?.number });
   }
 
-  // A tab has waited for the node for as long as it waits, or has only changed its mind.
-  // The connection is given up where the node has said nothing meanwhile.
+  // A tab has waited for an answer as long as it was willing to, or has just stopped waiting.
+  // If the node has sent nothing meanwhile, the connection is given up.
   #doubt() {
     const [oldest] = this.#requests.values();
     if (oldest?.words === this.#words && performance.now() - oldest.at > SHORTEST) {
@@ -256,8 +257,8 @@ export class Hub {
     }
   }
 
-  // What a tab watched alone is given up. A message that names no more keys than the one
-  // by which they were asked for is none that is too large.
+  // Unsubscribes from the keys that only this tab watched, in one message for each request that
+  // asked for them: such a message names no more keys than that one, so it is not too large.
   /** @param {string} id */
   #forget(id) {
     const tab = this.#tabs.get(id);
@@ -297,13 +298,13 @@ export class Hub {
       socket.onopen = () => this.#unsent.splice(0).forEach((text) => socket.send(text));
       socket.onmessage = ({ data }) => this.#heard(data);
       socket.onclose = ({ code, reason }) => this.#lost(code, reason);
-      socket.onerror = () => {}; // it is closed, too
-    } catch { // the page may not connect there
+      socket.onerror = () => {}; // onclose is called, too
+    } catch { // the page may not connect to this URL
       this.#lost(ABNORMAL_CLOSURE, "");
     }
   }
 
-  // Forgets the connection and who used it.
+  // Forgets the connection and its tabs.
   #drop() {
     const socket = this.#socket;
     this.#socket = undefined;
@@ -320,8 +321,8 @@ export class Hub {
     this.#stale = false;
   }
 
-  // Each tab comes back by itself, or not, as the node has said; but for what is another
-  // tab's fault it always does.
+  // Tells the tabs the node's close code, by which each comes back or does not. A tab is told
+  // ABNORMAL_CLOSURE, and so comes back, if the loss was another tab's fault.
   /** @param {number} code @param {string} reason */
   #lost(code, reason) {
     const tabs = [...this.#tabs.values()];
@@ -338,7 +339,7 @@ export class Hub {
     }
   }
 
-  // What the node says.
+  // Messages of the node.
 
   /** @param {string} text */
   #heard(text) {
@@ -388,11 +389,11 @@ export class Hub {
     const { from, tab, ref, keys, asked, refused, secret, freed, before, after } = request;
     if (secret !== undefined && secret !== this.#secret) {
       this.#secret = secret;
-      this.#keys.forEach((key) => key.forget()); // what another secret has brought is not for who comes with this one
+      this.#keys.forEach((key) => key.forget()); // rows of another secret are not for tabs that come with this one
     }
     for (const named of asked) {
       const key = this.#keys.get(nameOf(named));
-      if (key && number >= key.first && !refused.has(nameOf(named))) { // or it was asked for anew since
+      if (key && number >= key.first && !refused.has(nameOf(named))) { // otherwise the key was asked for again since
         key.live = true;
       }
     }
@@ -402,7 +403,7 @@ export class Hub {
         watcher.number = 0;
       }
     }
-    if (this.#tabs.get(from) === tab) { // it is still there
+    if (this.#tabs.get(from) === tab) { // the tab is still there
       const first = !tab.greeted;
       tab.greeted = true;
       if (first && this.#stale) {
@@ -436,12 +437,12 @@ export class Hub {
       before.push(error);
     } else {
       keys.forEach((named) => this.#leave(number, tab, named));
-      this.#requests.delete(number); // nothing else is said to it
+      this.#requests.delete(number); // the node sends no other answer to it
       this.#post([tab], { texts: [error] });
     }
   }
 
-  // A key that the node has refused is refused to all who counted on that request.
+  // Refuses a key to all tabs that relied on the request by which the node has refused it.
   /** @param {number} number @param {Named} named @param {string} code @param {string} message */
   #deny(number, { entity, id }, code, message) {
     const key = this.#keys.get(nameOf({ entity, id }));
@@ -473,9 +474,9 @@ export class Hub {
     }
   }
 
-  // Says something of a key to who watches it: now, or after the answer that a tab is
-  // waiting for. A tab whose subscription the node has not answered yet is not told.
-  /** @param {Key} key @param {string} text @param {(watcher: Watcher) => boolean} [whom] @returns {Tab[]} who was told, or will be */
+  // Sends the tabs that watch a key a message about it: now, or after the answer that a tab is
+  // waiting for. A tab whose subscription the node has not answered yet is left out.
+  /** @param {Key} key @param {string} text @param {(watcher: Watcher) => boolean} [whom] @returns {Tab[]} the tabs that get it */
   #tell(key, text, whom = () => true) {
     const told = [...key.watchers].filter(([, watcher]) => !this.#requests.has(watcher.by) && whom(watcher));
     const now = [];
@@ -494,7 +495,7 @@ export class Hub {
   /** @param {string} action @param {Named} body @param {string} text */
   #news(action, body, text) {
     const key = this.#keys.get(nameOf(body));
-    if (key?.live) { // or it is of an earlier subscription
+    if (key?.live) { // otherwise it is about an earlier subscription
       const current = action === "current";
       if (!current || key.version !== body.version) {
         key.text = current ? undefined : text;
@@ -520,7 +521,7 @@ export class Hub {
     }
   }
 
-  // A place at the node came free: who had none may ask again.
+  // Places at the node came free: tabs that lacked one may ask again.
   /** @param {number} room */
   #offer(room) {
     if (room > 0) {

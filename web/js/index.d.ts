@@ -14,21 +14,21 @@ export type Update<Row = any> = {
      */
     row: Row | undefined;
     /**
-     * says which rows these are
+     * names the content of the rows
      */
     version: string | undefined;
     state: State;
     /**
-     * why it is denied, or why it takes so long
+     * why the key is denied, or why it takes so long
      */
     error: SyncError | undefined;
 };
 export type Secret = string | null | undefined;
 export type Options = {
     /**
-     * who the page is. A
-     * function is asked at every connection, and when the secret is about to expire.
-     * Without a secret the node goes by the request's cookie, or takes anybody
+     * says who the page is. A
+     * function is called at every connection, and when the secret is about to expire.
+     * Without a secret the node goes by the request's cookie, or accepts anybody
      */
     secret?: Secret | (() => Secret | Promise<Secret>);
     /**
@@ -37,13 +37,13 @@ export type Options = {
      */
     onMessage?: (message: any) => void;
     /**
-     * is told that the secret expires,
-     * where `secret` is no function that could be asked for another
+     * is told that the secret expires, if
+     * `secret` is not a function, which would be called for another
      */
     onExpiring?: (seconds: number) => void;
     /**
-     * gets what no caller can be told: what
-     * a callback threw, or a SyncError that is about no key. Default: console.error
+     * gets errors that have no caller: an error
+     * that a callback threw, or a SyncError that is not about a key. Default: console.error
      */
     onError?: (error: unknown) => void;
     /**
@@ -51,8 +51,8 @@ export type Options = {
      */
     signal?: AbortSignal;
     /**
-     * for how many milliseconds a key that nobody watches any
-     * more is kept, in case somebody comes back. Default: 1,000
+     * for how many milliseconds a key is kept after its last
+     * watcher has left, in case another one comes. Default: 1,000
      */
     linger?: number;
     /**
@@ -70,28 +70,28 @@ export type Options = {
         max?: number;
     };
     /**
-     * what the node takes as one message. Default: 32,768
+     * the longest message that the node takes. Default: 32,768
      */
     maxMessageBytes?: number;
     /**
-     * where there is no global one
+     * for platforms without a global one
      */
     WebSocket?: new (url: string, protocol: string) => any;
 };
 /** @import { RowOf } from "./types.js" */
 /**
- * What a connection, or a key, is like:
+ * The state of a connection, or of a key:
  *
  * - `connecting`: nothing is known yet, and is on its way.
- * - `live`: what is shown is current, and changes arrive.
- * - `stale`: connected, but what is shown may be out of date.
- * - `offline`: not connected, trying again. What is shown is what was known last.
+ * - `live`: the rows shown are current, and changes arrive.
+ * - `stale`: connected, but the rows shown may be out of date.
+ * - `offline`: not connected, trying again. The rows shown are those known last.
  * - `denied`: refused, and nothing is shown. `error` says why.
  *
  * @typedef {"connecting" | "live" | "stale" | "offline" | "denied"} State
  */
 /**
- * What is known of a key. It is never changed: news are another object.
+ * What is known of a key. It never changes: a change makes another object.
  *
  * @template [Row=any]
  * @typedef {object} Update
@@ -100,34 +100,34 @@ export type Options = {
  * @property {readonly Row[] | undefined} rows  all rows of the key; none if it was
  *   deleted, undefined while they are not known. They are shared: do not change them
  * @property {Row | undefined} row  the first of them
- * @property {string | undefined} version  says which rows these are
+ * @property {string | undefined} version  names the content of the rows
  * @property {State} state
- * @property {SyncError | undefined} error  why it is denied, or why it takes so long
+ * @property {SyncError | undefined} error  why the key is denied, or why it takes so long
  */
 /**
  * @typedef {string | null | undefined} Secret
  */
 /**
  * @typedef {object} Options
- * @property {Secret | (() => Secret | Promise<Secret>)} [secret]  who the page is. A
- *   function is asked at every connection, and when the secret is about to expire.
- *   Without a secret the node goes by the request's cookie, or takes anybody
+ * @property {Secret | (() => Secret | Promise<Secret>)} [secret]  says who the page is. A
+ *   function is called at every connection, and when the secret is about to expire.
+ *   Without a secret the node goes by the request's cookie, or accepts anybody
  * @property {(message: any) => void} [onMessage]  gets what the application's server
  *   sends besides rows: JSON as the value it is, any other text as a string
- * @property {(seconds: number) => void} [onExpiring]  is told that the secret expires,
- *   where `secret` is no function that could be asked for another
- * @property {(error: unknown) => void} [onError]  gets what no caller can be told: what
- *   a callback threw, or a SyncError that is about no key. Default: console.error
+ * @property {(seconds: number) => void} [onExpiring]  is told that the secret expires, if
+ *   `secret` is not a function, which would be called for another
+ * @property {(error: unknown) => void} [onError]  gets errors that have no caller: an error
+ *   that a callback threw, or a SyncError that is not about a key. Default: console.error
  * @property {AbortSignal} [signal]  closes the client
- * @property {number} [linger]  for how many milliseconds a key that nobody watches any
- *   more is kept, in case somebody comes back. Default: 1,000
+ * @property {number} [linger]  for how many milliseconds a key is kept after its last
+ *   watcher has left, in case another one comes. Default: 1,000
  * @property {number} [timeout]  after how many milliseconds without an answer, of the
  *   node or of the secret function, the connection is given up. Default: 10,000
  * @property {{min?: number, max?: number}} [retry]  how many milliseconds to wait before
  *   connecting anew: up to min at first, doubled up to max, at random within that.
  *   Default: 500 and 30,000
- * @property {number} [maxMessageBytes]  what the node takes as one message. Default: 32,768
- * @property {new (url: string, protocol: string) => any} [WebSocket]  where there is no global one
+ * @property {number} [maxMessageBytes]  the longest message that the node takes. Default: 32,768
+ * @property {new (url: string, protocol: string) => any} [WebSocket]  for platforms without a global one
  */
 export { SyncError };
 /**
@@ -142,7 +142,7 @@ export declare class Sync {
     #private;
     /** @param {string | URL} url @param {Options} options */
     constructor(url: string | URL, options: Options);
-    /** What the connection is like. @returns {State} */
+    /** The connection's state. @returns {State} */
     get state(): State;
     /** Why the connection is denied. */
     get error(): SyncError | undefined;
@@ -156,9 +156,8 @@ export declare class Sync {
      */
     onState(callback: (state: State, error?: SyncError) => void): () => void;
     /**
-     * Watches a key. The callback gets what is known of it as soon as there is
-     * something, and whatever is new from then on. Those who watch the same key
-     * share one subscription.
+     * Watches a key. The callback gets what is known of it as soon as anything is, and then
+     * each change. All callers that watch the same key share one subscription.
      *
      * @template [Row=never]
      * @template {string} [Entity=string]
@@ -172,8 +171,8 @@ export declare class Sync {
         signal?: AbortSignal;
     }): () => void;
     /**
-     * What is known of a key that somebody watches; undefined if nobody does. The
-     * same object until there are news.
+     * What is known of a key that is being watched; undefined if it is not. The same
+     * object until there is a change.
      *
      * @template [Row=never]
      * @template {string} [Entity=string]
@@ -183,8 +182,8 @@ export declare class Sync {
      */
     get<Row = never, Entity extends string = string>(entity: Entity, id: string | number): Update<RowOf<Entity, Row>> | undefined;
     /**
-     * What subscribe would begin with: what is known of a key if somebody watches it,
-     * or else that nothing is.
+     * What subscribe would begin with: what is known of a key that is being watched, or
+     * otherwise an update that knows nothing.
      *
      * @template [Row=never]
      * @template {string} [Entity=string]
@@ -195,7 +194,7 @@ export declare class Sync {
     peek<Row = never, Entity extends string = string>(entity: Entity, id: string | number): Update<RowOf<Entity, Row>>;
     /**
      * Watches a key in a for-await loop, which ends quietly when the signal aborts or
-     * the client is closed. One who is slow skips what was replaced meanwhile.
+     * the client is closed. A slow loop skips updates that were replaced meanwhile.
      *
      * @template [Row=never]
      * @template {string} [Entity=string]
@@ -208,23 +207,23 @@ export declare class Sync {
         signal?: AbortSignal;
     }): AsyncGenerator<Update<RowOf<Entity, Row>>, void, undefined>;
     /**
-     * Sends a message to the application's own handler: an object without an
-     * `action`. What cannot be sent now is not kept.
+     * Sends a message to the application's own handler: an object without an `action`. A
+     * message that cannot be sent now is not kept.
      *
      * @param {Record<string, unknown>} message
      * @returns {boolean} whether it was sent
      */
     send(message: Record<string, unknown>): boolean;
     /**
-     * Says who the page is anew, in the same connection if there is one: with the
-     * secret given from now on, or what `secret` says when it is asked again. What may
-     * now be seen that was denied is asked for again. For another person rather than
-     * a newer secret of the same, close and connect.
+     * Sends a new secret, in the same connection if there is one: the given one, which counts
+     * from now on, or what `secret` returns when it is called again. Keys that were denied are
+     * asked for again, because the new secret may see them. For another person, rather than
+     * a newer secret of the same one, close and connect.
      *
      * @param {Options["secret"]} [secret]
      * @returns {Promise<void>} settles when the node has answered
      */
     renew(secret?: Options["secret"]): Promise<void>;
-    /** Ends everything. Nobody is called back any more. */
+    /** Closes the connection and ends everything. No callback is called any more. */
     close(): void;
 }

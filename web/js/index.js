@@ -1,8 +1,8 @@
-// The browser client of Entity Sync: keeps the rows of the keys that a page shows
-// current, over one WebSocket, and comes back by itself when that is lost.
+// The browser client of Entity Sync: keeps the rows of the keys that a page shows current,
+// over one WebSocket, and connects again by itself when that is lost.
 //
-// This is what a page calls. The keys are in subscriptions.js, the WebSocket is in
-// connection.js, and the wire is the v2 wire of docs/protocol.md.
+// This module has the functions that a page calls. The keys are in subscriptions.js, the
+// WebSocket is in connection.js, and the wire is the v2 wire of docs/protocol.md.
 
 import { SyncError } from "./protocol.js";
 import { Subscriptions } from "./subscriptions.js";
@@ -10,19 +10,19 @@ import { Subscriptions } from "./subscriptions.js";
 /** @import { RowOf } from "./types.js" */
 
 /**
- * What a connection, or a key, is like:
+ * The state of a connection, or of a key:
  *
  * - `connecting`: nothing is known yet, and is on its way.
- * - `live`: what is shown is current, and changes arrive.
- * - `stale`: connected, but what is shown may be out of date.
- * - `offline`: not connected, trying again. What is shown is what was known last.
+ * - `live`: the rows shown are current, and changes arrive.
+ * - `stale`: connected, but the rows shown may be out of date.
+ * - `offline`: not connected, trying again. The rows shown are those known last.
  * - `denied`: refused, and nothing is shown. `error` says why.
  *
  * @typedef {"connecting" | "live" | "stale" | "offline" | "denied"} State
  */
 
 /**
- * What is known of a key. It is never changed: news are another object.
+ * What is known of a key. It never changes: a change makes another object.
  *
  * @template [Row=any]
  * @typedef {object} Update
@@ -31,9 +31,9 @@ import { Subscriptions } from "./subscriptions.js";
  * @property {readonly Row[] | undefined} rows  all rows of the key; none if it was
  *   deleted, undefined while they are not known. They are shared: do not change them
  * @property {Row | undefined} row  the first of them
- * @property {string | undefined} version  says which rows these are
+ * @property {string | undefined} version  names the content of the rows
  * @property {State} state
- * @property {SyncError | undefined} error  why it is denied, or why it takes so long
+ * @property {SyncError | undefined} error  why the key is denied, or why it takes so long
  */
 
 /**
@@ -42,25 +42,25 @@ import { Subscriptions } from "./subscriptions.js";
 
 /**
  * @typedef {object} Options
- * @property {Secret | (() => Secret | Promise<Secret>)} [secret]  who the page is. A
- *   function is asked at every connection, and when the secret is about to expire.
- *   Without a secret the node goes by the request's cookie, or takes anybody
+ * @property {Secret | (() => Secret | Promise<Secret>)} [secret]  says who the page is. A
+ *   function is called at every connection, and when the secret is about to expire.
+ *   Without a secret the node goes by the request's cookie, or accepts anybody
  * @property {(message: any) => void} [onMessage]  gets what the application's server
  *   sends besides rows: JSON as the value it is, any other text as a string
- * @property {(seconds: number) => void} [onExpiring]  is told that the secret expires,
- *   where `secret` is no function that could be asked for another
- * @property {(error: unknown) => void} [onError]  gets what no caller can be told: what
- *   a callback threw, or a SyncError that is about no key. Default: console.error
+ * @property {(seconds: number) => void} [onExpiring]  is told that the secret expires, if
+ *   `secret` is not a function, which would be called for another
+ * @property {(error: unknown) => void} [onError]  gets errors that have no caller: an error
+ *   that a callback threw, or a SyncError that is not about a key. Default: console.error
  * @property {AbortSignal} [signal]  closes the client
- * @property {number} [linger]  for how many milliseconds a key that nobody watches any
- *   more is kept, in case somebody comes back. Default: 1,000
+ * @property {number} [linger]  for how many milliseconds a key is kept after its last
+ *   watcher has left, in case another one comes. Default: 1,000
  * @property {number} [timeout]  after how many milliseconds without an answer, of the
  *   node or of the secret function, the connection is given up. Default: 10,000
  * @property {{min?: number, max?: number}} [retry]  how many milliseconds to wait before
  *   connecting anew: up to min at first, doubled up to max, at random within that.
  *   Default: 500 and 30,000
- * @property {number} [maxMessageBytes]  what the node takes as one message. Default: 32,768
- * @property {new (url: string, protocol: string) => any} [WebSocket]  where there is no global one
+ * @property {number} [maxMessageBytes]  the longest message that the node takes. Default: 32,768
+ * @property {new (url: string, protocol: string) => any} [WebSocket]  for platforms without a global one
  */
 
 export { SyncError };
@@ -96,7 +96,7 @@ export class Sync {
     }
   }
 
-  /** What the connection is like. @returns {State} */
+  /** The connection's state. @returns {State} */
   get state() {
     return this.#connection.state;
   }
@@ -122,9 +122,8 @@ export class Sync {
   }
 
   /**
-   * Watches a key. The callback gets what is known of it as soon as there is
-   * something, and whatever is new from then on. Those who watch the same key
-   * share one subscription.
+   * Watches a key. The callback gets what is known of it as soon as anything is, and then
+   * each change. All callers that watch the same key share one subscription.
    *
    * @template [Row=never]
    * @template {string} [Entity=string]
@@ -139,8 +138,8 @@ export class Sync {
   }
 
   /**
-   * What is known of a key that somebody watches; undefined if nobody does. The
-   * same object until there are news.
+   * What is known of a key that is being watched; undefined if it is not. The same
+   * object until there is a change.
    *
    * @template [Row=never]
    * @template {string} [Entity=string]
@@ -153,8 +152,8 @@ export class Sync {
   }
 
   /**
-   * What subscribe would begin with: what is known of a key if somebody watches it,
-   * or else that nothing is.
+   * What subscribe would begin with: what is known of a key that is being watched, or
+   * otherwise an update that knows nothing.
    *
    * @template [Row=never]
    * @template {string} [Entity=string]
@@ -168,7 +167,7 @@ export class Sync {
 
   /**
    * Watches a key in a for-await loop, which ends quietly when the signal aborts or
-   * the client is closed. One who is slow skips what was replaced meanwhile.
+   * the client is closed. A slow loop skips updates that were replaced meanwhile.
    *
    * @template [Row=never]
    * @template {string} [Entity=string]
@@ -208,7 +207,7 @@ export class Sync {
         end();
       }
     })();
-    // A generator that waits hears of neither: it is woken.
+    // A generator that waits does not see return and throw, so it is woken.
     for (const how of /** @type {const} */ (["return", "throw"])) {
       const finish = loop[how];
       loop[how] = (value) => {
@@ -220,8 +219,8 @@ export class Sync {
   }
 
   /**
-   * Sends a message to the application's own handler: an object without an
-   * `action`. What cannot be sent now is not kept.
+   * Sends a message to the application's own handler: an object without an `action`. A
+   * message that cannot be sent now is not kept.
    *
    * @param {Record<string, unknown>} message
    * @returns {boolean} whether it was sent
@@ -235,10 +234,10 @@ export class Sync {
   }
 
   /**
-   * Says who the page is anew, in the same connection if there is one: with the
-   * secret given from now on, or what `secret` says when it is asked again. What may
-   * now be seen that was denied is asked for again. For another person rather than
-   * a newer secret of the same, close and connect.
+   * Sends a new secret, in the same connection if there is one: the given one, which counts
+   * from now on, or what `secret` returns when it is called again. Keys that were denied are
+   * asked for again, because the new secret may see them. For another person, rather than
+   * a newer secret of the same one, close and connect.
    *
    * @param {Options["secret"]} [secret]
    * @returns {Promise<void>} settles when the node has answered
@@ -247,7 +246,7 @@ export class Sync {
     return this.#connection.renew(secret);
   }
 
-  /** Ends everything. Nobody is called back any more. */
+  /** Closes the connection and ends everything. No callback is called any more. */
   close() {
     if (!this.closed) {
       this.#ended.abort();

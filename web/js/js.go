@@ -25,7 +25,7 @@ import (
 //go:embed subscriptions.d.ts tabs.d.ts tanstack-query.d.ts types.d.ts
 var files embed.FS
 
-// Files returns the modules, for who serves or bundles them otherwise.
+// Files returns the modules, for programs that serve or bundle them otherwise.
 func Files() fs.FS { return files }
 
 // Version names the content of all modules together. A path that begins with it
@@ -51,10 +51,10 @@ func versionOf(files fs.FS) string {
 	return base64.RawURLEncoding.EncodeToString(sum.Sum(nil)[:12])
 }
 
-// Handler serves the modules. Under their own names (/index.js) they are asked for
-// again whenever a page is opened, and answered with 304 while they are the same;
-// under their version ("/"+Version()+"/index.js") browsers keep them for good.
-// Pages of any origin may load them: there is nothing secret in them.
+// Handler serves the modules. Under its own name (/index.js) a browser asks for a module again
+// whenever a page is opened, and gets status 304 while it is the same. Under the version
+// ("/"+Version()+"/index.js") browsers keep a module for good. Pages of any origin may load
+// the modules: there is nothing secret in them.
 func Handler() http.Handler { return http.HandlerFunc(serve) }
 
 const forGood = "public, max-age=31536000, immutable"
@@ -72,7 +72,7 @@ func serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h := w.Header()
-	h.Set("Content-Type", contentType(path)) // not the machine's opinion, which may be another
+	h.Set("Content-Type", contentType(path)) // not by the machine's table, which may differ
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Access-Control-Allow-Origin", "*")
 	h.Set("Cross-Origin-Resource-Policy", "cross-origin")

@@ -1,8 +1,8 @@
 export declare const PROTOCOL = "entity-sync.v2";
 export declare const FATAL_CODES: number[];
-/** The close code where a connection broke without a close frame. */
+/** The close code of a connection that broke without a close frame. */
 export declare const ABNORMAL_CLOSURE = 1006;
-/** The code of a refusal for want of a place at the node. */
+/** The code of a refusal because the node has no place for another key. */
 export declare const TOO_MANY = "too_many_subscriptions";
 /**
  * The name of a key in a Map.
@@ -25,11 +25,11 @@ export declare class SyncError extends Error {
     code: string;
     entity: string | undefined;
     id: string | undefined;
-    /** The WebSocket's close code, where it was closed. */
+    /** The WebSocket's close code, if it was closed. */
     closeCode: number | undefined;
     name: string;
     /**
-     * @param {string} code  one of docs/protocol.md's; or `revoked` or `closed` where the
+     * @param {string} code  one of docs/protocol.md's; or `revoked` or `closed` if the
      *   connection was closed for good
      * @param {string} [message]
      * @param {{entity?: string, id?: string, closeCode?: number}} [about]

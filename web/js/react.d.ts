@@ -1,8 +1,8 @@
 export type Sync = import("./index.js").Sync;
 import type { RowOf } from "./types.js";
 /**
- * Gives the components within a connection. Whoever made it closes it. Without one,
- * as on a server, which connects to nothing, hooks say `connecting` until it is there.
+ * Gives the components within it a connection. The code that made the connection closes it.
+ * Without one, as on a server, which connects to nothing, hooks return `connecting`.
  *
  * @param {{sync: Sync | null, children?: import("react").ReactNode}} props
  * @returns {import("react").ReactElement}
@@ -12,20 +12,20 @@ export declare function SyncProvider({ sync, children }: {
     children?: import("react").ReactNode;
 }): import("react").ReactElement;
 /**
- * The connection that SyncProvider gives. It throws while that has none.
+ * The connection of the SyncProvider. It throws while that has none.
  *
  * @returns {Sync}
  */
 export declare function useSync(): Sync;
 /**
- * What the connection is like.
+ * The connection's state.
  *
  * @returns {import("./index.js").State}
  */
 export declare function useSyncState(): import("./index.js").State;
 /**
- * Watches a key while the component is there, and returns what is known of it. What
- * is hidden, such as by <Activity>, watches nothing: it keeps what it had, as `stale`.
+ * Watches a key while the component is there, and returns what is known of it. A hidden
+ * component, such as by <Activity>, watches nothing: it keeps the rows it had, as `stale`.
  *
  * @template [Row=never]
  * @template {string} [Entity=string]
@@ -49,8 +49,8 @@ export declare function useEntitySuspense<Row = never, Entity extends string = s
     rows: readonly RowOf<Entity, Row>[];
 };
 /**
- * Begins to watch a key that a component is about to show, and keeps it for a moment:
- * such as from a link that is being pointed at.
+ * Begins to watch a key that a component is about to show, and keeps it for a moment. It is
+ * for a link that the mouse points at, for example.
  *
  * @param {Sync} sync
  * @param {string} entity

@@ -13,8 +13,8 @@ import {
 const Context = createContext(/** @type {{sync: Sync | null, waiting: (() => void)[]} | undefined} */ (undefined));
 
 /**
- * Gives the components within a connection. Whoever made it closes it. Without one,
- * as on a server, which connects to nothing, hooks say `connecting` until it is there.
+ * Gives the components within it a connection. The code that made the connection closes it.
+ * Without one, as on a server, which connects to nothing, hooks return `connecting`.
  *
  * @param {{sync: Sync | null, children?: import("react").ReactNode}} props
  * @returns {import("react").ReactElement}
@@ -39,7 +39,7 @@ function useProvided() {
 }
 
 /**
- * The connection that SyncProvider gives. It throws while that has none.
+ * The connection of the SyncProvider. It throws while that has none.
  *
  * @returns {Sync}
  */
@@ -51,7 +51,7 @@ export function useSync() {
   return sync;
 }
 
-// What is hidden has no effects, and may be shown again without being rendered.
+// Hidden components have no effects, and may be shown again without being rendered.
 const useEarly = typeof window === "undefined" ? useEffect : useLayoutEffect;
 
 /**
@@ -59,8 +59,8 @@ const useEarly = typeof window === "undefined" ? useEffect : useLayoutEffect;
  * @param {object} store
  * @param {(changed: () => void) => () => void} store.watch
  * @param {() => T} store.get
- * @param {() => T} store.first  what a server says, and the page that takes over from it
- * @param {() => void} [store.show]  it is shown from now on
+ * @param {() => T} store.first  the value on a server, and at first on the page that takes over from it
+ * @param {() => void} [store.show]  the component is shown from now on
  */
 function useStore(store) {
   const [, render] = useReducer((/** @type {number} */ n) => n + 1, 0);
@@ -68,7 +68,7 @@ function useStore(store) {
   useEarly(() => {
     store.show?.();
     if (value !== store.get()) {
-      render(); // before anybody sees it
+      render(); // before it is painted
     }
   });
   return value;
@@ -77,7 +77,7 @@ function useStore(store) {
 const nothing = () => {};
 
 /**
- * What the connection is like.
+ * The connection's state.
  *
  * @returns {import("./index.js").State}
  */
@@ -94,12 +94,12 @@ export function useSyncState() {
   return useStore(store);
 }
 
-/** What a component shows of a key: the newest that it has known, and `live` only while it watches. */
+/** The rows of a key that a component shows: the newest known, and `live` only while it watches. */
 class Shown {
   #sync;
   #entity;
   #id;
-  #hidden = false; // nobody tells the component what is new
+  #hidden = false; // no subscription tells the component of changes
   /** @type {Update | undefined} */
   #known = undefined;
   /** @type {Update} */
@@ -129,7 +129,7 @@ class Shown {
     return () => {
       end?.();
       this.#hidden = true;
-      queueMicrotask(() => this.#hidden && changed()); // StrictMode hides for less than that
+      queueMicrotask(() => this.#hidden && changed()); // StrictMode hides for a shorter time
     };
   };
 
@@ -139,14 +139,14 @@ class Shown {
     if (shown.state !== next.state || shown.rows !== next.rows || shown.version !== next.version || shown.error !== next.error) {
       this.#shown = next;
     }
-    return this.#shown; // the same object until there are news
+    return this.#shown; // the same object until there is a change
   };
 
   /** @param {Sync} sync @returns {Update} */
   #next(sync) {
     const now = sync.peek(this.#entity, this.#id);
     if (now.rows || now.state === "denied") {
-      this.#known = now.rows && now; // what is denied may not be seen any more
+      this.#known = now.rows && now; // denied rows may not be seen any more
     }
     const { state, error } = now;
     const known = this.#known ?? now;
@@ -157,8 +157,8 @@ class Shown {
 }
 
 /**
- * Watches a key while the component is there, and returns what is known of it. What
- * is hidden, such as by <Activity>, watches nothing: it keeps what it had, as `stale`.
+ * Watches a key while the component is there, and returns what is known of it. A hidden
+ * component, such as by <Activity>, watches nothing: it keeps the rows it had, as `stale`.
  *
  * @template [Row=never]
  * @template {string} [Entity=string]
@@ -190,7 +190,7 @@ export function useEntitySuspense(entity, id) {
     throw update.error;
   }
   if (!update.rows) {
-    if (elsewhere) { // and React has the page render what is within <Suspense>
+    if (elsewhere) { // React then renders the content of <Suspense> on the page
       throw new Error("what is in the rows is known in the page alone");
     }
     if (!sync) {
@@ -201,9 +201,9 @@ export function useEntitySuspense(entity, id) {
   return /** @type {any} */ (update);
 }
 
-// A component that waits has no effects, so somebody must watch its key until it is
-// there: for as long as the first rows may take, and then for as long as it may take
-// to be rendered. In between it may be thrown away, and nobody says so.
+// A component that waits has no effects, so this module watches its key until it is there: for
+// WAIT while the first rows come, and then for HOLD until the component is rendered. React may
+// discard it in between, and does not say so.
 const WAIT = 60_000;
 const HOLD = 5_000;
 
@@ -211,8 +211,8 @@ const HOLD = 5_000;
 const loading = new WeakMap();
 
 /**
- * Begins to watch a key that a component is about to show, and keeps it for a moment:
- * such as from a link that is being pointed at.
+ * Begins to watch a key that a component is about to show, and keeps it for a moment. It is
+ * for a link that the mouse points at, for example.
  *
  * @param {Sync} sync
  * @param {string} entity

@@ -1,8 +1,8 @@
 import type { RowOf } from "./types.js";
 export type Readable<T> = {
     /**
-     * calls run at once,
-     * and with every new value until what it returns is called
+     * calls run at once, and with
+     * every new value until the function that it returns is called
      */
     subscribe: (run: (value: T) => void) => () => void;
 };
@@ -10,11 +10,11 @@ export type Readable<T> = {
 /**
  * @template T
  * @typedef {object} Readable
- * @property {(run: (value: T) => void) => () => void} subscribe  calls run at once,
- *   and with every new value until what it returns is called
+ * @property {(run: (value: T) => void) => () => void} subscribe  calls run at once, and with
+ *   every new value until the function that it returns is called
  */
 /**
- * What is known of a key, as a store. The key is watched while somebody subscribes.
+ * What is known of a key, as a store. The key is watched while the store has a subscriber.
  *
  * @template [Row=never]
  * @template {string} [Entity=string]
@@ -25,7 +25,7 @@ export type Readable<T> = {
  */
 export declare function entityStore<Row = never, Entity extends string = string>(sync: import("./index.js").Sync, entity: Entity, id: string | number): Readable<import("./index.js").Update<RowOf<Entity, Row>>>;
 /**
- * What the connection is like, as a store.
+ * The connection's state, as a store.
  *
  * @param {import("./index.js").Sync} sync
  * @returns {Readable<import("./index.js").State>}

@@ -1,17 +1,17 @@
-// Keys and the connection as stores: what Svelte calls a readable store, and Vue and
-// Solid take with a line each.
+// Keys and the connection as stores: as Svelte's readable stores, which Vue and Solid take
+// with a line each.
 
 /** @import { RowOf } from "./types.js" */
 
 /**
  * @template T
  * @typedef {object} Readable
- * @property {(run: (value: T) => void) => () => void} subscribe  calls run at once,
- *   and with every new value until what it returns is called
+ * @property {(run: (value: T) => void) => () => void} subscribe  calls run at once, and with
+ *   every new value until the function that it returns is called
  */
 
 /**
- * What is known of a key, as a store. The key is watched while somebody subscribes.
+ * What is known of a key, as a store. The key is watched while the store has a subscriber.
  *
  * @template [Row=never]
  * @template {string} [Entity=string]
@@ -39,7 +39,7 @@ export function entityStore(sync, entity, id) {
 }
 
 /**
- * What the connection is like, as a store.
+ * The connection's state, as a store.
  *
  * @param {import("./index.js").Sync} sync
  * @returns {Readable<import("./index.js").State>}

@@ -21,7 +21,7 @@ export declare class Subscriptions {
      * @param {string | number} id
      * @param {AbortSignal | undefined} signal
      * @param {(update: Update) => void} callback
-     * @param {() => void} [ended]  is called at once when no update is to come any more
+     * @param {() => void} [ended]  is called as soon as no further update will come
      * @returns {() => void} ends the calls
      */
     add(entity: string, id: string | number, signal: AbortSignal | undefined, callback: (update: Update) => void, ended?: () => void): () => void;

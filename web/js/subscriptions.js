@@ -1,5 +1,5 @@
-// The subscriptions of a client: who watches which key, what is known of each key, and what
-// the node is asked for. How that is sent, and when a connection is there, is for connection.js.
+// The subscriptions of a client: the listeners of each key, what is known of each key, and
+// what the node is asked for. connection.js sends it, and knows when there is a connection.
 
 import { enqueue } from "./callbacks.js";
 import { Connection, after } from "./connection.js";
@@ -10,12 +10,12 @@ import { TOO_MANY, SyncError, bytesOf, isKey, nameOf } from "./protocol.js";
 /** @import { State, Update } from "./index.js" */
 
 /**
- * One who watches a key.
+ * A caller that watches a key.
  *
  * @typedef {{callback: (update: Update) => void, ended?: () => void, seen?: Update}} Listener
  */
 
-/** What is known of one key, for all who watch it. */
+/** What is known of one key, for all its listeners. */
 class Entry {
   /** @type {Set<Listener>} */
   listeners = new Set();
@@ -26,13 +26,13 @@ class Entry {
   /** @type {SyncError | undefined} */
   error;
   denied = false;
-  subscribed = false; // by what this connection was last asked for
+  subscribed = false; // as of the last request in this connection
   /** @type {Request | undefined} */
   request; // the last one about the key, until the node has answered
-  current = false; // the rows are, by what this connection has brought
+  current = false; // this connection has confirmed the rows
   retries = 0; // since the key became unavailable
   due = Infinity; // when to look at the key, which lingers or was unavailable, in ms
-  early = Infinity; // from when on the key is looked at together with others
+  early = Infinity; // the earliest time to look at the key, together with others
   /** @type {string | undefined} */
   noPlace; // the message of a refusal as one key too many
   /** @type {any} */
@@ -50,7 +50,7 @@ class Entry {
     this.request = undefined;
   }
 
-  /** Forgets the rows: nothing is shown. */
+  /** Forgets the rows, so that nothing is shown. */
   clear() {
     this.rows = this.version = undefined;
   }
@@ -61,8 +61,8 @@ export class Subscriptions {
   /** @type {Map<string, Entry>} */
   #entries = new Map();
   /** @type {Set<Entry>} */
-  #dirty = new Set(); // keys whose subscription may not be what it should be
-  #freePlaces = 0; // places at the node that came free, as far as we know
+  #dirty = new Set(); // keys whose subscription may have to change
+  #freePlaces = 0; // places at the node that came free, as far as is known
   /** @type {any} */
   #timer; // for the key that is due next
   #timerAt = Infinity;
@@ -73,7 +73,7 @@ export class Subscriptions {
     this.connection = new Connection(url, context, this);
   }
 
-  // Who watches what.
+  // Listeners.
 
   /** @param {string} entity @param {string | number} id @returns {Update | undefined} */
   get(entity, id) {
@@ -90,7 +90,7 @@ export class Subscriptions {
    * @param {string | number} id
    * @param {AbortSignal | undefined} signal
    * @param {(update: Update) => void} callback
-   * @param {() => void} [ended]  is called at once when no update is to come any more
+   * @param {() => void} [ended]  is called as soon as no further update will come
    * @returns {() => void} ends the calls
    */
   add(entity, id, signal, callback, ended) {
@@ -117,7 +117,7 @@ export class Subscriptions {
     }
     if (entry.listeners.size === 0) {
       entry.due = entry.early = Infinity;
-      if (!entry.subscribed && (!entry.denied || entry.noPlace)) { // a place that came free while it lingered went past it
+      if (!entry.subscribed && (!entry.denied || entry.noPlace)) { // while it lingered, a free place was not given to it
         this.#mark(entry);
       }
     }
@@ -139,8 +139,8 @@ export class Subscriptions {
     this.#dirty.clear();
   }
 
-  // Has a key be looked at in some ms. Keys that are due at much the same time, by a tenth of
-  // what they may wait at most, are looked at together.
+  // Looks at a key in some ms. Keys that are due at nearly the same time, within a tenth of
+  // the longest wait, are looked at together.
   /** @param {Entry} entry @param {number} most @param {number} [ms] */
   #lookLater(entry, most, ms = most) {
     entry.due = performance.now() + ms;
@@ -170,7 +170,7 @@ export class Subscriptions {
     }
   }
 
-  // What those who watch are told.
+  // Telling listeners.
 
   /** @param {Entry} entry @param {Listener} listener */
   #deliver(entry, listener) {
@@ -202,7 +202,7 @@ export class Subscriptions {
     return Object.freeze({ entity, id, rows, row: rows?.[0], version, state: this.#stateOf(entry), error: entry.error ?? this.connection.error });
   }
 
-  // Tells those who watch a key, if there is anything new.
+  // Tells the listeners of a key, if anything is new.
   /** @param {Entry} entry */
   #emit(entry) {
     const { update } = entry;
@@ -215,7 +215,7 @@ export class Subscriptions {
     }
   }
 
-  // What the node is asked for. What changes in one go is requested in one go.
+  // Requests to the node. All changes of one turn are requested together.
 
   /** @param {Entry} entry */
   #mark(entry) {
@@ -265,7 +265,7 @@ export class Subscriptions {
     this.#requestAll("subscribe", [...wanted]);
   }
 
-  // Requests something for many keys, in messages that the node takes.
+  // Subscribes to or unsubscribes from many keys, in messages of a size that the node takes.
   /** @param {"subscribe" | "unsubscribe"} action @param {Entry[]} all */
   #requestAll(action, all) {
     const requests = [];
@@ -282,7 +282,7 @@ export class Subscriptions {
       if (room < 0) {
         request = { entries: [], keys: [] };
         requests.push(request);
-        room = this.#context.maxMessageBytes - 100 - bytes; // 100 for what is around the keys
+        room = this.#context.maxMessageBytes - 100 - bytes; // 100 for the message around the keys
       }
       request.entries.push(entry);
       request.keys.push(key);
@@ -293,7 +293,7 @@ export class Subscriptions {
     }
   }
 
-  // What the connection calls: see Handlers.
+  // The functions that the connection calls: see Handlers.
 
   onState() {
     for (const entry of this.#entries.values()) {
@@ -324,7 +324,7 @@ export class Subscriptions {
   onmessage(action, body) {
     const entry = body && this.#entries.get(nameOf(body));
     if (!entry?.subscribed || entry.request) {
-      return; // what comes before the answer is of an earlier subscription
+      return; // before the answer, messages are about an earlier subscription
     }
     if (action === "unsubscribed") {
       this.#freePlaces++;
@@ -356,16 +356,16 @@ export class Subscriptions {
     }
     if (entries.length > 0) {
       this.#flush();
-      for (const entry of entries) { // that found no place
+      for (const entry of entries) { // refuse those that found no place
         if (entry.noPlace && !entry.request) {
           this.#refused(entry, TOO_MANY, entry.noPlace);
         }
       }
     }
     if (this.connection.requests.size === 0) {
-      this.#freePlaces = 0; // a key that is refused from now on was asked for after that
+      this.#freePlaces = 0; // all later refusals answer requests made after the places came free
     }
-    if (request.renewals && !request.first) { // another secret, which may let more be seen
+    if (request.renewals && !request.first) { // with another secret, more keys may be seen
       this.#markAll((entry) => entry.denied && !entry.subscribed);
     }
   }
@@ -378,29 +378,29 @@ export class Subscriptions {
     const { entries = [] } = request;
     const those = entries.filter((entry, i) => entry.request === request
       && (id === undefined ? index === undefined || i === index : entry.id === id && entry.entity === entity));
-    if (those.length > 1) { // one of them, or all: the answers to requests of one key each say which
+    if (those.length > 1) { // the refusal may be about one of them: requests of one key each tell which
       for (const entry of those) {
         entry.reset();
         if (entry.listeners.size > 0) {
           this.#requestAll("subscribe", [entry]);
         }
       }
-    } else if (code === TOO_MANY && those.length > 0) { // what lingers goes first, before anything is shown
+    } else if (code === TOO_MANY && those.length > 0) { // keys that linger are given up first, before any error is shown
       those[0].subscribed = false;
       those[0].noPlace = message;
       this.#markAll((entry) => entry.listeners.size === 0);
     } else {
-      this.#freePlaces += those.length; // a place that it did not take
+      this.#freePlaces += those.length; // the refused key has not taken its place
       those.forEach((entry) => this.#refused(entry, code, message));
     }
   }
 
-  // The node refuses a key, or the client does in its place.
+  // Refuses a key, because the node does or would.
   /** @param {Entry} entry @param {string} code @param {string} message */
   #refused(entry, code, message) {
     entry.reset();
     entry.error = new SyncError(code, message, entry);
-    if (code === "unavailable") { // which passes
+    if (code === "unavailable") { // such a refusal passes
       const most = this.connection.backoff(entry.retries++);
       this.#lookLater(entry, most, Math.random() * most);
     } else {

@@ -1,18 +1,18 @@
-// One connection for all tabs of a page: they elect one of them, by a Web Lock, which
-// has the connection and speaks for the others, over a BroadcastChannel. To each tab
-// that is just another WebSocket: when the tab that leads goes away, it is a
-// connection that broke, and the next one brings what was missed.
+// One connection for all tabs of a page. By a Web Lock they elect one tab, which has the
+// connection and speaks for the others over a BroadcastChannel. Each tab sees an ordinary
+// WebSocket. When the leading tab goes away, the others see a connection that broke, and the
+// next connection brings what they missed.
 
 import { Hub } from "./hub.js";
 import { ABNORMAL_CLOSURE } from "./protocol.js";
 
-const PATIENCE = 3_000; // ms for whoever leads to answer, before the tab that is looked at takes over
+const PATIENCE = 3_000; // ms for the leading tab to answer, before the visible tab takes over
 
 /**
  * A WebSocket for the option `WebSocket` of connect, which the tabs of this origin
- * share. Where a browser cannot do that, it is the ordinary one.
+ * share. In a browser that does not support that, it is the ordinary one.
  *
- * @param {string} name  of those who may share it: everything that one tab is sent, the
+ * @param {string} name  of the tabs that may share it: everything that one tab is sent, the
  *   others could see, so it should name the person that the secret stands for
  * @returns {new (url: string, protocol: string) => any}
  */
@@ -31,7 +31,7 @@ export function acrossTabs(name) {
       if (!leadership.refused) {
         try {
           return new TabSocket(room, url, protocol, leadership);
-        } catch { // a browser may have a BroadcastChannel and refuse it
+        } catch { // some browsers have a BroadcastChannel and refuse it
           leadership.refuse();
         }
       }
@@ -40,11 +40,11 @@ export function acrossTabs(name) {
   };
 }
 
-// Requests a Web Lock. What a browser throws is a rejection like any other.
+// Requests a Web Lock. An error that the browser throws becomes a rejection.
 /** @param {string} name @param {LockOptions} options @param {() => any} callback */
 const request = async (name, options, callback) => navigator.locks.request(name, options, callback);
 
-/** What a tab's client takes for its WebSocket. */
+/** The WebSocket of a tab's client. */
 class TabSocket {
   readyState = 0;
   /** @type {(() => void) | undefined} */
@@ -56,10 +56,10 @@ class TabSocket {
   /** @type {(() => void) | undefined} */
   onerror;
   /** @type {((places: number) => void) | undefined} */
-  onroom; // at the node, which another tab gave up
+  onroom; // another tab gave up places at the node
   #id = crypto.randomUUID();
-  #hub = ""; // that it is connected to
-  #number = 0; // of this one there
+  #hub = ""; // the hub that it is connected to
+  #number = 0; // the tab's number there
   /** @type {BroadcastChannel} */
   #channel;
   #leadership;
@@ -68,7 +68,7 @@ class TabSocket {
   #release = () => {};
 
   /** @type {WebSocket | undefined} */
-  #own; // where the browser refuses what tabs need to share one
+  #own; // an ordinary one, if the browser refuses what sharing needs
   #alone;
 
   /** @param {string} room @param {string} url @param {string} protocol @param {Leadership} leadership */
@@ -78,7 +78,7 @@ class TabSocket {
     this.#alone = () => this.#connect(url, protocol);
     this.#leadership = leadership;
     leadership.sockets.add(this.#alone);
-    // Held for as long as this is in use, so that whoever leads learns when it is not.
+    // Held for as long as this socket is in use, so that the leading tab learns when it is not.
     request(this.#id, {}, () => new Promise((resolve) => {
       this.#release = () => resolve(undefined);
       if (this.readyState === 3 || this.#own) {
@@ -94,9 +94,9 @@ class TabSocket {
       }
       looks++;
       if (looks < 3) {
-        leadership.seek(true); // a tab in the background may be asleep, and lead
+        leadership.seek(true); // the leading tab may be asleep in the background
       } else {
-        this.#alone(); // the browser takes requests for locks, and answers none
+        this.#alone(); // the browser accepts requests for locks, and grants none
       }
     }, PATIENCE);
   }
@@ -126,7 +126,7 @@ class TabSocket {
     }
   }
 
-  /** @param {number} [code]  none says that the node does not answer */
+  /** @param {number} [code]  without one, the node does not answer */
   close(code) {
     if (this.readyState === 1 && !this.#own && code === undefined) {
       this.#channel.postMessage({ to: this.#hub, from: this.#id, broken: true });
@@ -181,18 +181,18 @@ class Leadership {
   #hub;
   #release = () => {};
   /** @type {AbortController | undefined} */
-  #request; // for the lock, until it is over
+  #request; // for the lock, until it has ended
   #asleep = false;
-  refused = false; // by the browser, which has Web Locks and lets this page have none
+  refused = false; // the browser has Web Locks and grants this page none
   /** @type {Set<() => void>} */
-  sockets = new Set(); // of this tab that wait or share, as what has them go on alone
+  sockets = new Set(); // the functions that make this tab's sockets go on alone
 
   /** @param {string} room @param {string} url @param {string} protocol */
   constructor(room, url, protocol) {
     this.room = room;
     this.url = url;
     this.protocol = protocol;
-    // A tab that is put to sleep does not keep the others waiting.
+    // A tab that is put to sleep must not keep the others waiting.
     for (const type of ["freeze", "pagehide"]) {
       globalThis.addEventListener?.(type, () => this.#sleep(true), { capture: true });
     }
@@ -203,8 +203,8 @@ class Leadership {
   }
 
   /**
-   * Leads when nobody else does; or now, where steal is true and somebody else does
-   * who does not answer.
+   * Leads when no other tab does. If steal is true, leads now, in place of a leading tab that
+   * does not answer.
    *
    * @param {boolean} steal
    */
@@ -216,7 +216,7 @@ class Leadership {
     const mine = this.#request = new AbortController();
     const { signal } = mine;
     try {
-      await request(this.room, steal ? { steal } : { signal }, () => { // a browser takes one or the other
+      await request(this.room, steal ? { steal } : { signal }, () => { // a browser accepts one of the two only
         if (signal.aborted) {
           return undefined;
         }
@@ -225,11 +225,11 @@ class Leadership {
       });
     } catch (error) {
       if (signal.aborted) {
-        return; // by this tab itself
+        return; // this tab has aborted it
       }
       this.#resign();
       if (/** @type {any} */ (error)?.name === "AbortError") { // stolen: this tab did not answer
-        setTimeout(() => this.seek(false)); // a task of its own: the page goes on whatever the browser says
+        setTimeout(() => this.seek(false)); // a task of its own: an error of the browser does not stop the page
       } else {
         this.refuse();
       }
@@ -242,7 +242,7 @@ class Leadership {
     this.sockets.forEach((alone) => alone());
   }
 
-  // Neither leads nor waits for it: who is asleep could not even see that it leads.
+  // Neither leads nor waits to lead: a tab that is asleep could not even see that it leads.
   #resign() {
     this.#request?.abort();
     this.#request = undefined;

@@ -30,8 +30,8 @@ export type QueryFilters = {
     predicate?: (query: any) => boolean;
 };
 /**
- * The options of a query whose data are the rows of a key. It is fetched and kept
- * current by a client that was given to keepCurrent.
+ * The options of a query whose data are the rows of a key. A client that was given to
+ * keepCurrent fetches it and keeps it current.
  *
  * @template [Row=never]
  * @template {string} [Entity=string]
@@ -65,10 +65,10 @@ export declare function entityQuery<Row = never, Entity extends string = string>
  */
 export declare function keepCurrent(queries: QueryClient, sync: Sync): () => void;
 /**
- * Invalidates queries whenever a key changes, and when its rows are first known: for
- * queries that are fetched by other means. A query that is being fetched then may not
- * see the change: what it brings is shown, and then it is fetched once more, however
- * many changes there were.
+ * Invalidates queries whenever a key changes, and when its rows are first known. It is for
+ * queries that are fetched by other means. A query that is being fetched at that time may not
+ * see the change: its result is shown, and then it is fetched once more, however many changes
+ * there were.
  *
  * @param {QueryClient} queries
  * @param {Sync} sync

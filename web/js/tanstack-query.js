@@ -5,11 +5,11 @@
 
 /** @typedef {import("./index.js").Sync} Sync */
 
-// TanStack Query's own types are in a package that a program need not be able to name:
-// it has the one of its framework, and pnpm lets it see no other.
+// TanStack Query's own types are in a package that a program need not be able to name: the
+// program has the package of its framework, and pnpm lets it see no other.
 
 /**
- * What is used of a QueryClient, that of any framework.
+ * The part of a QueryClient that is used, of any framework.
  *
  * @typedef {object} QueryClient
  * @property {() => QueryCache} getQueryCache
@@ -35,7 +35,7 @@
  */
 
 /**
- * Which queries are meant: TanStack Query's own filters.
+ * Selects queries: TanStack Query's own filters.
  *
  * @typedef {object} QueryFilters
  * @property {readonly unknown[]} [queryKey]
@@ -47,11 +47,11 @@
  * @property {(query: any) => boolean} [predicate]
  */
 
-const NAME = "entity-sync"; // in the first place of a query's key
+const NAME = "entity-sync"; // the first element of a query's key
 
 /**
- * The options of a query whose data are the rows of a key. It is fetched and kept
- * current by a client that was given to keepCurrent.
+ * The options of a query whose data are the rows of a key. A client that was given to
+ * keepCurrent fetches it and keeps it current.
  *
  * @template [Row=never]
  * @template {string} [Entity=string]
@@ -65,9 +65,9 @@ export function entityQuery(sync, entity, id) {
     /** @param {{signal: AbortSignal}} context @returns {Promise<readonly RowOf<Entity, Row>[]>} */
     queryFn: ({ signal }) => first(sync, entity, id, signal),
     meta: { entitySync: { entity, id } },
-    staleTime: Infinity, // news are pushed
-    retry: false, // the connection does that
-    networkMode: /** @type {const} */ ("always"), // and knows better
+    staleTime: Infinity, // changes are pushed
+    retry: false, // the connection retries
+    networkMode: /** @type {const} */ ("always"), // the connection knows better whether it is online
   };
 }
 
@@ -85,8 +85,8 @@ async function first(sync, entity, id, signal) {
 }
 
 /**
- * The key whose rows a query holds. One that was filled before it was asked for, such as
- * from a cache that was kept, has its name alone.
+ * The key whose rows a query holds. A query that was filled before it was asked for, such as
+ * from a persisted cache, has the key in its queryKey alone.
  *
  * @param {Query} query
  * @returns {{entity: string, id: string | number} | undefined}
@@ -123,7 +123,7 @@ export function keepCurrent(queries, sync) {
   const show = (query, update) => {
     if (update?.state === "denied") {
       if (query.state.fetchStatus !== "idle") {
-        return; // the fetch is denied as well, and that is heard
+        return; // the fetch is denied as well, and reports that
       }
       query.setState({ status: "error", error: update.error, data: undefined, fetchStatus: "idle" });
     } else if (update?.rows) {
@@ -137,9 +137,9 @@ export function keepCurrent(queries, sync) {
       watched.delete(query.queryHash);
       return;
     }
-    begin(query); // with any event: what it is for may be said later than it was added
-    // What a fetch brings may be older than what was pushed while it was under way,
-    // and one that fails leaves data that may not be seen.
+    begin(query); // at any event: a query's meta may come later than the query
+    // A fetch may bring older rows than were pushed while it was under way. A fetch that
+    // fails leaves data that may not be seen any more.
     if (type === "updated" && ((action.type === "success" && !action.manual) || action.type === "error")) {
       show(query, watched.get(query.queryHash)?.newest());
     }
@@ -153,10 +153,10 @@ export function keepCurrent(queries, sync) {
 }
 
 /**
- * Invalidates queries whenever a key changes, and when its rows are first known: for
- * queries that are fetched by other means. A query that is being fetched then may not
- * see the change: what it brings is shown, and then it is fetched once more, however
- * many changes there were.
+ * Invalidates queries whenever a key changes, and when its rows are first known. It is for
+ * queries that are fetched by other means. A query that is being fetched at that time may not
+ * see the change: its result is shown, and then it is fetched once more, however many changes
+ * there were.
  *
  * @param {QueryClient} queries
  * @param {Sync} sync
@@ -171,9 +171,9 @@ export function invalidateOn(queries, sync, entity, id, filters) {
   /** @type {Set<string>} */
   const late = new Set(); // queries whose fetch may not have seen the newest
   const cache = queries.getQueryCache();
-  const report = () => {}; // a query's own error is its observers'
-  // What is being fetched is not begun anew, or changes that come quicker than that
-  // takes would have nothing ever be shown.
+  const report = () => {}; // a query reports its own error to its observers
+  // A fetch under way is not begun again: if changes came quicker than a fetch, no result
+  // would ever be shown.
   const invalidate = (/** @type {QueryFilters} */ which) => queries.invalidateQueries(which, { cancelRefetch: false }).catch(report);
 
   const end = sync.subscribe(entity, id, ({ rows }) => {
@@ -191,7 +191,7 @@ export function invalidateOn(queries, sync, entity, id, filters) {
   const stop = cache.subscribe(({ type, query }) => {
     if (type === "removed") {
       late.delete(query.queryHash);
-    } else if (query.state.fetchStatus === "idle" && late.delete(query.queryHash)) { // done, failed or cancelled
+    } else if (query.state.fetchStatus === "idle" && late.delete(query.queryHash)) { // it is done, failed or cancelled
       const { queryKey } = query;
       queueMicrotask(() => invalidate({ queryKey, exact: true, refetchType: filters.refetchType ?? filters.type }));
     }

@@ -6,8 +6,8 @@ import (
 	"github.com/entity-sync/entity-sync/internal/exactjson"
 )
 
-// Classic is spoken by clients that ask for no subprotocol: each row is one text message,
-// as the fetch handler wrote it, and the node says nothing else.
+// Classic is the wire of clients that ask for no subprotocol: each row is one text message, as
+// the fetch handler wrote it, and the node sends nothing else.
 type Classic struct{}
 
 var _ Wire = Classic{}
@@ -25,7 +25,7 @@ func (Classic) Request(message []byte, o Options) (r Request, err error) {
 	case errors.Is(err, errNotJSON):
 		return r, err
 	case !exactjson.IsObject(message):
-		return r, nil // the application's own
+		return r, nil // a message of the application's own
 	case err != nil:
 		return r, err
 	}

@@ -10,15 +10,15 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// What follows is the client's end of the v2 wire.
+// The functions below are the client's end of the v2 wire.
 
 // SecretRequest returns the message that says who the client is.
 func SecretRequest(ref int, secret string) []byte {
 	return fmt.Appendf(nil, `{"action":"secret","ref":%d,"body":%s}`, ref, encode(secret))
 }
 
-// KeyText returns a key as it stands in a request, with the version of what the client has.
-// It asks for a snapshot, as all do on this wire that do not say otherwise.
+// KeyText returns a key as it stands in a request, with the version of the client's rows. It
+// asks for a snapshot, which on this wire is what a key asks for unless it says otherwise.
 func KeyText(k Key) []byte {
 	return encode(struct {
 		shared.EntityKey
@@ -35,8 +35,8 @@ func TopicText(t Target) []byte {
 	}{t.Topic, t.Exact, t.After})
 }
 
-// PublishRequest returns the message that publishes an event, or with data and no event one that
-// the node makes of the data.
+// PublishRequest returns the message that publishes an event. If there is data and no event,
+// the node makes an event of the data.
 func PublishRequest(ref int, p Publication) []byte {
 	var topic any = p.Topics
 	if len(p.Topics) == 1 {
@@ -58,11 +58,11 @@ func PublishRequest(ref int, p Publication) []byte {
 	}{topic, p.Event, p.Data, echo}})
 }
 
-// keysOverhead is more than a request has besides its keys.
+// keysOverhead is more than the bytes of a request besides its keys and topics.
 const keysOverhead = 80
 
-// KeysRequest returns the message that asks for something about several keys, as KeyText
-// returns them.
+// KeysRequest returns the message that requests action for several keys, which KeyText has
+// returned.
 func KeysRequest(action Action, ref int, keys [][]byte) []byte {
 	return fmt.Appendf(nil, `{"action":%q,"ref":%d,"body":[%s]}`, action, ref, bytes.Join(keys, []byte(",")))
 }
@@ -79,8 +79,8 @@ func Fitting(keys [][]byte, limit int) int {
 	return len(keys)
 }
 
-// IsOwn reports whether a node takes a message to be the application's own: an object that
-// names no action.
+// IsOwn reports whether a node takes a message for one of the application's own: an object
+// that names no action.
 func IsOwn(message []byte) bool {
 	var m map[string]json.RawMessage
 	if err := json.Unmarshal(message, &m); err != nil || m == nil {
@@ -95,9 +95,9 @@ var (
 	bodyNames  = []string{"entity", "id", "version", "rows", "code", "message", "index", "seconds", "topic", "context", "event", "missed"}
 )
 
-// ReadReply reads a message from a node. One that is no reply of the wire is the
-// application's own; so is one that can be read in two ways, which no node sends. The rows
-// are parts of the message.
+// ReadReply reads a message from a node. A message that is no reply of the wire is the
+// application's own. So is a message that can be read in two ways, because no node sends such
+// a reply. The rows are parts of the message.
 func ReadReply(message []byte) (r Reply, ok bool) {
 	if !json.Valid(message) || !exactjson.IsObject(message) {
 		return Reply{}, false
@@ -118,7 +118,7 @@ func ReadReply(message []byte) (r Reply, ok bool) {
 	return r, true
 }
 
-// readBody returns false where the body can be read in two ways, or not at all.
+// readBody returns false if the body can be read in two ways, or not at all.
 func (r *Reply) readBody(body []byte) bool {
 	var m [12]exactjson.Member
 	switch {
@@ -179,7 +179,7 @@ func (r *Reply) readContext(m *exactjson.Member) bool {
 	return true
 }
 
-// isWhole reports whether the reply has what belongs to its action.
+// isWhole reports whether the reply has all that its action requires.
 func (r *Reply) isWhole() bool {
 	switch r.Action {
 	case ActionAck, ActionStale, ActionFresh, ActionExpiring:
@@ -201,8 +201,8 @@ func (r *Reply) isWhole() bool {
 	}
 }
 
-// ActionOf returns the action of a reply as nodes write it, without reading more of it. It is
-// empty of a message that is written in another way.
+// ActionOf returns the action of a reply as nodes write it, without reading more of the
+// message. It is empty if the message is written in another way.
 func ActionOf(message []byte) Action {
 	rest, ok := bytes.CutPrefix(message, []byte(`{"action":"`))
 	if end := bytes.IndexByte(rest, '"'); ok && end >= 0 {
@@ -211,8 +211,8 @@ func ActionOf(message []byte) Action {
 	return ""
 }
 
-// ReadHead reads the action of a reply and the key that it is about from its beginning,
-// as far as that goes.
+// ReadHead reads the action and the key of a reply from the beginning of the message, as far
+// as that goes.
 func ReadHead(head []byte) (action Action, key shared.EntityKey) {
 	d := json.NewDecoder(bytes.NewReader(head))
 	if t, _ := d.Token(); t != json.Delim('{') {
@@ -239,7 +239,7 @@ func ReadHead(head []byte) (action Action, key shared.EntityKey) {
 		case inBody && name == "id":
 			key.ID = text
 		case !isText && value == json.Delim('[') || value == json.Delim('{') || name == json.Delim('}'):
-			return action, key // the rows, or something that no node says there
+			return action, key // the rows follow, or something that no node sends there
 		}
 	}
 }

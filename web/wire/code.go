@@ -28,21 +28,21 @@ const (
 	CodeTooLarge        Code = "too_large"
 )
 
-// Refusal is an error that the client is told.
+// Refusal is an error that is sent to the client.
 type Refusal struct {
 	Code    Code
 	Message string
 	Ref     json.RawMessage   // of the request, if it had one
-	Cause   error             // for the log, where the client is not told
-	Key     *shared.EntityKey // what it is about, if it is about one
-	Topic   shared.Topic      // the same, of a topic
-	Index   *int              // of the key or topic in the request, where that itself is malformed
+	Cause   error             // for the log; the client is not told it
+	Key     *shared.EntityKey // the key that it is about, if any
+	Topic   shared.Topic      // the topic that it is about, if any
+	Index   *int              // of the key or topic in the request, if the key or topic itself is malformed
 }
 
 // Error implements error.
 func (r *Refusal) Error() string { return string(r.Code) + ": " + r.Message }
 
-// Reply returns what the client is told.
+// Reply returns the reply to the client.
 func (r *Refusal) Reply() Reply {
 	reply := Reply{Action: ActionError, Ref: r.Ref, Index: r.Index, Topic: r.Topic, Code: r.Code, Message: r.Message}
 	if r.Key != nil {
@@ -51,15 +51,15 @@ func (r *Refusal) Reply() Reply {
 	return reply
 }
 
-// WithRef returns the refusal as one of a request.
+// WithRef returns the refusal with the ref of its request.
 func (r *Refusal) WithRef(ref json.RawMessage) *Refusal {
 	with := *r
 	with.Ref = ref
 	return &with
 }
 
-// About returns the refusal as one of a key, the index-th of its request. A malformed key
-// may be as long as the whole message: its index says which it was.
+// About returns the refusal with its key, the index-th of its request. A malformed key may be
+// as long as the whole message, so only its index is sent back.
 func (r *Refusal) About(index int, key shared.EntityKey) *Refusal {
 	about := *r
 	if about.Code == CodeBadKey {
@@ -89,8 +89,8 @@ func (r *Refusal) AboutTarget(index int, t Target) *Refusal {
 	return r.About(index, t.EntityKey)
 }
 
-// RefusalOf says what the client is told of an error; nothing of one that is the server's
-// own.
+// RefusalOf returns what the client is told of an error. It tells nothing of an error that is
+// the server's own.
 func RefusalOf(err error) *Refusal {
 	var r *Refusal
 	switch {

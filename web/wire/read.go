@@ -25,20 +25,20 @@ var (
 
 var requestNames = []string{"action", "ref", "body"}
 
-// maxRefBytes bounds what a request may have sent back.
+// maxRefBytes bounds the ref that a request may have sent back.
 const maxRefBytes = 128
 
-// envelope is a message of which the body is still to be read.
+// envelope is a message whose body is still to be read.
 type envelope struct {
-	action Action          // nothing where the message is the application's own
-	ref    json.RawMessage // nothing where there is none that can be sent back
+	action Action          // empty if the message is the application's own
+	ref    json.RawMessage // nil if there is none that can be sent back
 	body   []byte
 	badRef bool
 }
 
-// readEnvelope reads a message. What is between client and node may read JSON in another
-// way: a request that could then be another one is refused. An error comes with the
-// ref, as far as there is one.
+// readEnvelope reads a message. A proxy between client and node may read JSON in another way,
+// so a request that could be read as another one is refused. An error has the request's ref,
+// as far as there is one.
 func readEnvelope(message []byte) (e envelope, err error) {
 	switch {
 	case !json.Valid(message):
@@ -53,7 +53,7 @@ func readEnvelope(message []byte) (e envelope, err error) {
 	if !e.badRef && !ref.Ambiguous {
 		e.ref = ref.Value
 	}
-	if action.Value == nil { // the application's own, whatever else is in it
+	if action.Value == nil { // the application's own, whatever else it holds
 		return e, nil
 	}
 	name, err := exactjson.String(action.Value)
@@ -79,7 +79,7 @@ func isRef(ref []byte) bool {
 	return len(ref) == 0 || len(ref) <= maxRefBytes && bytes.IndexByte([]byte(`"-0123456789`), ref[0]) >= 0
 }
 
-// readSecret reads the body of a request, which has maxBytes at most.
+// readSecret reads the secret in a request's body, which has maxBytes at most.
 func readSecret(body []byte, maxBytes int) (string, error) {
 	secret, err := exactjson.String(body)
 	if err != nil || len(body) == 0 || body[0] != '"' || len(secret) > maxBytes {
@@ -88,11 +88,11 @@ func readSecret(body []byte, maxBytes int) (string, error) {
 	return secret, nil
 }
 
-// What is said of a key, on the classic wire without the last.
+// The members of a key; the classic wire does not have the last.
 var keyNames = []string{"entity", "id", "snapshot", "version"}
 
-// readKey reads a key, of which as much as the names say is read. snapshot is what
-// counts where the key does not say.
+// readKey reads those members of a key that names lists. snapshot counts if the key does not
+// say.
 func readKey(object []byte, names []string, snapshot bool) (k Key, err error) {
 	if !exactjson.IsObject(object) {
 		return k, errBadKeys
@@ -124,11 +124,11 @@ func readKey(object []byte, names []string, snapshot bool) (k Key, err error) {
 	return k, nil
 }
 
-// noText is in no key.
+// noText is a text that no key has.
 const noText = "\xff"
 
-// keyText reads a text. One with what is no character in it is some text that no key
-// has, so that only its own key is refused.
+// keyText reads a text. It replaces a text with an invalid character by noText, so that only
+// its own key is refused.
 func keyText(value []byte) (string, error) {
 	text, err := exactjson.String(value)
 	if errors.Is(err, exactjson.ErrNoCharacter) {
@@ -144,7 +144,7 @@ func readTargets(body []byte) (targets []Target, err error) {
 		return []Target{t}, err
 	}
 	for element := range exactjson.Elements(body) {
-		if string(element) == "null" { // a key without anything in it, and refused as such
+		if string(element) == "null" { // an empty key, which is refused as such
 			element = []byte("{}")
 		}
 		t, err := readTarget(element)

@@ -9,8 +9,8 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// V2 says of everything what it is about: rows come with their key and version, requests
-// are acknowledged, refusals have a code.
+// V2 is the wire on which each message says what it is about: rows come with their key and
+// version, requests are acknowledged, refusals have a code.
 type V2 struct{}
 
 var _ Appender = V2{}
@@ -50,7 +50,7 @@ func (V2) readBody(r *Request, body []byte, o Options) (err error) {
 	return err
 }
 
-// v2Frame is a message of a node. Which fields are there depends on the action.
+// v2Frame is a message of a node. The action decides which fields are there.
 type v2Frame struct {
 	Action Action          `json:"action"`
 	Ref    json.RawMessage `json:"ref,omitempty"`
@@ -72,8 +72,8 @@ type v2Body struct {
 // Reply implements Wire.
 func (w V2) Reply(r Reply) [][]byte { return [][]byte{w.Append(nil, r)} }
 
-// Append implements Appender. Messages with rows, which are made for every change, are
-// written by hand: it takes a quarter of the time that reflection does.
+// Append implements Appender. Messages with rows, which are made for every change, are encoded
+// by hand, in a quarter of the time that reflection takes.
 func (V2) Append(b []byte, r Reply) []byte {
 	switch r.Action {
 	case ActionUpdate:
@@ -86,7 +86,7 @@ func (V2) Append(b []byte, r Reply) []byte {
 	if body != (v2Body{}) {
 		f.Body = &body
 	}
-	// Nothing in it can fail to be encoded: refs are the client's JSON.
+	// Encoding cannot fail: refs are valid JSON from the client.
 	return append(b, encode(f)...)
 }
 
@@ -101,8 +101,8 @@ func encode(v any) []byte {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
-// appendRows appends the message that an encoded v2Frame would be, but with the rows
-// as they are.
+// appendRows appends the message that encoding a v2Frame would make, with the rows as they
+// are.
 func appendRows(b []byte, r Reply) []byte {
 	size := 128 + len(r.Key.Entity) + 2*len(r.Key.ID) + len(r.Version) + len(r.Rows)
 	for _, row := range r.Rows {

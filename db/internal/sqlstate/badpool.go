@@ -11,13 +11,13 @@ import (
 // ErrBadPool is db.ErrBadPool.
 var ErrBadPool = errors.New("bad pool")
 
-// Poolers that hand a connection of theirs to another client after each transaction, as
-// PgBouncer with pool_mode = transaction, keep no prepared statement for a client.
+// Some poolers give the server connection to another client after each transaction, such as
+// PgBouncer with pool_mode = transaction. They keep no prepared statement for a client.
 const poolerRemedy = "a pooler in front of the database, such as PgBouncer in transaction mode, does not keep prepared statements for a client: " +
 	"set default_query_exec_mode=exec (or cache_describe, or simple_protocol) in the pool's URL"
 
-// WithPoolRemedy adds to an error that is of the pool what mends the pool, and has the
-// error wrap ErrBadPool. It returns any other error as it is.
+// WithPoolRemedy makes an error that the pool's configuration causes wrap ErrBadPool, and adds
+// what to change. It returns any other error as it is.
 func WithPoolRemedy(err error) error {
 	if remedy := PoolRemedy(err); remedy != "" && !errors.Is(err, ErrBadPool) {
 		return fmt.Errorf("%w: %w: %s", ErrBadPool, err, remedy)
@@ -25,8 +25,8 @@ func WithPoolRemedy(err error) error {
 	return err
 }
 
-// PoolRemedy returns what must be changed of the pool before the same may work. It is empty
-// for an error that may pass by itself, and for one of the statement.
+// PoolRemedy returns what to change in the pool's configuration before the same may work. It
+// is empty for an error that may pass by itself, and for an error of the statement.
 func PoolRemedy(err error) string {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
@@ -41,7 +41,7 @@ func PoolRemedy(err error) string {
 	return ""
 }
 
-// connectRemedy is PoolRemedy for the error of a server that refuses the connection.
+// connectRemedy is PoolRemedy for the error of a server that refuses a connection.
 func connectRemedy(err *pgconn.PgError) string {
 	switch err.Code {
 	case "3D000": // invalid_catalog_name
@@ -52,7 +52,7 @@ func connectRemedy(err *pgconn.PgError) string {
 		return "grant the role CONNECT on the database"
 	case "42704", "22023": // undefined_object, invalid_parameter_value
 		return "the settings are those of the pool's URL"
-	case "08P01": // protocol_violation, by which PgBouncer passes on what the server says, and more
+	case "08P01": // protocol_violation; PgBouncer uses it for errors of the server, among others
 		switch {
 		case strings.Contains(err.Message, "does not exist"):
 			return "the database and the role are those of the pool's URL"

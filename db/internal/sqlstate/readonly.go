@@ -11,10 +11,10 @@ import (
 
 const readOnlyTransaction = "25006"
 
-// LeaveReadOnly closes the connection where an error says that its server is read only. It
-// reports whether it did. Such a server was the primary before a failover, or was connected
-// to meanwhile. The pool then connects anew, to where its URL leads now, and does not keep
-// the connection for as long as it may be used.
+// LeaveReadOnly closes the connection if an error says that its server is read only, and
+// reports whether it did. Such a server was the primary before a failover, or the pool was
+// connected to it meanwhile. Without LeaveReadOnly the pool would keep the connection; now it
+// connects anew, to where its URL leads by then.
 func LeaveReadOnly(ctx context.Context, conn *pgx.Conn, err error) bool {
 	if conn == nil || !isReadOnly(conn.PgConn(), err) {
 		return false
@@ -23,8 +23,8 @@ func LeaveReadOnly(ctx context.Context, conn *pgx.Conn, err error) bool {
 	return true
 }
 
-// isReadOnly tells a server that is read only from a transaction that is: the server says
-// whether it is a standby. A server before PostgreSQL 14 says nothing of it.
+// isReadOnly tells a read-only server from a read-only transaction: the server says whether it
+// is a standby. A server before PostgreSQL 14 does not say so.
 func isReadOnly(conn *pgconn.PgConn, err error) bool {
 	code := Of(err)
 	if code != readOnlyTransaction && code != "0A000" { // the second is that of "begin read write" on a standby
@@ -33,14 +33,14 @@ func isReadOnly(conn *pgconn.PgConn, err error) bool {
 	return conn.ParameterStatus("in_hot_standby") != "off" || conn.ParameterStatus("default_transaction_read_only") != "off"
 }
 
-// leaveTimeout bounds what leaving a server that is read only takes.
+// leaveTimeout bounds how long leaving a read-only server takes.
 const leaveTimeout = time.Second
 
-// leaveSQL has a server that is read only end the connection.
+// leaveSQL makes a read-only server end the connection.
 const leaveSQL = `select pg_terminate_backend(pg_backend_pid())
 	where pg_is_in_recovery() or current_setting('default_transaction_read_only')::bool`
 
-// failSQL makes a transaction that takes nothing until it is rolled back.
+// failSQL makes the transaction fail, so that it accepts nothing until it is rolled back.
 const failSQL = `do $$ begin raise read_only_sql_transaction using message = 'the transaction has failed, because it is read only'; end $$`
 
 // Execer runs a statement. It is a *sql.Tx.
@@ -49,9 +49,9 @@ type Execer interface {
 }
 
 // LeaveReadOnlySQL is LeaveReadOnly for database/sql, where a transaction cannot close its
-// connection. The transaction has failed, and takes nothing until it is rolled back. It
-// takes nothing afterwards either where the connection stays, because the transaction alone
-// is read only.
+// connection. The failed transaction accepts nothing until it is rolled back. If the
+// connection stays, because only the transaction is read only, LeaveReadOnlySQL makes it fail
+// again.
 func LeaveReadOnlySQL(ctx context.Context, tx Execer, err error) {
 	if Of(err) != readOnlyTransaction {
 		return

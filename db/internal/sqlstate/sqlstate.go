@@ -1,6 +1,6 @@
-// Package sqlstate tells from an error of PostgreSQL what the error is about: the
-// statement, an id, a row, the server connection, the pool, or a server that has become
-// read only. It says what mends the pool, and leaves the server.
+// Package sqlstate finds out what an error of PostgreSQL is about: the statement, an id, a
+// row, the server connection, the pool, or a server that has become read only. It says how to
+// mend a pool, and leaves a read-only server.
 package sqlstate
 
 import (
@@ -17,8 +17,7 @@ const (
 	InsufficientPrivilege = "42501"
 )
 
-// Of returns the SQLSTATE of an error of any driver, empty where the database has said
-// nothing.
+// Of returns the SQLSTATE of an error of any driver, empty if the error is not the database's.
 func Of(err error) string {
 	if database, ok := errors.AsType[interface {
 		error
@@ -36,23 +35,22 @@ func IsSyntaxOrAccess(err error) bool {
 	return ok && strings.HasPrefix(pgErr.Code, "42") && !isOfSession(pgErr)
 }
 
-// IsDataException reports whether PostgreSQL could not take a text for the value that it
-// should be: an id, or something in a row.
+// IsDataException reports whether PostgreSQL could not read a text as a value of its type: an
+// id, or a value in a row.
 func IsDataException(err error) bool {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
-	// Class 22 is "data exception". 23514 is what the check of a domain says.
+	// Class 22 is "data exception". 23514 is the error of a domain's check.
 	return ok && (strings.HasPrefix(pgErr.Code, "22") || pgErr.Code == "23514")
 }
 
-// MayBeOfID reports whether PostgreSQL may have refused a statement for a text that is no
-// id. Some types report such a text as class 42: a type whose values hold the names of
-// roles is one.
+// MayBeOfID reports whether PostgreSQL may have refused a statement because a text is no id.
+// Some types report such a text as class 42: one whose values hold the names of roles, for
+// example.
 func MayBeOfID(err error) bool { return IsDataException(err) || IsSyntaxOrAccess(err) }
 
-// MayBeOfOneRow reports whether PostgreSQL may have refused a statement for one of the rows
-// that the statement read, so that the statement would read the others. The classes below
-// are of the connection, the transaction or the server. A statement that took too long,
-// 57014, may have done so for one row.
+// MayBeOfOneRow reports whether one of the rows may have made a statement fail, which could
+// then read the other rows. The classes below are about the connection, the transaction or the
+// server. A statement that took too long, 57014, may have done so because of one row.
 func MayBeOfOneRow(err error) bool {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok || len(pgErr.Code) != 5 || isOfSession(pgErr) {

@@ -17,7 +17,7 @@ type front struct {
 	listener *net.TCPListener
 	server   string
 
-	ctx    context.Context // ended by close: what is being dialled is given up
+	ctx    context.Context // ended by close: dials under way are given up
 	cancel context.CancelFunc
 	work   sync.WaitGroup // forward's goroutine, and one for each connection
 
@@ -29,7 +29,7 @@ type front struct {
 // forwarded is one connection: the client's end, and the end at the server.
 type forwarded struct{ client, server *net.TCPConn }
 
-// listen returns a front that listens already. A client that connects waits for forward.
+// listen returns a front that already listens. A client that connects waits for forward.
 func listen(addr string) (*front, error) {
 	l, err := net.Listen("tcp", addr) //nolint:noctx // at once
 	if err != nil {
@@ -48,8 +48,8 @@ func (f *front) forward(server string) {
 	f.work.Go(f.accept)
 }
 
-// acceptPause is how long it takes until accepting is tried again after an error,
-// such as too many open files.
+// acceptPause is how long the front waits after an error of accepting, such as too many open
+// files.
 const acceptPause = 50 * time.Millisecond
 
 func (f *front) accept() {
@@ -86,20 +86,20 @@ func (f *front) serve(client *net.TCPConn) {
 	toServer.Wait()
 }
 
-// toServer passes on what the client says, and that it has ended.
+// toServer passes on the client's bytes, and the end of them.
 func (c *forwarded) toServer() {
 	_, _ = io.Copy(c.server, c.client) // an error is an end like any other
 	_ = c.server.CloseWrite()
 }
 
-// toClient passes on what the server says, and that it has ended. It returns when the
-// server has ended, even if the client is gone before.
+// toClient passes on the server's bytes, and the end of them. It returns when the server has
+// ended, even if the client is gone before.
 func (c *forwarded) toClient() {
 	if _, err := io.Copy(c.client, c.server); err == nil {
 		_ = c.client.CloseWrite()
 		return
 	}
-	c.client.Close() // which ends toServer, and so tells the server
+	c.client.Close() // ends toServer, which tells the server
 	_, _ = io.Copy(io.Discard, c.server)
 }
 
@@ -119,9 +119,9 @@ func (f *front) remove(c *forwarded) {
 	delete(f.conns, c)
 }
 
-// close stops listening, ends all connections, and returns when the server has seen
-// the end of each and closed it. Where the server has not when ctx ends, its ends are
-// closed as well, and close returns an error. A connection of which nothing has been
+// close stops listening and ends all connections. It returns when the server has seen the end
+// of each and closed it. If the server has not done so when ctx ends, close closes the
+// server's ends as well, and returns an error. A connection of which nothing has been
 // forwarded yet is closed, and not waited for.
 func (f *front) close(ctx context.Context) error {
 	f.listener.Close()
@@ -140,7 +140,7 @@ func (f *front) close(ctx context.Context) error {
 	return nil
 }
 
-// shut refuses further connections, and returns those there are.
+// shut refuses further connections, and returns the present ones.
 func (f *front) shut() (conns []*forwarded) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

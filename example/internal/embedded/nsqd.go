@@ -27,8 +27,8 @@ type NSQD struct {
 	exited chan struct{} // closed when all of nsqd has ended
 }
 
-// Start starts an nsqd with the options o, which are not to be used again. It takes
-// publishers and subscribers at o.TCPAddress, where port 0 takes a free one.
+// Start starts an nsqd with the options o, which must not be used again. Publishers and
+// subscribers connect to o.TCPAddress; port 0 takes a free one.
 func Start(o *nsqd.Options) (*NSQD, error) {
 	front, err := listen(o.TCPAddress)
 	if err != nil {
@@ -38,7 +38,7 @@ func Start(o *nsqd.Options) (*NSQD, error) {
 	o.BroadcastTCPPort = front.addr().Port
 	n, err := load(o)
 	if err != nil {
-		_ = front.close(context.Background()) // which has no connection yet
+		_ = front.close(context.Background()) // it has no connection yet
 		return nil, err
 	}
 	s := &NSQD{front: front, nsqd: n, ended: make(chan struct{}), exited: make(chan struct{})}
@@ -53,14 +53,14 @@ func Start(o *nsqd.Options) (*NSQD, error) {
 	return s, nil
 }
 
-// load returns an nsqd that knows the topics and channels of its folder, as the program
-// of that name does.
+// load returns an nsqd that knows the topics and channels of its folder, as the program nsqd
+// does.
 func load(o *nsqd.Options) (*nsqd.NSQD, error) {
 	n, err := nsqd.New(o)
 	if err != nil {
 		return nil, err
 	}
-	// Where that fails Exit is not called: it would write over what could not be read.
+	// After an error Exit is not called: it would overwrite the file that could not be read.
 	// Nothing of nsqd runs yet.
 	return n, n.LoadMetadata()
 }
@@ -71,16 +71,16 @@ const (
 	metadataFile = "nsqd.dat"       // as nsqd calls it
 )
 
-// awaitMain returns when Main has started all parts of nsqd: an Exit before that races
-// with it. The last part is the one that takes notifications, and this notification
-// has it write the file of the metadata.
+// awaitMain returns when Main has started all parts of nsqd, because an Exit before that races
+// with Main. The last part is the one that takes notifications. awaitMain sends a notification
+// that makes this part write the metadata file, and waits for the file.
 func (n *NSQD) awaitMain(dir string) error {
 	file := filepath.Join(dir, metadataFile)
-	before, _ := os.Stat(file) // nil where there is none yet
+	before, _ := os.Stat(file) // nil if there is none yet
 	n.nsqd.Notify(nil, true)
 	for end := time.Now().Add(startTimeout); time.Now().Before(end); time.Sleep(startPause) {
 		if after, err := os.Stat(file); err == nil && (before == nil || !os.SameFile(before, after)) {
-			n.nsqd.RLock() // which the writer of the file holds until it is done
+			n.nsqd.RLock() // the writer of the file holds the lock until it is done
 			n.nsqd.RUnlock()
 			return nil
 		}
@@ -91,18 +91,18 @@ func (n *NSQD) awaitMain(dir string) error {
 // Addr is the address (host:port) of the TCP protocol.
 func (n *NSQD) Addr() string { return n.front.addr().String() }
 
-// HTTPAddr is the address of the HTTP port, where there is one.
+// HTTPAddr is the address of the HTTP port, if there is one.
 func (n *NSQD) HTTPAddr() string { return n.nsqd.RealHTTPAddr().String() }
 
-// Ended is closed when nsqd no longer serves: after Stop, or where nsqd has failed. Then,
-// too, Stop is to be called, and returns the failure.
+// Ended is closed when nsqd no longer serves: after Stop, or when nsqd has failed. Stop must
+// be called after a failure, too, and returns it.
 func (n *NSQD) Ended() <-chan struct{} { return n.ended }
 
-// Behind is where nsqd itself listens. A connection to this address is none that Stop
-// ends: it holds nsqd up, if that is what a test wants.
+// Behind is nsqd's own address. Stop does not end connections to it, so a test can hold nsqd
+// up with one.
 func (n *NSQD) Behind() string { return n.nsqd.RealTCPAddr().String() }
 
-// ErrStuck is what Stop returns where nsqd does not end.
+// ErrStuck is returned by Stop if nsqd does not end.
 var ErrStuck = errors.New("nsqd does not end")
 
 const (
@@ -113,9 +113,9 @@ const (
 	exitTimeout = 3 * time.Second
 )
 
-// Stop ends nsqd, and returns when all of it has ended; Stop must be called once. After
-// some four seconds Stop returns ErrStuck. The address is free then, too, but nsqd
-// still has its folder.
+// Stop ends nsqd, and returns when all of it has ended. It must be called once. After some
+// four seconds it returns ErrStuck. The address is free then, too, but nsqd still has its
+// folder.
 func (n *NSQD) Stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
@@ -139,10 +139,10 @@ func (n *NSQD) Stop() error {
 	return nil
 }
 
-// deleteEphemeral deletes what nsqd deletes by itself when the last client leaves, in
-// goroutines that Exit does not wait for: nsqd panics where one of them is late. Once
-// no client is left, all of them have done their work when deleteEphemeral returns, or
-// find none.
+// deleteEphemeral deletes the ephemeral channels and topics. nsqd does so by itself when the
+// last client leaves, but in goroutines that Exit does not wait for, and nsqd panics if one of
+// them is late. If no client is left, those goroutines have nothing left to do when
+// deleteEphemeral returns.
 func (n *NSQD) deleteEphemeral() {
 	for _, topic := range n.nsqd.GetStats("", "", false).Topics {
 		t, err := n.nsqd.GetExistingTopic(topic.TopicName)
@@ -151,11 +151,11 @@ func (n *NSQD) deleteEphemeral() {
 		}
 		for _, channel := range topic.Channels {
 			if isEphemeral(channel.ChannelName) {
-				_ = t.DeleteExistingChannel(channel.ChannelName) // or it is gone meanwhile
+				_ = t.DeleteExistingChannel(channel.ChannelName) // fails if it is gone meanwhile
 			}
 		}
 		if isEphemeral(topic.TopicName) {
-			_ = n.nsqd.DeleteExistingTopic(topic.TopicName) // or it is gone meanwhile
+			_ = n.nsqd.DeleteExistingTopic(topic.TopicName) // fails if it is gone meanwhile
 		}
 	}
 }

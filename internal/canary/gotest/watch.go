@@ -93,7 +93,7 @@ func (p *packageTime) underWay() (tests []string) {
 // tick lets time pass, ends what hangs, and says what it has ended. contention is how
 // many threads want each core.
 func (w *watch) tick(passed time.Duration, contention float64) (hung []string) {
-	if contention == 0 { // nobody knows
+	if contention == 0 { // not known
 		return nil
 	}
 	w.now += time.Duration(float64(passed) / contention)

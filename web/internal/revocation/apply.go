@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// Give ends the sessions of this node, and has those of all others end, that go by a secret.
-// It returns when every node has heard of the revocation or will.
+// Give ends the sessions that go by a secret, on this node and on all others. It returns when
+// every node has heard of the revocation or will.
 func (l *List) Give(ctx context.Context, code int, secret string) error {
 	v := newRevocation(code, secret)
-	l.note(func() bool { // here, whatever the bus does
+	l.note(func() bool { // on this node, even if the bus fails
 		now := l.config.Clock()
 		l.giveLocked(v, now)
 		return l.hearLocked(v, now)
@@ -17,7 +17,7 @@ func (l *List) Give(ctx context.Context, code int, secret string) error {
 	return l.config.Publish(ctx, v.text())
 }
 
-// Hear takes what a node has published. Texts that mean nothing are ignored.
+// Hear takes a text that a node has published. It ignores texts that it cannot read.
 func (l *List) Hear(text string) {
 	if text == again {
 		l.want(repetition{tell: true})
@@ -35,8 +35,8 @@ func (l *List) Missed() {
 	}
 }
 
-// note changes what is to be applied. A goroutine does that which lives as long as there is
-// something to do, because the bus does not wait.
+// note changes the revocations to be applied. A goroutine applies them, because the bus does
+// not wait. The goroutine lives as long as there are any.
 func (l *List) note(change func() (more bool)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -45,7 +45,7 @@ func (l *List) note(change func() (more bool)) {
 	case l.applying:
 		select {
 		case l.news <- struct{}{}:
-		default: // there is some already
+		default: // the goroutine has been woken already
 		}
 	default:
 		l.applying = l.config.Start(l.apply)
@@ -78,8 +78,8 @@ func (l *List) apply() {
 	}
 }
 
-// takeDue returns what is to be applied now, and how long it is until there is more.
-// Without anything the goroutine that asked counts as ended.
+// takeDue returns the revocations to be applied now, and how long it is until the next ones.
+// If there are none, the goroutine that asked counts as ended.
 func (l *List) takeDue() (due map[subject]reach, wait time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -88,7 +88,7 @@ func (l *List) takeDue() (due map[subject]reach, wait time.Duration) {
 	return due, wait
 }
 
-// end ends those sessions that a revocation is about.
+// end ends the sessions that a revocation is about.
 func (l *List) end(about subject, r reach) {
 	for _, s := range l.sessions(about.digest) {
 		if d, since := s.Who(); d == about.digest && r.covers(since) {

@@ -10,7 +10,7 @@ import (
 	"github.com/entity-sync/entity-sync/web/wire"
 )
 
-// Session is what a List can end.
+// Session is a session that a List can end.
 type Session interface {
 	// Who returns the digest of the secret that the session goes by, and when the
 	// application was asked about the secret.
@@ -20,42 +20,42 @@ type Session interface {
 	Revoke(code int)
 }
 
-// Config is what a List needs. All of it is required.
+// Config configures a List. All fields are required.
 type Config struct {
-	// Publish has every node hear texts, this one among them.
+	// Publish publishes texts to every node, this one among them.
 	Publish func(ctx context.Context, texts ...string) error
 
-	// Start runs work in a goroutine that somebody waits for, unless the node closes.
+	// Start runs work in a goroutine for which the node's end waits, unless the node closes.
 	Start func(work func()) bool
 
 	// Leaving ends when the node closes: all sessions end then.
 	Leaving context.Context
 
-	// Occupied reports whether there are sessions, or some are about to begin.
+	// Occupied reports whether there are sessions, or clients that are being let in.
 	Occupied func() bool
 
 	Clock  func() time.Time
 	Logger *slog.Logger
 }
 
-// List is what one node has heard of revocations, and the sessions that they may be about.
-// A node goes by the order in which it hears things, so that the clocks of two nodes do not
+// List holds the revocations that one node has heard, and the sessions that they may be about.
+// A node goes by the order in which it hears them, so that the clocks of two nodes do not
 // matter:
 //
 // A revocation ends the sessions that the node has when it first hears the revocation, and
-// those that are being let in then: whose secret the application was asked about before. A
-// revocation spares those whose secret the application is asked about afterwards. A node
+// those that are being let in at that time: the application was asked about their secret
+// before. It spares a session if the application is asked about the secret afterwards. A node
 // that hears a revocation again ignores it, by its id.
 //
-// A node that has missed a revocation hears it when it is repeated, with how long ago it was
-// given. The node then spares the sessions that are younger than that by both clocks of the
-// node, of which one stands still while the machine sleeps, and the other can be set. A
-// revocation seems younger by the time that it was under way: no session escapes it, and a
-// client that came to a node after the revocation was given, and before the node heard it,
-// may be sent away once more.
+// A node that has missed a revocation hears it when it is repeated, together with its age. The
+// node then spares the sessions that are younger than that age by both of the node's clocks:
+// one stands still while the machine sleeps, and the other can be set. The age leaves out the
+// time that the repetition was under way, so the revocation seems younger than it is. So no
+// session escapes it. A client that came to a node after the revocation was given, and before
+// the node heard it, may be sent away once more.
 //
-// A node remembers the last maxKnown revocations. A session that was being let in while
-// earlier ones came is asked to connect anew.
+// A node remembers the last maxKnown revocations. If more come while a session is being let
+// in, the session is asked to connect anew.
 type List struct {
 	config Config
 
@@ -63,20 +63,21 @@ type List struct {
 	heard    uint64     // how many revocations, each counted once
 	known    map[string]struct{}
 	reaches  map[subject]reach
-	ring     []remembered // from oldest on the oldest, and once around
+	ring     []remembered // the oldest one is at oldest
 	oldest   int
-	forgot   uint64            // the number of the last revocation that is not remembered any more
-	bySecret map[uint64]*Place // the first of those with equal parts of a digest
+	forgot   uint64            // the number of the last revocation that was forgotten
+	bySecret map[uint64]*Place // the first place in each list of those with equal digest parts
 	pending  map[subject]reach // to be applied
-	applying bool              // a goroutine does
+	applying bool              // a goroutine applies them
 	news     chan struct{}     // has a value when there is something new for that goroutine
-	recent   []given           // by this node, the earliest first
+	recent   []given           // this node's own revocations, the earliest first
 	wanted   repetition
-	repeatAt time.Time // not before
-	repeats  bool      // a goroutine does
+	repeatAt time.Time // wanted is published no sooner
+	repeats  bool      // a goroutine publishes it
 }
 
-// maxKnown bounds the revocations that a node remembers: to have heard, and to have given.
+// maxKnown bounds how many revocations a node remembers of those that it has heard, and of
+// those that it has given.
 const maxKnown = 10_000
 
 // NewList returns a List of no sessions.
@@ -91,7 +92,7 @@ type remembered struct {
 	number  uint64
 }
 
-// Moment is a time as revocations go by it.
+// Moment is a time in the order of revocations.
 type Moment struct {
 	heard uint64 // revocations that the node had heard
 	at    time.Time
@@ -99,11 +100,11 @@ type Moment struct {
 
 // reach says which sessions the revocations of one subject end.
 type reach struct {
-	all    uint64    // those that began before this revocation was heard
-	old    uint64    // those that began before this revocation was heard, and
-	before time.Time // before this by one of the clocks
+	all    uint64    // ends sessions that began before this revocation was heard
+	old    uint64    // ends sessions that began before this revocation was heard, and
+	before time.Time // before this time by one of the clocks
 	last   uint64    // the last of the revocations
-	due    time.Time // when it is applied
+	due    time.Time // when they are applied
 }
 
 func (r reach) covers(b Moment) bool {
@@ -125,9 +126,8 @@ func (r reach) join(o reach) reach {
 	return r
 }
 
-// Now returns what time it is for revocations. A session's Moment is from before the
-// application is asked about its secret: what is withdrawn from then on may not be known to
-// the application yet.
+// Now returns the present Moment. A session's Moment is taken before the application is asked
+// about its secret, because the application may not know yet of a withdrawal from then on.
 func (l *List) Now() Moment {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -141,8 +141,8 @@ func (l *List) Known() int {
 	return len(l.known)
 }
 
-// hearLocked takes a revocation, and reports whether it is new and a session here may be
-// meant.
+// hearLocked takes a revocation. It reports whether the revocation is new, and may be about a
+// session here.
 func (l *List) hearLocked(v revocation, now time.Time) bool {
 	if _, again := l.known[v.id]; again {
 		return false
@@ -168,12 +168,11 @@ func (l *List) hearLocked(v revocation, now time.Time) bool {
 	return true
 }
 
-// spread is how long a node waits before it tells sessions to connect anew, so that the
-// other nodes have heard the revocation before the first of them does.
+// spread is how long a node waits before it tells sessions to connect anew, so that the other
+// nodes have heard the revocation before the first client comes to them.
 const spread = 200 * time.Millisecond
 
-// rememberLocked remembers a revocation in the place of the earliest one, where there are
-// too many.
+// rememberLocked remembers a revocation. If there are too many, it replaces the earliest one.
 func (l *List) rememberLocked(m remembered, r reach) {
 	if l.known == nil {
 		l.known, l.reaches = make(map[string]struct{}), make(map[subject]reach)
@@ -194,8 +193,8 @@ func (l *List) rememberLocked(m remembered, r reach) {
 	l.reaches[m.subject] = l.reaches[m.subject].join(r)
 }
 
-// verdictLocked says how a session is sent away that goes by a secret from now on; 0 where
-// no revocation is about it.
+// verdictLocked returns the close code for a session that goes by a secret from now on, or 0
+// if no revocation is about the session.
 func (l *List) verdictLocked(d Digest, b Moment) (code int) {
 	if d == digestOfNone {
 		return 0
@@ -206,13 +205,13 @@ func (l *List) verdictLocked(d Digest, b Moment) (code int) {
 		}
 	}
 	if b.heard < l.forgot {
-		return wire.CloseDisconnected // there may have been one
+		return wire.CloseDisconnected // a revocation that was forgotten may be about it
 	}
 	return 0
 }
 
-// dueLocked takes what is to be applied now, and returns how long it is
-// until the next is; 0 without one.
+// dueLocked takes the revocations to be applied now, and returns how long it is until the next
+// one; 0 if there is none.
 func (l *List) dueLocked(now time.Time) (due map[subject]reach, next time.Duration) {
 	for s, r := range l.pending {
 		left := r.due.Sub(now)
@@ -231,20 +230,19 @@ func (l *List) dueLocked(now time.Time) (due map[subject]reach, next time.Durati
 	return due, next
 }
 
-// Place is where a session stands among those that may go by the same secret. The zero
-// Place is none. A List guards it.
+// Place is a session's place in the list of those that may go by the same secret. The zero
+// Place is in no list. A List guards it.
 type Place struct {
-	session    Session // nil for one that is in no list
+	session    Session // nil if it is in no list
 	part       uint64
 	prev, next *Place
 }
 
-// part is what sessions are found by.
+// part returns the part of a digest by which sessions are found.
 func (d Digest) part() uint64 { return binary.LittleEndian.Uint64(d[:]) }
 
-// Enter has revocations find the session by the secret that it goes by now. It returns the
-// close code with which the session is to end, because a revocation came while it was let
-// in; 0 where none did.
+// Enter lets revocations find the session by its present secret. If a revocation came while
+// the session was let in, Enter returns the close code to end it with, and 0 otherwise.
 func (l *List) Enter(p *Place, s Session) (code int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -256,7 +254,7 @@ func (l *List) Enter(p *Place, s Session) (code int) {
 func (l *List) enterLocked(p *Place, s Session, d Digest) {
 	l.leaveLocked(p)
 	if d == digestOfNone {
-		return // about which there are none
+		return // no revocation is about the empty secret
 	}
 	if l.bySecret == nil {
 		l.bySecret = make(map[uint64]*Place)
@@ -293,7 +291,7 @@ func (l *List) leaveLocked(p *Place) {
 	*p = Place{}
 }
 
-// sessions returns those that may go by a secret.
+// sessions returns the sessions that may go by a secret.
 func (l *List) sessions(d Digest) (all []Session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -26,27 +26,27 @@ func (l *List) giveLocked(v revocation, now time.Time) {
 	l.recent = append(l.recent[forget:], given{v, now})
 }
 
-// repetition is what there is to publish besides new revocations.
+// repetition says what a node is to publish besides new revocations.
 type repetition struct {
-	ask  bool // for revocations of others, some of which may have been missed here
-	tell bool // the recent ones of this node: another one may have missed some
+	ask  bool // ask for other nodes' revocations, because this node may have missed some
+	tell bool // repeat this node's own recent ones, because another node may have missed some
 }
 
 func (r repetition) isNone() bool { return r == repetition{} }
 
 func (r repetition) and(o repetition) repetition { return repetition{r.ask || o.ask, r.tell || o.tell} }
 
-// repeatEvery bounds how often a node asks for revocations, and repeats its own, however
-// often others ask for them.
+// repeatEvery bounds how often a node asks for revocations, and repeats its own, however often
+// other nodes ask.
 const repeatEvery = 500 * time.Millisecond
 
-// again is what a node publishes that may have missed revocations: those that have given
-// some lately repeat them.
+// again is the text of a node that may have missed revocations: the nodes that have given some
+// lately repeat them.
 const again = "again"
 
-// want has something published. A goroutine does it that lives as long as there is
-// something to publish. It is not the one that applies revocations: the bus takes its time
-// for each message, and there can be a hundred of them.
+// want has a repetition published, by a goroutine that lives as long as there is one to
+// publish. It is not the goroutine that applies revocations: the bus takes its time for each
+// message, and there can be a hundred of them.
 func (l *List) want(r repetition) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -56,7 +56,7 @@ func (l *List) want(r repetition) {
 	}
 }
 
-// repeat publishes what is wanted. What did not get through is published again later.
+// repeat publishes the wanted repetitions. After an error it tries again later.
 func (l *List) repeat() {
 	for {
 		r, texts, wait := l.takeTexts()
@@ -84,8 +84,8 @@ func (l *List) repeat() {
 	}
 }
 
-// takeTexts returns what is to be published now, and how long it is until there is
-// something to be published. Without anything the goroutine that asked counts as ended.
+// takeTexts returns the texts to publish now, or how long it is until there are any. If there
+// are none to come, the goroutine that asked counts as ended.
 func (l *List) takeTexts() (r repetition, texts []string, wait time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -95,8 +95,8 @@ func (l *List) takeTexts() (r repetition, texts []string, wait time.Duration) {
 	return r, texts, wait
 }
 
-// textsLocked takes what is to be published now, and returns how long it is until there is
-// something to be published; 0 where there is nothing.
+// textsLocked takes the texts to publish now, or returns how long it is until there are any; 0
+// if there are none to come.
 func (l *List) textsLocked(now time.Time) (texts []string, next time.Duration) {
 	if l.wanted.isNone() {
 		return nil, 0

@@ -1,5 +1,5 @@
-// Package revocation ends, on all nodes, the sessions that go by a secret which the
-// application has withdrawn.
+// Package revocation ends, on all nodes, the sessions that go by a secret that the application
+// has withdrawn.
 //
 // The locks are taken in this order: a List's, then a session's.
 package revocation
@@ -18,21 +18,20 @@ import (
 	"github.com/entity-sync/entity-sync/web/wire"
 )
 
-// revocation is what a node tells all nodes: to end the sessions that go by a secret. On
-// the topic it is
+// revocation tells all nodes to end the sessions that go by a secret. On the topic it is
 //
 //	close <code> <digest> <id>
 //
-// when it is given, and with how many microseconds ago that was as a fifth word when it
-// is repeated. No time of the wall is in it, because the clocks of two nodes differ.
+// when it is given. When it is repeated, a fifth word says how many microseconds ago it was
+// given. It has no time of day, because the clocks of two nodes differ.
 type revocation struct {
 	subject
 	id  string
 	age time.Duration // in whole microseconds, by the clock of the node that gave it
 }
 
-// subject is which sessions a revocation is about, and the code that ends them. The secret itself is
-// not told.
+// subject is the secret whose sessions a revocation ends, by its digest, and the close code.
+// The secret itself is not published.
 type subject struct {
 	digest Digest
 	code   int
@@ -56,7 +55,7 @@ const (
 	// maxBytes bounds a text that can be a revocation.
 	maxBytes = 128
 
-	// maxIDBytes bounds what a node remembers a revocation by.
+	// maxIDBytes bounds the id by which a node remembers a revocation.
 	maxIDBytes = 32
 )
 
@@ -68,9 +67,9 @@ func (r revocation) text() string {
 	return text
 }
 
-var errBad = errors.New("this is no revocation")
+var errBad = errors.New("not a revocation")
 
-// parse reads a revocation, of which nothing refers to text.
+// parse reads a revocation. The revocation does not keep text alive.
 func parse(text string) (r revocation, err error) {
 	if len(text) > maxBytes {
 		return r, errBad

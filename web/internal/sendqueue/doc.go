@@ -1,9 +1,10 @@
-// Package sendqueue holds what waits to be written to each client, in three lanes beside one
-// another: the newest update of each key, events, and frames that are sent in order.
+// Package sendqueue holds the frames, updates and events that wait to be written to each
+// client, in three lanes: the newest update of each key, events, and frames that are sent in
+// order.
 //
-// What waits is bounded, so a slow client costs memory in proportion to what it subscribed
-// to, and no other client waits for it. A Queue that nothing waits in has no goroutine.
+// Both are bounded. So a slow client costs memory in proportion to its subscriptions, and no
+// other client waits for it. An empty Queue has no goroutine.
 //
-// A Queue knows nothing of what updates mean and how frames are carried: see Encoder and
+// A Queue does not know what updates mean or how frames are carried: see Encoder and
 // Transport. The locks are taken in this order: a Queue's, then the Group's.
 package sendqueue

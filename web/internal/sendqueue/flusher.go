@@ -7,18 +7,18 @@ import (
 	"github.com/entity-sync/entity-sync/web/internal/socket"
 )
 
-// flusher writes to the clients whose sockets take it at once, which is nearly all
-// of them nearly always, so that a change that thousands watch wakes no goroutine for
-// each. What a socket does not take is left to a writer of that client's own.
+// flusher writes to the clients whose sockets take everything at once, which nearly all do
+// nearly always. So a change that thousands watch wakes no goroutine for each of them. If a
+// socket does not take everything, a writer of that client's own writes the rest.
 //
-// It has a goroutine for each core at most. None of them ever waits for a client.
-// They start when there is something to write, and stay: to grow a new one's stack
+// It has a goroutine for each core at most, and none of them ever waits for a client. They
+// start when there is something to write, and stay, because growing the stack of a new one
 // would take longer than most writes.
 type flusher[U Update] struct {
-	most int // goroutines
+	most int // bounds busy + idle
 
 	mu          sync.Mutex // taken after a send queue's lock
-	first, last *Queue[U]  // those with something to write, linked by Queue.next
+	first, last *Queue[U]  // the queues with something to write, linked by Queue.next
 	waiting     int
 	busy, idle  int // goroutines
 	wake        sync.Cond
@@ -32,11 +32,11 @@ func newFlusher[U Update]() *flusher[U] {
 	return f
 }
 
-// flushed is how many send queues a goroutine takes at once. Another one is woken where
-// more wait than those that are busy will take next.
+// flushed is how many send queues a goroutine takes at once. Another goroutine is woken if
+// more queues wait than the busy ones will take next.
 const flushed = 32
 
-// add has a send queue written, which must not be waiting already.
+// add lets a send queue be written. The queue must not have been added already.
 func (f *flusher[U]) add(q *Queue[U]) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -68,7 +68,7 @@ func (f *flusher[U]) run() {
 		}
 		for q != nil {
 			next := q.next
-			q.next = nil // from now on it may be added again
+			q.next = nil // from now on q may be added again
 			q.flush(room)
 			q = next
 		}
@@ -87,7 +87,7 @@ func (f *flusher[U]) take() *Queue[U] {
 			return nil
 		}
 		f.idle++
-		f.wake.Wait() // whoever ends it counts the goroutine as busy again
+		f.wake.Wait() // add, or close, counts the goroutine as busy again
 	}
 	first, last, n := f.first, f.first, 1
 	for ; n < flushed && last.next != nil; n++ {
@@ -101,8 +101,8 @@ func (f *flusher[U]) take() *Queue[U] {
 	return first
 }
 
-// close lets the goroutines end when nothing is left to write. What is added later is
-// written all the same, also while close waits: a sync.WaitGroup would not have that.
+// close lets the goroutines end when nothing is left to write. A queue that is added later is
+// written all the same, even while close waits, which a sync.WaitGroup would not allow.
 func (f *flusher[U]) close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()

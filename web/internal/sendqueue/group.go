@@ -7,70 +7,70 @@ import (
 	"github.com/entity-sync/entity-sync/web/internal/socket"
 )
 
-// Update is what waits in the lane of the newest.
+// Update is an element of the lane of the newest.
 type Update interface {
-	// Bytes is how much of it waits while it does.
+	// Bytes is how many bytes the update takes while it waits.
 	Bytes() int
 }
 
 // Transport carries frames to one client.
 type Transport interface {
-	// TryWrite writes what the client's connection takes at once, and returns the
-	// rest. It is called where Options.Immediate is set.
+	// TryWrite writes as much as the client's connection takes at once, and returns the rest.
+	// It is called if Options.Immediate is set.
 	TryWrite(room *socket.Scratch, frames net.Buffers) (rest net.Buffers, err error)
 
-	// Write writes everything. It gives up where the client reads nothing for too
-	// long, and at the time that endBy returns, unless that is zero; endBy may return
-	// another time while Write goes on.
+	// Write writes everything. It gives up if the client reads nothing for too long, and at
+	// the time that endBy returns, unless that is zero. endBy may return another time while
+	// Write goes on.
 	Write(frames net.Buffers, endBy func() time.Time) error
 
 	// Ping returns the frame that asks the client whether it is there.
 	Ping() []byte
 
-	// Close returns the frame that says, as the last one, why the connection ends.
+	// Close returns the last frame, which says why the connection ends.
 	Close(code int, reason string) []byte
 }
 
-// Encoder makes frames of what waits.
+// Encoder makes frames of the updates in the lane of the newest, and of gaps among the events.
 type Encoder[U Update] interface {
-	// Update returns the frames of an update, nil where there is nothing to say.
+	// Update returns the frames of an update, nil if there is nothing to send.
 	Update(u U) []byte
 
-	// Freshness returns the frame that says whether what was sent is up to date, nil
-	// where there are no words for it.
+	// Freshness returns the frame that says whether the client's rows are up to date, nil if
+	// the wire has none.
 	Freshness(fresh bool) []byte
 
-	// Gap returns the frame that says that events of a topic were missed: how many, or
-	// zero where that is not known. It is nil where there are no words for it.
+	// Gap returns the frame that says that events of a topic were missed, nil if the wire has
+	// none. missed is how many, or zero if that is not known.
 	Gap(topic string, missed uint64) []byte
 }
 
-// Owner is told what a Queue finds while it writes. It is called without a lock.
+// Owner is told of what happens while a Queue is written. It is called without a lock.
 type Owner interface {
-	// Overflowed says that too much has come together, and that the client is being
+	// Overflowed says that too much is waiting for the client, and that the client is being
 	// told to go.
 	Overflowed()
 
-	// Expired says that the time of ExpireAt is over while an update waits.
+	// Expired says that the time of ExpireAt has passed while an update waits.
 	Expired()
 
 	// Failed says that the client cannot be written to any more.
 	Failed()
 }
 
-// Config is what all queues of a Group have in common. All of it is required.
+// Config is shared by all queues of a Group. All fields are required.
 type Config struct {
-	// MaxBytes bounds the updates that wait for one client. One that lets more come
-	// together is told to go with the OverflowCode and OverflowReason.
+	// MaxBytes bounds the updates that wait for one client. A client for which more are
+	// waiting is told to go, with the OverflowCode and OverflowReason.
 	MaxBytes       int
 	OverflowCode   int
 	OverflowReason string
 
-	// MaxEvents and MaxEventBytes bound the events that wait for one client. Beyond them
-	// the oldest goes, and is a gap.
+	// MaxEvents and MaxEventBytes bound the events that wait for one client. If there are
+	// more, the oldest are dropped, and a gap takes their place.
 	MaxEvents, MaxEventBytes int
 
-	// EndTimeout is how long what waits may take to be written, from End on.
+	// EndTimeout is how long after End the waiting frames may take to be written.
 	EndTimeout time.Duration
 
 	// Clock is the wall clock by which ExpireAt goes.
@@ -80,7 +80,7 @@ type Config struct {
 	Go func(write func())
 }
 
-// Group is the queues of one node, for which a few goroutines write together.
+// Group is the queues of one node, which a few goroutines write together.
 type Group[U Update] struct {
 	config  Config
 	flusher *flusher[U]
@@ -91,6 +91,6 @@ func NewGroup[U Update](c Config) *Group[U] {
 	return &Group[U]{config: c, flusher: newFlusher[U]()}
 }
 
-// Close lets the goroutines end when nothing is left to write. What is sent later is
+// Close lets the goroutines end when nothing is left to write. Frames that are sent later are
 // written all the same.
 func (g *Group[U]) Close() { g.flusher.close() }

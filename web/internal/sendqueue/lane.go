@@ -3,25 +3,25 @@ package sendqueue
 import "net"
 
 const (
-	// MaxOrdered and MaxOrderedBytes bound what waits in the lane in order. Beyond them
-	// who sends something waits.
+	// MaxOrdered and MaxOrderedBytes bound the frames in the lane in order. Beyond them a
+	// sender waits.
 	MaxOrdered      = 256
 	MaxOrderedBytes = 1 << 20
 
-	// maxOrderedAtOnce bounds how many frames of the lane are written before it is the
-	// updates' turn.
+	// maxOrderedAtOnce bounds how many frames of the lane are written before updates have
+	// their turn.
 	maxOrderedAtOnce = maxBatch / 2
 )
 
-// lane holds frames that are sent in order, none of which replaces another.
+// lane holds frames that are sent in order. None replaces another.
 type lane struct {
 	frames  [][]byte
 	bytes   int
 	replies int // how many frames there are up to the last reply
 }
 
-// hasRoom reports whether a frame may be added to fewer than most others. One of any size
-// may be where no other waits.
+// hasRoom reports whether a frame may be added: fewer than most others wait, and few enough
+// bytes. A frame of any size may be added to an empty lane.
 func (l *lane) hasRoom(frame []byte, most int) bool {
 	return len(l.frames) == 0 || len(l.frames) < most && l.bytes+len(frame) <= MaxOrderedBytes
 }
@@ -42,7 +42,7 @@ func (l *lane) take(batch net.Buffers) net.Buffers {
 		n++
 	}
 	batch = append(batch, l.frames[:n]...)
-	clear(l.frames[:n]) // they are not kept once they are written
+	clear(l.frames[:n]) // the array must not keep the frames alive
 	l.bytes -= size
 	l.replies = max(0, l.replies-n)
 	if l.frames = l.frames[n:]; len(l.frames) == 0 {

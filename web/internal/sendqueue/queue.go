@@ -8,11 +8,11 @@ import (
 	"github.com/entity-sync/entity-sync/internal/eventqueue"
 )
 
-// Queue is what waits to be written to one client. While something waits, either the
-// Group's flusher sees to it or a writer of the Queue's own is alive.
+// Queue holds the frames and updates that wait to be written to one client. While any wait,
+// the Group's flusher is about to write them, or a writer of the Queue's own is alive.
 type Queue[U Update] struct {
-	// What a row that is written touches comes first, close together: of thousands
-	// of clients little of it is in the processor's caches.
+	// The fields that writing a row touches come first, close together: with thousands of
+	// clients, few of them are in the processor's caches.
 	mu        sync.Mutex
 	updates   conflate.Queue[U] // the lane of the newest: one for each key, in the order in which the keys first had one
 	bytes     int               // of updates
@@ -20,34 +20,42 @@ type Queue[U Update] struct {
 	group     *Group[U]
 	transport Transport
 	encoder   Encoder[U]
-	expires   int64 // when the secret does, by the wall clock, see ExpireAt; zero for never
+	expires   int64 // when the secret expires, by the wall clock in milliseconds; zero for never
 	held      int32 // above zero no update is written
-	stale     int32 // how much of what was sent is stale; zero makes it fresh
+	stale     int32 // how many of the client's subscriptions are stale; at zero the client is fresh
 	immediate bool  // the transport takes something at once
-	lapsed    bool  // the secret has expired: no update is written, either
-	writing   bool  // the flusher or a writer sees to what waits
+	lapsed    bool  // the secret has expired, so that no update is written
+	writing   bool  // the flusher or a writer writes what waits
 	urgent    bool  // something besides updates waits
-	ending    bool  // nothing more is taken
+	ending    bool  // nothing more is accepted
 
-	overflow bool // too much came together
-	reported bool // and the owner was told
-	told     bool // that it is fresh, as was said last
+	overflow overflow
+	told     bool // the client was last told that it is fresh
 	ping     bool
-	rest     *rest            // what else waits; nil for nothing, as for most clients
-	news     conflate.Slot[U] // waits among the updates to say whether it is fresh; see AddStale
-	change   *sync.Cond       // there is more room, or writing has ended; nil before somebody waits for it
+	rest     *rest            // what waits besides updates; nil if nothing does, as for most clients
+	news     conflate.Slot[U] // waits among the updates, to tell the client whether it is fresh; see AddStale
+	change   *sync.Cond       // there is more room, or writing has ended; nil before a goroutine waits for that
 
 	owner Owner
 }
 
-// rest is what waits besides updates.
+// overflow is whether too much was waiting, and whether the owner was told of that.
+type overflow uint8
+
+const (
+	noOverflow overflow = iota
+	newOverflow
+	toldOverflow
+)
+
+// rest holds what waits besides updates.
 type rest struct {
 	pong    []byte // an answer to the client's newest ping
 	notice  []byte // something the client should know soon
 	ordered lane
 	events  *eventqueue.Queue
-	last    []byte    // the frame that nothing follows
-	endBy   time.Time // when the last of it must be written
+	last    []byte    // the frame after which no other is written
+	endBy   time.Time // when all must have been written
 }
 
 // waitLocked waits for a change.
@@ -82,13 +90,13 @@ type Options[U Update] struct {
 	Immediate bool
 }
 
-// Init makes q, which is zero, a Queue of the Group's.
+// Init makes q, which must be zero, a Queue of the Group.
 func (g *Group[U]) Init(q *Queue[U], o Options[U]) {
 	q.group, q.transport, q.encoder, q.owner, q.immediate = g, o.Transport, o.Encoder, o.Owner, o.Immediate
 	q.told = true
 }
 
-// Push has an update written, in place of one that still waits in slot. It does not wait.
+// Push queues an update, in place of one that still waits in slot. It does not wait.
 func (q *Queue[U]) Push(slot *conflate.Slot[U], u U) {
 	q.put(func() {
 		q.forget(slot)
@@ -99,7 +107,7 @@ func (q *Queue[U]) Push(slot *conflate.Slot[U], u U) {
 	})
 }
 
-// forget no longer counts what waits in a slot.
+// forget subtracts the bytes of the update in a slot.
 func (q *Queue[U]) forget(slot *conflate.Slot[U]) {
 	if u, waits := slot.Waiting(); waits {
 		q.bytes -= u.Bytes()
@@ -119,34 +127,34 @@ func (q *Queue[U]) forgetAllLocked() {
 	}
 }
 
-// forgetHeldLocked drops the updates of a queue that ends while they are held: they may
-// be of a secret that is just being changed, or has expired, and what they answer is not
-// acknowledged any more.
+// forgetHeldLocked drops the updates of a queue that ends while they are held: the secret that
+// they are for is just being changed, or has expired, or the request that they answer will not
+// be acknowledged any more.
 func (q *Queue[U]) forgetHeldLocked() {
 	if (q.held > 0 || q.lapsed) && q.ending {
 		q.forgetAllLocked()
 	}
 }
 
-// overflowLocked gives up on a client that lets too much come together.
+// overflowLocked gives up a client for which too much is waiting.
 func (q *Queue[U]) overflowLocked() {
 	q.forgetAllLocked()
 	r := q.restLocked()
 	r.ordered.clear()
 	r.last = q.transport.Close(q.group.config.OverflowCode, q.group.config.OverflowReason)
 	r.endBy = time.Now().Add(q.group.config.EndTimeout)
-	q.ending, q.overflow, q.urgent = true, true, true
+	q.ending, q.overflow, q.urgent = true, newOverflow, true
 	q.changedLocked()
 }
 
-// HasOverflowed reports whether the client was given up because too much came together.
+// HasOverflowed reports whether the client was given up because too much was waiting.
 func (q *Queue[U]) HasOverflowed() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.overflow
+	return q.overflow != noOverflow
 }
 
-// Drop takes back what waits in slot, and reports whether anything did.
+// Drop takes back the update in slot, and reports whether there was one.
 func (q *Queue[U]) Drop(slot *conflate.Slot[U]) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -154,9 +162,9 @@ func (q *Queue[U]) Drop(slot *conflate.Slot[U]) bool {
 	return q.updates.Drop(slot)
 }
 
-// AddStale counts what is stale of what was sent, and has it said when it is all fresh no
-// more, or again. That it is again is said after the updates that make it so; what has
-// changed back before it could be said is not said at all.
+// AddStale adds to the number of stale subscriptions. The client is told when the number
+// leaves zero or comes back to zero. It is told that all are fresh after the updates that make
+// them so. It is not told of a change that was undone before it could be told.
 func (q *Queue[U]) AddStale(n int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -175,7 +183,7 @@ func (q *Queue[U]) AddStale(n int) {
 
 func (q *Queue[U]) freshLocked() bool { return q.stale <= 0 }
 
-// encode returns the frames of what was in a slot.
+// encode returns the frames of an update that was in a slot.
 func (q *Queue[U]) encode(slot *conflate.Slot[U], u U) []byte {
 	if slot == &q.news {
 		q.told = q.freshLocked()
@@ -192,16 +200,16 @@ func (q *Queue[U]) Ping() { q.putUrgent(func() { q.ping = true }) }
 // as RFC 6455 section 5.5.3 allows, so a flood of them piles up nothing.
 func (q *Queue[U]) Pong(frame []byte) { q.putUrgent(func() { q.restLocked().pong = frame }) }
 
-// Hold keeps updates from being written until Release, which must follow as often:
-// so that the answer to a request comes before what the request brings, and the
-// last row of an old secret before the first of the new one.
+// Hold keeps updates from being written until Release, which must follow as often. It is for
+// answering a request before the updates that it causes, and for writing the last row of an
+// old secret before the first row of the new one.
 func (q *Queue[U]) Hold() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.held++
 }
 
-// Release ends what Hold began.
+// Release ends one Hold.
 func (q *Queue[U]) Release() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -214,15 +222,15 @@ func (q *Queue[U]) Release() {
 // Notice sends a frame that a later one replaces.
 func (q *Queue[U]) Notice(frame []byte) { q.putUrgent(func() { q.restLocked().notice = frame }) }
 
-// Send sends a frame in order, after those that were sent before. It waits while most
-// others are waiting, or MaxOrdered or MaxOrderedBytes are, and returns true when the frame
-// waits, too; false when the Queue is ending.
+// Send queues a frame in order, after the earlier ones. It waits while most frames, MaxOrdered
+// or MaxOrderedBytes are queued. It returns true once the frame is queued, and false if the
+// Queue is ending.
 func (q *Queue[U]) Send(frame []byte, most int) bool {
 	return q.send(frame, min(most, MaxOrdered), false)
 }
 
-// Reply is Send for the answer to a request: no update that comes later, or is held, is
-// written before it.
+// Reply is Send for the answer to a request: updates that are held, or come later, are written
+// after it.
 func (q *Queue[U]) Reply(frame []byte) bool { return q.send(frame, MaxOrdered, true) }
 
 func (q *Queue[U]) send(frame []byte, most int, reply bool) bool {
@@ -240,8 +248,8 @@ func (q *Queue[U]) send(frame []byte, most int, reply bool) bool {
 	return true
 }
 
-// End takes nothing more, and writes frame, if there is one, after what waits
-// already and is not held. Only the first call counts.
+// End accepts nothing more. It writes frame, if there is one, after everything that waits and
+// is not held. Only the first call counts.
 func (q *Queue[U]) End(frame []byte) {
 	q.putUrgent(func() {
 		r := q.restLocked()
@@ -252,7 +260,7 @@ func (q *Queue[U]) End(frame []byte) {
 	})
 }
 
-// Wait returns when nothing is written any more, once End was called.
+// Wait returns when all has been written, once End was called.
 func (q *Queue[U]) Wait() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -261,7 +269,7 @@ func (q *Queue[U]) Wait() {
 	}
 }
 
-// put adds an update, or what goes among them.
+// put adds something that is to be written.
 func (q *Queue[U]) put(add func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -271,7 +279,7 @@ func (q *Queue[U]) put(add func()) {
 	}
 }
 
-// putUrgent adds what goes before the updates.
+// putUrgent adds something that is written before the updates.
 func (q *Queue[U]) putUrgent(add func()) {
 	q.put(func() {
 		add()
@@ -279,22 +287,22 @@ func (q *Queue[U]) putUrgent(add func()) {
 	})
 }
 
-// ExpireAt has no update written from a time of the wall clock on. A timer does not
-// follow that clock when it is set.
+// ExpireAt stops updates from being written from a time of the wall clock on. It uses no
+// timer, because a timer does not follow that clock when it is set.
 func (q *Queue[U]) ExpireAt(at time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.expires, q.lapsed = 0, false
 	if !at.IsZero() {
-		q.expires = at.UnixMilli() + 1 // no earlier than it does
+		q.expires = at.UnixMilli() + 1 // rounded up
 	}
 	if q.waitsLocked() {
 		q.startLocked()
 	}
 }
 
-// hasLapsedLocked looks at the clock. What is written to one client at once costs one
-// look, and nothing where the secret does not expire.
+// hasLapsedLocked reads the clock. A batch of updates costs one reading, and none if the
+// secret does not expire.
 func (q *Queue[U]) hasLapsedLocked() bool {
 	if q.expires != 0 && !q.lapsed {
 		q.lapsed = q.group.config.Clock().UnixMilli() >= q.expires

@@ -9,16 +9,16 @@ import (
 )
 
 const (
-	// maxBatch and maxBatchBytes bound what is written at once: enough that the
-	// system call no longer matters, little enough that newer updates still
-	// replace those that wait.
+	// maxBatch and maxBatchBytes bound how much is written at once: so much that the cost of
+	// the system call does not matter, so little that newer updates still replace waiting
+	// ones.
 	maxBatch      = 64
 	maxBatchBytes = 256 << 10
 )
 
-// startLocked sees to it that what waits is written. Of more than the kernel holds a
-// socket would not take all at once, and large rows take long to encode: they would keep
-// the flusher from other clients.
+// startLocked starts writing, unless it goes on already. If more waits than the kernel holds,
+// a writer of the client's own does it: the socket would not take all at once, and large rows
+// take long to encode, which would keep the flusher from other clients.
 func (q *Queue[U]) startLocked() {
 	switch {
 	case q.writing:
@@ -31,8 +31,9 @@ func (q *Queue[U]) startLocked() {
 	}
 }
 
-// flush writes what the socket takes at once of what waits, and leaves the rest to
-// a writer, or more that waits to the next turn: other clients wait too.
+// flush writes one batch, as much as the socket takes at once. A writer writes the rest of the
+// batch. Further batches have to wait for the queue's next turn, because other clients wait
+// too.
 func (q *Queue[U]) flush(room *socket.Scratch) {
 	frames := q.take(room.Frames[:0])
 	if len(frames) == 0 {
@@ -59,7 +60,7 @@ func (q *Queue[U]) flushed() {
 	q.writing = false
 	if q.waitsLocked() {
 		q.startLocked()
-	} else if q.ending { // nobody waits before
+	} else if q.ending { // no goroutine waits before that
 		q.changedLocked()
 	}
 }
@@ -69,8 +70,8 @@ func (q *Queue[U]) waitsLocked() bool {
 	return q.urgent || (q.updates.Len() > 0 || q.eventsWaitLocked()) && (q.held == 0 && !q.lapsed || q.ending)
 }
 
-// write writes first what the socket did not take at once, and then what waits,
-// until there is nothing or the client cannot be written to.
+// write writes the given frames first, which the socket did not take at once. Then it writes
+// what waits, until nothing does or writing fails.
 func (q *Queue[U]) write(frames net.Buffers) {
 	for {
 		if len(frames) == 0 {
@@ -87,8 +88,8 @@ func (q *Queue[U]) write(frames net.Buffers) {
 	}
 }
 
-// fail gives up on a client that cannot be written to, and on what waits for it: else
-// Release would try again.
+// fail gives up a client that cannot be written to. It drops what waits, or else Release would
+// try to write again.
 func (q *Queue[U]) fail() {
 	q.mu.Lock()
 	q.forgetAllLocked()
@@ -99,7 +100,7 @@ func (q *Queue[U]) fail() {
 	q.owner.Failed()
 }
 
-// lastMoment is when everything must be written, zero while the Queue goes on.
+// lastMoment returns when all must have been written, zero before the Queue ends.
 func (q *Queue[U]) lastMoment() time.Time {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -109,24 +110,26 @@ func (q *Queue[U]) lastMoment() time.Time {
 	return q.rest.endBy
 }
 
-// take appends what is to be written next. Nothing means that writing ends.
+// take appends the frames to write next. If there are none, writing ends.
 func (q *Queue[U]) take(batch net.Buffers) net.Buffers {
 	q.mu.Lock()
-	overflow, lapsed := q.overflow && !q.reported, q.lapsed
-	q.reported = q.overflow
+	overflowed, lapsed := q.overflow == newOverflow, q.lapsed
+	if overflowed {
+		q.overflow = toldOverflow
+	}
 	if q.urgent {
 		batch = q.takeUrgentLocked(batch)
 	}
 	batch = q.takeUpdatesLocked(batch)
-	if r := q.rest; len(batch) == 0 && r != nil && r.last != nil { // and no update waits
+	if r := q.rest; len(batch) == 0 && r != nil && r.last != nil { // nothing else waits
 		batch, r.last, q.urgent = append(batch, r.last), nil, false
 	}
 	if q.writing = len(batch) > 0; !q.writing {
 		q.changedLocked()
 	}
-	lapsed = q.lapsed && !lapsed // just now
+	lapsed = q.lapsed && !lapsed // it lapsed just now
 	q.mu.Unlock()
-	if overflow {
+	if overflowed {
 		q.owner.Overflowed()
 	}
 	if lapsed {
@@ -135,7 +138,7 @@ func (q *Queue[U]) take(batch net.Buffers) net.Buffers {
 	return batch
 }
 
-// takeUrgentLocked appends what goes before the updates.
+// takeUrgentLocked appends the frames that are written before the updates.
 func (q *Queue[U]) takeUrgentLocked(batch net.Buffers) net.Buffers {
 	r := q.rest
 	if r != nil && r.pong != nil {
@@ -155,12 +158,12 @@ func (q *Queue[U]) takeUrgentLocked(batch net.Buffers) net.Buffers {
 		batch = r.ordered.take(batch)
 		q.changedLocked()
 	}
-	q.urgent = len(r.ordered.frames) > 0 || r.last != nil // which comes when nothing else waits
+	q.urgent = len(r.ordered.frames) > 0 || r.last != nil // r.last is written once nothing else waits
 	q.dropRestLocked()
 	return batch
 }
 
-// dropRestLocked lets go of what few clients have.
+// dropRestLocked frees the rest if nothing waits in it: most clients have none.
 func (q *Queue[U]) dropRestLocked() {
 	if !q.urgent && !q.ending && !q.eventsWaitLocked() {
 		q.rest = nil

@@ -8,9 +8,8 @@ import (
 	"unsafe"
 )
 
-// acked returns how many bytes of what was written to a TCP connection its other end has
-// acknowledged, and whether it has still to acknowledge some. It is not ok where the
-// kernel does not say.
+// acked returns how many bytes the other end of a TCP connection has acknowledged, and whether
+// further bytes wait to be. It is not ok if the kernel does not say.
 func acked(fd uintptr) (bytes uint64, waiting, ok bool) {
 	const ( // of struct tcp_info, see linux/tcp.h
 		unacked    = 24

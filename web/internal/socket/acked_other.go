@@ -2,5 +2,5 @@
 
 package socket
 
-// acked does not know.
+// acked is not ok: this system does not say.
 func acked(uintptr) (bytes uint64, waiting, ok bool) { return 0, false, false }

@@ -9,38 +9,38 @@ import (
 	"time"
 )
 
-// Poller waits for idle clients to say something, for all of them together, so that
-// one that only listens needs no goroutine and no stack. It is an epoll(7) of its own
-// beside the runtime's, where waiting takes a goroutine for each.
+// Poller waits for messages from all idle clients together, so that a client that only listens
+// needs no goroutine and no stack. It has an epoll(7) of its own, because waiting by the
+// runtime's takes a goroutine for each.
 //
-// It opens when the first socket is armed. Where it cannot, connections keep their
-// goroutines.
+// It opens when the first socket is armed. If that fails, connections keep their goroutines.
 type Poller struct {
 	log  *slog.Logger
 	work sync.WaitGroup
 
 	mu      sync.Mutex // taken after a socket's own
 	epoll   *os.File
-	number  int   // of epoll, as the kernel knows it
-	failed  error // why there is none
-	waiting map[int]Waiter
+	number  int      // epoll's file descriptor
+	failed  error    // why there is no epoll
+	waiting []Waiter // by their sockets' file descriptors, which the kernel gives from 0 on
+	count   int      // of the waiters
 }
 
-// Waiter is somebody who waits for a client to say something.
+// Waiter is resumed when its client has sent something, or is gone.
 type Waiter interface{ Resume() }
 
 const (
-	// said is what is waited for: that a client has sent something, or is gone. Being
-	// told once ends the wait.
+	// said is the event to wait for: a client has sent something, or is gone. It is reported
+	// once.
 	said = syscall.EPOLLIN | syscall.EPOLLRDHUP | syscall.EPOLLONESHOT
 
-	// toldAtOnce is of how many sockets the kernel tells in one call.
+	// toldAtOnce is how many events one call of the kernel returns.
 	toldAtOnce = 128
 )
 
-// NewPoller returns a Poller that nobody waits for yet.
+// NewPoller returns a Poller without waiters.
 func NewPoller(log *slog.Logger) *Poller {
-	return &Poller{log: log, waiting: make(map[int]Waiter)}
+	return &Poller{log: log}
 }
 
 // Arm has w.Resume called, once, as soon as there is something to read from the socket,
@@ -62,18 +62,37 @@ func (p *Poller) register(number int, s *Socket, w Waiter) error {
 		return p.failed
 	}
 	op, event := syscall.EPOLL_CTL_MOD, syscall.EpollEvent{Events: said, Fd: int32(number)} //nolint:gosec // files are numbered with a C int
-	known := p.waiting[number] == w
-	if !known { // the kernel has forgotten an earlier one's socket when it was closed
+	known := p.waiterLocked(number) == w
+	if !known { // an earlier waiter's socket with this number was closed, so the kernel forgot it
 		op = syscall.EPOLL_CTL_ADD
 	}
 	err := syscall.EpollCtl(p.number, op, number, &event)
-	if err == nil && !known { // else it is tried anew the next time
-		p.waiting[number], s.number = w, number
+	if err == nil && !known { // after an error the next Arm tries anew
+		p.addLocked(number, w)
+		s.number = number
 	}
 	return os.NewSyscallError("epoll_ctl", err)
 }
 
-// openLocked has the runtime wait for the epoll itself, as for any other file.
+func (p *Poller) addLocked(number int, w Waiter) {
+	if missing := number + 1 - len(p.waiting); missing > 0 {
+		p.waiting = append(p.waiting, make([]Waiter, missing)...)
+	}
+	if p.waiting[number] == nil {
+		p.count++
+	}
+	p.waiting[number] = w
+}
+
+// waiterLocked returns nil if the number has no waiter.
+func (p *Poller) waiterLocked(number int) Waiter {
+	if number >= len(p.waiting) {
+		return nil
+	}
+	return p.waiting[number]
+}
+
+// openLocked opens an epoll that the runtime waits for, as for any other file.
 func (p *Poller) openLocked() error {
 	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	if err != nil {
@@ -86,7 +105,7 @@ func (p *Poller) openLocked() error {
 	f := os.NewFile(uintptr(fd), "epoll")
 	raw, err := f.SyscallConn()
 	if err == nil {
-		err = f.SetReadDeadline(time.Time{}) // which fails where the runtime cannot wait for it
+		err = f.SetReadDeadline(time.Time{}) // fails if the runtime cannot wait for the file
 	}
 	if err != nil {
 		_ = f.Close()
@@ -105,7 +124,7 @@ func (p *Poller) run(raw syscall.RawConn) {
 		err := raw.Read(func(fd uintptr) bool {
 			var err error
 			n, err = syscall.EpollWait(int(fd), told[:], 0)
-			return n > 0 || err != nil // else the runtime waits
+			return n > 0 || err != nil // otherwise the runtime waits
 		})
 		if err != nil { // closed
 			return
@@ -121,26 +140,27 @@ func (p *Poller) run(raw syscall.RawConn) {
 func (p *Poller) waiter(number int) Waiter {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.waiting[number]
+	return p.waiterLocked(number)
 }
 
-// Forget ends what Arm began, if it did.
+// Forget undoes Arm. It does nothing if the socket was not armed.
 func (p *Poller) Forget(s *Socket, w Waiter) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.waiting[s.number] == w { // else it is another's already
-		delete(p.waiting, s.number)
+	if p.waiterLocked(s.number) == w { // otherwise the number is another waiter's by now
+		p.waiting[s.number] = nil
+		p.count--
 	}
 }
 
-// Waiting returns how many sockets have been armed and are not forgotten.
+// Waiting returns how many sockets are armed and not forgotten.
 func (p *Poller) Waiting() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.waiting)
+	return p.count
 }
 
-// Close resumes nobody any more. It may be called more than once.
+// Close stops resuming waiters. It may be called more than once.
 func (p *Poller) Close() {
 	p.mu.Lock()
 	if p.failed == nil {

@@ -7,7 +7,7 @@ import (
 	"log/slog"
 )
 
-// Waiter is somebody who waits for a client to say something.
+// Waiter is resumed when its client has sent something, or is gone.
 type Waiter interface{ Resume() }
 
 // Poller is for Linux alone: elsewhere each client keeps its goroutine.

@@ -5,18 +5,17 @@ import (
 	"time"
 )
 
-// What waits in the kernel for a client on a slow line is on its way for longer than the
-// client may read nothing: the kernel lets more be written only when a third of its room
-// is free, and a ping waits behind all of it. As long as the client's system acknowledges
-// bytes, though, the client is there.
+// On a slow line, bytes may wait in the kernel for longer than Limits.Timeout: the kernel lets
+// more be written only once a third of its buffer is free, and a ping waits behind all of it.
+// But as long as the client's system acknowledges bytes, the client is there.
 
-// Progress is how far what was written to a client has come.
+// Progress is how many of the written bytes a client's system has acknowledged.
 type Progress struct {
 	acked   uint64
-	waiting bool // for more to be acknowledged
+	waiting bool // some bytes are not acknowledged yet
 }
 
-// Progress is the zero one where the system does not say.
+// Progress returns the present Progress, or the zero one if the system does not say.
 func (s *Socket) Progress() (p Progress) {
 	raw := s.raw
 	if tcp := s.tcp(); raw == nil && tcp != nil {
@@ -28,13 +27,13 @@ func (s *Socket) Progress() (p Progress) {
 	return p
 }
 
-// Since reports whether more has been acknowledged since an earlier time, when some was
-// on its way.
+// Since reports whether bytes that waited at an earlier time have been acknowledged since
+// then.
 func (p Progress) Since(before Progress) bool { return before.waiting && p.acked > before.acked }
 
-// extended prolongs the write deadline for as long as the client makes progress, until
-// the returned function is called. It is for a connection that cannot be written to any
-// more once the deadline has passed.
+// extended prolongs the write deadline for as long as the client makes progress, until the
+// returned function is called. It is for a connection that cannot be written to any more once
+// a deadline has passed.
 func (s *Socket) extended(l Limits) (stop func()) {
 	var mu sync.Mutex
 	var timer *time.Timer

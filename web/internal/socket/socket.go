@@ -1,6 +1,6 @@
-// Package socket is the lower end of a client's connection, whatever is said on it: it
-// writes what the kernel takes at once, or until the client has read nothing for too long,
-// and waits for all idle clients together.
+// Package socket is the lower end of a client's connection, and knows no protocol. It writes
+// as much as the kernel takes at once, or goes on until the client has read nothing for too
+// long. It waits for messages from all idle clients together.
 package socket
 
 import (
@@ -14,29 +14,29 @@ import (
 // Socket is a client's connection.
 type Socket struct {
 	net.Conn
-	raw    syscall.RawConn // to write what it takes at once; nil where that cannot be
-	number int             // as the kernel knows it, once it was armed; guarded by the poller's lock
+	raw    syscall.RawConn // for TryWrite; nil if the connection does not support it
+	number int             // the file descriptor, once it was armed; guarded by the poller's lock
 }
 
 const (
-	// KernelBuffer bounds what waits in the kernel for one client. What is in there
-	// cannot be replaced by something newer any more, and a ping waits behind it: a
-	// client on a slow line must get through it before it counts as gone.
+	// KernelBuffer bounds the bytes that wait in the kernel for one client. Newer rows cannot
+	// replace those any more, and a ping waits behind them: a client on a slow line must get
+	// through them before it counts as gone.
 	KernelBuffer = 128 << 10
 
-	// kernelReadBuffer bounds what a client can have said that was not read yet: one
-	// that is slowed down counts as living for as long as there is something to read.
+	// kernelReadBuffer bounds the bytes of a client that were not read yet: a client that is
+	// slowed down counts as living for as long as there is something to read.
 	kernelReadBuffer = 64 << 10
 )
 
-// New returns the socket of a connection, and bounds what waits in the kernel for it, where
-// the connection is one of TCP or of TLS over TCP.
+// New returns the socket of a connection. For TCP, and TLS over TCP, it bounds how much waits
+// in the kernel.
 func New(conn net.Conn) Socket {
 	s := Socket{Conn: conn}
-	if tcp, ok := conn.(*net.TCPConn); ok { // TLS has to make its records first
+	if tcp, ok := conn.(*net.TCPConn); ok { // with TLS, bytes must become records first
 		s.raw, _ = tcp.SyscallConn()
 	}
-	if tcp := s.tcp(); tcp != nil { // does its best: where it cannot, more waits in the kernel
+	if tcp := s.tcp(); tcp != nil { // errors are ignored: more then waits in the kernel
 		_ = tcp.SetWriteBuffer(KernelBuffer)
 		_ = tcp.SetReadBuffer(kernelReadBuffer)
 	}
@@ -55,12 +55,12 @@ func (s *Socket) tcp() *net.TCPConn {
 	return tcp
 }
 
-// maxLinger is how much is read for nothing.
+// maxLinger is how many bytes Linger reads and discards.
 const maxLinger = 256 << 10
 
-// Linger says that nothing more will be written, and reads on until the client hangs up,
-// at most for some time. Closing a socket with unread data in it would send a reset, and
-// the client might never read what was written last.
+// Linger says that nothing more will be written, and reads on until the client hangs up or the
+// limit is over. Closing a socket with unread data would send a reset, and the client might
+// then never read the last frames.
 func (s *Socket) Linger(limit time.Duration) {
 	if half, ok := s.Conn.(interface{ CloseWrite() error }); ok {
 		if err := half.CloseWrite(); err != nil {

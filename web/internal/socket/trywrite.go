@@ -2,36 +2,36 @@ package socket
 
 import "net"
 
-// Scratch is room for writing what a socket takes at once. It is used over and over, by
-// one goroutine, so that writing to one more client allocates nothing.
+// Scratch is memory for TryWrite. One goroutine uses it over and over, so that writing to one
+// more client allocates nothing.
 type Scratch struct {
-	Frames net.Buffers // for what is to be written next
+	Frames net.Buffers // for the frames to be written next
 
 	copied []byte // room for several small frames
 	write  func(fd uintptr)
 
-	// Of the system call that is being made.
+	// The arguments and results of the present system call.
 	chunk []byte
 	n     int
 	err   error
 }
 
-// copiedBytes is up to what size frames are copied together, to be written in one
-// system call. What is larger is written frame by frame.
+// copiedBytes is the size up to which frames are copied together and written in one system
+// call. Larger ones are written frame by frame.
 const copiedBytes = 16 << 10
 
-// NewScratch returns room for writing.
+// NewScratch returns a Scratch.
 func NewScratch() *Scratch {
 	s := new(Scratch)
 	s.write = func(fd uintptr) { s.n, s.err = writeNow(fd, s.chunk) }
 	return s
 }
 
-// TryWrite writes what the socket takes at once of some frames, and returns the rest. It
-// goes past the connection's own Write, and RawConn's, which mind a deadline that is over
-// and wait for whoever is writing already. The socket must be Immediate.
+// TryWrite writes as much of the frames as the socket takes at once, and returns the rest. It
+// does not use the Write of the connection or of RawConn: these fail after a deadline, and
+// wait for other writers. The socket must be Immediate.
 func (s *Socket) TryWrite(room *Scratch, frames net.Buffers) (rest net.Buffers, err error) {
-	defer func() { room.chunk = nil }() // which may be large
+	defer func() { room.chunk = nil }() // the chunk may be large
 	for len(frames) > 0 {
 		room.chunk = room.join(frames)
 		if err := s.raw.Control(room.write); err != nil {
@@ -48,7 +48,7 @@ func (s *Socket) TryWrite(room *Scratch, frames net.Buffers) (rest net.Buffers, 
 	return frames, nil
 }
 
-// join returns the frames in one piece if they are small, else the first of them.
+// join returns the frames in one piece if they are small, otherwise the first of them.
 func (s *Scratch) join(frames net.Buffers) []byte {
 	size := 0
 	for _, frame := range frames {
@@ -64,7 +64,7 @@ func (s *Scratch) join(frames net.Buffers) []byte {
 	return s.copied
 }
 
-// without takes n bytes away from the beginning.
+// without removes n bytes from the beginning.
 func without(frames net.Buffers, n int) net.Buffers {
 	for len(frames) > 0 && n >= len(frames[0]) {
 		n -= len(frames[0])

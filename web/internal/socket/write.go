@@ -10,17 +10,17 @@ import (
 
 // Limits say how long a Write may take.
 type Limits struct {
-	// Timeout is how long the client may read nothing at all. One that is slow and
-	// makes progress is not cut off.
+	// Timeout is how long the client may read nothing at all. A slow client that makes
+	// progress is not cut off.
 	Timeout time.Duration
 
-	// EndBy returns when everything must be written, however well it gets on; zero
-	// while there is no such time.
+	// EndBy returns when everything must be written, even if the client makes progress; zero
+	// means no such time.
 	EndBy func() time.Time
 
-	// Progress is told that the client has read something after it had to be waited
-	// for. The pongs of such a client are late: they come after what it reads. An error
-	// ends the Write.
+	// Progress is called when the client has read something after the Write had to wait for
+	// it. Such a client's pongs are late, because it reads the ping only after all that. An
+	// error ends the Write.
 	Progress func() error
 }
 
@@ -43,8 +43,8 @@ func (s *Socket) Write(frames net.Buffers, l Limits) error {
 	if _, plain := s.Conn.(*net.TCPConn); !plain {
 		return s.writePieces(frames, l)
 	}
-	// A write that was cut short may have got on at its beginning only. So the
-	// time is cut into parts, and is over when so many have passed without a byte.
+	// A write that reaches its deadline may have written something only at its beginning. So
+	// the timeout is cut into parts, and is over after that many parts without a byte.
 	last := s.Progress()
 	for idle := 0; ; {
 		n, err := s.timed(l.Timeout/timeoutParts, l, func() (int64, error) { return frames.WriteTo(s.Conn) })
@@ -65,11 +65,11 @@ func (s *Socket) Write(frames net.Buffers, l Limits) error {
 	}
 }
 
-// pieceBytes is what one TLS record holds.
+// pieceBytes is the size of one TLS record.
 const pieceBytes = 16 << 10
 
-// writePieces is Write for a connection that cannot be written to any more once a
-// deadline has passed, as those of crypto/tls: each piece has a deadline of its own.
+// writePieces is Write for connections that cannot be written to any more once a deadline has
+// passed, such as those of crypto/tls. Each piece has a deadline of its own.
 func (s *Socket) writePieces(frames net.Buffers, l Limits) error {
 	defer s.extended(l)()
 	for _, frame := range frames {
@@ -83,10 +83,10 @@ func (s *Socket) writePieces(frames net.Buffers, l Limits) error {
 	return nil
 }
 
-// blocked is how long a write takes that had to wait for the client to read.
+// blocked is how long a write takes at least that had to wait for the client to read.
 const blocked = 100 * time.Millisecond
 
-// timed gives a write some time.
+// timed runs a write with a deadline.
 func (s *Socket) timed(limit time.Duration, l Limits, write func() (int64, error)) (n int64, err error) {
 	begin := time.Now()
 	if err := s.SetWriteDeadline(l.noLaterThanEnd(begin.Add(limit))); err != nil {

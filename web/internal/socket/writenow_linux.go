@@ -7,10 +7,9 @@ import (
 	"unsafe"
 )
 
-// writeNow writes as much as the socket takes at once, perhaps nothing. It goes around
-// the virtual file system, which send(2) does, and the runtime's preparations for a
-// system call that waits, which this one is told not to do: a tenth of what writing a
-// row to a socket takes.
+// writeNow writes as much as the socket takes at once, perhaps nothing. It uses send(2), which
+// avoids the virtual file system, and skips the runtime's preparations for a system call that
+// blocks, because this one does not. That saves a tenth of the cost of writing a row.
 func writeNow(fd uintptr, b []byte) (n int, err error) {
 	const flags = syscall.MSG_DONTWAIT | syscall.MSG_NOSIGNAL
 	for {

@@ -2,5 +2,5 @@
 
 package socket
 
-// writeNow leaves everything to a writer that waits.
+// writeNow writes nothing, which leaves everything to a writer that waits.
 func writeNow(uintptr, []byte) (n int, err error) { return 0, nil }

@@ -1,41 +1,43 @@
-// Package timers calls many at times of their own with one timer of the runtime's: one for
-// each client would be a twentieth of what an idle client costs.
+// Package timers calls many entries at times of their own with one timer of the runtime. A
+// timer for each client would be a twentieth of the cost of an idle client.
 package timers
 
 import (
 	"container/heap"
 	"sync"
 	"time"
+
+	"github.com/entity-sync/entity-sync/internal/instant"
 )
 
-// Queue has entries called when it is time to. The zero Queue is ready to use.
+// Queue calls entries at their times. The zero Queue is ready to use.
 type Queue struct {
-	work sync.WaitGroup // one while the timer runs, or what it has started
+	work sync.WaitGroup // one while the timer runs, or the function that it has started
 
 	mu     sync.Mutex
 	set    entries
-	timer  *time.Timer // nil while it does not run
-	at     time.Time   // when it ends
+	timer  *time.Timer     // nil while it does not run
+	at     instant.Instant // when it ends
 	closed bool
 }
 
 // Called is what a Queue calls.
 type Called interface {
-	// Due is called at the time that was scheduled, or as soon as those before have
-	// returned. It may schedule the entry anew.
+	// Due is called at the scheduled time, or as soon as the earlier calls have returned. It
+	// may schedule the entry again.
 	Due()
 }
 
-// Entry is the place of one that is called; a Queue guards it.
+// Entry is an entry's place in a Queue, which guards it.
 type Entry struct {
 	called Called
-	at     time.Time
+	at     instant.Instant
 	place  int // in the heap, from 1 on; zero for none
 }
 
-// Schedule has c called at the given time, and at no other that was given for the entry
-// before.
-func (q *Queue) Schedule(e *Entry, at time.Time, c Called) {
+// Schedule makes the Queue call c at the given time. It replaces an earlier schedule of the
+// entry.
+func (q *Queue) Schedule(e *Entry, at instant.Instant, c Called) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	e.at, e.called = at, c
@@ -47,7 +49,7 @@ func (q *Queue) Schedule(e *Entry, at time.Time, c Called) {
 	q.startLocked()
 }
 
-// Stop takes back what Schedule was told.
+// Stop undoes Schedule.
 func (q *Queue) Stop(e *Entry) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -56,7 +58,7 @@ func (q *Queue) Stop(e *Entry) {
 	}
 }
 
-// startLocked sees to it that the timer ends with the first that is scheduled at the latest.
+// startLocked makes sure that the timer ends no later than the time of the first entry.
 func (q *Queue) startLocked() {
 	if q.closed || len(q.set) == 0 {
 		return
@@ -64,15 +66,15 @@ func (q *Queue) startLocked() {
 	first := q.set[0].at
 	if q.timer != nil {
 		if !first.Before(q.at) || !q.stopLocked() {
-			return // it ends early enough, or just now
+			return // the timer ends early enough, or has just ended
 		}
 	}
 	q.work.Add(1)
 	q.at = first
-	q.timer = time.AfterFunc(time.Until(first), q.run)
+	q.timer = time.AfterFunc(first.Sub(instant.Now()), q.run)
 }
 
-// stopLocked stops the timer, unless what it starts has begun.
+// stopLocked stops the timer, unless its function has been started.
 func (q *Queue) stopLocked() bool {
 	stopped := q.timer.Stop()
 	if stopped {
@@ -84,13 +86,13 @@ func (q *Queue) stopLocked() bool {
 
 func (q *Queue) run() {
 	defer q.work.Done()
-	for c := q.next(time.Now()); c != nil; c = q.next(time.Now()) {
+	for c := q.next(instant.Now()); c != nil; c = q.next(instant.Now()) {
 		c.Due()
 	}
 }
 
-// next returns one whose time has come. Without one it starts the timer anew.
-func (q *Queue) next(now time.Time) Called {
+// next returns an entry whose time has come. If there is none, it starts the timer again.
+func (q *Queue) next(now instant.Instant) Called {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if !q.closed && len(q.set) > 0 && !q.set[0].at.After(now) {
@@ -101,8 +103,8 @@ func (q *Queue) next(now time.Time) Called {
 	return nil
 }
 
-// Close returns when nobody is being called, and nobody will be. It may be called more
-// than once.
+// Close returns when no entry is being called, and none will be. It may be called more than
+// once.
 func (q *Queue) Close() {
 	q.mu.Lock()
 	q.closed = true
@@ -140,6 +142,5 @@ func (h *entries) Pop() any {
 	return e
 }
 
-// Slack is how much later than its time a limit that is over is noticed by a node that does
-// not sleep, at most.
+// Slack is by how much at most a node that does not sleep notices late that a limit is over.
 func Slack(limit time.Duration) time.Duration { return limit / 4 }

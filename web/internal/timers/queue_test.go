@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/entity-sync/entity-sync/internal/instant"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -28,7 +30,7 @@ func (c *called) Due() {
 	}
 }
 
-func (c *called) start() { c.queue.Schedule(&c.entry, time.Now().Add(c.every), c) }
+func (c *called) start() { c.queue.Schedule(&c.entry, instant.Now().Add(c.every), c) }
 
 // Many come and go at random; each is called at its interval since it came, to the moment,
 // and not once it has gone.
@@ -84,7 +86,7 @@ func TestAnEntryCanBeScheduledAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, begin := new(Queue), time.Now()
 		first, second := &called{queue: q}, &called{queue: q}
-		schedule := func(c *called, after time.Duration) { q.Schedule(&c.entry, begin.Add(after), c) }
+		schedule := func(c *called, after time.Duration) { q.Schedule(&c.entry, instant.Of(begin.Add(after)), c) }
 		schedule(first, 2*time.Second)
 		schedule(second, 3*time.Second)
 		schedule(second, time.Second)
@@ -114,14 +116,14 @@ func TestCloseWaitsForWhoIsCalled(t *testing.T) {
 		q := new(Queue)
 		var first, second patient
 		var places [2]Entry
-		q.Schedule(&places[0], time.Now(), &first)
-		q.Schedule(&places[1], time.Now(), &second)
+		q.Schedule(&places[0], instant.Now(), &first)
+		q.Schedule(&places[1], instant.Now(), &second)
 		synctest.Wait() // one is being called
 		q.Close()
 		if first.begun != first.ended || second.begun != second.ended || first.begun == second.begun {
 			t.Errorf("once it is closed they are %+v and %+v", first, second)
 		}
-		q.Schedule(&places[0], time.Now(), &first)
+		q.Schedule(&places[0], instant.Now(), &first)
 		time.Sleep(time.Minute)
 		if first.begun && second.begun {
 			t.Error("one is called after that")

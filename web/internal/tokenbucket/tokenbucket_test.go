@@ -6,6 +6,8 @@ import (
 
 	"golang.org/x/time/rate"
 	"pgregory.net/rapid"
+
+	"github.com/entity-sync/entity-sync/internal/instant"
 )
 
 // A bucket is what a well-known limiter says it is.
@@ -20,7 +22,7 @@ func TestABucketAgainstALimiter(t *testing.T) {
 			},
 			"some are taken": func(t *rapid.T) {
 				for range rapid.IntRange(1, 50).Draw(t, "n") {
-					got, want := b.Take(now), limiter.ReserveN(now, 1).DelayFrom(now)
+					got, want := b.Take(instant.Of(now)), limiter.ReserveN(now, 1).DelayFrom(now)
 					if d := got - want; d > time.Microsecond || d < -time.Microsecond {
 						t.Fatalf("one waits %v, want %v", got, want)
 					}
@@ -28,4 +30,17 @@ func TestABucketAgainstALimiter(t *testing.T) {
 			},
 		})
 	})
+}
+
+// A client is told at once, and then once in an interval.
+func TestAClientIsToldOnceInAnInterval(t *testing.T) {
+	b, now := New(1), instant.Now()
+	for _, at := range []struct {
+		after time.Duration
+		tell  bool
+	}{{0, true}, {time.Minute, false}, {time.Minute + 1, true}, {2 * time.Minute, false}} {
+		if tell := b.Tell(now.Add(at.after), time.Minute); tell != at.tell {
+			t.Errorf("after %v it is to be told: %v", at.after, tell)
+		}
+	}
 }

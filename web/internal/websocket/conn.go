@@ -1,8 +1,8 @@
-// Package websocket carries messages to and from one client over WebSocket (RFC 6455): the
-// upgrade, frames, what the client says, and when it counts as gone. It knows nothing of
-// what the messages mean.
+// Package websocket carries messages to and from one client over WebSocket (RFC 6455): it has
+// the upgrade, the frames, reading, and the rules by which a client counts as gone. It does
+// not know what the messages mean.
 //
-// A Conn whose client says nothing has no goroutine, where the system allows that.
+// The Conn of an idle client has no goroutine, if the system allows that.
 //
 // A Conn's lock is taken before those of the timers and of the poller, and before no other.
 package websocket
@@ -15,42 +15,43 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"github.com/entity-sync/entity-sync/internal/instant"
 	"github.com/entity-sync/entity-sync/web/internal/socket"
 	"github.com/entity-sync/entity-sync/web/internal/timers"
 )
 
-// Config is what the connections of a node have in common. All of it is required.
+// Config is shared by all connections of a node. All fields are required.
 type Config struct {
 	// MaxMessageBytes bounds a message from a client.
 	MaxMessageBytes int64
 
-	// PingInterval is how often a client is asked whether it is there, and PongWait how
-	// long it may take to answer.
+	// PingInterval is how often a client is pinged. PongWait is how long it may take to
+	// answer.
 	PingInterval, PongWait time.Duration
 
-	// WriteTimeout is how long a client may read nothing at all while something is
-	// written to it, and CloseWait how long one that was told to go may take to hang up.
+	// WriteTimeout is how long a client may read nothing at all while something is written to
+	// it. CloseWait is how long it may take to hang up after a close frame.
 	WriteTimeout, CloseWait time.Duration
 
 	Poller *socket.Poller
 	Timers *timers.Queue
 }
 
-// Owner is whose a Conn is. It is called without a lock.
+// Owner owns a Conn. It is called without a lock.
 type Owner interface {
-	// Receive takes the client's next message, which is UTF-8. The one after it is read
-	// when Receive returns.
+	// Receive takes the client's next message, which is UTF-8. The next message is read when
+	// Receive returns.
 	Receive(message []byte)
 
-	// Control is told of a ping or a pong of the client's. answer is a frame that a ping
-	// is to be answered with, which takes the place of an earlier one; nil for a pong.
-	// More is read when Control returns.
+	// Control is called for a ping or a pong of the client. For a ping, answer is the frame to
+	// send, which replaces an earlier answer; for a pong it is nil. More is read when Control
+	// returns.
 	Control(answer []byte)
 
-	// Ask has a ping sent.
+	// Ask sends the client a ping.
 	Ask()
 
-	// Ended says that nothing more will be read, and why. The owner calls End.
+	// Ended says that nothing more will be read, and why. The owner then calls End.
 	Ended(err error)
 }
 
@@ -58,55 +59,61 @@ type Owner interface {
 type Conn struct {
 	config *Config
 	ws     *websocket.Conn // nil before the request is answered
-	reader *bufio.Reader   // that ws reads from
+	reader bufio.Reader    // ws reads from it
+	lent   *bufio.Reader   // of spareReaders, whose buffer reader has; nil while reader has none
 	owner  Owner
 	socket socket.Socket
 	timer  timers.Entry // for the next ping, or the end of the wait for an answer
 
-	farewell []byte // what gorilla has said last; of the goroutine that reads
+	farewell *[]byte // gorilla's last frame, nil for none, as of most clients; owned by the reading goroutine
 
 	mu       sync.Mutex // guards what follows
-	nextPing time.Time
-	silent   time.Time       // when the client counts as gone, unless it is heard of before
-	asked    time.Time       // when it was first asked since it was heard of; zero if it was not
-	written  socket.Progress // when it was asked, or given more time
-	looked   bool            // for what may lie in the socket, since it was heard of
-	parked   bool            // there is no goroutine that reads, until resume
-	leaving  bool            // told to go away
+	nextPing instant.Instant
+	silent   instant.Instant // when the client counts as gone, if it sends nothing before
+	asked    *question       // the first ping since the client last sent something; nil if none
+	looked   bool            // the socket was read once more since the client last sent something
+	parked   bool            // no goroutine reads, until resume
+	leaving  bool            // the client was told to go
 	ended    bool            // the timer does not start any more
 
-	endOfMessage time.Time // when the next part of the message that is being read must be there; zero between two
+	endOfMessage instant.Instant // when the next part of the message being read must be there; zero between messages
+}
+
+// question is a ping that the client has not answered yet.
+type question struct {
+	at      instant.Instant
+	written socket.Progress // at that ping, or when the client was last given more time
 }
 
 func newConn(config *Config, conn net.Conn) *Conn {
 	return &Conn{config: config, socket: socket.New(conn)}
 }
 
-// upgraded has the connection go on as ws.
+// upgraded attaches gorilla's connection, once the request was answered.
 func (c *Conn) upgraded(ws *websocket.Conn) {
 	c.ws = ws
 	ws.SetReadLimit(c.config.MaxMessageBytes)
-	// gorilla's own handlers write to the connection; what is written here waits for
-	// its turn.
+	// gorilla's own handlers would write to the connection. Here the owner writes the answer
+	// when it is its turn.
 	ws.SetPingHandler(func(data string) error { return c.control(appendFrame(nil, websocket.PongMessage, []byte(data))) })
 	ws.SetPongHandler(func(string) error { return c.control(nil) })
 	ws.SetCloseHandler(closeHandler)
 }
 
-// closeHandler leaves it to Farewell to answer a close frame.
+// closeHandler does not answer a close frame, because Farewell does.
 func closeHandler(int, string) error { return nil }
 
-// Subprotocol returns the one that was agreed on, or the empty text.
+// Subprotocol returns the agreed subprotocol, or the empty text.
 func (c *Conn) Subprotocol() string { return c.ws.Subprotocol() }
 
-// Immediate reports whether TryWrite takes something.
+// Immediate reports whether TryWrite is of use.
 func (c *Conn) Immediate() bool { return c.socket.Immediate() }
 
-// Start has the client's messages read from now on.
+// Start starts reading the client's messages.
 func (c *Conn) Start(o Owner) {
 	c.owner = o
 	c.mu.Lock()
-	c.nextPing = time.Now().Add(c.config.PingInterval)
+	c.nextPing = instant.Now().Add(c.config.PingInterval)
 	c.config.Timers.Schedule(&c.timer, c.nextPing, (*due)(c))
 	c.mu.Unlock()
 	if err := c.extendDeadline(); err != nil || !c.park() {
@@ -114,7 +121,7 @@ func (c *Conn) Start(o Owner) {
 	}
 }
 
-// Leave gives the client, which was told to go, a moment to do so.
+// Leave gives a client that was told to go a moment to do so.
 func (c *Conn) Leave() {
 	c.mu.Lock()
 	c.leaving = true
@@ -133,14 +140,13 @@ func (c *Conn) IsLeaving() bool {
 	return c.leaving
 }
 
-// CloseNow ends the connection without a word. It may be called more than once.
+// CloseNow ends the connection without a close frame. It may be called more than once.
 func (c *Conn) CloseNow() {
 	_ = c.socket.Close()
 	c.resume()
 }
 
-// End lets go of everything, once the last frame was written, err being why nothing more
-// is read.
+// End releases everything, once the last frame was written. err is why nothing more is read.
 func (c *Conn) End(err error) {
 	c.mu.Lock()
 	c.ended = true

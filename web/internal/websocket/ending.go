@@ -14,11 +14,11 @@ var (
 	errEnded   = errors.New("a handler ended the session's goroutine")
 )
 
-// Farewell returns the close frame that answers the error with which reading ended, or nil
-// where there is nothing to say.
+// Farewell returns the close frame that answers the error with which reading ended, or nil if
+// there is none to send.
 func (c *Conn) Farewell(err error) []byte {
-	if c.farewell != nil { // gorilla has said it: that the protocol was broken
-		return c.farewell
+	if c.farewell != nil { // gorilla has made one: the protocol was broken
+		return *c.farewell
 	}
 	var closed *websocket.CloseError
 	switch {
@@ -26,7 +26,7 @@ func (c *Conn) Farewell(err error) []byte {
 		return closeFrame(websocket.CloseUnsupportedData, "text messages only")
 	case errors.Is(err, errNotUTF8):
 		return closeFrame(websocket.CloseInvalidFramePayloadData, "not UTF-8")
-	case errors.Is(err, websocket.ErrReadLimit): // gorilla says so of most lengths
+	case errors.Is(err, websocket.ErrReadLimit): // for most lengths gorilla has made a frame
 		return closeFrame(websocket.CloseMessageTooBig, "")
 	case errors.Is(err, errEnded):
 		return closeFrame(websocket.CloseInternalServerErr, "")
@@ -37,7 +37,7 @@ func (c *Conn) Farewell(err error) []byte {
 	}
 }
 
-// Cause says in one of few texts why reading ended: what err says may be the client's.
+// Cause returns in one of few texts why reading ended: the text of err may be the client's.
 func Cause(err error) string {
 	var closed *websocket.CloseError
 	switch {

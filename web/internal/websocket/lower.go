@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// lower is the Conn as the connection that gorilla has. The Conn writes past it, and has
-// the reader above it, to see whether there is more to read already, and what comes next.
+// lower is the net.Conn that gorilla gets. The Conn writes past it. The Conn also has the
+// reader above it, to see whether more is buffered, and what comes next.
 type lower Conn
 
 var _ net.Conn = (*lower)(nil)
 
-// Read reads on where the time was over because this node has slept, or before the client
-// was asked: see readOn. gorilla must not see that, for it never reads again.
+// Read goes on after a deadline that says nothing of the client: see readOn. gorilla must not
+// see such a deadline, because it never reads again after an error.
 func (l *lower) Read(p []byte) (int, error) {
 	for {
 		n, err := l.socket.Read(p)
@@ -23,18 +23,19 @@ func (l *lower) Read(p []byte) (int, error) {
 	}
 }
 
-// Write writes the answer to the upgrade. What gorilla writes after that are farewells
-// of its own: that the protocol was broken, or a message too large. Somebody may be in the
-// midst of writing another frame, and so they are kept for Farewell.
+// Write writes the answer to the upgrade. After that gorilla writes only close frames: that
+// the protocol was broken, or a message too large. Another goroutine may be writing a frame at
+// that time, so these are kept for Farewell.
 func (l *lower) Write(p []byte) (int, error) {
 	if l.ws == nil {
 		return l.socket.Conn.Write(p)
 	}
-	l.farewell = bytes.Clone(p)
+	said := bytes.Clone(p)
+	l.farewell = &said
 	return len(p), nil
 }
 
-// SetWriteDeadline does nothing: it would cut short what is being written.
+// SetWriteDeadline does nothing: it would cut short a frame that is being written.
 func (l *lower) SetWriteDeadline(time.Time) error { return nil }
 
 func (l *lower) SetReadDeadline(t time.Time) error { return l.socket.SetReadDeadline(t) }

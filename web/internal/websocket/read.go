@@ -4,14 +4,15 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"time"
 	"unicode/utf8"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/entity-sync/entity-sync/internal/instant"
 )
 
-// read takes the client's messages, one after another, until it has said all for
-// now or is gone. In the latter case it tells the owner.
+// read reads the client's messages, one after another, until none is left for now or the
+// client is gone. In the latter case it tells the owner.
 func (c *Conn) read() {
 	parked, err := false, errEnded
 	defer func() { // also where the application's code ends the goroutine
@@ -20,6 +21,7 @@ func (c *Conn) read() {
 		}
 	}()
 	for !parked {
+		c.takeBuffer()
 		if err = c.readOne(); err != nil {
 			return
 		}
@@ -27,32 +29,32 @@ func (c *Conn) read() {
 	}
 }
 
-// park ends the reading, if nothing is left to be read, until the client says more:
-// see resume. It returns false where the goroutine must go on reading.
+// park ends the reading, if nothing is left to be read, until the client sends more: see
+// resume. It returns false if the goroutine must go on reading.
 func (c *Conn) park() bool {
 	if !c.socket.Immediate() || c.reader.Buffered() > 0 {
 		return false
 	}
+	c.returnBuffer()
 	c.mu.Lock()
 	c.parked = !c.leaving
 	parked := c.parked
 	c.mu.Unlock()
-	// From the next line on another goroutine may be reading.
+	// Once the socket is armed, another goroutine may be reading.
 	if !parked || c.config.Poller.Arm(&c.socket, (*waiter)(c)) == nil {
 		return parked
 	}
-	return !c.unpark() // else somebody has woken it already
+	return !c.unpark() // false unless another goroutine has resumed it already
 }
 
-// resume has a goroutine read again where there is none. It does not have to mean that
-// there is something to be read.
+// resume starts a goroutine that reads, unless there is one. There may be nothing to read.
 func (c *Conn) resume() {
 	if c.unpark() {
 		go c.read()
 	}
 }
 
-// waiter is the Conn for the poller.
+// waiter implements socket.Waiter for a Conn.
 type waiter Conn
 
 // Resume implements socket.Waiter.
@@ -65,7 +67,7 @@ func (c *Conn) unpark() (was bool) {
 	return was
 }
 
-// readOne takes what the client says next: one message, or a ping or pong.
+// readOne reads one message, ping or pong.
 func (c *Conn) readOne() error {
 	if done, err := c.readControl(); done {
 		return err
@@ -83,9 +85,9 @@ func (c *Conn) readOne() error {
 	return c.extendDeadline()
 }
 
-// readControl takes a ping or pong, if one comes next. gorilla takes those as well,
-// but then reads on until a message comes, and the session could not be parked. Where
-// anything is wrong with the frame it is left to gorilla, which says so.
+// readControl reads a ping or pong, if one comes next. gorilla would read on after those until
+// a message comes, and the session could not be parked. A faulty frame is left to gorilla,
+// which answers it.
 func (c *Conn) readControl() (done bool, err error) {
 	const ( // of RFC 6455, section 5.2
 		final, masked = 0x80, 0x80
@@ -94,7 +96,7 @@ func (c *Conn) readControl() (done bool, err error) {
 	)
 	head, err := c.reader.Peek(2)
 	if err != nil {
-		return false, nil //nolint:nilerr // gorilla will meet it again
+		return false, nil //nolint:nilerr // gorilla will get the error again
 	}
 	opcode, length := head[0]&^final, int(head[1]&^masked)
 	if head[0]&final == 0 || head[1]&masked == 0 || length > maxPayload || opcode != websocket.PingMessage && opcode != websocket.PongMessage {
@@ -123,9 +125,9 @@ func (c *Conn) control(answer []byte) error {
 	return c.extendDeadline()
 }
 
-// readMessage is the connection's ReadMessage, with a limit to the time that a part
-// of a message takes: pieces of it without anything in them would cost much to
-// read, and be no sign of a living client.
+// readMessage is gorilla's ReadMessage with a limit to the time that a part of a message
+// takes. A client could otherwise send empty pieces of a message for ever: they would cost
+// much to read, and are no sign of a living client.
 func (c *Conn) readMessage() (kind int, message []byte, err error) {
 	kind, r, err := c.ws.NextReader()
 	if err != nil {
@@ -143,7 +145,7 @@ func (c *Conn) readMessage() (kind int, message []byte, err error) {
 		message = message[:len(message)+n]
 		switch {
 		case err == nil:
-		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF): // gorilla's are others where the connection ends
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF): // at the end of the connection gorilla's errors are others
 			return kind, message, c.begun(false)
 		default:
 			return kind, nil, err
@@ -151,15 +153,15 @@ func (c *Conn) readMessage() (kind int, message []byte, err error) {
 	}
 }
 
-// withRoom returns a message, of which more may come, with room for it: twice as
-// much each time, so that it is not copied often, but hardly more than a message may
-// have: many clients may be in the midst of one.
+// withRoom returns a message with room for more of it. The room doubles each time, so that the
+// message is not copied often. It hardly exceeds MaxMessageBytes, because many clients may be
+// in the midst of a message.
 func (c *Conn) withRoom(message []byte) []byte {
 	if len(message) < cap(message) {
 		return message
 	}
-	const first = 512                    // most fit
-	most := c.config.MaxMessageBytes + 1 // for its end to be found
+	const first = 512                    // most messages fit
+	most := c.config.MaxMessageBytes + 1 // one more, to find the end of the message
 	size := min(max(first, 2*int64(cap(message))), most)
 	return append(make([]byte, 0, size), message...)
 }
@@ -171,10 +173,10 @@ const messageStep = 4 << 10
 func (c *Conn) begun(reading bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.endOfMessage, c.looked = time.Time{}, false
+	c.endOfMessage, c.looked = 0, false
 	if !reading || c.leaving {
 		return nil
 	}
-	c.endOfMessage = time.Now().Add(c.config.PongWait)
-	return c.ws.SetReadDeadline(c.endOfMessage)
+	c.endOfMessage = instant.Now().Add(c.config.PongWait)
+	return c.ws.SetReadDeadline(c.endOfMessage.Time())
 }

@@ -11,25 +11,19 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// readBuffer is for what clients say, which is short: a subscription or two fit. Of a
-// longer message the rest is read past it. Each client has one, and gorilla takes none
-// of 256 bytes or less.
-const readBuffer = 288
-
 // Upgrader makes connections of requests.
 type Upgrader struct {
 	config Config
 	ws     websocket.Upgrader
 }
 
-// NewUpgrader returns an Upgrader that agrees on one of the subprotocols. Where it finds
-// something wrong with a request it has refuse answer it.
+// NewUpgrader returns an Upgrader that agrees on one of the subprotocols. refuse answers a
+// request with which something is wrong.
 func NewUpgrader(c Config, subprotocols []string, refuse func(w http.ResponseWriter, r *http.Request, status int, reason error)) *Upgrader {
 	return &Upgrader{config: c, ws: websocket.Upgrader{
-		// Nothing is written through gorilla but its own farewells, so its write
-		// buffer is lent for those alone.
+		// gorilla writes only close frames, so its write buffer is pooled.
 		WriteBufferPool: &sync.Pool{},
-		CheckOrigin:     func(*http.Request) bool { return true }, // which is checked before
+		CheckOrigin:     func(*http.Request) bool { return true }, // the Handler has checked it
 		Error:           refuse,
 		Subprotocols:    subprotocols,
 	}}
@@ -38,14 +32,14 @@ func NewUpgrader(c Config, subprotocols []string, refuse func(w http.ResponseWri
 // IsUpgrade reports whether a request asks for a WebSocket.
 func IsUpgrade(r *http.Request) bool { return websocket.IsWebSocketUpgrade(r) }
 
-// IsAnswered reports whether an error of Upgrade's is one that refuse has answered. Else
-// the client has talked before it was let in, or is gone.
+// IsAnswered reports whether refuse has answered an error of Upgrade. Otherwise the client has
+// sent something before the answer, or is gone.
 func IsAnswered(err error) bool {
 	answered := (websocket.HandshakeError{})
 	return errors.As(err, &answered)
 }
 
-// Upgrade makes a connection of a request. It sees each header with subprotocols, and
+// Upgrade makes a connection of a request. It considers each header with subprotocols, and
 // answers with the headers that middleware has set. Nothing is read before Start.
 func (u *Upgrader) Upgrade(w http.ResponseWriter, r *http.Request) (*Conn, error) {
 	h := &hijacker{ResponseWriter: w, config: &u.config}
@@ -88,11 +82,10 @@ type hijacker struct {
 // Hijack implements http.Hijacker.
 func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
-	if err != nil || rw.Reader.Buffered() > 0 { // the client talks too early: it is refused
+	if err != nil || rw.Reader.Buffered() > 0 { // the client sends too early: it is refused
 		return conn, rw, err
 	}
 	h.conn = newConn(h.config, conn)
-	lower := (*lower)(h.conn)
-	h.conn.reader = bufio.NewReaderSize(lower, readBuffer)
-	return lower, bufio.NewReadWriter(h.conn.reader, rw.Writer), nil
+	h.conn.takeBuffer()
+	return (*lower)(h.conn), bufio.NewReadWriter(&h.conn.reader, rw.Writer), nil
 }

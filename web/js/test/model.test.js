@@ -40,7 +40,7 @@ for (const [fault, [from, to]] of Object.entries({
   "a connection that is lost is not tried again": ["    this.#retryLater(hint ?", "    void (hint ?"],
   "a key that is unavailable is not asked for again": ["this.#lookLater(entry, most, Math.random() * most);", ""],
   "a place that the node takes back is not given": ["      this.#freePlaces++;\n      this.#refused", "      this.#refused"],
-  "a place that a refused key did not take is not given": ["      this.#freePlaces += those.length; // a place that it did not take\n", ""],
+  "a place that a refused key did not take is not given": ["      this.#freePlaces += those.length; // the refused key has not taken its place\n", ""],
   "a key that found no place and comes back is not asked for": ["(!entry.denied || entry.noPlace)", "!entry.denied"],
   "the application is told in the midst of a transition": ["if (context.queue.push(call) === 1) {", "call(); if (false) {"],
   "what is let go is not said": ["if (entry.subscribed) {\n          unwanted.push", "if (false) {\n          unwanted.push"],

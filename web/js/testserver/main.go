@@ -1,6 +1,6 @@
-// Testserver is what the tests of the browser client run against: two nodes and a
-// front, which fail as they are told to over HTTP. It prints where they are as one
-// line of JSON, and ends with its standard input.
+// Testserver is the server for the tests of the browser client: two nodes behind a front,
+// which fail as they are told to over HTTP. It prints their addresses as one line of JSON, and
+// ends when its standard input ends.
 //
 //	testserver '{"verify":true}'
 package main
@@ -47,5 +47,5 @@ func main() {
 	_, _ = io.Copy(io.Discard, os.Stdin) // until the test ends
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	_ = w.Close(ctx) // as well as it can
+	_ = w.Close(ctx) // the process ends anyway
 }
