@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/entity-sync/entity-sync/bridge"
+	"github.com/entity-sync/entity-sync/bridge/events"
 	"github.com/entity-sync/entity-sync/internal/testkit/docs"
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -16,6 +17,13 @@ func TestWhatTheEngineSaysIsInTheDocument(t *testing.T) {
 		shown[line] = true
 	}
 	version, err := bridge.ParseVersion("tp0ICeR8Qa1mYIZhG2hZnw")
+	if err != nil {
+		t.Fatal(err)
+	}
+	event, err := shared.NewEvent(shared.EventFields{
+		ID: "3OPKYIJFCGQWBQZ4-8", Source: "/news/uk/london", Type: "event",
+		Time: time.Date(2025, 11, 30, 8, 6, 40, 5e8, time.UTC), Data: []byte(`{"title":"fog"}`),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,6 +40,9 @@ func TestWhatTheEngineSaysIsInTheDocument(t *testing.T) {
 		"stale":     onV2.Freshness(false),
 		"fresh":     onV2.Freshness(true),
 		"expiring":  conn.written,
+		"event":     onV2.EncodeEvent(&events.Delivery{Topic: "news.uk.london", Context: []shared.Topic{"news.uk", "news"}, Event: event}),
+		"gap":       onV2.Gap("news", 37),
+		"some gap":  onV2.Gap("news", 0),
 	}
 	for what, frames := range said {
 		messages := payloads(t, frames)

@@ -13,16 +13,17 @@ import (
 // so any room may import them.
 var rooms = map[string]string{
 	"shared":                   "",
-	"bridge":                   "shared bridge/bus bridge/internal/schedule internal/feed",
+	"bridge":                   "shared bridge/bus bridge/events bridge/internal/schedule internal/feed",
 	"bridge/bus":               "shared",
 	"bridge/bustest":           "shared bridge/bus",
+	"bridge/events":            "shared internal/feed",
 	"bridge/internal/schedule": "",
 	"bridge/membus":            "shared bridge/bus",
 	"bridge/nsqbus":            "shared bridge/bus internal/echo",
 	"bridge/sealed":            "shared bridge/bus",
 	"internal/feed":            "shared bridge/bus",
 	"internal/echo":            "shared",
-	"web":                      "shared bridge web/wire web/internal/revocation web/internal/sendqueue web/internal/socket web/internal/timers web/internal/tokenbucket web/internal/websocket",
+	"web":                      "shared bridge bridge/events web/wire web/internal/revocation web/internal/sendqueue web/internal/socket web/internal/timers web/internal/tokenbucket web/internal/websocket",
 	"web/wire":                 "shared",
 	"web/internal/revocation":  "shared web/wire",
 	"web/internal/tokenbucket": "",
@@ -35,7 +36,7 @@ var rooms = map[string]string{
 	"db":                       "shared db/internal/sqlstate",
 	"db/outbox":                "shared db/internal/sqlstate",
 	"db/internal/sqlstate":     "",
-	"es":                       "shared bridge bridge/bus bridge/membus bridge/nsqbus bridge/sealed web db db/outbox",
+	"es":                       "shared bridge bridge/bus bridge/events bridge/membus bridge/nsqbus bridge/sealed web db db/outbox",
 
 	// For tests.
 	"internal/canary":        "shared bridge/bus",

@@ -45,6 +45,10 @@ var (
 //	unauthenticated         shared.ErrUnauthenticated
 //	unknown_entity          shared.ErrUnknownEntity
 //	bad_key                 shared.ErrBadKey
+//	unknown_topic           shared.ErrUnknownTopic
+//	bad_topic               shared.ErrBadTopic
+//	bad_event               shared.ErrBadEvent
+//	too_large               shared.ErrTooLarge
 //	too_many_subscriptions  shared.ErrTooManySubscriptions
 //	unavailable             ErrUnavailable
 //	rate_limited            ErrRateLimited
@@ -66,6 +70,10 @@ var meanings = map[string]error{
 	string(wire.CodeUnauthenticated): shared.ErrUnauthenticated,
 	string(wire.CodeUnknownEntity):   shared.ErrUnknownEntity,
 	string(wire.CodeBadKey):          shared.ErrBadKey,
+	string(wire.CodeUnknownTopic):    shared.ErrUnknownTopic,
+	string(wire.CodeBadTopic):        shared.ErrBadTopic,
+	string(wire.CodeBadEvent):        shared.ErrBadEvent,
+	string(wire.CodeTooLarge):        shared.ErrTooLarge,
 	string(wire.CodeTooMany):         shared.ErrTooManySubscriptions,
 	string(wire.CodeUnavailable):     ErrUnavailable,
 	string(wire.CodeRateLimited):     ErrRateLimited,

@@ -84,8 +84,12 @@ func FuzzReadReply(f *testing.F) {
 		}
 		switch r.Action {
 		case ActionUpdate, ActionCurrent, ActionDelete, ActionUnsubscribed:
-			if err := r.Key.Validate(); err != nil {
+			if err := r.Key.Validate(); err != nil && (r.Action != ActionUnsubscribed || r.Topic == "") {
 				t.Errorf("a frame is about %+v: %v", r.Key, err)
+			}
+		case ActionEvent, ActionGap:
+			if r.Topic == "" || (r.Action == ActionEvent) != (len(r.Context) > 0 && json.Valid(r.Event)) {
+				t.Errorf("%s is about %q, for %q: %s", r.Action, r.Topic, r.Context, r.Event)
 			}
 		}
 		if (r.Action == ActionUpdate) != (len(r.Rows) > 0) {

@@ -60,13 +60,13 @@ type v2Frame struct {
 type v2Body struct {
 	Entity  shared.EntityType `json:"entity,omitempty"`
 	ID      string            `json:"id,omitempty"`
+	Topic   shared.Topic      `json:"topic,omitempty"`
+	Missed  uint64            `json:"missed,omitempty"`
 	Index   *int              `json:"index,omitempty"`
 	Version string            `json:"version,omitempty"`
 	Code    Code              `json:"code,omitempty"`
 	Message string            `json:"message,omitempty"`
 	Seconds int               `json:"seconds,omitempty"`
-	Topic   shared.Topic      `json:"topic,omitempty"`
-	Missed  uint64            `json:"missed,omitempty"`
 }
 
 // Reply implements Wire.
@@ -82,7 +82,7 @@ func (V2) Append(b []byte, r Reply) []byte {
 		return appendEvent(b, r)
 	}
 	f := v2Frame{Action: r.Action, Ref: r.Ref}
-	body := v2Body{r.Key.Entity, r.Key.ID, r.Index, r.Version, r.Code, r.Message, r.Seconds, r.Topic, r.Missed}
+	body := v2Body{r.Key.Entity, r.Key.ID, r.Topic, r.Missed, r.Index, r.Version, r.Code, r.Message, r.Seconds}
 	if body != (v2Body{}) {
 		f.Body = &body
 	}
