@@ -11,8 +11,13 @@ import (
 	"github.com/entity-sync/entity-sync/internal/exactjson"
 )
 
-// MaxEventBytes bounds one event, as JSON without white space.
-const MaxEventBytes = 32 << 10
+const (
+	// MaxEventBytes bounds one event, as JSON without white space.
+	MaxEventBytes = 32 << 10
+
+	// MaxEventTopics bounds the topics that one event is published to.
+	MaxEventTopics = 16
+)
 
 // Event is a CloudEvent in version 1.0 of the specification and in its JSON format, kept as it
 // came: every member, in its order. The zero Event is none.

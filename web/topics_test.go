@@ -138,7 +138,7 @@ func TestWhatIsRefusedOfTopics(t *testing.T) {
 		conn.WantReply("error 1 bad_message")
 	}
 	for _, body := range []string{
-		`1`, `[]`, `{}`, `{"data":1}`, `{"topic":"x","data":1,"event":{}}`, `{"topic":1,"data":1}`, `{"topic":[1],"data":1}`, `{"topic":"x","data":1,"echo":1}`, `{"topic":"x","data":1,"data":2}`, `{"topic":"x","Data":1}`,
+		`1`, `[]`, `{}`, `{"data":1}`, `{"topic":"x","data":1,"event":{}}`, `{"topic":1,"data":1}`, `{"topic":[1],"data":1}`, `{"topic":[],"data":1}`, `{"topic":[` + strings.Repeat(`"x",`, shared.MaxEventTopics) + `"x"],"data":1}`, `{"topic":"x","data":1,"echo":1}`, `{"topic":"x","data":1,"data":2}`, `{"topic":"x","Data":1}`,
 	} {
 		conn := s.dialV2(t)
 		conn.Send(`{"action":"publish","ref":1,"body":%s}`, body)

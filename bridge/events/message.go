@@ -12,9 +12,6 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// maxTopics bounds the topics that one event is published to.
-const maxTopics = 16
-
 // message is an event on its way to clients.
 type message struct {
 	topics    []shared.Topic

@@ -66,8 +66,8 @@ func (h *Hub) publish(ctx context.Context, p Publication) error {
 // validateTopics returns an error wrapping shared.ErrBadTopic unless an event can be published
 // to the topics together.
 func validateTopics(topics []shared.Topic) error {
-	if len(topics) == 0 || len(topics) > maxTopics {
-		return fmt.Errorf("%w: an event has 1 to %d topics, not %d", shared.ErrBadTopic, maxTopics, len(topics))
+	if len(topics) == 0 || len(topics) > shared.MaxEventTopics {
+		return fmt.Errorf("%w: an event has 1 to %d topics, not %d", shared.ErrBadTopic, shared.MaxEventTopics, len(topics))
 	}
 	for i, topic := range topics {
 		if err := topic.Validate(); err != nil {

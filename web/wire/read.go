@@ -20,7 +20,7 @@ var (
 	errNoSuch    = &Refusal{Code: CodeUnknownAction, Message: "actions are secret, subscribe, unsubscribe and publish"}
 	errBadKeys   = &Refusal{Code: CodeBadMessage, Message: "the body is a key, {\"entity\":…,\"id\":…} with strings, or a list of keys"}
 	errBadTarget = &Refusal{Code: CodeBadMessage, Message: "the body is a key, {\"entity\":…,\"id\":…}, or a topic, {\"topic\":…}, or a list of them"}
-	errBadPublic = &Refusal{Code: CodeBadMessage, Message: "the body has a topic, which is a string or a list of strings, and either data or an event"}
+	errBadPublic = &Refusal{Code: CodeBadMessage, Message: "the body has a topic, which is a string or a list of 1 to 16 strings, and data or an event or neither"}
 )
 
 var requestNames = []string{"action", "ref", "body"}
@@ -220,6 +220,9 @@ func readPublication(body []byte) (p Publication, err error) {
 	topics := [][]byte{m[0].Value}
 	if exactjson.IsList(m[0].Value) {
 		topics = slices.Collect(exactjson.Elements(m[0].Value))
+	}
+	if len(topics) == 0 || len(topics) > shared.MaxEventTopics { // the application may be asked of each
+		return p, errBadPublic
 	}
 	for _, value := range topics {
 		topic, err := keyText(value)
