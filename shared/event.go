@@ -151,7 +151,8 @@ func (e *parsedEvent) replace(name, with string) {
 		}
 		before = ','
 	}
-	e.json = append(text, '}')
+	text = append(text, '}')
+	e.json = text
 }
 
 // EventFields is what an event is made of that a program describes by its data alone.

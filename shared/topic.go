@@ -44,10 +44,11 @@ func (t Topic) Validate() error {
 	}
 	segments := 0
 	for segment := range strings.SplitSeq(string(t), ".") {
-		switch segments++; {
-		case segment == "":
+		segments++
+		switch segment {
+		case "":
 			return fmt.Errorf("%w: segment %d is empty", ErrBadTopic, segments)
-		case segment == "*":
+		case "*":
 			return fmt.Errorf("%w: segment %d is *, which is no pattern: a subscription hears everything below its topic", ErrBadTopic, segments)
 		}
 	}

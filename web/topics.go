@@ -1,7 +1,6 @@
 package web
 
 import (
-	"encoding/json"
 	"log/slog"
 	"slices"
 
@@ -146,7 +145,7 @@ func (s *session) eventOf(p *wire.Publication) (shared.Event, error) {
 	}
 	var data any
 	if p.Data != nil {
-		data = json.RawMessage(p.Data)
+		data = p.Data
 	}
 	return s.hub().NewEvent(p.Topics[0], data)
 }

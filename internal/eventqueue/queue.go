@@ -158,13 +158,10 @@ func (q *Queue) mergeGaps(from *entry) {
 func (q *Queue) Retract(topic string) {
 	for e := q.first; e != nil; {
 		next := e.next
-		switch {
-		case e.event == nil:
-			if e.topic == topic {
-				q.unlink(e)
-			}
-		default:
+		if e.event != nil {
 			q.retractFrom(e, topic)
+		} else if e.topic == topic {
+			q.unlink(e)
 		}
 		e = next
 	}

@@ -418,13 +418,6 @@ func TestAStreamUnderRandomSchedules(t *testing.T) {
 					}
 				case "wait":
 					time.Sleep(time.Duration(rapid.IntRange(1, 1500).Draw(rt, "ms")) * time.Millisecond)
-				default:
-					if len(flying) == 0 {
-						continue
-					}
-					i := rapid.IntRange(0, len(flying)-1).Draw(rt, "message")
-					s.hear(flying[i])
-					flying = slices.Delete(flying, i, i+1)
 				case "lose":
 					if len(flying) > 0 {
 						i := rapid.IntRange(0, len(flying)-1).Draw(rt, "message")
@@ -434,6 +427,13 @@ func TestAStreamUnderRandomSchedules(t *testing.T) {
 					if len(flying) > 0 {
 						s.hear(flying[rapid.IntRange(0, len(flying)-1).Draw(rt, "message")])
 					}
+				default:
+					if len(flying) == 0 {
+						continue
+					}
+					i := rapid.IntRange(0, len(flying)-1).Draw(rt, "message")
+					s.hear(flying[i])
+					flying = slices.Delete(flying, i, i+1)
 				}
 			}
 			for _, p := range publishers {
