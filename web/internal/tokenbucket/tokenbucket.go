@@ -12,8 +12,8 @@ const BurstSeconds = 10
 
 // Bucket is a token bucket. It stores only when it will be full again.
 type Bucket struct {
-	every time.Duration // for one token to come back
-	full  instant.Instant
+	every time.Duration   // for one token to come back
+	full  instant.Instant // zero before the first token is taken
 	told  instant.Instant // zero for never
 }
 
@@ -24,7 +24,7 @@ func New(perSecond int) Bucket {
 
 // Take takes one token, and returns how long to wait before using it.
 func (b *Bucket) Take(now instant.Instant) (wait time.Duration) {
-	if b.full.Before(now) {
+	if b.full.IsZero() || b.full.Before(now) { // instants in a bubble of synctest are below zero
 		b.full = now
 	}
 	b.full = b.full.Add(b.every)

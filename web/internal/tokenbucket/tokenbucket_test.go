@@ -2,6 +2,7 @@ package tokenbucket
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -43,4 +44,18 @@ func TestAClientIsToldOnceInAnInterval(t *testing.T) {
 			t.Errorf("after %v it is to be told: %v", at.after, tell)
 		}
 	}
+}
+
+// A bucket is full at first, also in a bubble, whose clock is before the program's.
+func TestABucketIsFullAtFirst(t *testing.T) {
+	take := func(t *testing.T) {
+		b := New(1)
+		for i := range BurstSeconds {
+			if wait := b.Take(instant.Now()); wait > 0 {
+				t.Fatalf("token %d waits %v", i, wait)
+			}
+		}
+	}
+	take(t)
+	synctest.Test(t, take)
 }
