@@ -201,6 +201,21 @@ func (d *doubt) end() (told int, slowest time.Duration) {
 	return told, slowest
 }
 
+// anyTold reports whether a client was told since the fault began.
+func (d *doubt) anyTold() bool {
+	c := d.checker
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range d.sessions {
+		for _, n := range s.v2.news {
+			if n.stale && n.at.After(d.began) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // toldSince checks what a client was told during a doubt, and returns how long
 // that took.
 func (s *session) toldSince(began, ended time.Time) (after time.Duration, told bool) {
@@ -255,6 +270,11 @@ func (w *world) doubt(what string, nodes ...*node) (end func()) {
 	d := w.check.doubt(addrs...)
 	return func() {
 		w.t.Helper()
+		// A node is not ready as soon as one entity type has lost the bus. Its clients are
+		// told when theirs has, perhaps a moment later.
+		for end := time.Now().Add(patience); !d.anyTold() && time.Now().Before(end); {
+			time.Sleep(10 * time.Millisecond)
+		}
 		told, slowest := d.end()
 		w.t.Logf("%s: %d clients were told, the last after %v", what, told, round(slowest))
 		if told == 0 {
