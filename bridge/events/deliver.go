@@ -10,9 +10,9 @@ import (
 func (h *Hub) deliver(m *message) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	rule, known := h.ruleLocked(m.topics[0])
+	rule, known := h.ruleOfLocked(m.topics)
 	if !known {
-		return // this node has no such channel, and so nobody who subscribed to it
+		return // this node has no such channel, and so no subscription to it
 	}
 	m.latest = rule.Latest
 	h.memory.keep(m, rule)
@@ -25,6 +25,16 @@ func (h *Hub) deliver(m *message) {
 		client.sink.Event(h.match.delivery(client.match.names))
 	}
 	h.match.end()
+}
+
+// ruleOfLocked returns the rule of the first topic whose channel this node has.
+func (h *Hub) ruleOfLocked(topics []shared.Topic) (c Channel, known bool) {
+	for _, topic := range topics {
+		if c, known = h.ruleLocked(topic); known {
+			return c, true
+		}
+	}
+	return c, false
 }
 
 // matcher finds the clients that an event is for, and by which of their subscriptions.

@@ -186,6 +186,22 @@ func TestAnEventForSeveralTopics(t *testing.T) {
 	})
 }
 
+// A node that has a channel of one of an event's topics alone delivers the event there.
+func TestAnEventForAChannelThatANodeDoesNotHave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b membus.Broker
+		one, two := newHub(t, &b, 0), newHub(t, &b, 0)
+		one.register("x", events.Channel{})
+		one.register("y", events.Channel{})
+		two.register("y", events.Channel{})
+		c := two.client("y")
+		one.publish("1", "x", "y")
+		one.publish("2", "x")
+		synctest.Wait()
+		c.want(t, "1 y [y]")
+	})
+}
+
 func TestWhoPublishesNeedNotHear(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b membus.Broker
