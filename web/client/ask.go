@@ -20,7 +20,7 @@ func (s *session) request() error {
 	return nil
 }
 
-// take empties the lists, and returns the messages that unsubscribe and subscribe.
+// take empties the lists of keys and topics, and returns the messages that unsubscribe and subscribe.
 func (s *session) take() (messages [][]byte) {
 	c := s.client
 	c.mu.Lock()
@@ -28,6 +28,7 @@ func (s *session) take() (messages [][]byte) {
 	if c.session != s {
 		return nil // this connection has ended: the next one subscribes
 	}
+	messages = s.takeTopicsLocked()
 	var keys [][]byte
 	for _, e := range s.left {
 		if len(e.subs) > 0 || c.entries[e.key] != e { // the key is watched again

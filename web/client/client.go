@@ -32,6 +32,7 @@ type Client struct {
 	state    State
 	session  *session // the connection, once the server has accepted the client
 	entries  map[shared.EntityKey]*entry
+	topics   map[shared.Topic]*topicEntry
 	numbered uint64
 	denied   error // why the server was given up
 	ended    bool  // the Client was closed, or gave the server up
@@ -47,7 +48,7 @@ func New(url string, o Options) (*Client, error) {
 	if err := o.validate(); err != nil {
 		return nil, fmt.Errorf("client: Options: %w", err)
 	}
-	c := &Client{url: u, secret: shared.NewSecret(o.Secret), first: make(chan error, 1), entries: make(map[shared.EntityKey]*entry)}
+	c := &Client{url: u, secret: shared.NewSecret(o.Secret), first: make(chan error, 1), entries: make(map[shared.EntityKey]*entry), topics: make(map[shared.Topic]*topicEntry)}
 	c.options = o.withDefaults()
 	c.options.Secret = ""
 	c.retry = backoff.Policy{Min: c.options.RetryMin, Max: c.options.RetryMax}
@@ -119,6 +120,7 @@ func (c *Client) end() {
 			s.updates.End()
 		}
 	}
+	c.endTopicsLocked(shared.ErrClosed)
 }
 
 // setStateLocked changes the state of the connection, and with it that of the keys.
@@ -144,5 +146,6 @@ func (c *Client) giveUp(why error) {
 	for _, e := range c.entries {
 		e.deny(why)
 	}
+	c.endTopicsLocked(why)
 	c.setStateLocked(Status{Denied, why})
 }

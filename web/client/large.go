@@ -37,6 +37,9 @@ func (s *session) tooLarge(head []byte) error {
 	}
 	action, key := wire.ReadHead(head)
 	switch {
+	case action == wire.ActionEvent:
+		s.tooLargeEvent()
+		return nil
 	case action != wire.ActionUpdate:
 		c.log.Error("a message of the server's application is lost", slog.Any("error", ErrTooLarge))
 		return nil

@@ -30,7 +30,7 @@ func (s *session) putOffLocked(e *entry) {
 	s.wakeUp()
 }
 
-// untilDue returns how long it is until the first key in later is due: for ever if there is
+// untilDue returns how long it is until the first key or topic in later is due: for ever if there is
 // none.
 func (s *session) untilDue() time.Duration {
 	s.client.mu.Lock()
@@ -39,10 +39,13 @@ func (s *session) untilDue() time.Duration {
 	for _, e := range s.later {
 		first = min(first, time.Until(e.due))
 	}
+	for _, e := range s.topics.later {
+		first = min(first, time.Until(e.due))
+	}
 	return first
 }
 
-// askDue asks again for the keys that are due.
+// askDue asks again for the keys and topics that are due.
 func (s *session) askDue() {
 	s.client.mu.Lock()
 	defer s.client.mu.Unlock()
@@ -55,7 +58,8 @@ func (s *session) askDue() {
 		s.queue = append(s.queue, e)
 		return true
 	})
-	if len(s.queue) > 0 {
+	s.askDueTopicsLocked(now)
+	if len(s.queue)+len(s.topics.queue) > 0 {
 		s.wakeUp()
 	}
 }

@@ -25,7 +25,7 @@ type session struct {
 	ctx    context.Context // ends with the connection
 	cancel context.CancelFunc
 	work   sync.WaitGroup
-	wake   chan struct{} // there is something in queue, left or later
+	wake   chan struct{} // there is something in queue, left, later or topics
 	out    chan outgoing
 	failed error // the writer's, once it has ended
 
@@ -37,6 +37,7 @@ type session struct {
 	queue    []*entry // keys to subscribe to
 	left     []*entry // keys that nothing watches any more
 	later    []*entry // keys that were refused for now, until they are due
+	topics   topicLists
 	requests map[int]request
 	refs     int
 	renewing bool
@@ -46,6 +47,9 @@ type session struct {
 type request struct {
 	secret bool
 	keys   []*entry // the keys to which it subscribes
+
+	topics    []topicAsk   // the topics to which it subscribes
+	published chan<- error // gets the answer to an event; has room for it
 }
 
 // outgoing is a message to be written.
@@ -133,6 +137,9 @@ func (s *session) enter() error {
 	for _, e := range c.entries {
 		c.askLocked(e)
 	}
+	for _, e := range c.topics {
+		c.askTopicLocked(e)
+	}
 	s.freshnessLocked()
 	c.mu.Unlock()
 	c.report(nil)
@@ -174,6 +181,7 @@ func (s *session) leave() {
 			delete(c.entries, key)
 		}
 	}
+	c.disconnectTopicsLocked()
 }
 
 // heard gives the server until after the next ping to send something again.
@@ -235,10 +243,16 @@ func (s *session) act(r wire.Reply) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch r.Action {
+	case wire.ActionEvent, wire.ActionGap:
+		s.aboutTopicLocked(r)
 	case wire.ActionStale, wire.ActionFresh:
 		s.stale = r.Action == wire.ActionStale
 		s.freshnessLocked()
 	default:
+		if r.Topic != "" && r.Action == wire.ActionUnsubscribed {
+			s.aboutTopicLocked(r)
+			return nil
+		}
 		e := c.entries[r.Key]
 		if e == nil || !e.confirmed {
 			return nil // it is about a subscription that has ended since
@@ -276,6 +290,15 @@ func (s *session) answered(answer wire.Reply) error {
 			return s.enter()
 		}
 		s.renewed(why)
+	case r.topics != nil:
+		s.topicsAnsweredLocked(ref, r.topics, answer)
+	case r.published != nil:
+		delete(s.requests, ref)
+		if refused {
+			r.published <- why
+		} else {
+			r.published <- nil
+		}
 	case refused:
 		all := answer.Key == shared.EntityKey{} && answer.Index == nil // the refusal names no key
 		if all {
