@@ -149,6 +149,14 @@ func TestTheDocsNameFieldsThatExist(t *testing.T) {
 	}
 }
 
+// The recipe of events shows the example that is run.
+func TestTheDocsShowTheExampleOfEvents(t *testing.T) {
+	shown := docs.Block(t, "docs/recipes.md", "go example") + "\n"
+	if !strings.Contains(docs.Read(t, "es/topics_example_test.go"), shown) {
+		t.Error("the functions in docs/recipes.md are not those of ExampleRegisterChannel")
+	}
+}
+
 // The Go client's page shows the example that is run.
 func TestTheDocsShowTheClientsExample(t *testing.T) {
 	shown := docs.Block(t, "docs/clients.md", "go example") + "\n"
