@@ -178,6 +178,17 @@ func TestPublishing(t *testing.T) {
 	theirs.wants("news [news] ")
 	mine.wants(`news.uk [news] {"title":"rain"}`, "news [news] ")
 
+	testRefusals(t, c, event)
+	w.line.setDown(true)
+	untilStatus(t, c, client.Offline)
+	if err := c.Publish(ctx, "news", 1); !errors.Is(err, client.ErrOffline) {
+		t.Errorf("offline: %v", err)
+	}
+}
+
+func testRefusals(t *testing.T, c *client.Client, event shared.Event) {
+	t.Helper()
+	ctx := t.Context()
 	for name, refused := range map[string]struct{ err, want error }{
 		"no such channel":  {c.Publish(ctx, "nothing", 1), shared.ErrUnknownTopic},
 		"a closed one":     {c.Publish(ctx, "closed", 1), shared.ErrForbidden},
@@ -198,11 +209,6 @@ func TestPublishing(t *testing.T) {
 	var said *client.Error
 	if err := c.Publish(ctx, "nothing", 1); !errors.As(err, &said) || said.Code != "unknown_topic" {
 		t.Errorf("the refusal is %v", err)
-	}
-	w.line.setDown(true)
-	untilStatus(t, c, client.Offline)
-	if err := c.Publish(ctx, "news", 1); !errors.Is(err, client.ErrOffline) {
-		t.Errorf("offline: %v", err)
 	}
 }
 
@@ -305,6 +311,16 @@ func TestASlowReceiver(t *testing.T) {
 			t.Errorf("received or missed %d, want %d (slow: %v)", got, published, e == slow)
 		}
 	}
+}
+
+// An event that the client does not read is a gap.
+func TestAnEventThatIsTooLarge(t *testing.T) {
+	w := start(t, es.Config{})
+	w.channel("news")
+	e := heard(t, w.dial(client.Options{MaxUpdateBytes: 1024}), "news", client.TopicOptions{})
+	w.publish("news", strings.Repeat("x", 10<<10))
+	w.publish("news", 1)
+	e.wants("gap news 0", "news [news] 1")
 }
 
 // A subscription that a new secret does not allow ends.
