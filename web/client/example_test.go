@@ -145,3 +145,37 @@ func ExampleSubscription_Latest() {
 	}
 	// Output: [{"name":"apple","price":50}], and unknown_entity: no such entity type
 }
+
+// Events of a topic, each one, and word of those that were missed.
+func ExampleClient_Topic() {
+	shop := openShop()
+	defer shop.close()
+	ctx := context.Background()
+	if err := es.RegisterChannel(shop.EntitySync, "offers", es.Public(), es.ClientsPublish()); err != nil {
+		log.Fatal(err)
+	}
+
+	c, err := client.Dial(ctx, shop.url(), client.Options{Secret: "my-session-token"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	sub := c.Topic("offers", client.TopicOptions{})
+	defer sub.Close()
+	<-sub.Ready() // what is published from now on arrives
+	if err := c.Publish(ctx, "offers.fruit", "apples at half price"); err != nil {
+		log.Fatal(err)
+	}
+	for r := range sub.Events(ctx) {
+		if r.Gap {
+			fmt.Println("offers were missed")
+			continue
+		}
+		fmt.Printf("%s: %s\n", r.Topic, r.Event.Data())
+		break
+	}
+	if err := sub.Err(); err != nil {
+		log.Fatal(err) // shared.ErrForbidden, shared.ErrUnknownTopic, …
+	}
+	// Output: offers.fruit: "apples at half price"
+}

@@ -63,8 +63,9 @@ type Options struct {
 	MaxSecretBytes int
 
 	// MaxUpdateBytes bounds one message from the server. A key with larger rows is Denied with
-	// ErrTooLarge until they are smaller. A larger message of the application's own is lost,
-	// and the log says so. Zero means 64 MiB.
+	// ErrTooLarge until they are smaller. In place of a larger event,
+	// every topic is told of a gap. A larger message of the application's own is lost, and the
+	// log says so. Zero means 64 MiB.
 	MaxUpdateBytes int64
 
 	// Logger gets what an operator should know. Nil means slog.Default(). Secrets
