@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"github.com/entity-sync/entity-sync/internal/exactjson"
 )
@@ -41,8 +42,8 @@ type parsedEvent struct {
 // specification may be of any kind.
 func ParseEvent(text []byte) (Event, error) {
 	var b bytes.Buffer
-	if err := json.Compact(&b, text); err != nil {
-		return Event{}, badEvent("it is not JSON")
+	if err := json.Compact(&b, text); err != nil || !utf8.Valid(text) { // a browser ends a connection with other text
+		return Event{}, badEvent("it is not JSON in UTF-8")
 	}
 	if b.Len() > MaxEventBytes {
 		return Event{}, fmt.Errorf("%w: the event has %d bytes, the limit is %d", ErrTooLarge, b.Len(), MaxEventBytes)

@@ -63,6 +63,7 @@ func TestWhatIsNoEvent(t *testing.T) {
 		`{` + plain + `,"id":"2"}`, `{` + plain + `,"ID":"2"}`, `{` + plain + `,"x":1,"x":1}`, `{` + plain + `,"x":1,"\u0078":1}`,
 		`{` + plain + `,"time":"yesterday"}`, `{` + plain + `,"time":1.5}`, `{` + plain + `,"time":-1}`, `{` + plain + `,"time":253402300800}`, `{` + plain + `,"time":[]}`,
 		`{` + plain + `,"data":1,"data_base64":"aGk="}`, `{` + plain + `,"data_base64":"?"}`, `{` + plain + `,"data_base64":1}`,
+		`{` + plain + `,"data":"` + "\xff" + `"}`, `{` + plain + `,"data":` + strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000) + `}`,
 		`{` + plain + `,"subject":""}`, `{` + plain + `,"datacontenttype":1}`,
 	} {
 		if e, err := shared.ParseEvent([]byte(text)); !errors.Is(err, shared.ErrBadEvent) || e.JSON() != nil {
