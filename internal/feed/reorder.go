@@ -12,6 +12,11 @@ import (
 // Beyond that the hole counts as lost at once.
 const maxHeldBytes = 4 << 20
 
+// maxOvertaking is how many messages of a new publisher may overtake its first one: by way of
+// several brokers some do. A publisher that is first heard with a greater number has published
+// before.
+const maxOvertaking = 16
+
 // reorder puts a Stream's messages in order, and finds what is missing. A message that comes
 // after a hole is held until the hole closes or its grace is over.
 type reorder struct {
@@ -106,8 +111,8 @@ func (r *reorder) rememberLocked(m message, beat bool) *order {
 		r.forgetOneLocked()
 	}
 	o := &order{next: 1}
-	own := m.From == r.stream.feed.node.name
-	if !own && (m.Seq > 1 || beat) {
+	isNew := m.From == r.stream.feed.node.name || !beat && m.Seq <= maxOvertaking
+	if !isNew {
 		if o.next = m.Seq; beat {
 			o.next++
 		}

@@ -240,8 +240,23 @@ func TestOwnRecordsThatAreLost(t *testing.T) {
 func TestAPublisherHeardMidway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStation(t)
-		s.hear(message("a", 5, "5"), message("a", 6, "6"), message("b", 3), message("b", 4, "4"))
-		s.want(t, "midway", "5", "6", "midway", "4")
+		s.hear(message("a", 50, "50"), message("a", 51, "51"), message("b", 3), message("b", 4, "4"))
+		s.want(t, "midway", "50", "51", "midway", "4")
+	})
+}
+
+// The first messages of a new publisher overtake each other by way of several brokers.
+func TestTheFirstMessagesOvertakeEachOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStation(t)
+		first, second, third := message("a", 1, "1"), message("a", 2, "2"), message("a", 3, "3")
+		s.hear(second, third, first)
+		s.want(t, "1", "2", "3")
+		s.hear(message("b", 2, "2"))
+		s.want(t)
+		time.Sleep(grace)
+		synctest.Wait()
+		s.want(t, "gap 1", "2")
 	})
 }
 
@@ -374,7 +389,7 @@ func TestWhatIsHeldForAHoleIsBounded(t *testing.T) {
 		if len(heard) == 0 {
 			t.Fatal("nothing was given up though 6 MiB are held")
 		}
-		if heard[0] != "midway" || heard[1] != large {
+		if heard[0] != "gap 1" || heard[1] != large {
 			t.Errorf("the first thing heard is %.20q", heard[0])
 		}
 		for n := range 5000 { // numbers that nobody can have overtaken
