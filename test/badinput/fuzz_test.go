@@ -31,6 +31,7 @@ var fuzzed = map[string]string{
 	"FuzzParseNodes":       "answers of nsqlookupd",
 	"FuzzReadReply":        "replies of a node, which the Go client reads",
 	"FuzzAbout":            "replies of a node, as the Go client takes them",
+	"FuzzParseEvent":       "events, there and back",
 }
 
 // Every parser has a fuzz target, make test runs them all, and the document names
