@@ -537,7 +537,7 @@ func (r *reader) change(secret string) {
 	r.SetSecret(secret)
 }
 
-// isB reports whether it is one to whom a key may be forbidden.
+// isB reports whether a key may be forbidden to the reader.
 func (r *reader) isB() bool { return r.secret == mark+"b" }
 
 func (r *reader) Push(s *bridge.Slot, u *bridge.Update) {

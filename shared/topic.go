@@ -16,8 +16,8 @@ const (
 	MaxTopicSegments = 16
 )
 
-// Everything is the topic that hears every event, for whom the application lets. Nothing is
-// published to it.
+// Everything is the topic whose subscribers hear every event. The application must allow each
+// subscription to it. Nothing is published to it.
 const Everything Topic = "*"
 
 // Topic names what an event is about, from the general to the special: "news.uk.london". Its

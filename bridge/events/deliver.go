@@ -74,7 +74,7 @@ func (t *matcher) begin(m *message) {
 	t.names = append(t.names, name{shared.Everything, 0, true})
 }
 
-// end lets go of the event.
+// end releases the event.
 func (t *matcher) end() {
 	clear(t.matched)
 	clear(t.names)

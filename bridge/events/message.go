@@ -16,7 +16,7 @@ import (
 type message struct {
 	topics    []shared.Topic
 	event     shared.Event
-	publisher string // the node; empty for a program that is none
+	publisher string // the node; empty for a program that is not a node
 	except    uint64 // number of the client of this node that is not to hear the event; zero for none
 	latest    bool
 	arrived   time.Time

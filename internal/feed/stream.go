@@ -33,7 +33,7 @@ type StreamListener interface {
 // Record is one text of a Stream, and what is known of the message that brought it.
 type Record struct {
 	Text      json.RawMessage // valid JSON, valid for as long as anybody keeps it
-	From      string          // its publisher; empty for a program that is no node
+	From      string          // its publisher; empty for a program that is not a node
 	Published time.Time       // by the publisher's clock
 	Trace     string          // the publisher's W3C traceparent; empty where it does not say
 }

@@ -377,7 +377,7 @@ func TestPublishingOnAStreamFails(t *testing.T) {
 	})
 }
 
-// So much is held for a hole to close, and no more, whoever sends it.
+// What is held until a hole closes is bounded, of all publishers together.
 func TestWhatIsHeldForAHoleIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStation(t)
