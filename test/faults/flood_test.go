@@ -66,8 +66,9 @@ func TestF21FloodOfSubscriptions(t *testing.T) {
 	sent, acks, keysTaken := 0, 0, 0
 	for _, f := range flooders {
 		sent, acks = sent+f.sent, acks+f.acks
-		if f.told == 0 {
-			t.Errorf("a client that sent %d messages was not told that it is too fast", f.sent)
+		// On a busy machine the node may not have come to what is more than the burst.
+		if f.told == 0 && (f.acks > messageBurst || f.acks/2*f.list > subscribeBurst) {
+			t.Errorf("a client that sent %d messages, of which %d were taken, was not told that it is too fast", f.sent, f.acks)
 		}
 		taken := messageBurst + messageRate*seconds
 		if f.acks > taken {
