@@ -201,12 +201,15 @@ func (d *doubt) end() (told int, slowest time.Duration) {
 	return told, slowest
 }
 
-// anyTold reports whether a client was told since the fault began.
+// anyTold reports whether a client was told since the fault began, or before and not otherwise since.
 func (d *doubt) anyTold() bool {
 	c := d.checker
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, s := range d.sessions {
+		if s.v2.stale { // perhaps since before
+			return true
+		}
 		for _, n := range s.v2.news {
 			if n.stale && n.at.After(d.began) {
 				return true
