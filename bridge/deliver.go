@@ -24,14 +24,25 @@ func (v *view) finish(job fetchJob, u *Update) (ok bool) {
 	return true
 }
 
+// pushesAtOnce is after how many pushes handOutLocked looks whether a fetch of another view
+// waits for a processor.
+const pushesAtOnce = 256
+
 // handOutLocked pushes u to the members that it is for. Those that it refuses are
 // members no more when others have the view's lock.
+//
+// A fan-out to many members lets waiting fetches go first, so that a key that changes without
+// pause does not hold up the others where processors are few. It does so once: each time costs
+// the members what else wants the processor.
 func (v *view) handOutLocked(c cause, u *Update) {
 	if u.Kind == KindRows && len(u.Rows) == 0 {
 		v.handOutEmptyLocked(u)
 		return
 	}
-	for i := 0; i < len(v.members); {
+	for i, yielded := 0, false; i < len(v.members); {
+		if i%pushesAtOnce == pushesAtOnce-1 && !yielded {
+			yielded = v.entity.schedule.LetStart()
+		}
 		sub := v.members[i]
 		due, ok := v.due(sub, c, u)
 		switch {

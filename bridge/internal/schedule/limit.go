@@ -1,8 +1,10 @@
 package schedule
 
 import (
+	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // Limit bounds the workers that run at once, of several schedules together. A worker starts
@@ -12,7 +14,8 @@ import (
 // Half of the places are kept for schedules that have few or none, in equal shares, so that
 // one whose fetches hang cannot take them all.
 type Limit struct {
-	size int
+	size     int
+	starting atomic.Int32 // workers that were started and do not run yet
 
 	mu      sync.Mutex // guards what follows, and each share
 	shares  []*share
@@ -36,6 +39,16 @@ func NewLimit(n int) *Limit { return &Limit{size: n} }
 
 // Size returns how many workers may run at once.
 func (l *Limit) Size() int { return l.size }
+
+// LetStart lets workers that were started, and that wait for a processor, go first. It returns
+// at once where there are none.
+func (l *Limit) LetStart() (waited bool) {
+	if l.starting.Load() == 0 {
+		return false
+	}
+	runtime.Gosched()
+	return true
+}
 
 func (l *Limit) add(s *share) {
 	l.mu.Lock()

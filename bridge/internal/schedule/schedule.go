@@ -149,6 +149,10 @@ func (s *Schedule[T]) Release() {
 	s.startLocked(s.batchesLocked())
 }
 
+// LetStart lets workers that wait for a processor go first: those of all schedules with the same
+// Limit. It reports whether there were any.
+func (s *Schedule[T]) LetStart() bool { return s.config.Limit.LetStart() }
+
 // Len returns how many values wait for a worker.
 func (s *Schedule[T]) Len() int {
 	s.mu.Lock()

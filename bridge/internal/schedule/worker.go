@@ -34,7 +34,7 @@ func (s *Schedule[T]) startLocked(n int) {
 		return
 	}
 	for ; n > 0 && s.running < s.config.Workers && s.config.Limit.enter(&s.share); n-- {
-		if !s.config.Go(s.work) {
+		if !s.goLocked() {
 			s.config.Limit.leave(&s.share) // all is closed: no other schedule needs the place
 			return
 		}
@@ -48,12 +48,25 @@ func (s *Schedule[T]) accept() (next *share) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := s.batchesLocked()
-	if n == 0 || s.closed || s.running >= s.config.Workers || !s.config.Go(s.work) {
+	if n == 0 || s.closed || s.running >= s.config.Workers || !s.goLocked() {
 		return s.config.Limit.leave(&s.share)
 	}
 	s.running++
 	s.startLocked(n - 1)
 	return nil
+}
+
+// goLocked starts a worker, which counts as starting until it runs.
+func (s *Schedule[T]) goLocked() bool {
+	s.config.Limit.starting.Add(1)
+	ok := s.config.Go(func() {
+		s.config.Limit.starting.Add(-1)
+		s.work()
+	})
+	if !ok {
+		s.config.Limit.starting.Add(-1)
+	}
+	return ok
 }
 
 // work fetches until nothing waits, or another schedule needs the place more.
