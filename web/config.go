@@ -10,6 +10,7 @@ import (
 	"github.com/entity-sync/entity-sync/bridge"
 	"github.com/entity-sync/entity-sync/internal/field"
 	"github.com/entity-sync/entity-sync/shared"
+	"github.com/entity-sync/entity-sync/web/internal/origin"
 )
 
 // DefaultPath is where clients connect unless the application says otherwise.
@@ -184,12 +185,12 @@ func (c Config) validate() error {
 	if c.OnMessage != nil && c.PassThrough != nil {
 		return field.Errorf("OnMessage", "takes the place of PassThrough: set one of them")
 	}
-	for _, origin := range c.AllowedOrigins {
-		if origin == "*" {
+	for _, allowed := range c.AllowedOrigins {
+		if allowed == "*" {
 			continue
 		}
-		if err := checkOrigin(origin); err != nil {
-			return field.Errorf("AllowedOrigins", "holds %q, which no browser sends: %w", origin, err)
+		if err := origin.Check(allowed); err != nil {
+			return field.Errorf("AllowedOrigins", "holds %q, which no browser sends: %w", allowed, err)
 		}
 	}
 	return cmp.Or(

@@ -17,6 +17,7 @@ import (
 	"github.com/entity-sync/entity-sync/internal/compact"
 	"github.com/entity-sync/entity-sync/internal/field"
 	"github.com/entity-sync/entity-sync/internal/wait"
+	"github.com/entity-sync/entity-sync/web/internal/origin"
 	"github.com/entity-sync/entity-sync/web/internal/revocation"
 	"github.com/entity-sync/entity-sync/web/internal/sendqueue"
 	"github.com/entity-sync/entity-sync/web/internal/socket"
@@ -129,7 +130,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.turnAway(w, why)
 		return
 	}
-	if !originAllowed(r, h.config.AllowedOrigins) {
+	if !origin.Allowed(r, h.config.AllowedOrigins) {
 		h.turnAway(w, foreignOrigin, slog.String("origin", strange(r.Header.Get("Origin"))), slog.String("host", strange(r.Host)))
 		return
 	}

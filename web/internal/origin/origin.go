@@ -1,4 +1,6 @@
-package web
+// Package origin compares the origins of pages: the one that a request says, the server's own,
+// and those that the application allows.
+package origin
 
 import (
 	"errors"
@@ -12,10 +14,10 @@ import (
 	"unicode"
 )
 
-// originAllowed decides whether the page that opens a socket may do so. Browsers send cookies
+// Allowed decides whether the page that opens a socket may do so. Browsers send cookies
 // for any page that asks, so a foreign page could otherwise act for its visitor. A request
 // without an Origin does not come from a page in a browser.
-func originAllowed(r *http.Request, allowed []string) bool {
+func Allowed(r *http.Request, allowed []string) bool {
 	origins := r.Header.Values("Origin")
 	switch {
 	case len(origins) == 0 || len(origins) == 1 && origins[0] == "":
@@ -59,9 +61,9 @@ func fullOrigin(origin string) string {
 	return u.Scheme + "://" + withPort(u.Host, u.Scheme)
 }
 
-// checkOrigin returns an error for an origin that no browser sends. The error says how to
+// Check returns an error for an origin that no browser sends. The error says how to
 // write the origin that may be meant.
-func checkOrigin(origin string) error {
+func Check(origin string) error {
 	u, err := url.Parse(origin)
 	if err != nil || u.Scheme == "" || u.Hostname() == "" || !strings.EqualFold(u.Scheme+"://"+u.Host, origin) || strings.ContainsAny(origin, "*%") {
 		return errors.New("want scheme://host or scheme://host:port")
