@@ -26,31 +26,31 @@ type Config struct {
 	// from then on and closes it.
 	Bus bus.Bus
 
-	// Fetch reads the rows of the entity types that RegisterEntityForSync adds.
-	// Those added by Register bring a handler of their own.
+	// Fetch reads the rows of the entity types that RegisterEntityForSync adds. An entity type
+	// that Register adds brings a handler of its own.
 	Fetch shared.Fetcher
 
-	// PublishTimeout bounds how long Notify waits for the bus to take one message, where
-	// the caller's context allows more. Very many keys are several messages. Zero means 1 s.
+	// PublishTimeout bounds how long Notify waits for the bus to take one message, where the
+	// caller's context allows more. Notify splits very many keys into several messages. Zero
+	// means 1 s.
 	PublishTimeout time.Duration
 
-	// BeatInterval is how often the node says on the bus what number its
-	// notifications have come to, for each entity type it has announced changes
-	// of, by way of every broker. Zero means 4 s.
+	// BeatInterval is how often the node tells the other nodes the number of its last
+	// notification. It tells them for each entity type that it has announced changes of, by way
+	// of every broker. Zero means 4 s.
 	BeatInterval time.Duration
 
-	// MaxFetches bounds how many fetches run at once on this node, of all entity
-	// types together. Half of them are kept for types that have few running. Zero
+	// MaxFetches bounds how many fetches run at once on this node, of all entity types
+	// together. Half of these fetches are kept for entity types that have few running. Zero
 	// means 256.
 	MaxFetches int
 
-	// Grace is how long a notification may be overtaken by later ones before it
-	// counts as lost. Zero means 1 s. A lost notification is repaired within
-	// BeatInterval and Grace.
+	// Grace is how long a notification may arrive after later notifications before it counts as
+	// lost. A lost notification is repaired within BeatInterval and Grace. Zero means 1 s.
 	Grace time.Duration
 
-	// Logger gets what an operator should know. Nil means slog.Default().
-	// Secrets and rows are never logged.
+	// Logger gets what an operator should know. Secrets and rows are never logged. Nil means
+	// slog.Default().
 	Logger *slog.Logger
 }
 
@@ -148,10 +148,10 @@ const eventsTopic shared.EntityType = ownPrefix + "events"
 // Events returns the node's channels and subscriptions to topics.
 func (b *Bridge) Events() *events.Hub { return b.events }
 
-// Register says how the rows of an entity type are fetched, and starts
-// listening for its changes. It returns an error wrapping shared.ErrBadEntity
-// for a name that cannot be a topic, and shared.ErrDuplicateEntity the second
-// time. One that Announce made known may be registered as any other.
+// Register says how the rows of an entity type are fetched, and starts listening for its
+// changes. It returns an error wrapping shared.ErrBadEntity for a name that cannot be a topic,
+// and shared.ErrDuplicateEntity for a type that is registered already. A type that was only
+// announced (see Announce) may be registered.
 func (b *Bridge) Register(name shared.EntityType, fetch shared.Fetcher, o EntityOptions) error {
 	if fetch == nil {
 		return fmt.Errorf("bridge: registering %.80q: the fetch handler is nil", string(name))
@@ -262,8 +262,8 @@ func (b *Bridge) registered() []*entity {
 	return ents
 }
 
-// EntityTypes returns the entity types that Notify knows, in no order: those that are
-// registered, and those that are only announced.
+// EntityTypes returns the entity types that Notify knows, in no order: the registered types and
+// the types that are only announced.
 func (b *Bridge) EntityTypes() []shared.EntityType {
 	ents := b.registered()
 	names := make([]shared.EntityType, 0, len(ents))
@@ -273,17 +273,17 @@ func (b *Bridge) EntityTypes() []shared.EntityType {
 	return names
 }
 
-// Notify announces that the rows of keys changed. Call it after the write is
-// committed. When it returns nil, every client of every node that stays
-// subscribed to one of the keys ends up with rows from a fetch begun after this
-// call.
+// Notify announces that the rows of keys changed. Call Notify after the write is committed.
+// When Notify returns nil, every client of every node that stays subscribed to one of the keys
+// ends up with rows from a fetch that began after this call.
 //
-// It waits for the bus no longer than ctx allows, and gives up once the bus has taken no
-// message of the entity type, the caller's or another's, for Config.PublishTimeout. A
-// message has some 8 KiB, and each has that time. On an error some keys may have been
-// announced and some not: a *shared.NotAnnouncedError has those that were not
-// acknowledged. This node's own clients are brought up to date either way. It is safe to
-// call again, with those keys or with all.
+// Notify waits for the bus no longer than ctx allows. Notify gives up once the bus has taken no
+// message of the entity type, the caller's or another's, for Config.PublishTimeout. A message
+// has some 8 KiB, and each message has that time.
+//
+// On an error some keys may have been announced and some not: a *shared.NotAnnouncedError has
+// the keys that the bus did not acknowledge. This node's own clients are brought up to date
+// either way. It is safe to call Notify again, with those keys or with all keys.
 func (b *Bridge) Notify(ctx context.Context, keys ...shared.EntityKey) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("notifying of changes: %w", err)
@@ -307,8 +307,8 @@ func (b *Bridge) Notify(ctx context.Context, keys ...shared.EntityKey) error {
 	return errors.Join(errs...)
 }
 
-// publicationsOf sorts keys by their entity types. The errors are of those of which a
-// notification could reach nobody.
+// publicationsOf sorts keys by their entity types. Each error is of a key whose notification
+// could reach no client.
 func (b *Bridge) publicationsOf(keys []shared.EntityKey) (publications []feed.Publication, errs []error) {
 	for n, key := range keys {
 		i := slices.IndexFunc(publications, func(p feed.Publication) bool { return p.Feed.Topic() == key.Entity })

@@ -9,8 +9,8 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// Client is one connected client: its secret and what it is subscribed to. Its
-// methods may be called from any goroutine; they never wait for a fetch.
+// Client is one connected client: its secret and its subscriptions. Its methods may be called
+// from any goroutine, and never wait for a fetch.
 type Client struct {
 	bridge    *Bridge
 	sink      Sink
@@ -19,8 +19,9 @@ type Client struct {
 	number    uint64       // where clients take turns
 	stale     atomic.Int64 // subscriptions that are
 
-	// refused is how many of subs are of keys that the client may not see: no view has them
-	// as members any more. They are kept because their slots may hold the news.
+	// refused is how many of subs are of keys that the client may not see. No view has such a
+	// subscription as a member any more. The subscription is kept because its slot may hold the
+	// news.
 	refused atomic.Int64
 
 	mu         sync.Mutex // guards what follows; waits for views whose result is handed out
@@ -35,8 +36,8 @@ type ClientOptions struct {
 	// Secret is what the client's rows are fetched with until SetSecret.
 	Secret shared.Secret
 
-	// MaxSubscriptions bounds how many keys it may watch. Zero means 1,000,
-	// less than zero no limit.
+	// MaxSubscriptions bounds how many keys the client may watch. Zero means 1,000. A number
+	// below zero means no bound.
 	MaxSubscriptions int
 }
 
@@ -53,8 +54,7 @@ func (b *Bridge) NewClient(sink Sink, o ClientOptions) *Client {
 	return c
 }
 
-// Number is what the log calls the client: they are counted from 1 since the Bridge was
-// made.
+// Number is what the log calls the client. The Bridge counts its clients from 1.
 func (c *Client) Number() uint64 { return c.number }
 
 // SubscribeOptions says what a subscription gives besides changes.
@@ -63,16 +63,16 @@ type SubscribeOptions struct {
 	// differ after the client's secret changed.
 	Snapshot bool
 
-	// Version is that of the update the client last got, perhaps from another
-	// node. A snapshot that would say the same is replaced by an update of
-	// KindCurrent. The zero Version means that it has none.
+	// Version is the version of the update that the client last got, perhaps from another node.
+	// If a snapshot would have that version, the client gets an update of KindCurrent in its
+	// place. The zero Version means that the client has none.
 	Version Version
 }
 
-// Subscribe makes the client a watcher of key: a change announced once
-// Subscribe has returned reaches it. Subscribing again changes nothing, but may
-// ask for another snapshot. It returns an error wrapping shared.ErrBadKey,
-// ErrUnknownEntity, ErrTooManySubscriptions or ErrClosed.
+// Subscribe makes the client a watcher of key. A change that is announced after Subscribe has
+// returned reaches the client. Subscribing to the key again changes nothing, but may ask for
+// another snapshot. Subscribe returns an error wrapping shared.ErrBadKey, ErrUnknownEntity,
+// ErrTooManySubscriptions or ErrClosed.
 func (c *Client) Subscribe(key shared.EntityKey, o SubscribeOptions) error {
 	if err := key.Validate(); err != nil {
 		return err
@@ -99,7 +99,7 @@ func (c *Client) identity() (secret shared.Secret, generation uint32) {
 	return c.secret, c.generation
 }
 
-// subscribe is not done when the secret changed since its scope was computed.
+// subscribe does nothing if the secret has changed since its scope was computed.
 func (c *Client) subscribe(ent *entity, key shared.EntityKey, o SubscribeOptions, s scope, generation uint32) (done bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -131,8 +131,8 @@ func (c *Client) subscribe(ent *entity, key shared.EntityKey, o SubscribeOptions
 	return true, nil
 }
 
-// Unsubscribe ends the client's interest in key. Nothing of key is pushed to
-// its sink once Unsubscribe has returned.
+// Unsubscribe ends the client's subscription to key. Once Unsubscribe has returned, nothing of
+// key is pushed to the client's sink.
 func (c *Client) Unsubscribe(key shared.EntityKey) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -141,8 +141,8 @@ func (c *Client) Unsubscribe(key shared.EntityKey) {
 	}
 }
 
-// remove ends a subscription, and drops what waits of it. It returns how many stale
-// subscriptions are fewer now: one at most.
+// remove ends a subscription, and drops the update that waits in its slot. It returns how many
+// stale subscriptions the client has fewer: one at most.
 func (c *Client) remove(sub *subscription) (stale int) {
 	from, member := sub.view.entity.index.leave(sub)
 	if member {
@@ -155,8 +155,9 @@ func (c *Client) remove(sub *subscription) (stale int) {
 	return from.stale.count()
 }
 
-// removeRefused makes room. The news of a refusal that still waits in its slot stays: the client
-// takes itself to be subscribed until then.
+// removeRefused makes room by ending subscriptions that were refused. If the news of a refusal
+// still waits in its slot, the subscription stays: the client takes itself to be subscribed
+// until then.
 func (c *Client) removeRefused() {
 	if c.refused.Load() == 0 {
 		return
@@ -168,11 +169,13 @@ func (c *Client) removeRefused() {
 	}
 }
 
-// SetSecret changes who the client is. Every subscription moves to the view of
-// the new secret; nothing fetched with the old one is pushed, or left waiting
-// in a slot, once SetSecret has returned. A refusal of the old secret that still waits in a
-// slot is taken back: the client has not been told, so the subscription goes on. A
-// subscription stays ended whose refusal has left the slot.
+// SetSecret changes who the client is. Every subscription moves to the view of the new secret.
+// Once SetSecret has returned, nothing that was fetched with the old secret is pushed or waits
+// in a slot.
+//
+// A refusal of the old secret that still waits in a slot is taken back: the client has not been
+// told, so the subscription goes on. A subscription whose refusal has left the slot stays
+// ended.
 func (c *Client) SetSecret(text string) {
 	secret := shared.NewSecret(text)
 	scopes := make(map[*entity]scope)
@@ -188,8 +191,8 @@ func (c *Client) SetSecret(text string) {
 	}
 }
 
-// Keys returns what the client is subscribed to as far as it has been told, in no order: a
-// key that was refused is there until the refusal has left its slot.
+// Keys returns the keys that the client is subscribed to as far as the client has been told, in
+// no order. A refused key is one of them until the refusal has left its slot.
 func (c *Client) Keys() []shared.EntityKey {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -217,8 +220,8 @@ func (c *Client) Has(key shared.EntityKey) bool {
 	return sub != nil && sub.view.has(sub)
 }
 
-// isUntold reports whether the refusal of a subscription still waits in its slot. Only the
-// sink knows, and says so where the refusal is taken back: it is handed over again.
+// isUntold reports whether the refusal of a subscription still waits in its slot. Only the sink
+// knows. isUntold therefore takes the refusal back, and hands it over again.
 func (c *Client) isUntold(sub *subscription) bool {
 	if !c.sink.Drop(&sub.slot) {
 		return false
@@ -238,8 +241,7 @@ func (c *Client) entities() []*entity {
 	return ents
 }
 
-// setSecret is not done when a subscription has appeared whose entity type is
-// not in scopes.
+// setSecret does nothing if there is a subscription whose entity type is not in scopes.
 func (c *Client) setSecret(secret shared.Secret, scopes map[*entity]scope) (done bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -262,9 +264,9 @@ func (c *Client) setSecret(secret shared.Secret, scopes map[*entity]scope) (done
 	return true
 }
 
-// resume makes a subscription that was refused to who the client was one of who it is now,
-// where the refusal still waited in the slot. The refusal may have replaced rows there, so
-// that the client is owed what the key is now.
+// resume gives a subscription that was refused to the client's old secret to the new one, if
+// the refusal still waited in the slot. The refusal may have replaced rows in the slot, so the
+// client is owed the key's present rows.
 func (c *Client) resume(sub *subscription, s scope) {
 	if !c.sink.Drop(&sub.slot) {
 		return // the client has been told
@@ -326,7 +328,7 @@ type subscription struct {
 	secret shared.Secret
 }
 
-// noPlace is the place of a subscription that was refused: it is no member.
+// noPlace is the place of a refused subscription, which is no member.
 const noPlace = -1
 
 // Key implements compact.Keyed.

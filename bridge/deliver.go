@@ -5,13 +5,12 @@ import (
 	"time"
 )
 
-// finish hands the result of the fetch in flight to the members there are now,
-// and queues the view again if it was marked since the fetch began. It returns
-// false, having done nothing, where the result is older than one handed out
-// before.
+// finish hands the result of the fetch in flight to the present members, and queues the view
+// again if it was marked since the fetch began. It returns false, having done nothing, if the
+// result is older than a result that was handed out before.
 //
-// The view's lock is held for all members. Who lets others have the view in between must ask
-// for the members' scopes again: one may change meanwhile.
+// The view's lock is held for all members. Code that lets others have the view in between must
+// ask for the members' scopes again, because a scope may change meanwhile.
 func (v *view) finish(job fetchJob, u *Update) (ok bool) {
 	v.lock()
 	defer v.unlock()
@@ -24,16 +23,16 @@ func (v *view) finish(job fetchJob, u *Update) (ok bool) {
 	return true
 }
 
-// pushesAtOnce is after how many pushes handOutLocked looks whether a fetch of another view
-// waits for a processor.
+// pushesAtOnce is the number of pushes after which handOutLocked looks whether the fetch of
+// another view waits for a processor.
 const pushesAtOnce = 256
 
-// handOutLocked pushes u to the members that it is for. Those that it refuses are
-// members no more when others have the view's lock.
+// handOutLocked pushes u to the members that u is for. A member that u refuses is no member any
+// more when handOutLocked returns.
 //
 // A fan-out to many members lets waiting fetches go first, so that a key that changes without
-// pause does not hold up the others where processors are few. It does so once: each time costs
-// the members what else wants the processor.
+// pause does not hold up the others where processors are few. It does so once, because each
+// time the members wait for everything else that wants the processor.
 func (v *view) handOutLocked(c cause, u *Update) {
 	if u.Kind == KindRows && len(u.Rows) == 0 {
 		v.handOutEmptyLocked(u)
@@ -57,7 +56,7 @@ func (v *view) handOutLocked(c cause, u *Update) {
 	}
 }
 
-// handOutEmptyLocked is handOutLocked for a handler that had nothing to say: what waits to be
+// handOutEmptyLocked is handOutLocked for a result without rows. An update that waits to be
 // written stays right.
 func (v *view) handOutEmptyLocked(u *Update) {
 	for _, sub := range v.members {
@@ -71,8 +70,8 @@ func (v *view) handOutEmptyLocked(u *Update) {
 	}
 }
 
-// refuseLocked tells a member that it may not see the key, and ends its membership. It is
-// counted first: a client that asks for another key as soon as it is told has room.
+// refuseLocked tells a member that it may not see the key, and ends its membership. The refusal
+// is counted first, so that a client which asks for another key as soon as it is told has room.
 func (v *view) refuseLocked(sub *subscription, u *Update) {
 	v.entity.bridge.counts.subscriptions.Add(-1)
 	sub.client.refused.Add(1)
@@ -81,7 +80,7 @@ func (v *view) refuseLocked(sub *subscription, u *Update) {
 	sub.client.addStale(-v.stale.count())
 }
 
-// finishedLocked ends the fetch whose result was handed out.
+// finishedLocked ends a fetch whose result was handed out.
 func (v *view) finishedLocked() {
 	defer v.becameLocked(v.state, eventHandedOut)
 	if len(v.members) == 0 {
@@ -106,8 +105,8 @@ func (v *view) finishedLocked() {
 	}
 }
 
-// due returns what one member is to be handed of u, and notes that it was. It is not
-// ok where nothing of it is for that member.
+// due returns what one member is to be handed of u, and notes that the member has it. ok is
+// false if nothing of u is for that member.
 func (v *view) due(sub *subscription, c cause, u *Update) (due *Update, ok bool) {
 	if v.fetch <= sub.fetch || !v.isAsked(sub) {
 		return nil, false // it has something newer, or came too late; serveLocked saw to another fetch
@@ -131,25 +130,25 @@ func (v *view) due(sub *subscription, c cause, u *Update) (due *Update, ok bool)
 }
 
 const (
-	// lagPatience is how long one and the same revision that is lower than what was
-	// handed out is taken for a read that lags. After that it is what there is: a backup
-	// was restored, a standby that had not got everything was promoted, or a row was
+	// lagPatience is how long a revision that is lower than the one handed out, and stays the
+	// same, is taken for a read that lags. After that the revision is what there is: a backup
+	// was restored, a standby that had not received everything was promoted, or a row was
 	// deleted and made anew in one transaction.
 	lagPatience = 30 * time.Second
 
-	// catchUpPatience is that for lower revisions that differ: whatever is read is
-	// coming nearer.
+	// catchUpPatience is how long lower revisions that differ are taken for reads that lag:
+	// each read is nearer to the newest.
 	catchUpPatience = 5 * time.Minute
 )
 
-// lag is what a view remembers of reads with lower revisions than what it handed out.
+// lag is what a view remembers of results with lower revisions than the one that it handed out.
 type lag struct {
 	revision     int64 // of the last one
 	since, began time.Time
 }
 
-// lagsLocked reports whether a result is to be dropped for a newer one that was handed
-// out. It notes the revision otherwise.
+// lagsLocked reports whether a result is to be dropped, because a newer result was handed out.
+// If not, lagsLocked notes the result's revision.
 func (v *view) lagsLocked(u *Update) bool {
 	if u.revision > 0 && u.revision < v.revision {
 		e, now := v.pendingLocked(), time.Now()
@@ -174,8 +173,8 @@ func (v *view) lagsLocked(u *Update) bool {
 	return false
 }
 
-// serveFirstLocked hands what others are too new for to the members that have nothing.
-// The view stays stale, and what is fetched next is theirs, too.
+// serveFirstLocked hands an older result to the members that have nothing. The view stays
+// stale, and the next result is for these members, too.
 func (v *view) serveFirstLocked(u *Update) {
 	if u.Kind == KindRows && len(u.Rows) == 0 {
 		return
@@ -188,8 +187,8 @@ func (v *view) serveFirstLocked(u *Update) {
 	}
 }
 
-// wentBackLocked says in the log that a revision went back for good: of an entity type
-// the 1st, 2nd, 4th, 8th … time, because a backup takes all of them back.
+// wentBackLocked says in the log that a revision went back for good. It does so the 1st, 2nd,
+// 4th, 8th … time for an entity type, because a restored backup takes all revisions back.
 func (v *view) wentBackLocked(to int64) {
 	if n, say := v.entity.wentBack.Again(); say {
 		v.entity.bridge.log.Warn("a revision went back and stays there: the older row is handed out",

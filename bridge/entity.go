@@ -21,64 +21,67 @@ import (
 // EntityOptions says how the rows of one entity type are fetched. The zero
 // value means the defaults.
 type EntityOptions struct {
-	// Scope maps a secret to what decides which rows its holder sees, such as a
-	// tenant or a role. Clients whose secrets have equal scopes share one fetch,
-	// made with the secret of any of them. Nil gives every secret a fetch of its
-	// own. A function that returns a constant gives one fetch a node, for data
-	// that everybody may see.
+	// Scope maps a secret to what decides which rows its holder sees, such as a tenant or a
+	// role. Clients whose secrets have equal scopes share one fetch, which is made with the
+	// secret of any of them. Nil gives every secret a fetch of its own. A function that returns
+	// a constant gives one fetch a node, for data that everybody may see.
 	//
-	// The function may answer out of memory, and otherwise than before: a user moves to
-	// another tenant. It is called when a client subscribes, when a fetch begins, and
-	// for each secret that watches when the result is there, so it must be quick and not
-	// wait. A client whose scope has changed is handed rows of its new scope instead.
-	// Those of a fetch whose secret has another scope by then go to nobody. The handler
-	// must go by the same memory. A scope that changes and changes back within one call of
-	// the handler is not noticed.
+	// The function may answer out of memory, and its answer for a secret may change, for
+	// example when a user moves to another tenant. The engine calls the function when a client
+	// subscribes, when a fetch begins, and for the secret of each member when the result is
+	// there. The function must therefore be quick and must not wait. The handler must go by the
+	// same memory as the function.
+	//
+	// A client whose scope has changed is handed rows of its new scope. If the scope of the
+	// secret that a fetch was made with has changed meanwhile, no client gets the rows of that
+	// fetch. A scope that changes and changes back within one call of the handler is not
+	// noticed.
 	Scope func(secret string) string
 
 	// Workers is how many fetches of this type run at once on this node, if Limit or
-	// Config.MaxFetches lets so many. Zero means 32, or as many as Limit allows. Types
-	// never wait for each other's workers.
+	// Config.MaxFetches lets so many. Zero means 32, or as many as Limit allows. An entity type
+	// never waits for the workers of another.
 	Workers int
 
-	// Limit bounds the fetches of this type together with those of others that have
-	// the same one, in place of Config.MaxFetches. Workers may not be more. Nil
-	// means Config.MaxFetches.
+	// Limit bounds the fetches of this type together with the fetches of every type that has
+	// the same Limit, in place of Config.MaxFetches. Workers may not exceed it. Nil means
+	// Config.MaxFetches.
 	Limit *Limit
 
 	// Timeout ends the context of a fetch that takes longer, and discards its
 	// result. Zero means 10 s.
 	Timeout time.Duration
 
-	// MaxBytes bounds the rows of one fetch together. More is an error. Zero
-	// means 1 MiB.
+	// MaxBytes bounds the rows of one fetch together. A fetch that returns more has failed.
+	// Zero means 1 MiB.
 	MaxBytes int
 
-	// BatchSize bounds how many fetches RegisterBatch's handler gets at once.
-	// Zero means 10,000. A handler given to Register gets one at a time.
+	// BatchSize bounds how many fetches RegisterBatch's handler gets at once. Zero means
+	// 10,000. A handler given to Register gets one fetch at a time.
 	BatchSize int
 
-	// Precise says that an error which RegisterBatch's handler gives to all requests is
-	// that of each. Without it the handler is then asked for parts of them, within
-	// Timeout, so that one which makes it fail does not keep the others waiting.
+	// Precise says that an error which RegisterBatch's handler gives to all requests holds for
+	// each request. Without Precise the engine then calls the handler with parts of the
+	// requests, within Timeout, so that one request which makes the handler fail does not keep
+	// the others waiting.
 	Precise bool
 
-	// Retry is how long a view waits after a failed fetch. Zero means 100 ms,
-	// doubled to 30 s, with full jitter.
+	// Retry is how long a view waits after a failed fetch. Zero means 100 ms, doubled up to 30
+	// s, with full jitter.
 	Retry Retry
 
-	// ResyncRate bounds how many views a second are fetched because notifications
-	// may have been missed, or by Refresh. Zero means no bound but that they have
-	// a quarter of the workers.
+	// ResyncRate bounds how many views a second are fetched for Refresh or because
+	// notifications may have been missed. Zero means no bound. Such fetches have a quarter of
+	// the workers in any case.
 	ResyncRate int
 
 	// OnlyDifferences keeps what a client was sent already from being sent again
 	// when the key is announced as changed. Without it every announcement pushes.
 	OnlyDifferences bool
 
-	// Refresh is the period within which every view is fetched again even if no
-	// change was announced, spread over the period; what differs is pushed. Zero
-	// means never, otherwise it is 1 s or more.
+	// Refresh is the period within which every view is fetched again even if no change was
+	// announced. The fetches are spread over the period, and what differs is pushed. Zero means
+	// never. The shortest period is 1 s.
 	Refresh time.Duration
 }
 
@@ -143,9 +146,9 @@ func (o EntityOptions) validate() error {
 	return nil
 }
 
-// Limit bounds the fetches that run at once of several entity types of one Bridge,
-// such as those that read from one pool of database connections. No type can take
-// all places while others have none.
+// Limit bounds the fetches that run at once of several entity types of one Bridge, such as the
+// types that read from one pool of database connections. No entity type can take all places
+// while others have none.
 type Limit struct{ limit *schedule.Limit }
 
 // NewLimit returns a Limit of n fetches, 1 at least.
@@ -172,9 +175,8 @@ type entity struct {
 	before    *entity // that was only announced, in whose place this one is; or nil
 }
 
-// scopeOf maps a secret to its scope. It calls the application, so no lock may
-// be held. A scope function that panics shares nothing: the secret is then a
-// scope of its own.
+// scopeOf maps a secret to its scope. It calls the application, so no lock may be held. If the
+// scope function panics, the secret is a scope of its own.
 func (e *entity) scopeOf(secret shared.Secret) (s scope) {
 	if e.options.Scope == nil {
 		return scope{value: secret}
@@ -182,7 +184,7 @@ func (e *entity) scopeOf(secret shared.Secret) (s scope) {
 	defer func() {
 		if r := recover(); r != nil {
 			s = scope{value: secret}
-			// Not each time: it is asked for each member of each fetch.
+			// Not each time: the function is called for each member of each fetch.
 			if n, say := e.misjudged.Again(); say {
 				e.bridge.log.Error("scope function panicked; the client's rows are fetched for it alone", slog.Uint64("so_far", n),
 					slog.String("entity", string(e.name)), slog.String("panic", redact.Panic(r)), slog.String("stack", string(debug.Stack())))
@@ -198,7 +200,7 @@ func (e *entity) Changed(c feed.Change) {
 	e.index.changed(c.ID)
 }
 
-// Gap implements feed.Listener: what is watched may have changed unheard.
+// Gap implements feed.Listener: the rows of any view may have changed unheard.
 func (e *entity) Gap(g feed.Gap) {
 	switch g.Reason {
 	case feed.Connected:
@@ -210,8 +212,8 @@ func (e *entity) Gap(g feed.Gap) {
 	}
 }
 
-// connected looks at everything watched again, as whatever was announced before may have
-// been missed.
+// connected looks at every view again, because changes that were announced before may have been
+// missed.
 func (e *entity) connected(g feed.Gap) {
 	b := e.bridge
 	n := e.index.looksAgain(g.Position)
@@ -222,7 +224,7 @@ func (e *entity) connected(g feed.Gap) {
 	}
 }
 
-// disconnected makes everything watched stale. It is said of the first entity type: the
+// disconnected makes every view stale. The log has a line for the first entity type alone: the
 // others nearly always follow.
 func (e *entity) disconnected(g feed.Gap) {
 	e.index.postAll(lostBus)
@@ -234,15 +236,15 @@ func (e *entity) disconnected(g feed.Gap) {
 		slog.String("entity", string(e.name)), slog.Any("error", g.Err))
 }
 
-// missed looks again at what was fetched before a loss was noticed: what it hides was
-// announced earlier.
+// missed looks again at every view that was fetched before a loss was noticed. What was lost
+// was announced earlier than that.
 func (e *entity) missed(g feed.Gap) {
 	n := e.index.looksAgain(g.Position)
 	e.bridge.noteMissed(e.name, g, n, &e.gapLines)
 }
 
-// noteMissed counts and logs what may have been missed of an entity type, or of a topic,
-// and of how many views.
+// noteMissed counts and logs that notifications of an entity type, or of a topic, may have been
+// missed, and how many views are looked at again.
 func (b *Bridge) noteMissed(name shared.EntityType, g feed.Gap, views int, lines *sparing.Period) {
 	level, what := slog.LevelInfo, "a node has begun to announce; looking once at everything watched"
 	if g.Reason == feed.Missing {
@@ -259,13 +261,13 @@ func (b *Bridge) noteMissed(name shared.EntityType, g feed.Gap, views int, lines
 		slog.Int("new_publishers", g.Joined), slog.Int("views", views), slog.Uint64("times_since_the_last_line", times))
 }
 
-// gapLinesEvery is how often an entity type says at a level above debug that everything is
-// looked at again. A publisher decides how often that is.
+// gapLinesEvery is how often an entity type says at a level above debug that every view is
+// looked at again. How often that happens is in the hands of publishers.
 const gapLinesEvery = 10 * time.Second
 
-// refresh fetches every view again once a period, for writes that nobody
-// announces: one part of the views after the other, so that the database sees a
-// steady trickle. Nodes begin with different parts.
+// refresh fetches every view again once a period, for writes that are never announced. It
+// fetches one part of the views after the other, so that the database sees a steady trickle.
+// Nodes begin with different parts.
 func (e *entity) refresh() {
 	b := e.bridge
 	ticker := time.NewTicker(e.options.Refresh / shardCount)
@@ -281,14 +283,14 @@ func (e *entity) refresh() {
 	}
 }
 
-// Announce makes an entity type known to Notify and to nothing else: this node does not
-// subscribe to the type on the bus, has no fetch handler for it, and refuses a client's
-// subscription with shared.ErrUnknownEntity. Notify promises the same as for a type that
-// is registered, whose rows other nodes fetch.
+// Announce makes an entity type known to Notify and to nothing else. This node does not
+// subscribe to the type on the bus, has no fetch handler for the type, and refuses a client's
+// subscription with shared.ErrUnknownEntity. Notify promises the same as for a registered type,
+// whose rows other nodes fetch.
 //
-// It changes nothing where the type is registered or announced already, and the type
-// may be registered later. It returns an error wrapping shared.ErrBadEntity for a name
-// that cannot be a topic, or is for the system's own.
+// Announce changes nothing if the type is registered or announced already. The type may be
+// registered later. Announce returns an error wrapping shared.ErrBadEntity for a name that
+// cannot be a topic, and for a name that is kept for the system's own topics.
 func (b *Bridge) Announce(name shared.EntityType) error {
 	if err := b.announce(name); err != nil {
 		return fmt.Errorf("bridge: announcing %.80q: %w", string(name), err)
@@ -310,7 +312,8 @@ func (b *Bridge) announce(name shared.EntityType) error {
 	return err
 }
 
-// nothing is the fetch handler of what is only announced: no client can subscribe to it.
+// nothing is the fetch handler of an entity type that is only announced. No client can
+// subscribe to such a type.
 func nothing(context.Context, []shared.FetchRequest) []shared.FetchResult { return nil }
 
 // replaces reports whether e may be registered in the place of old: an entity type that

@@ -119,8 +119,8 @@ func (e *entity) settle(job fetchJob, o outcome) (dropped string) {
 	}
 }
 
-// call runs the application's handler. Where it answers all jobs with one error, some of
-// them may be why: it is then called with parts of the jobs.
+// call runs the application's handler. If the handler answers all jobs with one error, a few of
+// the jobs may be the cause: call then runs the handler with parts of the jobs.
 func (e *entity) call(jobs []fetchJob) (outcomes []outcome) {
 	ctx := deadline.After(e.bridge.ctx, e.options.Timeout)
 	defer ctx.Cancel()
@@ -156,10 +156,9 @@ func failedAlike(outcomes []outcome) bool {
 	return true
 }
 
-// callOnce calls the handler. A handler that outlives its deadline
-// keeps its worker, so that a hanging database cannot pile up goroutines; its
-// late results are discarded. The errors it returns are the application's code
-// as well, so they are looked at in here.
+// callOnce calls the handler. A handler that outlives its deadline keeps its worker, so that a
+// hanging database cannot pile up goroutines. The late results are discarded. The errors that
+// the handler returns are the application's code as well, so callOnce reads them in here.
 func (e *entity) callOnce(ctx context.Context, jobs []fetchJob) (outcomes []outcome) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -215,8 +214,8 @@ func allFailed(jobs []fetchJob, o outcome) []outcome {
 	return outcomes
 }
 
-// failed counts and logs a failure: of those in a row the 1st, 2nd, 4th, 8th …,
-// because a database that is down fails every fetch there is.
+// failed counts and logs a failure. Of failures in a row it logs the 1st, 2nd, 4th, 8th …,
+// because every fetch fails while a database is down.
 func (e *entity) failed(job fetchJob, o outcome, retryIn time.Duration) {
 	e.bridge.counts.failed.Add(1)
 	n := e.failures.Add(1)
@@ -233,14 +232,14 @@ func (e *entity) failed(job fetchJob, o outcome, retryIn time.Duration) {
 	e.bridge.log.Error("fetch failed", attrs...)
 }
 
-// worked ends a row of failures, and tries early what they had put off.
+// worked ends a row of failures, and ends the waits that the failures had caused.
 func (e *entity) worked() {
 	e.schedule.Succeeded(e.failures.Swap(0))
 }
 
-// trace answers the question why a client did not get a row: a line for each fetch, at
-// the debug level. None has an id, a secret or a row in it. docs/troubleshooting.md
-// reads them.
+// trace answers the question why a client did not get a row. It writes a line for each fetch,
+// at the debug level. No line has an id, a secret or a row in it. docs/troubleshooting.md
+// explains the lines.
 type trace struct {
 	entity *entity
 	begin  time.Time
@@ -253,7 +252,7 @@ type watching struct {
 	count   int
 }
 
-// trace begins one, nil where nobody reads it.
+// trace returns a new trace, or nil if the debug level is off.
 func (e *entity) trace(jobs []fetchJob) *trace {
 	if !e.bridge.log.Enabled(e.bridge.ctx, slog.LevelDebug) {
 		return nil
@@ -299,7 +298,7 @@ func (t *trace) fetched(i int, why cause, o outcome, dropped string) {
 	t.entity.bridge.log.LogAttrs(t.entity.bridge.ctx, slog.LevelDebug, "fetched", attrs...)
 }
 
-// name is one of few words.
+// name returns one of a few words for the outcome.
 func (o outcome) name(dropped string) string {
 	switch {
 	case dropped != "":
@@ -317,8 +316,9 @@ func (o outcome) name(dropped string) string {
 	}
 }
 
-// harmless says what is wrong without a word of the application's, which may quote an
-// id: of its errors the type alone. Their texts are in the line "fetch failed".
+// harmless says what is wrong without a word of the application's, because such a word may
+// quote an id. Of an application's error harmless gives the type alone. The line "fetch failed"
+// has the error's text.
 func (o outcome) harmless() string {
 	if o.kind != "" {
 		return o.kind

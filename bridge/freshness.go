@@ -38,8 +38,8 @@ func (c *Client) countStale(n int) {
 	}
 }
 
-// count is how many of its members' subscriptions a view that is stale for such reasons
-// makes stale, of each.
+// count returns how many stale subscriptions each of the reasons adds for the members of a
+// view.
 func (d staleReason) count() int { return int(min(d, 1)) }
 
 // setStaleLocked changes why the view is stale, and tells its members' clients
@@ -55,8 +55,8 @@ func (v *view) setStaleLocked(d staleReason) {
 	}
 }
 
-// suspectLate makes the view stale, unless the change that it waited for was handed out
-// meanwhile. The schedule calls it schedule.LateAfter after the change.
+// suspectLate makes the view stale, unless the change that the view waited for was handed out
+// meanwhile. The schedule calls suspectLate schedule.LateAfter after the change.
 func (v *view) suspectLate() {
 	v.lock()
 	defer v.unlock()
@@ -65,8 +65,8 @@ func (v *view) suspectLate() {
 	}
 }
 
-// noteChangeLocked notes that the view has changed, and waits for that to be handed
-// out. What is fetched already may be older than the change.
+// noteChangeLocked notes that the view has changed, and waits until the change is handed out. A
+// fetch in flight may be older than the change.
 func (v *view) noteChangeLocked() {
 	e := v.pendingLocked()
 	tooEarly := v.state == fetching || v.state == delivering
@@ -83,10 +83,9 @@ func (v *view) noteChangeLocked() {
 	}
 }
 
-// noteHandedOutLocked notes that what was fetched has been handed out, which ends the
-// wait of the changes that were known when the fetch began. It reports whether one that
-// came later waits for too long already: a client must not be told that it is up to date
-// between the two.
+// noteHandedOutLocked notes that a result has been handed out. The changes that were known when
+// the fetch began wait no longer. noteHandedOutLocked reports whether a later change waits for
+// too long already: between the two, a client must not be told that it is up to date.
 func (v *view) noteHandedOutLocked() (late bool) {
 	e := v.pending
 	if e == nil || !e.changed {
@@ -105,7 +104,7 @@ func (v *view) noteHandedOutLocked() (late bool) {
 	return false
 }
 
-// forgetChangesLocked notes that nobody is left to hand a change out to.
+// forgetChangesLocked notes that the view has no member to hand a change to.
 func (v *view) forgetChangesLocked() {
 	if e := v.pending; e != nil && e.changed {
 		e.changed = false

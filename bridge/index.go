@@ -15,9 +15,8 @@ import (
 // goroutines seldom want the same lock.
 const shardCount = 64
 
-// index finds the views of one entity type by their id. It is sharded by the id's
-// hash; a shard's lock is held for map work and for marking views, never across a
-// call out.
+// index finds the views of one entity type by their id. It is sharded by the id's hash. A
+// shard's lock is held for map work and for marking views, never across a call out.
 type index struct {
 	entity *entity
 	seed   maphash.Seed
@@ -26,8 +25,8 @@ type index struct {
 }
 
 type shard struct {
-	// moves is held while a member moves between two views: the only time when somebody
-	// has the locks of both.
+	// moves is held while a member moves between two views. Only the goroutine that holds moves
+	// has the locks of two views at once.
 	moves sync.Mutex
 
 	mu   sync.Mutex // guards keys; never held while a view's lock is waited for
@@ -42,8 +41,8 @@ func (x *index) shard(id string) *shard {
 	return &x.shards[maphash.String(x.seed, id)%shardCount]
 }
 
-// changed makes every view of a key fetch again. A key nobody here watches costs this one
-// look-up. It waits for no view.
+// changed makes every view of a key fetch again. A key that no client here watches costs this
+// one look-up. changed waits for no view.
 func (x *index) changed(id string) {
 	sh := x.shard(id)
 	sh.mu.Lock()
@@ -57,8 +56,8 @@ func (x *index) changed(id string) {
 	k.each(func(v *view) { v.post(posted(causeNotified)) })
 }
 
-// looksAgain marks every view whose last fetch began no later than the fetch of the
-// given number, and returns how many there are to look at.
+// looksAgain marks every view whose last fetch began no later than the fetch of the given
+// number. It returns how many views it marked.
 func (x *index) looksAgain(number uint64) (n int) {
 	for {
 		before := x.missed.Load()
@@ -98,8 +97,8 @@ func (sh *shard) postAll(p posted) (n int) {
 	return n
 }
 
-// acquire returns the id's view of the given scope, with its lock held, which keeps it in the
-// index.
+// acquire returns the id's view of the given scope with the view's lock held. The lock keeps
+// the view in the index.
 func (x *index) acquire(id string, s scope) *view {
 	for {
 		v, added := x.findOrAdd(id, s)
@@ -113,7 +112,8 @@ func (x *index) acquire(id string, s scope) *view {
 	}
 }
 
-// findOrAdd returns a view that it adds with its lock held.
+// findOrAdd returns the id's view of the given scope. A view that findOrAdd adds has its lock
+// held.
 func (x *index) findOrAdd(id string, s scope) (v *view, added bool) {
 	sh := x.shard(id)
 	sh.mu.Lock()
@@ -159,11 +159,12 @@ func (x *index) leave(sub *subscription) (from handover, member bool) {
 	return from, true
 }
 
-// move takes sub from its view to that of another scope, unless it is no member: it was
-// refused. No
-// notification falls between the two, because marking a key takes the shard's lock: what the
-// old view still owed the member, the new one owes it now, and an update of the old view
-// that was still waiting to be written is dropped for one of the new.
+// move takes sub from its view to the view of another scope. It does nothing if sub was
+// refused, and is therefore no member.
+//
+// No notification falls between the two views, because marking a key takes the shard's lock.
+// What the old view still owed the member, the new view owes the member now. An update of the
+// old view that still waited to be written is dropped for an update of the new view.
 func (x *index) move(sub *subscription, s scope, secret shared.Secret) (member bool) {
 	from := sub.view
 	sh := x.shard(from.id)
@@ -233,8 +234,8 @@ func (x *index) removeLocked(v *view) {
 	counts.keys.Add(-1)
 }
 
-// keyViews is every view of one key: nearly always one. It is the first of them, which
-// knows the others; the zero value is none.
+// keyViews is every view of one key, nearly always a single view. It holds the first view, and
+// the first view knows the others. The zero value holds no view.
 type keyViews struct{ first *view }
 
 // Key implements compact.Keyed.
@@ -275,7 +276,7 @@ func (k *keyViews) add(v *view) {
 	k.first.others.add(v)
 }
 
-// remove takes out v, which is one of them.
+// remove takes v out of the key's views.
 func (k *keyViews) remove(v *view) {
 	others := k.first.others
 	if v == k.first {
@@ -292,17 +293,17 @@ func (k *keyViews) remove(v *view) {
 	k.first.others = others
 }
 
-// viewSet is views of one key, each of another scope.
+// viewSet is the views of one key that has several: each view has another scope.
 type viewSet struct {
 	views []*view
-	// places is where in views each scope's is, once they are too many to search one by
-	// one.
+	// places is where in views the view of each scope is. It is made when there are too many
+	// views to search them one by one.
 	places map[scope]int
 }
 
 const searchOneByOne = 8
 
-// place is less than zero where there is no view of the scope.
+// place returns the place of the scope's view, or a number below zero if there is no such view.
 func (s *viewSet) place(of scope) int {
 	if s.places == nil {
 		return slices.IndexFunc(s.views, func(v *view) bool { return v.scope() == of })
@@ -334,7 +335,7 @@ func (s *viewSet) add(v *view) {
 	}
 }
 
-// remove takes out v, which is one of them.
+// remove takes v out of the set.
 func (s *viewSet) remove(v *view) {
 	i, last := s.place(v.scope()), len(s.views)-1
 	moved := s.views[last]

@@ -16,14 +16,15 @@ const (
 	// causeMissed: announcements may have been missed. Members are pushed what
 	// differs from what they last got, and until then the view is stale.
 	causeMissed
-	// causeRefresh: it is time to look again. Members are pushed what differs.
+	// causeRefresh: the period of EntityOptions.Refresh is over. Members are pushed what
+	// differs.
 	causeRefresh
 	// causeJoined: a member is owed a snapshot (its wants flag says which).
 	causeJoined
 )
 
-// String names why a view is fetched: the first that holds of a change, a client that
-// waits for a snapshot, a change that may have been missed, and a refresh.
+// String names why a view is fetched. If a view has several causes, it names the first of: a
+// change, a client that waits for a snapshot, a change that may have been missed, a refresh.
 func (c cause) String() string {
 	switch {
 	case c&causeNotified != 0:
@@ -37,7 +38,8 @@ func (c cause) String() string {
 	}
 }
 
-// event is that of being marked for the cause: the first that holds.
+// event returns the event of marking a view for the cause. If there are several causes, it
+// returns the event of the first.
 func (c cause) event() event {
 	switch {
 	case c&causeNotified != 0:
@@ -51,10 +53,12 @@ func (c cause) event() event {
 	}
 }
 
-// posted is causes that a view is to be marked with, and lostBus. A view's lock is held while a
-// result is handed out to all members. So that the reader of the bus never waits for that, it
-// posts its marks: if the lock is free the marks are taken at once, otherwise by the lock's
-// present or next holder.
+// posted is a set of causes that wait to be marked, and of lostBus.
+//
+// A view's lock is held while a result is handed out to all members. The reader of the bus must
+// not wait for that. The reader therefore posts its marks. If the lock is free, the reader
+// takes the lock and the marks at once. Otherwise the lock's present or next holder takes the
+// marks.
 type posted uint32
 
 // lostBus makes a view stale until the bus is back.
@@ -66,8 +70,8 @@ func (v *view) post(p posted) {
 	if before&p&posted(causeNotified) != 0 {
 		v.entity.bridge.counts.coalesced.Add(1)
 	}
-	// A TryLock that fails synchronizes with nothing: only the load, of what was posted,
-	// orders it after the post, so that one of the two sees what the other did.
+	// A TryLock that fails synchronizes with nothing. The load of posted orders the TryLock
+	// after the post, so that the poster or the holder sees what the other did.
 	if v.posted.Load() != 0 && v.mu.TryLock() {
 		v.takePostedLocked()
 		v.unlock()
@@ -80,8 +84,8 @@ func (v *view) lock() {
 	v.takePostedLocked()
 }
 
-// unlock takes what was posted while the lock was held. Where it is taken again meanwhile,
-// that is for who has it.
+// unlock takes the marks that were posted while the lock was held. If another goroutine has
+// taken the lock meanwhile, that goroutine takes the marks.
 func (v *view) unlock() {
 	for {
 		v.mu.Unlock()
@@ -120,8 +124,8 @@ func (v *view) takePostedLocked() {
 	}
 }
 
-// pendingFetch is what a view needs from when it is marked until what was fetched has been
-// handed out. It is guarded by the view's lock.
+// pendingFetch is what a view needs from when it is marked until the result has been handed
+// out. The view's lock guards it.
 type pendingFetch struct {
 	entry schedule.Entry[*view] // the view's places in the schedule, which guards them
 
@@ -131,7 +135,7 @@ type pendingFetch struct {
 	lag      *lag      // of the last fetch, if it read something older than was handed out
 }
 
-// pendingLocked returns the view's pendingFetch, which begins if it has none.
+// pendingLocked returns the view's pendingFetch, and makes one if the view has none.
 func (v *view) pendingLocked() *pendingFetch {
 	if v.pending == nil {
 		v.pending = new(pendingFetch)
@@ -139,9 +143,9 @@ func (v *view) pendingLocked() *pendingFetch {
 	return v.pending
 }
 
-// markLocked owes the view a fetch, on behalf of one client, by its number. The first mark
-// of an idle view queues it at once; any further ones before that fetch begins cost nothing
-// more.
+// markLocked owes the view a fetch, on behalf of one client, by the client's number. The first
+// mark of an idle view queues the view at once. Further marks before that fetch begins cost
+// nothing more.
 func (v *view) markLocked(c cause, client uint64) {
 	if v.owed&c&causeNotified != 0 {
 		v.entity.bridge.counts.coalesced.Add(1)
@@ -166,7 +170,7 @@ func (v *view) queueLocked(client uint64) {
 	v.entity.schedule.Push(&v.pendingLocked().entry, v, laneOf(v.owed), client)
 }
 
-// laneOf says where a view waits that is owed a fetch for the given cause.
+// laneOf returns the lane in which a view waits for a fetch of the given cause.
 func laneOf(c cause) schedule.Lane {
 	switch {
 	case c&causeNotified != 0:
@@ -178,8 +182,8 @@ func laneOf(c cause) schedule.Lane {
 	}
 }
 
-// payerLocked is the client that a fetch for all members counts for, where
-// clients take turns.
+// payerLocked returns the client that a fetch for all members counts for, where clients take
+// turns.
 func (v *view) payerLocked() uint64 {
 	if len(v.members) == 0 {
 		return 0
@@ -187,8 +191,8 @@ func (v *view) payerLocked() uint64 {
 	return v.members[0].client.number
 }
 
-// abandon gives up what the view is waiting for, and reports whether it was
-// waiting. A worker that has taken it already finds nobody to fetch for.
+// abandon ends the view's wait, and reports whether the view was waiting. A worker that has
+// taken the view already finds no member to fetch for.
 func (v *view) abandon() bool {
 	switch v.state {
 	case queued:
@@ -201,11 +205,12 @@ func (v *view) abandon() bool {
 	}
 }
 
-// beginWith takes the view from queued to fetching, with the first member's secret. It
-// returns false where there is nobody to fetch for, or where a worker has begun already:
-// a view that is marked between being taken from the queue and this is in the queue
-// again, and may have been taken from it twice. Where the secret has changed it does
-// nothing.
+// beginWith takes the view from queued to fetching, with the first member's secret. If that
+// secret has changed meanwhile, beginWith does nothing.
+//
+// beginWith returns false if the view has no member, or if a worker has begun already. The
+// second can happen: a view that is marked after a worker has taken it from the queue, and
+// before this call, is in the queue again, and a second worker may take it.
 func (v *view) beginWith(secret shared.Secret) (job fetchJob, ok, changed bool) {
 	v.lock()
 	defer v.unlock()
@@ -234,15 +239,15 @@ func (v *view) beginWith(secret shared.Secret) (job fetchJob, ok, changed bool) 
 	return job, true, false
 }
 
-// fail owes the view the fetch that failed, to be tried again after a while if
-// anybody still watches. It returns that while.
+// fail owes the view the failed fetch again, after a wait, if the view still has members. It
+// returns the wait.
 func (v *view) fail(job fetchJob) time.Duration {
 	v.lock()
 	defer v.unlock()
 	return v.failLocked(job.cause)
 }
 
-// failToBegin is fail for a view that a worker has taken and not begun with.
+// failToBegin is fail for a view that a worker has taken and has not begun to fetch.
 func (v *view) failToBegin() {
 	v.lock()
 	defer v.unlock()
@@ -272,7 +277,7 @@ func (v *view) failLocked(owed cause) time.Duration {
 	return delay
 }
 
-// tryNow ends the wait for another attempt. The schedule calls it when the time has come.
+// tryNow ends the wait for another attempt. The schedule calls tryNow when the wait is over.
 func (v *view) tryNow() {
 	v.lock()
 	defer v.unlock()

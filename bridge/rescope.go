@@ -6,16 +6,15 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// A scope function may answer out of memory, and so answer otherwise than before: a user
-// moves to another tenant. What it said when a member joined is therefore asked again.
-// The secret that a fetch is made with is asked about when the fetch begins and when its
-// result is there, so that the rows are those of the view's scope. Each member is asked
-// about when the result is there, because it may have moved meanwhile.
+// A scope function may answer out of memory, and its answer may change, for example when a user
+// moves to another tenant. The engine therefore asks again what it asked when a member joined.
+// It asks about the secret of a fetch when the fetch begins and when the result is there, so
+// that the rows are rows of the view's scope. It asks about each member when the result is
+// there, because the member may have moved meanwhile.
 
-// sees reports whether the holder of a secret sees with the view's scope, as the scope
-// function says now. A function that says something else each time it is asked shares
-// nothing, or its members would move for ever. sees calls the application, so no lock may
-// be held.
+// sees reports whether the holder of a secret sees with the view's scope, as the scope function
+// says now. If the function gives another answer each time, the secret is a scope of its own:
+// otherwise the member would move for ever. sees calls the application, so no lock may be held.
 func (v *view) sees(secret shared.Secret) (s scope, same bool) {
 	if v.entity.isStill(v.scope(), secret) {
 		return v.scope(), true
@@ -27,7 +26,7 @@ func (v *view) sees(secret shared.Secret) (s scope, same bool) {
 	return s, s == v.scope()
 }
 
-// isStill is the quick part of sees: it makes no scope of what the function returns.
+// isStill is the quick part of sees: it makes no scope of the function's answer.
 func (e *entity) isStill(s scope, secret shared.Secret) (same bool) {
 	defer func() {
 		if recover() != nil {
@@ -37,9 +36,9 @@ func (e *entity) isStill(s scope, secret shared.Secret) (same bool) {
 	return s.shared && e.options.Scope(secret.Reveal()) == s.value.Reveal()
 }
 
-// noteRescoped notes which of the jobs have a secret that does not see with their view's
-// scope now. It is for the parts of a batch that failed: they are called one after the other,
-// so a scope may change for some of them and change back before all are done.
+// noteRescoped notes which of the jobs have a secret that does not see with the job's view's
+// scope now. It is for the parts of a batch that failed. The parts run one after the other, so
+// a scope may change for some of them and change back before all are done.
 func (e *entity) noteRescoped(jobs []fetchJob, rescoped []bool) {
 	if e.options.Scope == nil {
 		return
@@ -51,9 +50,8 @@ func (e *entity) noteRescoped(jobs []fetchJob, rescoped []bool) {
 	}
 }
 
-// begin takes the view from queued to fetching, with a secret that has the view's scope
-// now. Members that are found to have another one move. It returns false where beginWith
-// does.
+// begin takes the view from queued to fetching, with a secret that has the view's scope now.
+// Members that have another scope move. begin returns false where beginWith does.
 func (v *view) begin() (job fetchJob, ok bool) {
 	for {
 		secret := v.askFirst()
@@ -79,7 +77,7 @@ func (v *view) askFirst() shared.Secret {
 	}
 }
 
-// first is nil where the view has no member.
+// first returns nil if the view has no member.
 func (v *view) first() (*subscription, shared.Secret) {
 	v.lock()
 	defer v.unlock()
@@ -98,8 +96,8 @@ type member struct {
 // memberLists are used over and over, so that a result for many allocates nothing.
 var memberLists = sync.Pool{New: func() any { return new([]member) }}
 
-// ask moves the members that have another scope by now, and reports whether the result of
-// a fetch is the view's: not where the secret that it was made with has another scope.
+// ask moves the members that have another scope by now. It reports whether the result of a
+// fetch is for the view: false means that the secret of the fetch has another scope.
 func (v *view) ask(job fetchJob) (ours bool) {
 	if v.entity.options.Scope == nil {
 		return true
@@ -133,8 +131,8 @@ func (v *view) ask(job fetchJob) (ours bool) {
 	return ours
 }
 
-// appendMembers notes that the members there are now are asked about. Who comes later is
-// not, and needs another fetch, as in state delivering.
+// appendMembers notes the members that are asked about. A member that joins later is not asked
+// about, and needs another fetch, as in state delivering.
 func (v *view) appendMembers(list []member) []member {
 	v.lock()
 	defer v.unlock()
@@ -153,8 +151,8 @@ func (v *view) isAsked(sub *subscription) bool {
 	return sub.asked || v.entity.options.Scope == nil
 }
 
-// rescope moves a subscription from a view to that of another scope, which its secret has
-// by now, unless the client has moved on.
+// rescope moves a subscription from a view to the view of its secret's present scope, unless
+// the client has moved on.
 func (c *Client) rescope(sub *subscription, from *view, secret shared.Secret, s scope) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -164,9 +162,10 @@ func (c *Client) rescope(sub *subscription, from *view, secret shared.Secret, s 
 	from.entity.index.move(sub, s, secret)
 }
 
-// startOver owes the view a fetch whose result was that of another scope: at once, but
-// where that was so the last time, too, as after a failure. A scope function that never
-// says the same twice is not to keep the database busy.
+// startOver owes the view another fetch, because the result was of another scope. The fetch is
+// queued at once. If the same has happened to the fetch before, the view backs off as after a
+// failure, so that a scope function that never gives the same answer twice does not keep the
+// database busy.
 func (v *view) startOver(job fetchJob) {
 	if !v.queueAgain(job) {
 		v.fail(job)

@@ -12,13 +12,15 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// Topic takes what nodes publish for each other besides changes. Its functions return at
-// once: who publishes waits for those of the same node.
+// Topic takes what nodes publish for each other besides changes. Its functions must return at
+// once: a publisher waits for the functions of its own node.
 type Topic struct {
-	// Message takes each text, at times one twice, those of this node among them.
+	// Message takes each text, those of this node among them. It may be called twice with one
+	// text.
 	Message func(text string)
 
-	// Gap says that texts may have been missed, as at first.
+	// Gap says that texts may have been missed. It is called when the node begins to listen,
+	// too.
 	Gap func()
 }
 
@@ -50,9 +52,9 @@ func (t *topic) Gap(g feed.Gap) {
 	}
 }
 
-// RegisterTopic starts listening to a topic, whose name is as an entity type's.
-// Several may listen to one. Its errors are those of Register. Clients cannot
-// subscribe to it, and Ready does not wait for it.
+// RegisterTopic starts listening to a topic, whose name follows the rules of an entity type's.
+// Several Topics may listen to one name. The errors are those of Register. Clients cannot
+// subscribe to the topic, and Ready does not wait for it.
 func (b *Bridge) RegisterTopic(name shared.EntityType, t Topic) error {
 	if err := b.registerTopic(name, t); err != nil {
 		return fmt.Errorf("bridge: registering the topic %.80q: %w", string(name), err)
@@ -99,8 +101,8 @@ func (b *Bridge) addTopic(name shared.EntityType, t Topic) (*topic, error) {
 	return added, nil
 }
 
-// Publish publishes texts on a topic that was registered, as Notify does keys: when
-// it returns nil, every node hears the texts, or that it may have missed some.
+// Publish publishes texts on a registered topic, as Notify does keys. When Publish returns nil,
+// every node hears the texts, or hears that it may have missed some.
 func (b *Bridge) Publish(ctx context.Context, name shared.EntityType, texts ...string) error {
 	if err := b.publish(ctx, name, texts); err != nil {
 		return fmt.Errorf("publishing on %.80q: %w", string(name), err)
@@ -128,8 +130,8 @@ func (b *Bridge) publish(ctx context.Context, name shared.EntityType, texts []st
 	return p[0].Err
 }
 
-// ownPrefix is what the names of the system's own topics begin with. They are for no
-// entity type, on any process: nodes apply what is said there.
+// ownPrefix begins the names of the system's own topics. No process may use such a name for an
+// entity type, because nodes act on what is published there.
 const ownPrefix = "es."
 
 // validate returns an error wrapping shared.ErrBadEntity unless name can be that of an

@@ -43,8 +43,8 @@ type Update struct {
 // Bytes is the size of the rows together.
 func (u *Update) Bytes() int { return u.bytes }
 
-// Encoder turns an update into what one kind of client reads. It is compared,
-// so use a pointer or an empty struct.
+// Encoder turns an update into what one kind of client reads. Encoders are compared, so an
+// Encoder should be a pointer or an empty struct.
 type Encoder interface {
 	Encode(u *Update) []byte
 }
@@ -54,8 +54,8 @@ type encoding struct {
 	bytes []byte
 }
 
-// Encoded returns by.Encode(u), computed once per encoder however many clients
-// ask. The result is shared: read only.
+// Encoded returns by.Encode(u), computed once for each encoder however many clients ask. The
+// result is shared, and must not be changed.
 func (u *Update) Encoded(by Encoder) []byte {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -69,8 +69,8 @@ func (u *Update) Encoded(by Encoder) []byte {
 	return b
 }
 
-// confirmation returns the update that says that a client has this one's content
-// already, the same one for every client.
+// confirmation returns the update that tells a client that it has this content already. The
+// update is the same one for every client.
 func (u *Update) confirmation() *Update {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -103,8 +103,8 @@ func ParseVersion(s string) (v Version, err error) {
 	return Version(b), nil
 }
 
-// newUpdate takes its version from the kind and the rows, or from the application's
-// own name for them, which means something for one scope only.
+// newUpdate makes an update. Its version comes from the kind and the rows, or from the
+// application's own name for the rows. Such a name means something for one scope only.
 func newUpdate(key shared.EntityKey, kind Kind, s scope, r shared.FetchResult) *Update {
 	u := &Update{Key: key, Kind: kind, revision: max(r.Revision, 0)}
 	if kind == KindRows {
@@ -121,8 +121,8 @@ func newUpdate(key shared.EntityKey, kind Kind, s scope, r shared.FetchResult) *
 	return u
 }
 
-// hash takes each text with its length before it, so that no two lists of texts
-// read the same. named sets the application's own names apart from its rows.
+// hash takes each text with its length before it, so that no two lists of texts read the same.
+// named sets the application's own names for rows apart from rows.
 func hash(kind Kind, named bool, texts ...[]byte) (v Version) {
 	h := sha256.New()
 	tag := []byte{byte(kind), 0}

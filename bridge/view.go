@@ -7,19 +7,19 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// scope says whose eyes a view is seen with: one secret's, or those of every
-// secret that the application's scope function maps to the same value.
+// scope says whose rows a view has: the rows of one secret, or the rows of every secret that
+// the application's scope function maps to the same value.
 type scope struct {
 	shared bool          // value came from the scope function
 	value  shared.Secret // the scope function may return the secret itself
 }
 
-// view is one key as seen with one scope: the unit of fetching, of ordering and
-// of fan-out. It has at most one fetch in flight, and one more owed however
-// often it is marked meanwhile.
+// view is one key as seen with one scope: the unit of fetching, of ordering and of fan-out. A
+// view has at most one fetch in flight. However often the view is marked meanwhile, it is owed
+// one more fetch at most.
 //
-// There are as many as there are things that clients watch, and most are idle: what
-// only the others need is in their pendingFetch. For the same reason the scope is in two
+// A node has as many views as things that clients watch, and most views are idle. What only the
+// other views need is therefore in their pendingFetch. For the same reason the scope is in two
 // fields, which take less room apart.
 type view struct {
 	id     string
@@ -56,7 +56,7 @@ const (
 	removed              // from the index
 )
 
-// event is what may move a view to another state. The causes of fetches are the first.
+// event is what may move a view to another state. The first events are the causes of fetches.
 type event uint8
 
 const (
@@ -74,10 +74,11 @@ const (
 	eventRetried
 )
 
-// observed is told of each transition in tests.
+// observed is called with each transition in tests.
 var observed func(from viewState, e event, to viewState)
 
-// becameLocked notes that the view was in another state, or in the same, before an event.
+// becameLocked tells a test that an event has taken the view from a state to its present one,
+// which may be the same.
 func (v *view) becameLocked(from viewState, e event) {
 	if observed != nil {
 		observed(from, e, v.state)
@@ -98,8 +99,8 @@ type handover struct {
 }
 
 func (v *view) joinLocked(sub *subscription, from handover) {
-	// The results that this view has handed out were not for the new member: it
-	// is no more up to date than the view it comes from.
+	// The results that this view has handed out were not for the new member. The member is no
+	// more up to date than the view that it comes from.
 	v.forAll = min(v.forAll, from.forAll)
 	if from.owed { // so that a fetch will end what makes it stale
 		v.setStaleLocked(v.stale | from.stale&^staleBus)
@@ -111,9 +112,9 @@ func (v *view) joinLocked(sub *subscription, from handover) {
 	v.serveLocked(sub)
 }
 
-// askAgain owes a member what it asks for in subscribing again. It returns false where
-// sub is not a member any more. The version that it says it was sent is the zero Version if
-// it does not say.
+// askAgain owes a member what the member asks for in subscribing again. It returns false if sub
+// is not a member any more. The zero Version means that the member does not say which version
+// it was sent.
 func (v *view) askAgain(sub *subscription, o SubscribeOptions) (member bool) {
 	v.lock()
 	defer v.unlock()
@@ -126,7 +127,7 @@ func (v *view) askAgain(sub *subscription, o SubscribeOptions) (member bool) {
 	sub.snapshot = true
 	w := wantedBy(o.Version)
 	if w == wantConfirmation && (sub.client.sink.Drop(&sub.slot) || sub.sent != o.Version) {
-		// What it says it has is not, or will not be, what it was sent last.
+		// What the member says it has is not, or will not be, what it was sent last.
 		w = wantResult
 	}
 	sub.wants = max(sub.wants, w)
@@ -134,21 +135,21 @@ func (v *view) askAgain(sub *subscription, o SubscribeOptions) (member bool) {
 	return true
 }
 
-// serveLocked sees to it that a fetch comes for what sub wants.
+// serveLocked makes sure that the view is fetched for what sub wants.
 func (v *view) serveLocked(sub *subscription) {
 	if sub.wants == wantNothing {
 		return
 	}
-	// A fetch in flight serves a new member too: a change since it began has
-	// marked the view. It does not serve one that was already sent something
-	// newer by another view, for that would take it backwards.
+	// A fetch in flight serves a new member too, because a change since it began has marked the
+	// view. The fetch does not serve a member that another view has sent something newer: the
+	// fetch would take that member backwards.
 	if v.state == fetching && v.fetch > sub.fetch {
 		return
 	}
 	v.markLocked(causeJoined, sub.client.number)
 }
 
-// has reports whether sub is a member: not where it was refused.
+// has reports whether sub is a member. A refused subscription is not.
 func (v *view) has(sub *subscription) bool {
 	v.lock()
 	defer v.unlock()
@@ -167,8 +168,8 @@ func (v *view) leaveLocked(sub *subscription) handover {
 	return from
 }
 
-// removeLocked removes a member, whose client still counts it as stale where the view is.
-// The last one takes its place.
+// removeLocked removes a member, and puts the last member in its place. If the view is stale,
+// the member's client still counts the subscription as stale.
 func (v *view) removeLocked(sub *subscription) {
 	last := len(v.members) - 1
 	moved := v.members[last]
@@ -178,7 +179,7 @@ func (v *view) removeLocked(sub *subscription) {
 	sub.place = noPlace
 }
 
-// forgetLocked ends what the view waits for, where there is nobody left to fetch for.
+// forgetLocked ends what the view waits for if the view has no member.
 func (v *view) forgetLocked() {
 	v.state, v.owed = idle, 0
 	v.forgetChangesLocked()
@@ -186,8 +187,8 @@ func (v *view) forgetLocked() {
 	v.pending = nil
 }
 
-// unusedLocked: such views are forgotten. One with a fetch in flight is kept even without
-// members, so that leaving and joining again cannot start a second.
+// unusedLocked reports whether the view may be forgotten. A view with a fetch in flight is kept
+// even without members, so that leaving and joining again cannot start a second fetch.
 func (v *view) unusedLocked() bool {
 	return len(v.members) == 0 && v.state == idle
 }
