@@ -66,7 +66,7 @@ func (s Suite) idleClients(ctx context.Context, clients int, further more, idle 
 		case server.Bare, server.Gorilla, server.Melody: // which know of no subscriptions themselves
 			return nil
 		}
-		return g.furtherSubscriptions(further, connected, f)
+		return g.furtherSubscriptions(further, connected, f, log)
 	})
 }
 
@@ -79,7 +79,7 @@ func (g *stage) idleMemory(idle time.Duration) (process.Memory, error) {
 
 // furtherSubscriptions measures keys that nobody watches yet, and then the same
 // keys for others.
-func (g *stage) furtherSubscriptions(further more, before process.Memory, f figures) error {
+func (g *stage) furtherSubscriptions(further more, before process.Memory, f figures, log *slog.Logger) error {
 	all, per := g.config.Layout.Subscriptions(), further.clients*further.each
 	name := measure.Count(further.each, "more on each of ") + measure.Count(further.clients, "connections")
 	for _, round := range []struct {
@@ -104,6 +104,8 @@ func (g *stage) furtherSubscriptions(further more, before process.Memory, f figu
 		if err != nil {
 			return err
 		}
+		log.Info("memory per further subscription", slog.String("subject", string(f.subject)), slog.String("case", round.name), slog.Int("resident", (after.Resident-before.Resident)/per),
+			slog.Int("heap", (after.Heap-before.Heap)/per), slog.Int("stacks", (after.Stack-before.Stack)/per))
 		f.name = round.name
 		f.value(memoryPerSubscription, "bytes", float64(after.Resident-before.Resident)/float64(per))
 		before = after
