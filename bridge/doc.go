@@ -36,7 +36,7 @@
 //
 // Each lock is taken before those behind it. What a lock guards is said where it is declared:
 //
-//	Client.mu, shard.moves, view.mu, shard.mu, Bridge.mu, Schedule.mu, schedule.Limit.mu, a Sink's, Update.mu
+//	Client.mu, shard.moves, view.mu, shard.mu, Bridge.mu, Schedule.mu, schedule.Limit.mu, a Sink's, an Update's encodings'
 //
 // No lock is held across a call of the application, of the bus, or of a socket. A view's lock is
 // held while a result is handed out to all members; nothing that marks the view waits for that

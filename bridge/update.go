@@ -5,8 +5,9 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
-	"sync"
+	"sync/atomic"
 
+	"github.com/entity-sync/entity-sync/internal/encoded"
 	"github.com/entity-sync/entity-sync/shared"
 )
 
@@ -35,9 +36,8 @@ type Update struct {
 	revision int64 // how new it is, if more than zero
 	bytes    int   // of Rows
 
-	mu       sync.Mutex // guards what follows: it is made when somebody asks for it
-	encoding []encoding // one per wire in use, so one or two
-	current  *Update    // says that this is what the client has
+	encodings encoded.Cache[Encoder]
+	current   atomic.Pointer[Update] // says that this is what the client has; nil before a client is told
 }
 
 // Bytes is the size of the rows together.
@@ -49,35 +49,20 @@ type Encoder interface {
 	Encode(u *Update) []byte
 }
 
-type encoding struct {
-	by    Encoder
-	bytes []byte
-}
-
 // Encoded returns by.Encode(u), computed once for each encoder however many clients ask. The
 // result is shared, and must not be changed.
 func (u *Update) Encoded(by Encoder) []byte {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	for _, e := range u.encoding {
-		if e.by == by {
-			return e.bytes
-		}
-	}
-	b := by.Encode(u)
-	u.encoding = append(u.encoding, encoding{by, b})
-	return b
+	return u.encodings.Get(by, func() []byte { return by.Encode(u) })
 }
 
 // confirmation returns the update that tells a client that it has this content already. The
 // update is the same one for every client.
 func (u *Update) confirmation() *Update {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.current == nil {
-		u.current = &Update{Key: u.Key, Kind: KindCurrent, Version: u.Version}
+	if c := u.current.Load(); c != nil {
+		return c
 	}
-	return u.current
+	u.current.CompareAndSwap(nil, &Update{Key: u.Key, Kind: KindCurrent, Version: u.Version})
+	return u.current.Load()
 }
 
 // Version identifies the content of an update: two updates of one view with

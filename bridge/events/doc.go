@@ -22,7 +22,7 @@
 //
 // # Locks
 //
-// Hub.starting, and by itself Hub.mu, which guards channels and subscriptions and is held while one event is handed to its
-// clients; then a Sink's, and Delivery.mu. None is held across a call of the application or of
-// the bus.
+// Hub.starting, and by itself Hub.mu, which guards channels and subscriptions and is held while one
+// event is handed to its clients; then a Sink's, and that of a Delivery's encodings. None is held
+// across a call of the application or of the bus.
 package events

@@ -4,9 +4,9 @@ import (
 	"encoding/json"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 
+	"github.com/entity-sync/entity-sync/internal/encoded"
 	"github.com/entity-sync/entity-sync/internal/exactjson"
 	"github.com/entity-sync/entity-sync/internal/feed"
 	"github.com/entity-sync/entity-sync/shared"
@@ -36,8 +36,7 @@ type Delivery struct {
 	// Latest says that the event takes the place of one of the same Topic that waits.
 	Latest bool
 
-	mu       sync.Mutex // guards what follows: it is made when somebody asks for it
-	encoding []encoding // one per wire in use, so one or two
+	encodings encoded.Cache[Encoder]
 }
 
 // Encoder turns a Delivery into what one kind of client reads. It is compared, so use a pointer
@@ -46,24 +45,10 @@ type Encoder interface {
 	EncodeEvent(d *Delivery) []byte
 }
 
-type encoding struct {
-	by    Encoder
-	bytes []byte
-}
-
 // Encoded returns by.EncodeEvent(d), computed once per encoder however many clients ask. The
 // result is shared: read only.
 func (d *Delivery) Encoded(by Encoder) []byte {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, e := range d.encoding {
-		if e.by == by {
-			return e.bytes
-		}
-	}
-	b := by.EncodeEvent(d)
-	d.encoding = append(d.encoding, encoding{by, b})
-	return b
+	return d.encodings.Get(by, func() []byte { return by.EncodeEvent(d) })
 }
 
 // On the bus an event is {"topic":"news.uk","event":{…}}, or with several topics
