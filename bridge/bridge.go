@@ -148,6 +148,16 @@ const eventsTopic shared.EntityType = ownPrefix + "events"
 // Events returns the node's channels and subscriptions to topics.
 func (b *Bridge) Events() *events.Hub { return b.events }
 
+// PublishEvent hands an event to the clients of all nodes that are subscribed to one of the
+// topics, or to one above: see events.Hub.Publish.
+func (b *Bridge) PublishEvent(ctx context.Context, e shared.Event, topics ...shared.Topic) error {
+	return b.events.Publish(ctx, events.Publication{Topics: topics, Event: e})
+}
+
+// Channels returns the channels that are registered, in no order: first segments of topics, and
+// events.AnyChannel.
+func (b *Bridge) Channels() []string { return b.events.Channels() }
+
 // Register says how the rows of an entity type are fetched, and starts listening for its
 // changes. It returns an error wrapping shared.ErrBadEntity for a name that cannot be a topic,
 // and shared.ErrDuplicateEntity for a type that is registered already. A type that was only

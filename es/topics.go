@@ -75,7 +75,7 @@ func (s *EntitySync) Publish(ctx context.Context, topic shared.Topic, data any) 
 // PublishEvent is Publish for a CloudEvent of the application's own, which is delivered as it is,
 // to one topic or up to 16.
 func (s *EntitySync) PublishEvent(ctx context.Context, e shared.Event, topics ...shared.Topic) error {
-	return s.Bridge.Events().Publish(ctx, events.Publication{Topics: topics, Event: e})
+	return s.Bridge.PublishEvent(ctx, e, topics...)
 }
 
 // Listen has the application itself hear a topic and everything below it, from its own node and

@@ -3,6 +3,8 @@ package events
 import (
 	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/entity-sync/entity-sync/internal/field"
@@ -101,6 +103,13 @@ func (h *Hub) Rule(topic shared.Topic) (Channel, error) {
 		return Channel{}, shared.ErrUnknownTopic
 	}
 	return c, nil
+}
+
+// Channels returns the names that were registered, in no order.
+func (h *Hub) Channels() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Collect(maps.Keys(h.channels))
 }
 
 func (h *Hub) ruleLocked(topic shared.Topic) (c Channel, known bool) {
