@@ -1,7 +1,7 @@
--- The outbox of Entity Sync: the keys that are to be announced when the
--- transaction that wrote them has committed. It goes into the first schema of
--- the search path. Running it again changes nothing. It is several statements,
--- which belong in one transaction.
+-- The outbox of Entity Sync: the keys that are to be announced, and the events that
+-- are to be published, when the transaction that wrote them has committed. It goes
+-- into the first schema of the search path. Running it again changes nothing. It is
+-- several statements, which belong in one transaction.
 
 -- Many nodes start at once, and "if not exists" alone is no match for that.
 do $$ begin perform pg_advisory_xact_lock(7311416104537220975); end $$;
@@ -24,7 +24,43 @@ create table if not exists entity_sync_outbox (
 	vacuum_truncate = off
 );
 
-comment on table entity_sync_outbox is 'Entity Sync: keys to announce (schema 3)';
+-- Events have a table of their own: who may write keys can make nodes fetch, and no
+-- more, but who may write events puts words into users' mouths. Relays of versions
+-- that know no events do not look here.
+do $$
+declare
+	grantee text;
+begin
+	if to_regclass(format('%I.entity_sync_outbox_events', current_schema())) is not null then
+		return;
+	end if;
+	create table entity_sync_outbox_events (
+		topic   text collate "C" not null,
+		event   json not null, -- a CloudEvent, and kept as it is
+		written timestamptz not null default clock_timestamp(),
+		entry   bigint generated always as identity,
+		channel text collate "C" generated always as (split_part(topic, '.', 1)) stored,
+		primary key (channel, entry)
+	) with (
+		autovacuum_vacuum_scale_factor = 0,
+		autovacuum_vacuum_threshold = 1000,
+		autovacuum_vacuum_cost_delay = 0,
+		autovacuum_analyze_scale_factor = 0,
+		autovacuum_analyze_threshold = 10000,
+		vacuum_truncate = off
+	);
+	comment on table entity_sync_outbox_events is 'Entity Sync: events to publish';
+	-- Who relays keys relays events as well. Who may write events is for you to grant.
+	for grantee in
+		select distinct case a.grantee when 0 then 'public' else a.grantee::regrole::text end
+			from pg_class c, aclexplode(c.relacl) a
+			where c.oid = 'entity_sync_outbox'::regclass and a.privilege_type = 'DELETE' and a.grantee <> c.relowner
+	loop
+		execute format('grant select, delete on entity_sync_outbox_events to %s', grantee);
+	end loop;
+end $$;
+
+comment on table entity_sync_outbox is 'Entity Sync: keys to announce (schema 4)';
 
 -- entity_sync_announce is the trigger that entity_sync_track puts on a table. Its
 -- arguments are the entity type and the columns of the id. It writes with the
@@ -187,6 +223,16 @@ language plpgsql
 as $$ begin
 	perform pg_notify('entity_sync_outbox', '');
 	return null;
+end $$;
+
+-- Where relays are woken by keys, events wake them as well.
+do $$ begin
+	if exists (select from pg_trigger where tgrelid = 'entity_sync_outbox'::regclass and tgname = 'entity_sync_wake_up' and tgenabled <> 'D')
+		and not exists (select from pg_trigger where tgrelid = 'entity_sync_outbox_events'::regclass and tgname = 'entity_sync_wake_up')
+	then
+		create trigger entity_sync_wake_up after insert on entity_sync_outbox_events
+			for each statement execute function entity_sync_wake_up();
+	end if;
 end $$;
 
 do $$

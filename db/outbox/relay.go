@@ -31,8 +31,8 @@ const (
 // retry is how long to wait after a round that failed.
 var retry = backoff.Policy{Min: 100 * time.Millisecond, Max: 2 * time.Second}
 
-// Relay announces the keys in an outbox. Any number of relays, of as many nodes, share the
-// work: each row is announced by one of them, and at least once.
+// Relay announces the keys in an outbox, and publishes the events. Any number of relays, of as
+// many nodes, share the work: each row is announced by one of them, and at least once.
 //
 // A round is one transaction: it takes rows that no other relay has, announces their keys, and
 // commits their deletion. If a round ends before, even by kill -9, its rows stay in the outbox
@@ -41,6 +41,9 @@ var retry = backoff.Policy{Min: 100 * time.Millisecond, Max: 2 * time.Second}
 //
 // A relay takes the rows of the entity types that its Announcer knows, and leaves all others
 // to other nodes.
+//
+// Events are taken by one relay at a time, in the order in which they were written, and each is
+// published once the bus has taken the one before.
 type Relay struct {
 	config Config
 	to     Announcer
@@ -53,8 +56,9 @@ type Relay struct {
 
 	// Owned by the goroutine that runs relay.
 	resting           map[shared.EntityType]rest
-	retried           bool      // the last round was for resting entity types
-	failures          int       // rounds in a row that the database failed
+	retried           bool // the last round was for resting entity types
+	failures          int  // rounds in a row that the database failed
+	events            eventRounds
 	measured, started time.Time // the last measurement, and the first
 	late, lateForeign lateness
 
@@ -126,6 +130,7 @@ func (r *Relay) relay() {
 		begin := time.Now()
 		again, err := r.round()
 		if err == nil {
+			again = r.publishEvents() || again
 			err = r.measure()
 		}
 		r.tell(err)
@@ -172,7 +177,7 @@ func (r *Relay) tell(err error) {
 		return
 	}
 	attrs := []any{slog.Int("in_a_row", r.failures), slog.Any("error", err)}
-	if remedy := r.remedy(err); remedy != "" {
+	if remedy := r.remedy(err, "entity_sync_outbox", relayRights); remedy != "" {
 		r.log.Error("the outbox cannot be relayed: nothing that is written to it is announced", append(attrs, slog.String("remedy", remedy))...)
 		return
 	}

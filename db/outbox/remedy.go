@@ -20,8 +20,8 @@ func withRemedy(err error) error {
 }
 
 // remedy returns what an administrator must do about an error of the relay; empty for an error
-// that may pass by itself.
-func (r *Relay) remedy(err error) string {
+// that may pass by itself. The table is the one of the outbox that was read.
+func (r *Relay) remedy(err error, table string, rights []string) string {
 	if remedy := sqlstate.PoolRemedy(err); remedy != "" {
 		return remedy
 	}
@@ -30,7 +30,7 @@ func (r *Relay) remedy(err error) string {
 	}
 	ctx, cancel := context.WithTimeout(r.ctx, roundTimeout)
 	defer cancel()
-	remedy, err := relayRemedy(ctx, r.config.Pool)
+	remedy, err := relayRemedy(ctx, r.config.Pool, table, rights)
 	if err != nil {
 		return "" // the next round says how the database is
 	}

@@ -216,7 +216,7 @@ func (r *Relay) count(b batch) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	before := r.stats.Bad
-	if len(r.resting) == 0 {
+	if len(r.resting) == 0 && r.events.failures == 0 {
 		r.stats.Failing = 0
 	}
 	r.stats.Published += b.good

@@ -19,8 +19,11 @@ import (
 // The owner of the outbox needs no grants. Other roles need
 //
 //   - to write with NotifyTx: insert on entity_sync_outbox;
-//   - to relay: select, update and delete on it (SELECT FOR UPDATE asks for the
-//     second);
+//   - to write with PublishTx: insert on entity_sync_outbox_events;
+//   - to relay keys: select, update and delete on entity_sync_outbox (SELECT FOR
+//     UPDATE asks for the second);
+//   - to relay events: select and delete on entity_sync_outbox_events, which roles
+//     that relay keys are granted when that table is made;
 //   - to install with Track: execute on the functions entity_sync_track,
 //     entity_sync_untrack and entity_sync_announce, and the rights that PostgreSQL
 //     requires for making a trigger;
@@ -31,17 +34,18 @@ var Schema string
 
 // schemaVersion is the version of Schema, which its comment on the table ends
 // with.
-const schemaVersion = 3
+const schemaVersion = 4
 
 // installedSQL reads the schema that the outbox is in, its version, and whether all functions
-// are in that schema, too, and look there for what they use. They find it by the schema's
-// name, which may have changed.
+// are in that schema, too, and look there for what they use, and the table of events is. The
+// functions find what they use by the schema's name, which may have changed.
 const installedSQL = `
 	select n.nspname, coalesce(substring(obj_description(c.oid, 'pg_class') from '\(schema (\d+)\)$')::int, 0),
 		5 = (select count(*)
 			from unnest(array['announce()', 'track(regclass, text, text[])', 'untrack(regclass, text)', 'trigger(text, text)', 'wake_up()']) f
 			join pg_proc p on p.oid = to_regprocedure(format('%I.entity_sync_%s', n.nspname, f))
 			where f in ('trigger(text, text)', 'wake_up()') or format('search_path=pg_catalog, %I, pg_temp', n.nspname) = any(p.proconfig))
+		and to_regclass(format('%I.entity_sync_outbox_events', n.nspname)) is not null
 	from pg_class c join pg_namespace n on n.oid = c.relnamespace
 	where c.oid = to_regclass('entity_sync_outbox')`
 
