@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -127,7 +128,7 @@ func (e *parsedEvent) readTime(m *exactjson.Member) (err error) {
 		return nil
 	}
 	if text, err := exactjson.String(m.Value); err == nil {
-		if e.time, err = time.Parse(time.RFC3339Nano, text); err == nil {
+		if e.time, err = time.Parse(time.RFC3339Nano, text); err == nil && isStrictTime(text) {
 			return nil
 		}
 	} else if seconds, err := strconv.ParseInt(string(m.Value), 10, 64); err == nil && seconds >= 0 && seconds <= latest.Unix() {
@@ -136,6 +137,13 @@ func (e *parsedEvent) readTime(m *exactjson.Member) (err error) {
 		return nil
 	}
 	return badEvent("time is to be a text as in RFC 3339")
+}
+
+// isStrictTime reports whether RFC 3339 allows a text that time.Parse has read. Parse also takes an
+// hour of one digit, a comma before the fraction, and an offset of 24 hours.
+func isStrictTime(text string) bool {
+	offset := text[len(text)-len("00:00"):]
+	return text[len("2006-01-02T15")] == ':' && !strings.Contains(text, ",") && !strings.HasPrefix(offset, "24:")
 }
 
 // replace gives a member another value.

@@ -61,7 +61,7 @@ func TestWhatIsNoEvent(t *testing.T) {
 		strings.Replace(`{`+plain+`}`, `"id":"1"`, `"id":""`, 1), strings.Replace(`{`+plain+`}`, `"id":"1"`, `"id":1`, 1),
 		strings.Replace(`{`+plain+`}`, `"id":"1"`, `"id":null`, 1), strings.Replace(`{`+plain+`}`, `"id":"1"`, `"id":"\ud800"`, 1),
 		`{` + plain + `,"id":"2"}`, `{` + plain + `,"ID":"2"}`, `{` + plain + `,"x":1,"x":1}`, `{` + plain + `,"x":1,"\u0078":1}`,
-		`{` + plain + `,"time":"yesterday"}`, `{` + plain + `,"time":1.5}`, `{` + plain + `,"time":-1}`, `{` + plain + `,"time":253402300800}`, `{` + plain + `,"time":[]}`,
+		`{` + plain + `,"time":"yesterday"}`, `{` + plain + `,"time":"2018-04-05T7:31:00Z"}`, `{` + plain + `,"time":"2018-04-05T17:31:00,5Z"}`, `{` + plain + `,"time":"2018-04-05T17:31:00+24:00"}`, `{` + plain + `,"time":1.5}`, `{` + plain + `,"time":-1}`, `{` + plain + `,"time":253402300800}`, `{` + plain + `,"time":[]}`,
 		`{` + plain + `,"data":1,"data_base64":"aGk="}`, `{` + plain + `,"data_base64":"?"}`, `{` + plain + `,"data_base64":1}`,
 		`{` + plain + `,"data":"` + "\xff" + `"}`, `{` + plain + `,"data":` + strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000) + `}`,
 		`{` + plain + `,"subject":""}`, `{` + plain + `,"datacontenttype":1}`,

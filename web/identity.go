@@ -302,12 +302,12 @@ func (s *session) permit(key shared.EntityKey) error {
 	if !s.waitForToken(&s.subscribes, "subscriptions") {
 		return shared.ErrClosed
 	}
+	if err := key.Validate(); err != nil {
+		return err
+	}
 	id := s.who()
 	if s.handler.config.RequireSecret && !id.known {
 		return shared.ErrUnauthenticated
-	}
-	if err := key.Validate(); err != nil {
-		return err
 	}
 	if s.handler.config.Authorize == nil {
 		return nil

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"fmt"
 	"log/slog"
 	"slices"
 
@@ -74,6 +75,9 @@ func (s *session) permitTopic(topic shared.Topic) error {
 	if !s.waitForToken(&s.subscribes, "subscriptions") {
 		return shared.ErrClosed
 	}
+	if err := topic.ValidateSubscription(); err != nil { // a refusal never sends a malformed topic back
+		return err
+	}
 	id := s.who()
 	if s.handler.config.RequireSecret && !id.known {
 		return shared.ErrUnauthenticated
@@ -115,7 +119,15 @@ func (s *session) subscribeToTopic(t wire.Target) error {
 func (s *session) publish(r wire.Request) error {
 	p := &r.Publication
 	for i, topic := range p.Topics {
-		if err := s.mayPublish(topic, nil); err != nil {
+		err := topic.Validate()
+		switch {
+		case err != nil:
+		case slices.Contains(p.Topics[:i], topic):
+			err = fmt.Errorf("%w: it is there twice", shared.ErrBadTopic)
+		default:
+			err = s.mayPublish(topic, nil)
+		}
+		if err != nil {
 			return wire.RefusalOf(err).AboutTopic(i, topic)
 		}
 	}
@@ -156,9 +168,6 @@ func (s *session) mayPublish(topic shared.Topic, event *shared.Event) error {
 	id := s.who()
 	if s.handler.config.RequireSecret && !id.known {
 		return shared.ErrUnauthenticated
-	}
-	if topic == shared.Everything {
-		return topic.Validate()
 	}
 	rule, err := s.rule(topic)
 	switch {

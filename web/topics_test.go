@@ -117,6 +117,7 @@ func TestWhatIsRefusedOfTopics(t *testing.T) {
 		{`{"action":"publish","ref":1,"body":{"topic":"*","data":1}}`, "error 1 bad_topic #0"},
 		{`{"action":"publish","ref":1,"body":{"topic":["x","y"],"data":1}}`, "error 1 y unknown_topic"},
 		{`{"action":"publish","ref":1,"body":{"topic":["x",""],"data":1}}`, "error 1 bad_topic #1"},
+		{`{"action":"publish","ref":1,"body":{"topic":["x","x.y","x.y"],"data":1}}`, "error 1 bad_topic #2"},
 		{`{"action":"publish","ref":1,"body":{"topic":"closed","data":1}}`, "error 1 closed forbidden"},
 		{`{"action":"publish","ref":1,"body":{"topic":"x","event":1}}`, "error 1 x bad_event"},
 		{`{"action":"publish","ref":1,"body":{"topic":"x","event":{}}}`, "error 1 x bad_event"},
@@ -144,6 +145,22 @@ func TestWhatIsRefusedOfTopics(t *testing.T) {
 		conn.Send(`{"action":"publish","ref":1,"body":%s}`, body)
 		conn.WantReply("error 1 bad_message")
 	}
+}
+
+// A malformed key or topic may be as long as a message, and is not sent back, not even where a
+// secret is needed first.
+func TestWhatIsMalformedIsNotSentBack(t *testing.T) {
+	s := start(t, web.Config{RequireSecret: true, SecretTimeout: patience}, echo)
+	s.channel(t, "x", open)
+	c := s.dialV2(t)
+	c.Send(`{"action":"subscribe","ref":1,"body":[{"entity":"items","id":""},{"topic":"x..y"},{"entity":"items","id":"1"},{"topic":"x"}]}`)
+	for _, want := range []string{"error 1 bad_key #0", "error 1 bad_topic #1", "error 1 items 1 unauthenticated", "error 1 x unauthenticated", "ack 1"} {
+		c.WantReply(want)
+	}
+	c.Send(`{"action":"publish","ref":2,"body":{"topic":["x..y","x"]}}`)
+	c.WantReply("error 2 bad_topic #0")
+	c.Send(`{"action":"publish","ref":3,"body":{"topic":"x"}}`)
+	c.WantReply("error 3 x unauthenticated")
 }
 
 func TestAPublisherNeedNotHearItself(t *testing.T) {
