@@ -1,0 +1,14 @@
+// Package schema holds nodes and clients against docs/protocol.schema.json.
+package schema
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/entity-sync/entity-sync/internal/testkit"
+)
+
+const patience = testkit.Patience
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testkit.ServesHTTP()) }
