@@ -27,7 +27,10 @@ test: ## vet and the tests of every module, with the race detector, real nsqd, P
 	@./.ci/dependencies
 	@rm -rf $(KEPT)
 	@$(SAY) "compiling what runs the tests" $(GO) build -v -o bin/ ./internal/canary/gotest ./internal/canary/search
-	@$(SAY) "vet" $(GO) vet ./... ./bench/... ./example/... ./test/...
+# With what the race detector's tests are made of anyway: a second build of all packages is
+# minutes on a slow machine. The benchmark's tests are made without it.
+	@$(SAY) "vet" $(GO) vet -race ./... ./example/... ./test/...
+	@$(SAY) "vet of the benchmark" $(GO) vet ./bench/...
 	@$(SAY) "compiling with the race detector" $(GO) build -race ./... ./example/...
 # The nodes whose output is searched for secrets are those of the faults, in make check.
 # Most tests wait for something, so that more of them run at once than there are cores.
@@ -55,13 +58,14 @@ test-bench:
 test-parts:
 	@cd test && echo "== test: test" && $(GOTEST) -hang 2m -count 1 -race -p 3 -parallel 4 -timeout 30m -skip '^TestTheModelCatches' $$($(GO) list ./... | grep -v /faults$$)
 
-check: ## what make test leaves out: 100,000 random schedules, deliberate bugs in the engine, fuzzing, and the faults, each briefly; 10 minutes
+check: ## what make test leaves out: 100,000 random schedules, deliberate bugs in the engine, fuzzing, 200 killed writers, and the faults, each briefly; 12 minutes
 	@./.ci/dependencies
 	@rm -rf $(KEPT)
 	@$(SAY) "compiling what runs the tests" $(GO) build -v -o bin/ ./internal/canary/gotest ./internal/canary/search
 	@$(SAY) "the promises under 100,000 random schedules" $(GO) test -count 1 -timeout 30m -run Promises ./bridge -rapid.checks=50000
 	@cd test && echo "== deliberate bugs in the engine" && $(GOTEST) -hang 10m -count 1 -timeout 30m -run '^TestTheModelCatches' .
 	@$(SAY) "fuzzing, briefly" ./.ci/fuzz 10000x
+	@cd test && echo "== killed writers and a million keys" && $(GOTEST) -hang 10m -count 1 -race -timeout 30m -run '^(TestAWriterIsKilledBetweenCommitAndAnnouncement|TestVeryManyKeysInOneCall)$$' . -full
 	@cd test && echo "== the faults, briefly" && $(GOTEST) -hang 2m -count 1 -race -timeout 30m ./faults
 	@echo "== what all of them wrote is searched for secrets" && bin/search -only node,database-pg $(KEPT)
 

@@ -3,6 +3,7 @@
 package test
 
 import (
+	"flag"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -14,6 +15,17 @@ import (
 )
 
 const patience = testkit.Patience
+
+// atFullSize has tests that kill or count very often do so, as make check does.
+var atFullSize = flag.Bool("full", false, "kill 200 writers rather than 40, and announce a million keys in one call rather than 100,000")
+
+// sized returns how much of something a test is made with.
+func sized(some, full int) int {
+	if *atFullSize {
+		return full
+	}
+	return some
+}
 
 func TestMain(m *testing.M) {
 	nsqdtest.Main()

@@ -172,7 +172,8 @@ func TestAWriterIsKilledBetweenCommitAndAnnouncement(t *testing.T) {
 	}
 	defer pool.Close()
 
-	const kills, telling = 200, 20 // at least, and how many of them must come in between
+	kills := sized(40, 200)
+	telling := kills / 10 // so many of them must come in between
 	random := rand.New(rand.NewPCG(1, uint64(time.Now().UnixNano())))
 	done, left, worst := 0, 0, time.Duration(0)
 	for ; done < kills || left < telling && done < 5*kills; done++ {
