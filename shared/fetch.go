@@ -41,11 +41,12 @@ type FetchResult struct {
 // Fetcher.
 type BatchFetcher func(ctx context.Context, requests []FetchRequest) []FetchResult
 
-// AccessRequest is a client's request, which the application is to allow or refuse.
+// AccessRequest is a client's request, which the application is to allow or refuse, or is told
+// of once it has been done.
 type AccessRequest struct {
-	Action Action    // ActionSubscribe or ActionPublish
-	Key    EntityKey // to subscribe to; without an Entity where it is a Topic
-	Topic  Topic     // to subscribe or publish to
+	Action Action    // ActionSubscribe, ActionUnsubscribe, which is not asked about, or ActionPublish
+	Key    EntityKey // what the request is about; without an Entity where it is a Topic
+	Topic  Topic     // what the request is about
 	Event  Event     // to publish
 	Secret Secret
 	Remote string // the client's address, host or host:port

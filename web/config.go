@@ -66,6 +66,18 @@ type Config struct {
 	// the topics that clients may publish to.
 	Authorize func(ctx context.Context, a shared.AccessRequest) error
 
+	// ReauthorizeEvery is the period within which Authorize is asked again about each
+	// subscription to a topic that is not public, spread over the period. A subscription that
+	// it refuses ends. See Reconsider for what cannot wait. Zero means 5 min, less than zero
+	// never.
+	ReauthorizeEvery time.Duration
+
+	// Observe is told of each subscription of a client that has begun or ended, also with its
+	// session, and of each event that a client has published, one for each topic. Not told are
+	// the keys that a fetch handler refuses. Observe is called between the client's messages,
+	// so it must return soon.
+	Observe func(a shared.AccessRequest)
+
 	// RemoteAddr returns the address that a request comes from, for MaxSessionsPerAddr and the
 	// log. Nil takes the connection's host, which behind a proxy is the proxy.
 	RemoteAddr func(r *http.Request) string
@@ -115,6 +127,7 @@ type Config struct {
 
 const (
 	defaultSecretTimeout    = 10 * time.Second
+	defaultReauthorizeEvery = 5 * time.Minute
 	defaultMaxSessions      = 100_000
 	defaultMessageRate      = 100
 	defaultSubscribeRate    = 200
@@ -135,6 +148,9 @@ const (
 func (c Config) withDefaults() Config {
 	if c.SecretTimeout == 0 {
 		c.SecretTimeout = defaultSecretTimeout
+	}
+	if c.ReauthorizeEvery == 0 {
+		c.ReauthorizeEvery = defaultReauthorizeEvery
 	}
 	if c.RemoteAddr == nil {
 		c.RemoteAddr = hostOf

@@ -1,3 +1,12 @@
+// Package web serves clients: it knows who is connected, as whom, and with which limits. It
+// acts on clients' requests (request.go) on every wire that package wire reads, and hands the
+// engine's updates to each client's send queue.
+//
+// The packages below web/internal carry the messages: the send queue, the WebSocket transport
+// and sockets. They know no session.
+//
+// Locks are taken in this order: the revocations', a session's or the Handler's, a send
+// queue's.
 package web
 
 import (
@@ -18,6 +27,7 @@ import (
 	"github.com/entity-sync/entity-sync/internal/field"
 	"github.com/entity-sync/entity-sync/internal/wait"
 	"github.com/entity-sync/entity-sync/web/internal/origin"
+	"github.com/entity-sync/entity-sync/web/internal/reconsider"
 	"github.com/entity-sync/entity-sync/web/internal/revocation"
 	"github.com/entity-sync/entity-sync/web/internal/sendqueue"
 	"github.com/entity-sync/entity-sync/web/internal/socket"
@@ -39,7 +49,8 @@ type Handler struct {
 	admission admission
 
 	revocations *revocation.List
-	deaf        error // why none are heard, if the topic could not be joined
+	rights      *reconsider.Rounds
+	deaf        error // why neither are heard, if the topic could not be joined
 
 	queues *sendqueue.Group[*bridge.Update]
 	poller *socket.Poller
@@ -90,6 +101,7 @@ func newHandler(c Config, connect func(*session) client) (*Handler, error) {
 	h.leaving, h.leave = context.WithCancel(h.ctx)
 	h.logs = rate.NewLimiter(logsPerSecond, logBurst)
 	h.revocations = h.newRevocations()
+	h.rights = h.newRights()
 	h.startTransports()
 	return h, nil
 }

@@ -137,6 +137,7 @@ func (s *session) reauthorize(id identity) {
 		}
 		if err := s.authorize(id, key); err != nil {
 			s.client.Unsubscribe(key)
+			s.observe(shared.AccessRequest{Action: shared.ActionUnsubscribe, Key: key})
 			refusal := wire.RefusalOf(err)
 			s.traceUnsubscribed(key.Entity, refusal.Code)
 			s.reply(wire.Reply{Action: wire.ActionUnsubscribed, Key: key, Code: refusal.Code, Message: refusal.Message})

@@ -36,6 +36,7 @@ func (s *session) act(message []byte) error {
 }
 
 func (s *session) changeSecret(r wire.Request) error {
+	defer s.askAgainSince(s.handler.rights.Heard())
 	id, err := s.verify(r.Secret)
 	if err != nil {
 		return err
@@ -51,6 +52,7 @@ func (s *session) changeSecret(r wire.Request) error {
 // changeSubscriptions subscribes to or unsubscribes from keys and topics. It refuses each key
 // and topic that cannot be by itself, and acknowledges the request at the end.
 func (s *session) changeSubscriptions(r wire.Request) {
+	defer s.askAgainSince(s.handler.rights.Heard())
 	errs := make([]error, len(r.Targets))
 	for i, t := range r.Targets {
 		if r.Action == wire.ActionSubscribe {
@@ -85,18 +87,21 @@ func (s *session) changeTarget(action wire.Action, t wire.Target) error {
 		return s.changeSubscription(action, t.Key)
 	case action == wire.ActionSubscribe:
 		return s.subscribeToTopic(t)
-	case s.topics != nil:
-		s.topics.Unsubscribe(t.Topic)
 	}
+	s.endTopic(t.Topic)
 	return nil
 }
 
 func (s *session) changeSubscription(action wire.Action, k wire.Key) error {
+	had := s.client.Has(k.EntityKey)
 	if action == wire.ActionUnsubscribe {
 		s.client.Unsubscribe(k.EntityKey)
+		if had {
+			s.observe(shared.AccessRequest{Action: shared.ActionUnsubscribe, Key: k.EntityKey})
+		}
 		return nil
 	}
-	if s.topics != nil && !s.client.Has(k.EntityKey) && s.isFull() {
+	if s.topics.Load() != nil && !had && s.isFull() {
 		return shared.ErrTooManySubscriptions
 	}
 	o := bridge.SubscribeOptions{Snapshot: k.Snapshot}
@@ -105,6 +110,9 @@ func (s *session) changeSubscription(action wire.Action, k wire.Key) error {
 	err := s.client.Subscribe(k.EntityKey, o)
 	if err == nil {
 		s.traceSubscribed(k.Entity, o.Snapshot)
+		if !had {
+			s.observe(shared.AccessRequest{Action: shared.ActionSubscribe, Key: k.EntityKey})
+		}
 	}
 	return err
 }

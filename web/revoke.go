@@ -19,8 +19,12 @@ const sessionsTopic shared.EntityType = "es.sessions"
 // hearRevocations joins the sessions' topic. If that fails, Revoke returns the error.
 func (h *Handler) hearRevocations(b *bridge.Bridge) {
 	h.deaf = b.RegisterTopic(sessionsTopic, bridge.Topic{Message: h.revocations.Hear, Gap: h.revocations.Missed})
+	if h.deaf == nil {
+		// What was missed may have been about any topic.
+		h.deaf = b.RegisterTopic(sessionsTopic, bridge.Topic{Message: h.hearReconsider, Gap: func() { h.rights.Hear(shared.Everything) }})
+	}
 	if h.deaf != nil {
-		h.config.Logger.Warn("Revoke and Disconnect will not work", slog.Any("error", h.deaf))
+		h.config.Logger.Warn("Revoke, Disconnect and Reconsider will not work", slog.Any("error", h.deaf))
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/entity-sync/entity-sync/bridge"
@@ -25,7 +26,7 @@ type session struct {
 	conn    *websocket.Conn
 	encoder *encoder
 	client  client
-	topics  *events.Client                  // nil before the first subscription to a topic
+	topics  atomic.Pointer[events.Client]   // nil before the first subscription to a topic
 	out     sendqueue.Queue[*bridge.Update] // frames, updates and events that wait to be written
 	remote  string                          // the client's address
 	number  uint64                          // the client's number in the log
@@ -146,10 +147,20 @@ func (s *session) end(err error) {
 	s.conn.End(err)
 }
 
+// closeClient ends every subscription. It may be called again.
 func (s *session) closeClient() {
+	var keys []shared.EntityKey
+	if s.handler.config.Observe != nil {
+		keys = s.client.Keys()
+	}
 	s.client.Close()
-	if s.topics != nil {
-		s.topics.Close()
+	for _, key := range keys {
+		s.observe(shared.AccessRequest{Action: shared.ActionUnsubscribe, Key: key})
+	}
+	if topics := s.topics.Load(); topics != nil {
+		for _, topic := range topics.Close() {
+			s.observe(shared.AccessRequest{Action: shared.ActionUnsubscribe, Topic: topic})
+		}
 	}
 }
 

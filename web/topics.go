@@ -102,17 +102,27 @@ func (s *session) authorizeTopic(id identity, topic shared.Topic, rule events.Ch
 
 // subscribeToTopic is changeSubscription for a topic.
 func (s *session) subscribeToTopic(t wire.Target) error {
-	if s.topics == nil {
-		s.topics = s.hub().NewClient(s)
+	topics := s.topics.Load()
+	if topics == nil {
+		topics = s.hub().NewClient(s)
+		s.handler.rights.Begin()
+		s.topics.Store(topics)
 	}
-	if !s.topics.Has(t.Topic) && s.isFull() {
+	had := topics.Has(t.Topic)
+	if !had && s.isFull() {
 		return shared.ErrTooManySubscriptions
 	}
-	err := s.topics.Subscribe(t.Topic, events.Options{Exact: t.Exact, After: t.After})
-	if err == nil && s.handler.debugging() {
+	err := topics.Subscribe(t.Topic, events.Options{Exact: t.Exact, After: t.After})
+	if err != nil {
+		return err
+	}
+	if s.handler.debugging() {
 		s.handler.config.Logger.LogAttrs(s.handler.ctx, slog.LevelDebug, "subscribed to a topic", slog.Uint64("session", s.number))
 	}
-	return err
+	if !had {
+		s.observe(shared.AccessRequest{Action: shared.ActionSubscribe, Topic: t.Topic})
+	}
+	return nil
 }
 
 // publish publishes an event of the client's, and acknowledges that once the bus has it.
@@ -142,10 +152,13 @@ func (s *session) publish(r wire.Request) error {
 	}
 	publication := events.Publication{Topics: p.Topics, Event: event}
 	if p.NoEcho {
-		publication.Except = s.topics
+		publication.Except = s.topics.Load()
 	}
 	if err := s.hub().Publish(s.handler.ctx, publication); err != nil {
 		return wire.RefusalOf(err).AboutTopic(0, p.Topics[0])
+	}
+	for _, topic := range p.Topics {
+		s.observe(shared.AccessRequest{Action: shared.ActionPublish, Topic: topic, Event: event})
 	}
 	s.reply(wire.Reply{Action: wire.ActionAck, Ref: r.Ref})
 	return nil
@@ -184,26 +197,42 @@ func (s *session) mayPublish(topic shared.Topic, event *shared.Event) error {
 // reauthorizeTopics ends the subscriptions to topics that the application does not allow the
 // client under an identity.
 func (s *session) reauthorizeTopics(id identity) {
-	if s.topics == nil {
+	topics := s.topics.Load()
+	if topics == nil {
 		return
 	}
-	for _, topic := range s.topics.Topics() {
+	for _, topic := range topics.Topics() {
 		if !s.waitForToken(&s.subscribes, "subscriptions") {
 			return
 		}
-		rule, err := s.rule(topic)
-		if err == nil {
-			err = s.authorizeTopic(id, topic, rule)
-		}
-		if err != nil {
-			s.endTopic(topic, wire.RefusalOf(err))
+		if err := s.mayHear(id, topic); err != nil {
+			if s.endTopic(topic) {
+				s.sayUnsubscribed(topic, wire.RefusalOf(err))
+			}
 		}
 	}
 }
 
-// endTopic ends a subscription to a topic, and says why.
-func (s *session) endTopic(topic shared.Topic, why *wire.Refusal) {
-	s.topics.Unsubscribe(topic)
+// mayHear returns an error unless the application lets somebody hear a topic.
+func (s *session) mayHear(id identity, topic shared.Topic) error {
+	rule, err := s.rule(topic)
+	if err != nil {
+		return err
+	}
+	return s.authorizeTopic(id, topic, rule)
+}
+
+// endTopic ends a subscription to a topic, and reports whether there was one.
+func (s *session) endTopic(topic shared.Topic) bool {
+	topics := s.topics.Load()
+	if topics == nil || !topics.Unsubscribe(topic) {
+		return false
+	}
+	s.observe(shared.AccessRequest{Action: shared.ActionUnsubscribe, Topic: topic})
+	return true
+}
+
+func (s *session) sayUnsubscribed(topic shared.Topic, why *wire.Refusal) {
 	s.reply(wire.Reply{Action: wire.ActionUnsubscribed, Topic: topic, Code: why.Code, Message: why.Message})
 }
 
@@ -211,5 +240,5 @@ func (s *session) endTopic(topic shared.Topic, why *wire.Refusal) {
 // may have.
 func (s *session) isFull() bool {
 	most := s.handler.config.MaxSubscriptions
-	return most > 0 && s.client.Len()+s.topics.Len() >= most
+	return most > 0 && s.client.Len()+s.topics.Load().Len() >= most
 }

@@ -301,7 +301,7 @@ func TestTopicsWhileTheBusIsAway(t *testing.T) {
 // A client that does not read is told how many events it has missed, and misses no row.
 func TestASlowClientOfTopics(t *testing.T) {
 	const kept = 8
-	s := start(t, web.Config{MaxQueuedEvents: kept, WriteTimeout: patience}, echo)
+	s := start(t, web.Config{MaxQueuedEvents: kept, WriteTimeout: patience, PongWait: patience}, echo)
 	s.channel(t, "x", open)
 	c := s.dialV2(t)
 	c.Send(`{"action":"subscribe","body":[{"topic":"x"},{"entity":"items","id":"1"}]}`)

@@ -86,3 +86,16 @@ func (h *Handler) numberOf(c client) uint64 {
 func (h *Handler) knows(entity shared.EntityType) bool {
 	return h.config.Bridge != nil && h.config.Bridge.Registered(entity)
 }
+
+// observe tells the application what a client has done.
+func (s *session) observe(a shared.AccessRequest) {
+	observe := s.handler.config.Observe
+	if observe == nil {
+		return
+	}
+	a.Secret, a.Remote = s.who().secret, s.remote
+	_ = s.handler.guard("Observe", func() error { // the log has a panic
+		observe(a)
+		return nil
+	})
+}

@@ -90,13 +90,17 @@ func (c *Client) Subscribe(topic shared.Topic, o Options) error {
 	return nil
 }
 
-// Unsubscribe ends a subscription. Nothing of it is handed over once Unsubscribe has returned.
-func (c *Client) Unsubscribe(topic shared.Topic) {
+// Unsubscribe ends a subscription, and reports whether there was one. Nothing of it is handed
+// over once Unsubscribe has returned.
+func (c *Client) Unsubscribe(topic shared.Topic) bool {
 	c.hub.mu.Lock()
 	defer c.hub.mu.Unlock()
-	if sub := c.subs.Get(topic); sub != nil {
-		c.removeLocked(sub)
+	sub := c.subs.Get(topic)
+	if sub == nil {
+		return false
 	}
+	c.removeLocked(sub)
+	return true
 }
 
 func (c *Client) removeLocked(sub *subscription) {
@@ -135,14 +139,17 @@ func (c *Client) Len() int {
 	return c.subs.Len()
 }
 
-// Close ends every subscription. Nothing is handed over once it has returned.
-func (c *Client) Close() {
+// Close ends every subscription, and returns their topics, in no order. Nothing is handed over
+// once Close has returned.
+func (c *Client) Close() (ended []shared.Topic) {
 	c.hub.mu.Lock()
 	defer c.hub.mu.Unlock()
 	c.closed = true
 	for _, sub := range c.subscriptionsLocked() {
+		ended = append(ended, sub.topic)
 		c.removeLocked(sub)
 	}
+	return ended
 }
 
 func (c *Client) subscriptionsLocked() (list []*subscription) {

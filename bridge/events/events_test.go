@@ -122,7 +122,7 @@ func (h *hub) client(topics ...shared.Topic) *client {
 	for _, topic := range topics {
 		c.subscribe(topic, events.Options{})
 	}
-	h.t.Cleanup(c.Close)
+	h.t.Cleanup(func() { c.Close() })
 	return c
 }
 
