@@ -95,6 +95,12 @@ func (h *hearer) moveTo(n *topicsNode, after bool) {
 	}
 }
 
+// isFence reports whether the latest event of a topic must not overtake the event.
+func (e *published) isFence() bool {
+	isLatest := func(t shared.Topic) bool { return channels[t.Channel()].Latest }
+	return len(e.topics) > 1 && slices.ContainsFunc(e.topics, isLatest)
+}
+
 func (e *published) id() string { return fmt.Sprint(e.node, "-", e.number) }
 
 // someAfter returns the id of an event that the client has read, or of none.
@@ -226,7 +232,7 @@ func (h *hearer) Event(d *events.Delivery) {
 			p.log = append(p.log, l)
 		}
 	}
-	if d.Fence {
+	if e.isFence() {
 		h.fences++
 	}
 	h.queue.Put(queued{d, h.ordinal})

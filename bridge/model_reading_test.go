@@ -67,6 +67,8 @@ type waiting struct {
 	missed     int
 	unknown    bool
 	superseded int // events that a later one of their topic has replaced
+
+	fences int // before the last event that was read
 }
 
 // take reads so many events, and the gaps before them. The order of gaps of several
@@ -133,9 +135,15 @@ func (h *hearer) readEvent(topic shared.Topic, e *published, ordinal int) {
 	}
 	h.read[topic] = append(h.read[topic], e)
 	i := slices.IndexFunc(p.log, func(l handed) bool { return l.published == e && l.ordinal == ordinal })
-	switch {
-	case i < 0:
+	if i < 0 {
 		h.complain("reads %v for %q, which was not handed over, or is read already", e, topic)
+		return
+	}
+	before := p.fences
+	p.fences = p.log[i].fences
+	switch {
+	case p.fences < before:
+		h.complain("reads %v for %q, which a later event has overtaken", e, topic)
 	case e.latest:
 		h.readLatest(p, i)
 	default:
