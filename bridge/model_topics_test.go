@@ -321,6 +321,11 @@ func (m *topicsModel) run() {
 		"read":     func(rt *rapid.T) { m.someone(rt).take(rapid.SampledFrom([]int{1, 2}).Draw(rt, "most")) },
 		"read all": func(rt *rapid.T) { m.someone(rt).take(1 << 20) },
 		"return":   func(rt *rapid.T) { m.someone(rt).moveTo(m.someNode(rt), rapid.Bool().Draw(rt, "after")) },
+		"read and return": func(rt *rapid.T) {
+			h := m.someone(rt)
+			h.take(1 << 20)
+			h.moveTo(m.someNode(rt), true)
+		},
 		"bus": func(*rapid.T) {
 			m.down = !m.down
 			m.broker.SetDown(m.down)
