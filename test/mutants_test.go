@@ -79,28 +79,89 @@ var mutants = map[string][]edit{
 	},
 }
 
-// The model of bridge/model_test.go notices each of them; a model that does not
-// would prove nothing by passing. The bugs are put in as the compiler reads the
+// mutantsOfTopics are the same for events.
+var mutantsOfTopics = map[string][]edit{
+	"a gap is not told to who was there": {
+		{"events/hub.go", "if sub.number <= position {", "if sub.number > position {"},
+	},
+	"a node that was cut off says nothing when it hears the bus again": {
+		{"events/hub.go", "if g.Reason != feed.Disconnected {", "if g.Reason == feed.Missing {"},
+	},
+	"an event goes to an exact subscription to a topic above": {
+		{"events/deliver.go", "if sub.exact && !n.exact {", "if false {"},
+	},
+	"who publishes without an echo hears the event": {
+		{"events/deliver.go", "if m.isNotFor(client) {", "if false {"},
+	},
+	"what waits of a subscription that has ended is read": {
+		{"events/client.go", "	c.sink.Retract(sub.topic)\n", ""},
+	},
+	"an event that is late is missing without a word": {
+		{"../internal/feed/reorder.go", "	case m.Seq-m.Skip > o.next:\n", "	case m.Seq == 0:\n"},
+	},
+	"an event that the bus doubled comes twice": {
+		{"../internal/feed/reorder.go", "	case m.Seq < o.next, known:\n", "	case known:\n"},
+	},
+	"the last event before silence is missing without a word": {
+		{"../internal/feed/beat.go", "m.Seq = p.feed.stream.publish.reached()", "m.Seq = 0"},
+	},
+	"too many events wait, and the oldest goes without a gap": {
+		{"../internal/eventqueue/queue.go", "	for _, topic := range oldest.event.Topics() {\n", "	for _, topic := range []string(nil) {\n"},
+	},
+	"the bytes that wait are not bounded": {
+		{"../internal/eventqueue/queue.go", " || q.bytes > q.limits.Bytes && q.events > 1", ""},
+	},
+	"an older event stays in the place of the latest": {
+		{"../internal/eventqueue/queue.go", "		waiting.event = event\n", ""},
+	},
+	"the latest event overtakes one of several topics": {
+		{"events/deliver.go", "Fence: t.message.fence}", "Fence: false}"},
+	},
+	"more is kept of a topic than its channel says": {
+		{"events/memory.go", "len(t.events) > rules[i].Keep", "len(t.events) > 2*rules[i].Keep"},
+	},
+	"who comes back is not told of what is kept no longer": {
+		{"events/memory.go", "if m.isIncomplete(sub, rule, last) {", "if false {"},
+	},
+	"who comes back is not handed what others published shortly before": {
+		{"events/memory.go", "const overlap = 6 * time.Second", "const overlap = 0"},
+	},
+	"who comes back is not told of what was already late": {
+		{"events/client.go", "		sub.number = 0 ", "		_ = sub.number "},
+	},
+}
+
+// The models of bridge/model_test.go and bridge/model_topics_test.go notice each of them; a model
+// that does not would prove nothing by passing. The bugs are put in as the compiler reads the
 // files, which stay as they are.
 func TestTheModelCatchesDeliberateBugs(t *testing.T) {
-	if out, err := runModel(t, nil, 2_000); err != nil {
+	catches(t, "TestPromisesUnderRandomSchedules", mutants)
+}
+
+func TestTheModelCatchesDeliberateBugsOfTopics(t *testing.T) {
+	catches(t, "TestPromisesOfTopicsUnderRandomSchedules", mutantsOfTopics)
+}
+
+func catches(t *testing.T, model string, mutants map[string][]edit) {
+	t.Helper()
+	if out, err := runModel(t, model, nil, 2_000); err != nil {
 		t.Fatalf("without any bug: %v\n%s", err, out)
 	}
 	for name, edits := range mutants {
 		t.Run(name, func(t *testing.T) {
-			out, err := runModel(t, edits, 50_000) // some are found in one schedule of 500
+			out, err := runModel(t, model, edits, 50_000) // some are found in one schedule of 500
 			var exit *exec.ExitError
 			if err == nil {
 				t.Error("the model passes")
-			} else if !errors.As(err, &exit) || !strings.Contains(out, "--- FAIL: TestPromisesUnderRandomSchedules") {
+			} else if !errors.As(err, &exit) || !strings.Contains(out, "--- FAIL: "+model) {
 				t.Fatalf("the model did not run: %v\n%s", err, out)
 			}
 		})
 	}
 }
 
-// runModel runs so many schedules of the model on the engine with edits, until one fails.
-func runModel(t *testing.T, edits []edit, schedules int) (output string, err error) {
+// runModel runs so many schedules of a model on the engine with edits, until one fails.
+func runModel(t *testing.T, model string, edits []edit, schedules int) (output string, err error) {
 	t.Helper()
 	root, err := filepath.Abs("..")
 	if err != nil {
@@ -138,7 +199,7 @@ func runModel(t *testing.T, edits []edit, schedules int) (output string, err err
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), "go", "test", "-count", "1", "-vet", "off", "-overlay", file,
-		"-run", "^TestPromisesUnderRandomSchedules$", "./bridge",
+		"-run", "^"+model+"$", "./bridge",
 		"-rapid.checks", strconv.Itoa(schedules), "-rapid.shrinktime", "0s", "-rapid.nofailfile")
 	cmd.Dir = root
 	out, err := cmd.CombinedOutput()

@@ -42,7 +42,7 @@ func (e queuedEvent) Topics() []string {
 // Without implements eventqueue.Event.
 func (e queuedEvent) Without(topic string) (eventqueue.Event, bool) {
 	context := slices.DeleteFunc(slices.Clone(e.Context), func(t shared.Topic) bool { return string(t) == topic })
-	d := &events.Delivery{Topic: e.Topic, Context: context, Event: e.Delivery.Event, Latest: e.Latest}
+	d := &events.Delivery{Topic: e.Topic, Context: context, Event: e.Delivery.Event, Latest: e.Latest, Fence: e.Fence}
 	return queuedEvent{d, e.encoder}, len(context) > 0
 }
 
@@ -53,6 +53,9 @@ func (e queuedEvent) Key() string {
 	}
 	return ""
 }
+
+// IsFence implements eventqueue.Event.
+func (e queuedEvent) IsFence() bool { return e.Fence }
 
 // Bytes implements eventqueue.Event.
 func (e queuedEvent) Bytes() int { return len(e.Delivery.Event.JSON()) }

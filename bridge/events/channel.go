@@ -24,7 +24,7 @@ type Channel struct {
 	ClientsPublish bool
 
 	// Latest says that of the events of one topic that wait for a client the newest alone
-	// counts, as of a cursor's places.
+	// counts, as of a cursor's places. Of an event of several topics nothing is left out.
 	Latest bool
 
 	// Keep is how many events of each topic every node remembers, and KeepFor how long, for
@@ -81,6 +81,7 @@ func (h *Hub) register(name string, c Channel) error {
 	}
 	c.name = name
 	h.channels[name] = c
+	h.keeps = h.keeps || c.Keep > 0
 	return nil
 }
 

@@ -36,7 +36,7 @@ type Client struct {
 type subscription struct {
 	client *Client
 	topic  shared.Topic
-	number uint64 // Config.Sequence when it began
+	number uint64 // Config.Sequence when it began; zero after an event
 	place  int32  // among the topic's subscriptions
 	exact  bool   // it does not hear what is below
 }
@@ -64,10 +64,11 @@ type Options struct {
 // reaches the client. Subscribing again changes what Exact says, and hands over what came after
 // another event. It returns an error wrapping shared.ErrBadTopic, ErrUnknownTopic or ErrClosed.
 func (c *Client) Subscribe(topic shared.Topic, o Options) error {
-	if _, err := c.hub.Rule(topic); err != nil {
+	h := c.hub
+	rule, err := h.Rule(topic)
+	if err != nil {
 		return err
 	}
-	h := c.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if c.closed {
@@ -85,7 +86,8 @@ func (c *Client) Subscribe(topic shared.Topic, o Options) error {
 	}
 	sub.exact = o.Exact
 	if o.After != "" {
-		h.memory.replay(sub, o.After)
+		sub.number = 0 // what was missed before now counts as well
+		h.memory.replay(sub, rule, o.After)
 	}
 	return nil
 }

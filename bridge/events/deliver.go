@@ -14,17 +14,36 @@ func (h *Hub) deliver(m *message) {
 	if !known {
 		return // this node has no such channel, and so no subscription to it
 	}
-	m.latest = rule.Latest
-	h.memory.keep(m, rule)
+	m.latest = rule.Latest && len(m.topics) == 1
+	m.fence = len(m.topics) > 1 && slices.ContainsFunc(m.topics, h.hasLatestLocked)
+	h.keepLocked(m)
 	h.match.begin(m)
 	for client := range h.match.clients(&h.topics) {
-		if m.except != 0 && client.number == m.except {
+		if m.isNotFor(client) {
 			continue
 		}
 		h.counts.delivered.Add(1)
 		client.sink.Event(h.match.delivery(client.match.names))
 	}
 	h.match.end()
+}
+
+// keepLocked has the memory take an event, unless no channel keeps any.
+func (h *Hub) keepLocked(m *message) {
+	if !h.keeps {
+		return
+	}
+	h.rules = h.rules[:0]
+	for _, topic := range m.topics {
+		rule, _ := h.ruleLocked(topic)
+		h.rules = append(h.rules, rule)
+	}
+	h.memory.keep(m, h.rules)
+}
+
+func (h *Hub) hasLatestLocked(topic shared.Topic) bool {
+	rule, _ := h.ruleLocked(topic)
+	return rule.Latest
 }
 
 // ruleOfLocked returns the rule of the first topic whose channel this node has.
@@ -118,7 +137,7 @@ func (t *matcher) delivery(indexes []byte) *Delivery {
 	key := string(indexes)
 	d := t.deliveries[key]
 	if d == nil {
-		d = &Delivery{Event: t.message.event, Latest: t.message.latest}
+		d = &Delivery{Event: t.message.event, Latest: t.message.latest, Fence: t.message.fence}
 		for i := 0; i < len(indexes); i += 2 {
 			n := t.names[int(indexes[i])|int(indexes[i+1])<<8]
 			if d.Topic == "" {

@@ -350,8 +350,10 @@ func TestLatest(t *testing.T) {
 		h := newHub(t, &b, 0)
 		h.register("cursors", events.Channel{Latest: true})
 		h.register("news", events.Channel{})
-		var latest []bool
-		c := h.NewClient(deliveries(func(d *events.Delivery) { latest = append(latest, d.Latest) }))
+		var latest, fences []bool
+		c := h.NewClient(deliveries(func(d *events.Delivery) {
+			latest, fences = append(latest, d.Latest), append(fences, d.Fence)
+		}))
 		defer c.Close()
 		for _, topic := range []shared.Topic{"cursors", "news"} {
 			if err := c.Subscribe(topic, events.Options{}); err != nil {
@@ -360,9 +362,12 @@ func TestLatest(t *testing.T) {
 		}
 		h.publish("1", "cursors.a")
 		h.publish("2", "news")
+		h.publish("3", "cursors.a", "cursors.b") // for who hears one of them it may be the only one
+		h.publish("4", "news", "cursors.a")
+		h.publish("5", "news", "news.uk")
 		synctest.Wait()
-		if !slices.Equal(latest, []bool{true, false}) {
-			t.Errorf("%v", latest)
+		if !slices.Equal(latest, []bool{true, false, false, false, false}) || !slices.Equal(fences, []bool{false, false, true, true, false}) {
+			t.Errorf("the latest: %v, fences: %v", latest, fences)
 		}
 	})
 }

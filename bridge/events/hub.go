@@ -49,6 +49,8 @@ type Hub struct {
 
 	mu       sync.Mutex // guards what follows, and every Client's subscriptions
 	channels map[string]Channel
+	keeps    bool      // some channel keeps events
+	rules    []Channel // of the topics of the event that is being handed over
 	topics   topics
 	clients  map[*Client]struct{}
 	memory   memory

@@ -8,9 +8,10 @@ import (
 	"github.com/entity-sync/entity-sync/shared"
 )
 
-// overlap is how long before the event that a client names others are handed over again: of
-// other publishers they may have come to another node later.
-const overlap = 2 * time.Second
+// overlap is how long before the event that a client names others are handed over again. Of other
+// publishers they may have come to another node later, by as long as it takes to notice that one
+// is missing.
+const overlap = 6 * time.Second
 
 // memory is the events that channels keep, in the order in which they came.
 type memory struct {
@@ -22,6 +23,7 @@ type memory struct {
 	byID     map[string]*list.Element // the last event with the id
 	number   uint64                   // of the last event
 	missed   uint64                   // number of the last event before events may have been missed
+	missedAt time.Time                // when they may have been missed last
 }
 
 // keptChannel is what is kept of one registered channel.
@@ -29,9 +31,7 @@ type keptChannel struct {
 	name string
 	kept list.List // of *list.Element of all that is kept
 
-	// dropped is the number of the newest event that was dropped of a topic without a
-	// keptTopic.
-	dropped uint64
+	gone gone // events that were not kept, and those dropped of a topic without a keptTopic
 }
 
 // keptEvent is an event in the memory.
@@ -41,7 +41,8 @@ type keptEvent struct {
 	until  time.Time
 	size   int
 
-	channel   *keptChannel
+	channels  []*keptChannel // of its topics
+	channel   *keptChannel   // that keeps most
 	inChannel *list.Element
 }
 
@@ -49,34 +50,54 @@ type keptEvent struct {
 type keptTopic struct {
 	channel *keptChannel
 	events  []*list.Element // the oldest first
-	dropped uint64          // number of the newest that was dropped
+	gone    gone            // events that were dropped
 }
 
-// keep remembers an event, where its channel does.
-func (m *memory) keep(e *message, rule Channel) {
-	if rule.Keep == 0 {
-		return
-	}
+// keep remembers an event, where one of its topics' channels does. Rules are those of its topics;
+// one that this node does not have is zero.
+func (m *memory) keep(e *message, rules []Channel) {
 	m.expire(e.arrived)
 	m.number++
-	c := m.channel(rule.name)
-	k := &keptEvent{message: e, number: m.number, until: e.arrived.Add(rule.KeepFor), size: eventOverhead + len(e.event.JSON()), channel: c}
+	rule := slices.MaxFunc(rules, func(a, b Channel) int { return a.Keep - b.Keep })
+	if rule.Keep == 0 {
+		m.letPass(e, rules)
+		return
+	}
+	k := &keptEvent{message: e, number: m.number, until: e.arrived.Add(rule.KeepFor), size: eventOverhead + len(e.event.JSON())}
+	k.channel = m.channel(rule.name)
 	at := m.kept.PushBack(k)
-	k.inChannel = c.kept.PushBack(at)
+	k.inChannel = k.channel.kept.PushBack(at)
 	m.byID[e.event.ID()] = at
 	m.bytes += k.size
-	for _, topic := range e.topics {
-		t := m.topics[topic]
-		if t == nil {
-			t = &keptTopic{channel: c}
-			m.topics[topic] = t
+	for i, topic := range e.topics {
+		c := m.channel(rules[i].name)
+		if k.channels = append(k.channels, c); rules[i].Keep > 0 {
+			m.list(at, topic, c)
 		}
-		if t.events = append(t.events, at); len(t.events) > rule.Keep {
+	}
+	for i, topic := range e.topics {
+		if t := m.topics[topic]; t != nil && len(t.events) > rules[i].Keep {
 			m.drop(t.events[0])
 		}
 	}
 	for m.bytes > m.limit {
 		m.drop(m.kept.Front())
+	}
+}
+
+func (m *memory) list(at *list.Element, topic shared.Topic, c *keptChannel) {
+	t := m.topics[topic]
+	if t == nil {
+		t = &keptTopic{channel: c}
+		m.topics[topic] = t
+	}
+	t.events = append(t.events, at)
+}
+
+// letPass notes an event that is not kept, for who comes back to what is.
+func (m *memory) letPass(e *message, rules []Channel) {
+	for _, rule := range rules {
+		m.channel(rule.name).gone.add(passed{m.number, e.publisher, e.arrived})
 	}
 }
 
@@ -115,23 +136,28 @@ func (m *memory) drop(at *list.Element) {
 	if m.byID[k.event.ID()] == at {
 		delete(m.byID, k.event.ID())
 	}
-	for _, topic := range k.topics {
-		t := m.topics[topic]
-		t.dropped = max(t.dropped, k.number)
-		i := slices.Index(t.events, at)
-		t.events = slices.Delete(t.events, i, i+1)
+	for i, topic := range k.topics {
+		t, p := m.topics[topic], passed{k.number, k.publisher, k.arrived}
+		if t == nil { // its channel keeps nothing
+			k.channels[i].gone.add(p)
+			continue
+		}
+		t.gone.add(p)
+		place := slices.Index(t.events, at)
+		t.events = slices.Delete(t.events, place, place+1)
 		if len(t.events) == 0 {
 			delete(m.topics, topic)
-			t.channel.dropped = max(t.channel.dropped, t.dropped)
+			t.channel.gone.add(t.gone.newest)
+			t.channel.gone.add(t.gone.other)
 		}
 	}
 }
 
 // miss notes that events may have been missed.
-func (m *memory) miss() { m.missed = m.number }
+func (m *memory) miss() { m.missed, m.missedAt = m.number, time.Now() }
 
-// replay hands a subscription what came after an event.
-func (m *memory) replay(sub *subscription, after string) {
+// replay hands a subscription what came after an event. Rule is that of the subscription's topic.
+func (m *memory) replay(sub *subscription, rule Channel, after string) {
 	m.expire(time.Now())
 	at := m.byID[after]
 	if at == nil || !at.Value.(*keptEvent).isFor(sub) {
@@ -139,7 +165,7 @@ func (m *memory) replay(sub *subscription, after string) {
 		return
 	}
 	last := at.Value.(*keptEvent)
-	if m.isIncomplete(sub, last.number) {
+	if m.isIncomplete(sub, rule, last) {
 		sub.client.sink.Gap(sub.topic, 0)
 	}
 	from := at
@@ -148,25 +174,26 @@ func (m *memory) replay(sub *subscription, after string) {
 	}
 	for ; from != nil; from = from.Next() {
 		k := from.Value.(*keptEvent)
-		if isNew := k.number > last.number || k.publisher != last.publisher; isNew && k.isFor(sub) {
+		isNew := k.number > last.number || k.publisher != last.publisher
+		if isNew && k.isFor(sub) && !k.isNotFor(sub.client) {
 			sub.client.sink.Event(k.deliveryFor(sub))
 		}
 	}
 }
 
-// isIncomplete reports whether something that came after the event of a number may be missing
-// in what is kept for a subscription.
-func (m *memory) isIncomplete(sub *subscription, number uint64) bool {
-	if m.missed >= number {
+// isIncomplete reports whether something that came after an event, or shortly before it from
+// another publisher, may be missing in what is kept for a subscription.
+func (m *memory) isIncomplete(sub *subscription, rule Channel, last *keptEvent) bool {
+	if m.missed >= last.number || last.arrived.Sub(m.missedAt) <= overlap {
 		return true
 	}
 	for _, c := range m.channels {
-		if c.dropped > number && (sub.topic == shared.Everything || c.name == AnyChannel || c.name == sub.topic.Channel()) {
+		if c.gone.hasAfter(last) && (sub.topic == shared.Everything || c.name == rule.name) {
 			return true
 		}
 	}
 	for topic, t := range m.topics {
-		if t.dropped > number && sub.hears(topic) {
+		if t.gone.hasAfter(last) && sub.hears(topic) {
 			return true
 		}
 	}
@@ -175,7 +202,7 @@ func (m *memory) isIncomplete(sub *subscription, number uint64) bool {
 
 // hears reports whether a subscription is for what is published to a topic.
 func (s *subscription) hears(topic shared.Topic) bool {
-	return s.topic == topic || !s.exact && s.topic.Covers(topic)
+	return s.topic == topic || s.topic == shared.Everything || !s.exact && s.topic.Covers(topic)
 }
 
 func (e *message) isFor(sub *subscription) bool {
@@ -189,7 +216,7 @@ func (e *message) isFor(sub *subscription) bool {
 
 // deliveryFor returns the Delivery of an event for one subscription.
 func (e *message) deliveryFor(sub *subscription) *Delivery {
-	d := &Delivery{Context: []shared.Topic{sub.topic}, Event: e.event, Latest: e.latest}
+	d := &Delivery{Context: []shared.Topic{sub.topic}, Event: e.event, Latest: e.latest, Fence: e.fence}
 	for _, topic := range e.topics {
 		if sub.hears(topic) {
 			d.Topic = topic

@@ -18,9 +18,13 @@ type message struct {
 	event     shared.Event
 	publisher string // the node; empty for a program that is not a node
 	except    uint64 // number of the client of this node that is not to hear the event; zero for none
-	latest    bool
+	latest    bool   // see Delivery.Latest
+	fence     bool   // see Delivery.Fence
 	arrived   time.Time
 }
+
+// isNotFor reports whether the event is the client's own, which it is not to hear.
+func (m *message) isNotFor(c *Client) bool { return m.except != 0 && c.number == m.except }
 
 // Delivery is an event for clients whose subscriptions match it in the same way. It is built
 // once and shared, read-only.
@@ -35,6 +39,11 @@ type Delivery struct {
 
 	// Latest says that the event takes the place of one of the same Topic that waits.
 	Latest bool
+
+	// Fence says that no later event takes the place of one that waits before this one, as the
+	// later event would overtake this one. It is so of an event of several topics, one of them
+	// in a channel with Latest.
+	Fence bool
 
 	encodings encoded.Cache[Encoder]
 }

@@ -15,6 +15,9 @@ type Event interface {
 	// Key names what the event is the latest of, and is empty where every event counts.
 	Key() string
 
+	// IsFence reports whether later events must not take the place of those before it.
+	IsFence() bool
+
 	// Bytes is how much of the event waits.
 	Bytes() int
 
@@ -72,23 +75,30 @@ func (q *Queue) Missed() uint64 { return q.missed }
 
 // Put has an event wait, in place of the one with its key if there is one.
 func (q *Queue) Put(event Event) {
-	for _, topic := range event.Topics() {
-		delete(q.recentGaps, topic)
-	}
 	if waiting := q.latest[event.Key()]; waiting != nil {
 		q.bytes += event.Bytes() - waiting.event.Bytes()
 		waiting.event = event
 	} else {
-		e := &entry{event: event}
-		q.insert(e, nil)
-		q.events++
-		q.bytes += event.Bytes()
-		if key := event.Key(); key != "" {
-			q.latest[key] = e
-		}
+		q.append(event)
 	}
 	for q.events > q.limits.Events || q.bytes > q.limits.Bytes && q.events > 1 {
 		q.dropOldest()
+	}
+}
+
+func (q *Queue) append(event Event) {
+	if event.IsFence() {
+		clear(q.latest)
+	}
+	for _, topic := range event.Topics() {
+		delete(q.recentGaps, topic)
+	}
+	e := &entry{event: event}
+	q.insert(e, nil)
+	q.events++
+	q.bytes += event.Bytes()
+	if key := event.Key(); key != "" {
+		q.latest[key] = e
 	}
 }
 

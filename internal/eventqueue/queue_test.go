@@ -16,10 +16,12 @@ type event struct {
 	name, key string
 	topics    []string
 	bytes     int
+	fence     bool
 }
 
 func (e *event) Topics() []string { return e.topics }
 func (e *event) Key() string      { return e.key }
+func (e *event) IsFence() bool    { return e.fence }
 func (e *event) Bytes() int       { return e.bytes }
 func (e *event) Frame() []byte    { return []byte(e.name + " " + strings.Join(e.topics, ",")) }
 
@@ -121,6 +123,31 @@ func TestTheLatestTakesThePlace(t *testing.T) {
 	want(t, q, "x99 a", "2 a", "3 a")
 	latest("4", "x")
 	want(t, q, "4 a")
+}
+
+// An event that took the place of another one is not the last of its subscription: the gaps
+// after it are one.
+func TestGapsBehindTheLatestAreJoined(t *testing.T) {
+	t.Parallel()
+	q := newQueue(10, 1000)
+	for n := range 5 {
+		q.Put(&event{name: fmt.Sprint(n), key: "k", topics: []string{"a"}, bytes: 10})
+		q.Gap("a", 0)
+	}
+	want(t, q, "4 a", "gap a 0")
+}
+
+// What comes after a fence does not overtake it.
+func TestAFence(t *testing.T) {
+	t.Parallel()
+	q := newQueue(10, 1000)
+	latest := func(name string) { q.Put(&event{name: name, key: "k", topics: []string{"a"}, bytes: 10}) }
+	latest("1")
+	latest("2")
+	q.Put(&event{name: "fence", topics: []string{"a"}, bytes: 10, fence: true})
+	latest("3")
+	latest("4")
+	want(t, q, "2 a", "fence a", "4 a")
 }
 
 func TestWhatIsRetracted(t *testing.T) {

@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -24,7 +25,8 @@ type reorder struct {
 
 	mu         sync.Mutex // guards what follows
 	publishers map[string]*order
-	held       int // bytes
+	ever       uint64 // publishers
+	held       int    // bytes
 	live       time.Time
 	timer      *time.Timer // runs while a hole is within its grace
 	closed     bool
@@ -36,6 +38,7 @@ type order struct {
 	reached uint64             // the highest number known to have been used
 	ahead   map[uint64]message // of the numbers beyond next
 	heard   time.Time          // when anything was heard last
+	ordinal uint64             // among all publishers that were ever remembered
 
 	since    time.Time // when the hole before ahead was noticed; zero where there is none
 	upTo     uint64    // reached at that time
@@ -110,7 +113,8 @@ func (r *reorder) rememberLocked(m message, beat bool) *order {
 	if len(r.publishers) >= maxPublishers {
 		r.forgetOneLocked()
 	}
-	o := &order{next: 1}
+	r.ever++
+	o := &order{next: 1, ordinal: r.ever}
 	isNew := m.From == r.stream.feed.node.name || !beat && m.Seq <= maxOvertaking
 	if !isNew {
 		if o.next = m.Seq; beat {
@@ -200,11 +204,10 @@ func (r *reorder) watchLocked(o *order, now time.Time) {
 		o.since, o.upTo, o.position = now, o.reached, r.position()
 	}
 	for r.held > maxHeldBytes || len(o.ahead) > maxAhead {
-		o.upTo = o.reached
+		o.upTo, o.position = o.reached, r.position()
 		r.settleLocked(o)
 		if r.held > maxHeldBytes {
 			o = r.fullestLocked()
-			o.position = r.position()
 		}
 	}
 	r.checkInLocked(r.stream.feed.node.config.Grace)
@@ -251,7 +254,7 @@ func (r *reorder) settleOverdue() {
 	}
 	now, grace := time.Now(), r.stream.feed.node.config.Grace
 	var next time.Duration
-	for _, o := range r.publishers {
+	for _, o := range r.inOrderLocked() {
 		if o.since.IsZero() {
 			continue
 		}
@@ -270,6 +273,12 @@ func (r *reorder) settleOverdue() {
 	if next > 0 {
 		r.checkInLocked(next)
 	}
+}
+
+// inOrderLocked returns the publishers in the order in which they were first heard, so that what
+// a model finds comes again.
+func (r *reorder) inOrderLocked() []*order {
+	return slices.SortedFunc(maps.Values(r.publishers), func(a, b *order) int { return cmp.Compare(a.ordinal, b.ordinal) })
 }
 
 // checkInLocked starts the timer, unless it runs.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -115,6 +116,8 @@ type station struct {
 	node   *feed.Node
 	stream *feed.Stream
 	ear    *hearing
+
+	position atomic.Uint64
 }
 
 func newStation(t *testing.T) *station {
@@ -122,7 +125,7 @@ func newStation(t *testing.T) *station {
 	s := &station{bus: &wires{}, ear: &hearing{}}
 	s.node = feed.NewNode(feed.Config{
 		Bus: s.bus, PublishTimeout: time.Second, BeatInterval: 4 * time.Second, Grace: grace,
-		Position: func() uint64 { return 7 }, Logger: slog.New(slog.NewTextHandler(canary.Output(t), nil)),
+		Position: s.position.Load, Logger: slog.New(slog.NewTextHandler(canary.Output(t), nil)),
 	})
 	s.stream = s.node.Stream(events)
 	if err := s.stream.Listen(s.ear); err != nil {
@@ -400,6 +403,28 @@ func TestWhatIsHeldForAHoleIsBounded(t *testing.T) {
 		}
 		time.Sleep(2 * grace)
 		synctest.Wait()
+	})
+}
+
+// Who began after a hole was noticed may miss what is given up with the hole.
+func TestWhatIsGivenUpWithAnOlderHole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStation(t)
+		s.position.Store(7)
+		s.hear(message("a", 1, "1"), message("a", 3, "3"))
+		s.position.Store(8)
+		for n := range 5000 { // numbers that nobody can have overtaken
+			s.hear(message("a", 2*n+5, "1"))
+		}
+		gaps := s.ear.gaps[1:]
+		if len(gaps) < 2 {
+			t.Fatalf("%d gaps though 5,000 holes are open", len(gaps))
+		}
+		for _, g := range gaps {
+			if g.Position != 8 {
+				t.Fatalf("a gap is told to those who were there at %d, want 8", g.Position)
+			}
+		}
 	})
 }
 
