@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	"github.com/entity-sync/entity-sync/shared"
 )
 
 // order is what a test in another process or language asks for.
@@ -24,6 +26,12 @@ var orders = map[string]func(context.Context, *World, order) (any, error){
 	},
 	"delete": func(ctx context.Context, w *World, o order) (any, error) { return nil, w.Delete(ctx, o.Node, o.ID) },
 	"notify": func(ctx context.Context, w *World, o order) (any, error) { return nil, w.Notify(ctx, o.Node, o.ID) },
+	"publish": func(ctx context.Context, w *World, o order) (any, error) {
+		return nil, w.Node(o.Node).Publish(ctx, shared.Topic(o.ID), o.Row)
+	},
+	"reconsider": func(ctx context.Context, w *World, o order) (any, error) {
+		return nil, w.Node(o.Node).Reconsider(ctx, shared.Topic(o.ID))
+	},
 	"store": func(_ context.Context, w *World, o order) (any, error) {
 		w.change(func() {
 			for _, id := range o.IDs {

@@ -24,6 +24,9 @@ import (
 // Items is the one entity type there is.
 const Items shared.EntityType = "items"
 
+// News is the one channel there is. Topics are hidden and unavailable as ids are.
+const News = "news"
+
 // Options describes a World. The zero value works.
 type Options struct {
 	// Nodes is how many there are. Zero means two.
@@ -127,7 +130,8 @@ func (w *World) StartNode() error {
 	if err != nil {
 		return err
 	}
-	if err := es.Register(s, Items, w.fetch); err != nil {
+	err = errors.Join(es.Register(s, Items, w.fetch), es.RegisterChannel(s, News, es.ClientsPublish(), es.Keep(100, time.Hour)))
+	if err != nil {
 		return errors.Join(err, s.Close(context.Background()))
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // at once
@@ -328,8 +332,11 @@ var errUndecided = errors.New("access cannot be decided now")
 func (w *World) authorize(_ context.Context, a shared.AccessRequest) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.unavailable[a.Key.ID] {
+	switch id := cmp.Or(string(a.Topic), a.Key.ID); {
+	case w.unavailable[id]:
 		return errUndecided
+	case a.Topic != "" && w.hidden[id]:
+		return shared.ErrForbidden
 	}
 	return nil
 }

@@ -1,72 +1,15 @@
 import { SyncError } from "./protocol.js";
 import type { Context } from "./callbacks.js";
 import type { Options, State } from "./index.js";
-export type Renewal = (error?: unknown) => void;
-export type Request = {
-    /**
-     * the keys that the request is about
-     */
-    entries?: any[];
-    /**
-     * whether the connection is live when the request is granted
-     */
-    first?: boolean;
-    /**
-     * the calls of renew that the answer settles
-     */
-    renewals?: Renewal[];
-};
-export type Handlers = {
-    /**
-     * requests can be sent
-     */
-    onopen: () => void;
-    /**
-     * the node has granted a request
-     */
-    onack: (request: Request) => void;
-    /**
-     * the node refuses keys of a request
-     */
-    onerror: (request: Request, body: any) => void;
-    /**
-     * the node has sent a message about a key
-     */
-    onmessage: (action: string, body: any) => void;
-    /**
-     * another tab has given up places at the node
-     */
-    onroom: (places: number) => void;
-    /**
-     * the WebSocket is dropped, and with it all open requests
-     */
-    onclose: () => void;
-    /**
-     * the state may have changed
-     */
-    onState: () => void;
-};
-/** @typedef {(error?: unknown) => void} Renewal  settles a call of renew */
-/**
- * A request to the node.
- *
- * @typedef {object} Request
- * @property {any[]} [entries]  the keys that the request is about
- * @property {boolean} [first]  whether the connection is live when the request is granted
- * @property {Renewal[]} [renewals]  the calls of renew that the answer settles
- */
-/**
- * The functions that the connection calls, and when.
- *
- * @typedef {object} Handlers
- * @property {() => void} onopen  requests can be sent
- * @property {(request: Request) => void} onack  the node has granted a request
- * @property {(request: Request, body: any) => void} onerror  the node refuses keys of a request
- * @property {(action: string, body: any) => void} onmessage  the node has sent a message about a key
- * @property {(places: number) => void} onroom  another tab has given up places at the node
- * @property {() => void} onclose  the WebSocket is dropped, and with it all open requests
- * @property {() => void} onState  the state may have changed
- */
+import type { Handlers, Request } from "./request.js";
+/** @import { Context } from "./callbacks.js" */
+/** @import { Options, Secret, State } from "./index.js" */
+/** @import { Handlers, Renewal, Request } from "./request.js" */
+/** The connection of each client, for modules that do more with it. @type {WeakMap<object, {connection: Connection, context: Context}>} */
+export declare const connections: WeakMap<object, {
+    connection: Connection;
+    context: Context;
+}>;
 /** @param {number} ms @param {() => void} callback */
 export declare const after: (ms: number, callback: () => void) => number;
 export declare class Connection {
@@ -77,6 +20,8 @@ export declare class Connection {
     requests: Map<number, Request>;
     /** @param {string | URL} url @param {Context} context @param {Handlers} handlers */
     constructor(url: string | URL, context: Context, handlers: Handlers);
+    /** Has further handlers called, after those that there are. @param {Partial<Handlers>} handlers */
+    extend(handlers: Partial<Handlers>): void;
     start(): void;
     close(): void;
     /** @returns {State} */

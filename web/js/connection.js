@@ -4,9 +4,14 @@
 
 import { enqueue, report } from "./callbacks.js";
 import { ABNORMAL_CLOSURE, FATAL_CODES, PROTOCOL, SyncError, bytesOf } from "./protocol.js";
+import { settle } from "./request.js";
 
 /** @import { Context } from "./callbacks.js" */
 /** @import { Options, Secret, State } from "./index.js" */
+/** @import { Handlers, Renewal, Request } from "./request.js" */
+
+/** The connection of each client, for modules that do more with it. @type {WeakMap<object, {connection: Connection, context: Context}>} */
+export const connections = new WeakMap();
 
 // All in ms.
 const CHECK_EVERY = 5_000; // how often to check the connection, and whether the machine has slept
@@ -15,35 +20,8 @@ const STABLE_AFTER = 5_000; // a connection that is lost after that is no failed
 const LONGEST_RETRY_HINT = 60_000; // of a node that says when to connect again
 const LONGEST_TIMER = 2 ** 31 - 1; // a timer that is set for longer fires at once
 
-/** @typedef {(error?: unknown) => void} Renewal  settles a call of renew */
-
-/**
- * A request to the node.
- *
- * @typedef {object} Request
- * @property {any[]} [entries]  the keys that the request is about
- * @property {boolean} [first]  whether the connection is live when the request is granted
- * @property {Renewal[]} [renewals]  the calls of renew that the answer settles
- */
-
-/**
- * The functions that the connection calls, and when.
- *
- * @typedef {object} Handlers
- * @property {() => void} onopen  requests can be sent
- * @property {(request: Request) => void} onack  the node has granted a request
- * @property {(request: Request, body: any) => void} onerror  the node refuses keys of a request
- * @property {(action: string, body: any) => void} onmessage  the node has sent a message about a key
- * @property {(places: number) => void} onroom  another tab has given up places at the node
- * @property {() => void} onclose  the WebSocket is dropped, and with it all open requests
- * @property {() => void} onState  the state may have changed
- */
-
 /** @param {number} ms @param {() => void} callback */
 export const after = (ms, callback) => setTimeout(callback, Math.min(ms, LONGEST_TIMER));
-
-/** @param {Renewal[] | undefined} renewals @param {unknown} [error] */
-const settle = (renewals, error) => renewals?.splice(0).forEach((renewal) => renewal(error));
 
 export class Connection {
   /** @type {SyncError | undefined} */
@@ -55,6 +33,7 @@ export class Connection {
   #WebSocket;
   #context;
   #secret;
+  /** @type {Partial<Handlers>[]} */
   #handlers;
   /** @type {"connecting" | "live" | "offline" | "denied"} */
   #phase = "connecting";
@@ -95,7 +74,17 @@ export class Connection {
     }
     this.#context = context;
     this.#secret = context.secret;
-    this.#handlers = handlers;
+    this.#handlers = [handlers];
+  }
+
+  /** Has further handlers called, after those that there are. @param {Partial<Handlers>} handlers */
+  extend(handlers) {
+    this.#handlers.push(handlers);
+  }
+
+  /** @param {(handlers: any) => void} call */
+  #each(call) {
+    this.#handlers.forEach(call);
   }
 
   start() {
@@ -134,7 +123,7 @@ export class Connection {
   /** @param {"connecting" | "live" | "offline" | "denied"} phase */
   #set(phase) {
     this.#phase = phase;
-    this.#handlers.onState();
+    this.#each((each) => each.onState?.());
     const { state, error } = this;
     if (this.#announced !== state) {
       this.#announced = state;
@@ -255,12 +244,12 @@ export class Connection {
       } else {
         this.#ping(request);
       }
-      this.#handlers.onopen();
+      this.#each((each) => each.onopen?.());
     };
     socket.onmessage = (/** @type {{data: string}} */ event) => this.#receive(event.data);
     socket.onclose = (/** @type {{code: number, reason: string}} */ event) => this.#lost(event.code, event.reason);
     socket.onerror = () => {}; // onclose is called, too
-    socket.onroom = (/** @type {number} */ places) => this.#handlers.onroom(places); // another tab gave them up
+    socket.onroom = (/** @type {number} */ places) => this.#each((each) => each.onroom?.(places)); // another tab gave them up
   }
 
   // Drops the connection, in any state, and its requests. The phase stays as it is.
@@ -277,9 +266,12 @@ export class Connection {
       socket.close(code);
     }
     this.#renewals.unshift(...[...this.requests.values()].flatMap(({ renewals = [] }) => renewals)); // the next connection sends the secret for them
+    for (const { answered } of this.requests.values()) {
+      answered?.(new SyncError("unavailable", "the connection broke before the answer"));
+    }
     this.requests.clear();
     this.#stale = false;
-    this.#handlers.onclose();
+    this.#each((each) => each.onclose?.());
   }
 
   /** @param {number} [code] @param {string} [reason] */
@@ -397,7 +389,9 @@ export class Connection {
       case "current":
       case "delete":
       case "unsubscribed":
-        this.#handlers.onmessage(action, body);
+      case "event":
+      case "gap":
+        this.#each((each) => each.onmessage?.(action, body));
         break;
       case "stale":
       case "fresh":
@@ -426,7 +420,8 @@ export class Connection {
       this.#set("live");
     }
     settle(request.renewals);
-    this.#handlers.onack(request);
+    request.answered?.();
+    this.#each((each) => each.onack?.(request));
   }
 
   /** @param {number} ref @param {any} body */
@@ -434,7 +429,10 @@ export class Connection {
     const request = this.requests.get(ref);
     const error = new SyncError(body.code, body.message, body);
     if (request?.entries) {
-      this.#handlers.onerror(request, body);
+      this.#each((each) => each.onerror?.(request, body));
+    } else if (request?.answered) {
+      this.requests.delete(ref);
+      request.answered(error);
     } else if (request?.first) { // the connection has no earlier secret to go on with
       if (error.code === "unavailable") {
         this.#lost();

@@ -98,7 +98,7 @@ export class Hub {
   #serve(from, tab, text) {
     const { action, ref, body } = JSON.parse(text);
     /** @type {Named[]} */
-    const keys = typeof body === "object" ? [body].flat() : [];
+    const keys = typeof body === "object" && action !== "publish" ? [body].flat() : [];
     const request = this.#request(from, tab, ref, keys);
     if (text.length > this.#longest) {
       this.#longest = text.length;
@@ -108,6 +108,9 @@ export class Hub {
       this.#subscribe(request);
     } else if (action === "unsubscribe") {
       this.#unsubscribe(request);
+    } else if (action === "publish") {
+      request.publication = body;
+      this.#ask(action, request);
     } else if (!action) {
       this.#link.send(text); // the application's own
     } else if (!tab.begun && body === this.#secret) {
@@ -138,9 +141,9 @@ export class Hub {
 
   /** @param {string} action @param {Request} request */
   #ask(action, request) {
-    const { asked, secret } = request;
+    const { asked, secret, publication } = request;
     this.#requests.set(++this.#number, request);
-    this.#link.send(say(action, secret ?? (asked.length > 0 ? asked : NOTHING), this.#number));
+    this.#link.send(say(action, secret ?? publication ?? (asked.length > 0 ? asked : NOTHING), this.#number));
   }
 
   // Unsubscribes from the keys that only this tab watched, in one message for each request that
@@ -216,6 +219,12 @@ export class Hub {
       case "delete":
         this.#watched.news(action, body, text);
         break;
+      case "event":
+        this.#watched.heard(body.context, text);
+        break;
+      case "gap":
+        this.#watched.heard([body.topic], text);
+        break;
       case "unsubscribed":
         if (this.#watched.ended(body, text)) {
           this.#offer(1);
@@ -270,12 +279,13 @@ export class Hub {
     }
     const { tab, ref, keys, asked, refused, before } = request;
     const { code, message } = body;
-    const one = body.id === undefined ? asked[body.index] : body;
+    const named = body.id !== undefined || (body.topic !== undefined && asked.length > 0);
+    const one = named ? body : asked[body.index];
     for (const named of one ? [one] : asked) {
       refused.add(nameOf(named));
       this.#watched.deny(number, named, code, message);
     }
-    const error = say("error", body.index === undefined ? body : { ...body, index: keys.indexOf(one) }, ref);
+    const error = say("error", body.index === undefined ? body : { ...body, index: keys.findIndex((each) => nameOf(each) === nameOf(one)) }, ref);
     tab.short ||= code === TOO_MANY;
     if (one) {
       before.push(error);

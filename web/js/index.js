@@ -4,6 +4,7 @@
 // This module has the functions that a page calls. The keys are in subscriptions.js, the
 // WebSocket is in connection.js, and the wire is the v2 wire of docs/protocol.md.
 
+import { connections } from "./connection.js";
 import { SyncError } from "./protocol.js";
 import { Subscriptions } from "./subscriptions.js";
 
@@ -88,6 +89,7 @@ export class Sync {
     const context = { ...options, linger, timeout, maxMessageBytes, min, max, signal, queue: [] };
     this.#subscriptions = new Subscriptions(url, context);
     this.#connection = this.#subscriptions.connection;
+    connections.set(this, { connection: this.#connection, context });
     if (options.signal?.aborted) {
       this.close();
     } else {

@@ -19,10 +19,12 @@ import (
 	"time"
 )
 
-//go:embed callbacks.js connection.js hub.js index.js link.js protocol.js react.js store.js subscriptions.js
-//go:embed tabs.js tanstack-query.js watched.js
-//go:embed callbacks.d.ts connection.d.ts hub.d.ts index.d.ts link.d.ts protocol.d.ts react.d.ts store.d.ts
-//go:embed subscriptions.d.ts tabs.d.ts tanstack-query.d.ts types.d.ts watched.d.ts
+//go:embed callbacks.js connection.js hub.js index.js link.js protocol.js react.js
+//go:embed request.js store.js subscriptions.js tabs.js tanstack-query.js topics.js
+//go:embed topicsubscriptions.js watched.js
+//go:embed callbacks.d.ts connection.d.ts hub.d.ts index.d.ts link.d.ts protocol.d.ts react.d.ts
+//go:embed request.d.ts store.d.ts subscriptions.d.ts tabs.d.ts tanstack-query.d.ts topics.d.ts
+//go:embed topicsubscriptions.d.ts types.d.ts watched.d.ts
 var files embed.FS
 
 // Files returns the modules, for programs that serve or bundle them otherwise.

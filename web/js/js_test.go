@@ -60,7 +60,7 @@ func TestImportsAreServed(t *testing.T) {
 	imports := regexp.MustCompile(`(?m)^import .* from "\./(.*)";$`)
 	for _, base := range []string{"/entity-sync/", "/entity-sync/" + js.Version() + "/"} {
 		seen := map[string]bool{}
-		left := []string{"index.js", "react.js", "store.js", "tabs.js", "tanstack-query.js"}
+		left := []string{"index.js", "react.js", "store.js", "tabs.js", "tanstack-query.js", "topics.js"}
 		for len(left) > 0 {
 			name := left[0]
 			left = left[1:]
@@ -77,7 +77,7 @@ func TestImportsAreServed(t *testing.T) {
 				left = append(left, found[1])
 			}
 		}
-		for _, name := range []string{"connection.js", "hub.js", "link.js", "protocol.js", "subscriptions.js", "watched.js"} {
+		for _, name := range []string{"connection.js", "hub.js", "link.js", "protocol.js", "request.js", "subscriptions.js", "topicsubscriptions.js", "watched.js"} {
 			if !seen[name] {
 				t.Errorf("%s is imported by nothing under %s", name, base)
 			}

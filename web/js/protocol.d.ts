@@ -5,13 +5,14 @@ export declare const ABNORMAL_CLOSURE = 1006;
 /** The code of a refusal because the node has no place for another key. */
 export declare const TOO_MANY = "too_many_subscriptions";
 /**
- * The name of a key in a Map.
+ * The name of a key or a topic in a Map.
  *
- * @param {{entity: string, id: string}} key
+ * @param {{entity?: string, id?: string, topic?: string}} target
  */
-export declare const nameOf: ({ entity, id }: {
-    entity: string;
-    id: string;
+export declare const nameOf: ({ entity, id, topic }: {
+    entity?: string;
+    id?: string;
+    topic?: string;
 }) => string;
 /** @param {string} text */
 export declare const bytesOf: (text: string) => number;
@@ -25,6 +26,7 @@ export declare class SyncError extends Error {
     code: string;
     entity: string | undefined;
     id: string | undefined;
+    topic: string | undefined;
     /** The WebSocket's close code, if it was closed. */
     closeCode: number | undefined;
     name: string;
@@ -32,11 +34,12 @@ export declare class SyncError extends Error {
      * @param {string} code  one of docs/protocol.md's; or `revoked` or `closed` if the
      *   connection was closed for good
      * @param {string} [message]
-     * @param {{entity?: string, id?: string, closeCode?: number}} [about]
+     * @param {{entity?: string, id?: string, topic?: string, closeCode?: number}} [about]
      */
     constructor(code: string, message?: string, about?: {
         entity?: string;
         id?: string;
+        topic?: string;
         closeCode?: number;
     });
 }

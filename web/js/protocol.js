@@ -13,11 +13,11 @@ export const ABNORMAL_CLOSURE = 1006;
 export const TOO_MANY = "too_many_subscriptions";
 
 /**
- * The name of a key in a Map.
+ * The name of a key or a topic in a Map.
  *
- * @param {{entity: string, id: string}} key
+ * @param {{entity?: string, id?: string, topic?: string}} target
  */
-export const nameOf = ({ entity, id }) => JSON.stringify([entity, id]);
+export const nameOf = ({ entity, id, topic }) => JSON.stringify(topic === undefined ? [entity, id] : [topic]);
 
 /** @param {string} text */
 export const bytesOf = (text) => new TextEncoder().encode(text).length;
@@ -35,13 +35,14 @@ export class SyncError extends Error {
    * @param {string} code  one of docs/protocol.md's; or `revoked` or `closed` if the
    *   connection was closed for good
    * @param {string} [message]
-   * @param {{entity?: string, id?: string, closeCode?: number}} [about]
+   * @param {{entity?: string, id?: string, topic?: string, closeCode?: number}} [about]
    */
   constructor(code, message, about = {}) {
     super(message || code);
     this.code = code;
     this.entity = about.entity;
     this.id = about.id;
+    this.topic = about.topic;
     /** The WebSocket's close code, if it was closed. */
     this.closeCode = about.closeCode;
   }

@@ -35,6 +35,23 @@ export declare function useSyncState(): import("./index.js").State;
  */
 export declare function useEntity<Row = never, Entity extends string = string>(entity: Entity, id: string | number): import("./index.js").Update<RowOf<Entity, Row>>;
 /**
+ * Subscribes to a topic while the component is there. The callback of the last rendering gets
+ * each event, and an object without an event in place of events that were missed.
+ *
+ * @template [Data=any]
+ * @param {string} topic
+ * @param {(heard: import("./topics.js").Heard<Data>) => void} callback
+ * @param {{exact?: boolean, after?: string}} [options]  after counts when the subscription begins
+ * @returns {{state: import("./index.js").State, error: import("./index.js").SyncError | undefined}}
+ */
+export declare function useTopic<Data = any>(topic: string, callback: (heard: import("./topics.js").Heard<Data>) => void, { exact, after }?: {
+    exact?: boolean;
+    after?: string;
+}): {
+    state: import("./index.js").State;
+    error: import("./index.js").SyncError | undefined;
+};
+/**
  * useEntity for a component within <Suspense>, which waits there until the rows are
  * known. If the key is denied, it throws the SyncError to the error boundary. On a
  * server it throws, too: <Suspense> shows its fallback, and the page renders the rest.

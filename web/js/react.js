@@ -3,8 +3,9 @@
 // React: a component that uses a key is rendered anew whenever it changes.
 
 import {
-  createContext, createElement, useContext, useEffect, useLayoutEffect, useMemo, useReducer, useState, useSyncExternalStore,
+  createContext, createElement, useContext, useEffect, useLayoutEffect, useMemo, useReducer, useRef, useState, useSyncExternalStore,
 } from "react";
+import { topics } from "./topics.js";
 
 /** @typedef {import("./index.js").Sync} Sync */
 /** @import { Update } from "./index.js" */
@@ -169,6 +170,30 @@ class Shown {
 export function useEntity(entity, id) {
   const { sync } = useProvided();
   return useStore(useMemo(() => new Shown(sync, entity, id), [sync, entity, id]));
+}
+
+/**
+ * Subscribes to a topic while the component is there. The callback of the last rendering gets
+ * each event, and an object without an event in place of events that were missed.
+ *
+ * @template [Data=any]
+ * @param {string} topic
+ * @param {(heard: import("./topics.js").Heard<Data>) => void} callback
+ * @param {{exact?: boolean, after?: string}} [options]  after counts when the subscription begins
+ * @returns {{state: import("./index.js").State, error: import("./index.js").SyncError | undefined}}
+ */
+export function useTopic(topic, callback, { exact = false, after } = {}) {
+  const { sync } = useProvided();
+  const newest = useRef(callback);
+  const first = useRef(after);
+  const [shown, show] = useState(/** @type {{state: import("./index.js").State, error: any}} */ ({ state: "connecting", error: undefined }));
+  useEarly(() => {
+    newest.current = callback;
+  });
+  useEffect(() => sync ? topics(sync).subscribe(topic, (heard) => newest.current(heard), {
+    exact, after: first.current, onState: (state, error) => show({ state, error }),
+  }) : undefined, [sync, topic, exact]);
+  return shown;
 }
 
 /**

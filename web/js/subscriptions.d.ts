@@ -1,6 +1,6 @@
 import { Connection } from "./connection.js";
 import type { Context } from "./callbacks.js";
-import type { Request } from "./connection.js";
+import type { Request } from "./request.js";
 import type { Update } from "./index.js";
 export type Listener = {
     callback: (update: Update) => void;

@@ -6,7 +6,7 @@ import { Connection, after } from "./connection.js";
 import { TOO_MANY, SyncError, bytesOf, isKey, nameOf } from "./protocol.js";
 
 /** @import { Context } from "./callbacks.js" */
-/** @import { Request } from "./connection.js" */
+/** @import { Request } from "./request.js" */
 /** @import { State, Update } from "./index.js" */
 
 /**

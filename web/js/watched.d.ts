@@ -1,9 +1,16 @@
 export type Named = {
-    entity: string;
-    id: string;
+    entity?: string;
+    id?: string;
     version?: string;
+    topic?: string;
+    exact?: boolean;
+    after?: string;
 };
-/** @typedef {{entity: string, id: string, version?: string}} Named  a key in a request */
+/**
+ * A key or a topic in a request.
+ *
+ * @typedef {{entity?: string, id?: string, version?: string, topic?: string, exact?: boolean, after?: string}} Named
+ */
 /** A tab. */
 export declare class Tab {
     number: number;
@@ -26,17 +33,21 @@ export type Request = {
      */
     ref: unknown;
     /**
-     * the keys in it
+     * the keys and topics in it
      */
     keys: Named[];
     /**
-     * the keys among them that the node was asked for
+     * those among them that the node was asked for
      */
     asked: Named[];
     /**
-     * the names of the keys that the node has refused
+     * the names of those that the node has refused
      */
     refused: Set<string>;
+    /**
+     * the body of a request that publishes
+     */
+    publication?: object;
     /**
      * the secret in it
      */
@@ -66,6 +77,7 @@ export type Watcher = {
     number: number;
     by: number;
     version?: string;
+    exact?: boolean;
 };
 /** A message. @param {string} action @param {unknown} body @param {unknown} [ref] */
 export declare const say: (action: string, body: unknown, ref?: unknown) => string;
@@ -107,11 +119,17 @@ export declare class Watched {
      *
      * @param {number} number @param {Named} named @param {string} code @param {string} message
      */
-    deny(number: number, { entity, id }: Named, code: string, message: string): void;
+    deny(number: number, named: Named, code: string, message: string): void;
     /** Ends what a tab has asked for by a request. @param {number} number @param {Tab} tab @param {Named} named */
     leave(number: number, tab: Tab, named: Named): void;
     /** The node has sent rows, or word that there are none, or that a version is the newest. @param {string} action @param {Named} body @param {string} text */
     news(action: string, body: Named, text: string): void;
+    /**
+     * The node has sent an event, or word that events were missed, of topics: for each tab once.
+     *
+     * @param {string[]} topics @param {string} text
+     */
+    heard(topics: string[], text: string): void;
     /** The node has ended a subscription. @param {Named} body @param {string} text @returns {boolean} whether there was one */
     ended(body: Named, text: string): boolean;
 }

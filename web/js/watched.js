@@ -3,7 +3,11 @@
 
 import { TOO_MANY, nameOf } from "./protocol.js";
 
-/** @typedef {{entity: string, id: string, version?: string}} Named  a key in a request */
+/**
+ * A key or a topic in a request.
+ *
+ * @typedef {{entity?: string, id?: string, version?: string, topic?: string, exact?: boolean, after?: string}} Named
+ */
 
 /** A tab. */
 export class Tab {
@@ -26,9 +30,10 @@ export class Tab {
  * @property {string} from  the tab's id
  * @property {Tab} tab
  * @property {unknown} ref  the tab's own
- * @property {Named[]} keys  the keys in it
- * @property {Named[]} asked  the keys among them that the node was asked for
- * @property {Set<string>} refused  the names of the keys that the node has refused
+ * @property {Named[]} keys  the keys and topics in it
+ * @property {Named[]} asked  those among them that the node was asked for
+ * @property {Set<string>} refused  the names of those that the node has refused
+ * @property {object} [publication]  the body of a request that publishes
  * @property {string} [secret]  the secret in it
  * @property {number} [freed]  places at the node that come free when it is granted
  * @property {string[]} before  messages for the tab before the answer
@@ -40,12 +45,12 @@ export class Tab {
 /**
  * A tab that watches a key. number: the request by which it subscribes, until that is
  * answered. by: the request that asked the node, perhaps another tab's. version: of the rows
- * that it has.
+ * that it has. exact: of a topic, whether it wants nothing from below.
  *
- * @typedef {{number: number, by: number, version?: string}} Watcher
+ * @typedef {{number: number, by: number, version?: string, exact?: boolean}} Watcher
  */
 
-/** A key that tabs watch. */
+/** A key or a topic that tabs watch. */
 class Key {
   /** @type {Map<Tab, Watcher>} */
   watchers = new Map();
@@ -116,14 +121,15 @@ export class Watched {
       this.#keys.set(name, key);
       if (answer !== undefined) {
         after.push(answer);
-      } else if (!key.awaits(named)) {
-        asked.push(named);
+      } else if (named.topic !== undefined || !key.awaits(named)) { // each tab may have missed other events
+        const exact = [...key.watchers].every(([other, watcher]) => other === tab || watcher.exact) && named.exact;
+        asked.push(named.topic === undefined ? named : { ...named, exact });
         key.first ||= number;
         key.last = number;
         key.named = named.version;
         key.coming = true;
       }
-      key.watchers.set(tab, answer !== undefined ? { number, by: 0, version: key.version } : { number, by: key.last, version: named.version });
+      key.watchers.set(tab, answer !== undefined ? { number, by: 0, version: key.version } : { number, by: key.last, version: named.version, exact: named.exact });
     }
   }
 
@@ -159,9 +165,9 @@ export class Watched {
       if (watchers.size > 1) {
         watchers.delete(tab);
       } else if (watchers.has(tab)) {
-        const [entity, id] = JSON.parse(name);
+        const [first, id] = JSON.parse(name);
         const keys = left.get(last) ?? [];
-        keys.push({ entity, id });
+        keys.push(id === undefined ? { topic: first } : { entity: first, id });
         left.set(last, keys);
       }
     }
@@ -189,8 +195,9 @@ export class Watched {
    *
    * @param {number} number @param {Named} named @param {string} code @param {string} message
    */
-  deny(number, { entity, id }, code, message) {
-    const key = this.#keys.get(nameOf({ entity, id }));
+  deny(number, named, code, message) {
+    const { entity, id, topic } = named;
+    const key = this.#keys.get(nameOf(named));
     if (!key) {
       return;
     }
@@ -199,10 +206,10 @@ export class Watched {
       if (watcher.by === number) {
         if (watcher.number !== number) {
           const { before, ref } = /** @type {Request} */ (this.#requests.get(watcher.number));
-          before.push(say("error", { entity, id, code, message }, ref));
+          before.push(say("error", { entity, id, topic, code, message }, ref));
           tab.short ||= code === TOO_MANY;
         }
-        this.leave(watcher.number, tab, { entity, id });
+        this.leave(watcher.number, tab, named);
       }
     }
   }
@@ -233,6 +240,22 @@ export class Watched {
     }
   }
 
+  /**
+   * The node has sent an event, or word that events were missed, of topics: for each tab once.
+   *
+   * @param {string[]} topics @param {string} text
+   */
+  heard(topics, text) {
+    /** @type {Set<Tab>} */
+    const told = new Set();
+    for (const topic of topics) {
+      const key = this.#keys.get(nameOf({ topic }));
+      if (key?.live) {
+        this.#tell(key, text, (_, tab) => !told.has(tab)).forEach((tab) => told.add(tab));
+      }
+    }
+  }
+
   /** The node has ended a subscription. @param {Named} body @param {string} text @returns {boolean} whether there was one */
   ended(body, text) {
     const key = this.#keys.get(nameOf(body));
@@ -251,9 +274,9 @@ export class Watched {
 
   // Sends the tabs that watch a key a message about it: now, or after the answer that a tab is
   // waiting for. A tab whose subscription the node has not answered yet is left out.
-  /** @param {Key} key @param {string} text @param {(watcher: Watcher) => boolean} [whom] @returns {Tab[]} the tabs that get it */
+  /** @param {Key} key @param {string} text @param {(watcher: Watcher, tab: Tab) => boolean} [whom] @returns {Tab[]} the tabs that get it */
   #tell(key, text, whom = () => true) {
-    const told = [...key.watchers].filter(([, watcher]) => !this.#requests.has(watcher.by) && whom(watcher));
+    const told = [...key.watchers].filter(([tab, watcher]) => !this.#requests.has(watcher.by) && whom(watcher, tab));
     const now = [];
     for (const [tab, watcher] of told) {
       watcher.version = key.version;

@@ -5,7 +5,7 @@ import { Activity, Component, StrictMode, Suspense, createElement as h } from "r
 import { flushSync } from "react-dom";
 import { createRoot, hydrateRoot } from "react-dom/client";
 import { renderToString } from "react-dom/server";
-import { SyncProvider, preload, useEntity, useEntitySuspense, useSync, useSyncState } from "../react.js";
+import { SyncProvider, preload, useEntity, useEntitySuspense, useSync, useSyncState, useTopic } from "../react.js";
 import { actions, follow, neverBackwards, startWorld, until } from "./world.js";
 
 /** Renders under StrictMode, and says what is shown. */
@@ -276,4 +276,29 @@ test("on a server nothing is known yet; and without a provider it says so", asyn
   const sync = world.connect();
   assert.equal(renderToString(h(SyncProvider, { sync }, h(Item, { id: "1" }), h(State))), "[1: - connecting]<!-- -->connecting");
   assert.throws(() => renderToString(h(function Lost() { return useSync().state; })), /SyncProvider/);
+});
+
+test("a component hears a topic, with the callback of its last rendering", async (t) => {
+  const world = await startWorld(t);
+  const sync = world.connect();
+  const heard = [];
+  function Toast({ name, topic = "news" }) {
+    const { state, error } = useTopic(topic, ({ event }) => heard.push(`${name} ${event?.data}`));
+    return `${state} ${error?.code ?? ""}`;
+  }
+  const page = render(t, sync, h(Toast, { name: "a" }));
+  await until("live", () => page.text === "live ");
+  await world.tell("publish", { id: "news.uk", row: 1 });
+  await until("the first", () => heard.length === 1);
+  page.now(h(Toast, { name: "b" }));
+  await world.tell("publish", { id: "news", row: 2 });
+  await until("the second", () => heard.length === 2);
+  assert.deepEqual(heard, ["a 1", "b 2"]);
+  page.show(h(Toast, { name: "c", topic: "elsewhere" }));
+  await until("denied", () => page.text === "denied unknown_topic");
+  page.show(h(Toast, { name: "d" }));
+  await until("live again", () => page.text === "live ");
+  page.root.unmount();
+  await until("the topic is left", () => actions(world.socket.sent).at(-1) === "unsubscribe");
+  assert.deepEqual(actions(world.socket.sent), ["secret", "subscribe", "unsubscribe", "subscribe", "subscribe", "unsubscribe"], "StrictMode's double effects cost nothing");
 });
