@@ -155,7 +155,7 @@ func (h *hearer) beginAfter(p *place, last *published) {
 		after := last.done > 0 && e.begun > last.done
 		if e.node == last.node {
 			after = e.number > last.number
-		} else if e.took == 0 && last.took == 0 && last.at.Sub(e.at) <= shortly {
+		} else if e.took == 0 && last.took == 0 && last.at.Sub(e.at) <= shortly && !e.at.Before(h.node.joined) {
 			after = true
 		}
 		if after && p.hears(e) && e.except != h.Client && !slices.Contains(p.due, e) {

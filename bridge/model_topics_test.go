@@ -97,6 +97,7 @@ func (e *published) String() string {
 type topicsNode struct {
 	*node
 	number    int
+	joined    time.Time
 	bus       *faultyBus
 	slow      *tardyBus
 	published int
@@ -165,7 +166,7 @@ func newTopicsModel(t *testing.T, rt *rapid.T) *topicsModel {
 }
 
 func (m *topicsModel) join() {
-	n := &topicsNode{number: m.ever, bus: &faultyBus{Bus: m.broker.NewNode()}}
+	n := &topicsNode{number: m.ever, joined: time.Now(), bus: &faultyBus{Bus: m.broker.NewNode()}}
 	m.ever++
 	n.bus.setFate(inTurn(m.fates, n.number, &m.fair))
 	n.slow = &tardyBus{Bus: n.bus}

@@ -82,7 +82,7 @@ var mutants = map[string][]edit{
 // mutantsOfTopics are the same for events.
 var mutantsOfTopics = map[string][]edit{
 	"a gap is not told to who was there": {
-		{"events/hub.go", "if sub.number <= position {", "if sub.number > position {"},
+		{"events/hub.go", "if sub.number <= g.Position {", "if sub.number > g.Position {"},
 	},
 	"a node that was cut off says nothing when it hears the bus again": {
 		{"events/hub.go", "if g.Reason != feed.Disconnected {", "if g.Reason == feed.Missing {"},

@@ -49,6 +49,7 @@ type Hub struct {
 
 	mu       sync.Mutex // guards what follows, and every Client's subscriptions
 	channels map[string]Channel
+	heard    bool      // the Stream was subscribed on the bus
 	keeps    bool      // some channel keeps events
 	rules    []Channel // of the topics of the event that is being handed over
 	topics   topics
@@ -120,18 +121,21 @@ func (e ear) Record(r feed.Record) {
 // back.
 func (e ear) Gap(g feed.Gap) {
 	if g.Reason != feed.Disconnected {
-		e.hub.miss(g.Position)
+		e.hub.miss(g)
 	}
 }
 
-// miss tells each subscription that was there at a position that it may have missed events.
-func (h *Hub) miss(position uint64) {
+// miss tells each subscription that was there at the gap's position that it may have missed events.
+func (h *Hub) miss(g feed.Gap) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.memory.miss()
+	if h.heard { // otherwise the node has just started, and remembers nothing
+		h.memory.miss()
+	}
+	h.heard = true
 	for c := range h.clients {
 		for sub := range c.subs.All() {
-			if sub.number <= position {
+			if sub.number <= g.Position {
 				h.counts.gaps.Add(1)
 				c.sink.Gap(sub.topic, 0)
 			}
