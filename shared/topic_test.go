@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/entity-sync/entity-sync/shared"
 )
@@ -55,4 +57,38 @@ func TestWhatATopicCovers(t *testing.T) {
 			t.Errorf("%s covers %s: %v, want %v", c.topic, c.other, got, c.want)
 		}
 	}
+}
+
+// FuzzTopicValidate: what is accepted is what the rules of topics say, put in another way, and the
+// topics above it are at most 16, which are accepted and cover it.
+func FuzzTopicValidate(f *testing.F) {
+	for _, topic := range []string{"news.uk.london", "*", "news.*", "a*", "", ".", "a..b", "a\x00", "\x7f", "\xff", "ü.😀", strings.Repeat("a.", 16) + "a", strings.Repeat("x", 256)} {
+		f.Add(topic)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		segments := strings.Split(text, ".")
+		want := len(text) <= 255 && len(segments) <= 16 && utf8.ValidString(text) &&
+			!slices.Contains(segments, "") && !slices.Contains(segments, "*") &&
+			!strings.ContainsFunc(text, func(r rune) bool { return r <= unicode.MaxASCII && unicode.IsControl(r) })
+		topic := shared.Topic(text)
+		err := topic.Validate()
+		if (err == nil) != want || err != nil && !errors.Is(err, shared.ErrBadTopic) {
+			t.Fatalf("%q: %v, want it accepted: %v", text, err, want)
+		}
+		if err := topic.ValidateSubscription(); (err == nil) != (want || text == "*") {
+			t.Errorf("%q to subscribe to: %v", text, err)
+		}
+		if !want {
+			return
+		}
+		above := slices.Collect(topic.Up())
+		if len(above) != len(segments) || topic.Channel() != segments[0] {
+			t.Errorf("%q has the channel %q and is below %q", text, topic.Channel(), above)
+		}
+		for i, parent := range above {
+			if err := parent.Validate(); err != nil || !parent.Covers(topic) || i > 0 && topic.Covers(parent) {
+				t.Errorf("%q is above %q, and does not cover it: %v", parent, text, err)
+			}
+		}
+	})
 }

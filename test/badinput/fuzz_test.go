@@ -32,6 +32,8 @@ var fuzzed = map[string]string{
 	"FuzzReadReply":        "replies of a node, which the Go client reads",
 	"FuzzAbout":            "replies of a node, as the Go client takes them",
 	"FuzzParseEvent":       "events, there and back",
+	"FuzzDecodeRecord":     "events on the bus, there and back",
+	"FuzzTopicValidate":    "topics, by another reading of their rules",
 }
 
 // Every parser has a fuzz target, make test runs them all, and the document names

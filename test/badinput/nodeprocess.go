@@ -112,7 +112,11 @@ func newApplication(c nodeConfig) (*application, error) {
 	if p.sync, err = es.New(config); err != nil {
 		return nil, err
 	}
-	return p, es.Register(p.sync, items, p.fetch)
+	return p, errors.Join(
+		es.Register(p.sync, items, p.fetch),
+		es.RegisterChannel(p.sync, "news", es.Public(), es.ClientsPublish()),
+		es.RegisterChannel(p.sync, "closed"),
+	)
 }
 
 // row is what there is of a key.
