@@ -38,25 +38,25 @@ test: ## vet and the tests of every module, with the race detector, real nsqd, P
 	@echo "== what all of them wrote is searched for secrets" && bin/search -without node $(KEPT)
 
 # -p is how many packages run at once, and -parallel how many of the tests in each that
-# say t.Parallel.
+# say t.Parallel. The target test has vetted all of it, with every analyzer.
 test-library:
-	@echo "== test: library" && $(GOTEST) -count 1 -race -p 3 -parallel 4 -timeout 30m ./...
+	@echo "== test: library" && $(GOTEST) -vet off -count 1 -race -p 3 -parallel 4 -timeout 30m ./...
 
 # Each of the board's tests in a browser has a Chromium of its own: some 300 MB.
 test-example:
-	@cd example && echo "== test: example" && $(GOTEST) -count 1 -race -p 2 -parallel 3 -timeout 30m ./...
+	@cd example && echo "== test: example" && $(GOTEST) -vet off -count 1 -race -p 2 -parallel 3 -timeout 30m ./...
 
 test-javascript:
 	@$(SAY) "the browser client" ./.ci/javascript
 
 # Not under the race detector, which makes minutes of it: the library's own tests are.
 test-bench:
-	@cd bench && echo "== test: bench" && $(GOTEST) -count 1 -timeout 30m ./...
+	@cd bench && echo "== test: bench" && $(GOTEST) -vet off -count 1 -timeout 30m ./...
 
 # TheModelCatches is a part of make check, as the faults are. The two packages that take
 # longest are the first by name.
 test-parts:
-	@cd test && echo "== test: test" && $(GOTEST) -hang 2m -count 1 -race -p 3 -parallel 4 -timeout 30m -skip '^TestTheModelCatches' $$($(GO) list ./... | grep -v /faults$$)
+	@cd test && echo "== test: test" && $(GOTEST) -hang 2m -vet off -count 1 -race -p 3 -parallel 4 -timeout 30m -skip '^TestTheModelCatches' $$($(GO) list ./... | grep -v /faults$$)
 
 check: ## what make test leaves out: 120,000 random schedules, deliberate bugs in the engine, fuzzing, 200 killed writers, and the faults, each briefly; 15 minutes
 	@./.ci/dependencies
