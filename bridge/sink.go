@@ -36,7 +36,6 @@ type EmptySink interface {
 // only the sum counts. A client is fresh while the sum is zero, as at first. When a
 // subscription is stale no more, every update that it waited for has been pushed. AddStale is
 // not called for the subscriptions that Close ends.
-// said of those that Close ends.
 type FreshnessSink interface {
 	Sink
 	AddStale(n int)

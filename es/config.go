@@ -81,8 +81,10 @@ type Config struct {
 	VerifySecret func(ctx context.Context, secret string) (expires time.Time, err error)
 
 	// Authorize is asked before each subscription, and again about each one when the client's
-	// secret changes. An error refuses the subscription. Authorize saves work and tells
-	// clients early; the fetch handler still decides on every row. It is Web.Authorize.
+	// secret changes. An error refuses the subscription. For a key Authorize saves work and
+	// tells clients early; the fetch handler still decides on every row. For a topic that is
+	// not public Authorize decides, also on "*" and on topics above others. It is asked about
+	// each event that a client publishes. It is Web.Authorize.
 	Authorize func(ctx context.Context, a shared.AccessRequest) error
 
 	// AllowedOrigins are the origins (scheme://host[:port]) whose pages may connect, besides

@@ -118,10 +118,11 @@ func (s *EntitySync) Disconnect(ctx context.Context, secret string) error {
 	return s.handler.Disconnect(ctx, secret)
 }
 
-// Reconsider has every node ask Config.Authorize again about each subscription at or below one
-// of the topics; shared.Everything is all topics. A subscription that Authorize refuses ends,
-// and the client is told so. Withdraw the right first, so that Authorize refuses. When
-// Reconsider returns nil, every node has heard of it or will, as long as this node lives.
+// Reconsider has every node ask Config.Authorize again about each subscription that hears one
+// of the topics or a topic below it; shared.Everything is all topics. A subscription that
+// Authorize refuses ends, and the client is told so. Withdraw the right first, so that
+// Authorize refuses. When Reconsider returns nil, every node has heard of it or will, as long
+// as this node lives.
 //
 // Nodes ask again by themselves within Config.Web.ReauthorizeEvery. The rows of a key need
 // neither: each push comes of a fetch with the client's own secret.

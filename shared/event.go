@@ -140,10 +140,10 @@ func (e *parsedEvent) readTime(m *exactjson.Member) (err error) {
 }
 
 // isStrictTime reports whether RFC 3339 allows a text that time.Parse has read. Parse also takes an
-// hour of one digit, a comma before the fraction, and an offset of 24 hours.
+// hour of one digit, a comma before the fraction, and an offset of 24 hours or of 60 minutes.
 func isStrictTime(text string) bool {
 	offset := text[len(text)-len("00:00"):]
-	return text[len("2006-01-02T15")] == ':' && !strings.Contains(text, ",") && !strings.HasPrefix(offset, "24:")
+	return text[len("2006-01-02T15")] == ':' && !strings.Contains(text, ",") && !strings.HasPrefix(offset, "24:") && !strings.HasSuffix(offset, ":60")
 }
 
 // replace gives a member another value.

@@ -43,12 +43,24 @@ func (s *session) Reconsider(about func(shared.Topic) bool) {
 		return
 	}
 	refused := make(map[shared.Topic]*wire.Refusal)
+	var down error // the application did not answer: it is not asked further
 	for _, topic := range topics.Topics() {
 		if !about(topic) || s.conn.IsLeaving() {
 			continue
 		}
-		if err := s.mayHear(s.who(), topic); err != nil && s.endTopic(topic) {
-			refused[topic] = wire.RefusalOf(err)
+		err := down
+		if err == nil {
+			err = s.mayStillHear(topic)
+		}
+		if err == nil {
+			continue
+		}
+		why := wire.RefusalOf(err)
+		if why.Code == wire.CodeUnavailable {
+			down = err
+		}
+		if s.endTopic(topic) {
+			refused[topic] = why
 		}
 	}
 	if len(refused) == 0 {
@@ -61,26 +73,42 @@ func (s *session) Reconsider(about func(shared.Topic) bool) {
 	})
 }
 
-// askAgainSince has the application asked again about all of the client's topics if a call of
-// Reconsider was heard after the given number of calls. What the application has said before
-// such a call may not hold any more, and the call's round may have missed a subscription that
-// began meanwhile.
-func (s *session) askAgainSince(heard uint64) {
-	if s.handler.rights.Heard() != heard {
-		s.Reconsider(func(shared.Topic) bool { return true })
+// mayStillHear is mayHear for the client as it is when the application has answered: an answer
+// about an earlier secret does not count.
+func (s *session) mayStillHear(topic shared.Topic) error {
+	for {
+		id := s.who()
+		err := s.mayHear(id, topic)
+		if err == nil || s.who() == id {
+			return err
+		}
 	}
 }
 
-// Reconsider has every node ask Config.Authorize again about each subscription at or below one
-// of the topics; "*" is all topics. A subscription that Authorize refuses ends, and the client
-// is told so. Withdraw the right first, so that Authorize refuses. When Reconsider returns nil,
-// every node has heard of it or will, as long as this node lives.
+// askAgainSince has the application asked again about some of the client's topics if a call of
+// Reconsider was heard after the given number of calls. What the application has said before
+// such a call may not hold any more, and the call's round may have missed a subscription that
+// began meanwhile.
+func (s *session) askAgainSince(heard uint64, about func(shared.Topic) bool) {
+	if s.handler.rights.Heard() != heard {
+		s.Reconsider(about)
+	}
+}
+
+// Reconsider has every node ask Config.Authorize again about each subscription that hears one
+// of the topics or a topic below it; shared.Everything is all topics. A subscription that
+// Authorize refuses ends, and the client is told so. Withdraw the right first, so that
+// Authorize refuses. When Reconsider returns nil, every node has heard of it or will, as long
+// as this node lives.
 //
 // It returns an error wrapping shared.ErrBadTopic, or the bus's error, after which this node
 // asks all the same.
 func (h *Handler) Reconsider(ctx context.Context, topics ...shared.Topic) error {
-	if h.config.Bridge == nil {
+	switch {
+	case h.config.Bridge == nil:
 		return errors.New("web: a handler without a Bridge has no topics")
+	case len(topics) == 0:
+		return fmt.Errorf("web: reconsidering: %w: there is none", shared.ErrBadTopic)
 	}
 	texts := make([]string, len(topics))
 	for i, topic := range topics {
@@ -89,11 +117,11 @@ func (h *Handler) Reconsider(ctx context.Context, topics ...shared.Topic) error 
 		}
 		texts[i] = reconsiderText(topic)
 	}
-	if h.deaf != nil {
-		return fmt.Errorf("web: other nodes cannot be reached: %w", h.deaf)
-	}
 	for _, topic := range topics { // on this node, even if the bus fails
 		h.rights.Hear(topic)
+	}
+	if h.deaf != nil {
+		return fmt.Errorf("web: other nodes cannot be reached: %w", h.deaf)
 	}
 	if err := h.config.Bridge.Publish(ctx, sessionsTopic, texts...); err != nil {
 		return fmt.Errorf("web: reconsidering on other nodes: %w", err)

@@ -91,8 +91,10 @@ func TestReconsider(t *testing.T) {
 	for _, c := range clients {
 		c.WantReply("event private.bob [private.bob] 2")
 	}
-	if err := here.handler.Reconsider(t.Context(), "a..b"); !errors.Is(err, shared.ErrBadTopic) {
-		t.Errorf("a malformed topic: %v", err)
+	for what, topics := range map[string][]shared.Topic{"a malformed topic": {"a..b"}, "no topic": nil} {
+		if err := here.handler.Reconsider(t.Context(), topics...); !errors.Is(err, shared.ErrBadTopic) {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"slices"
 	"time"
 
 	"github.com/entity-sync/entity-sync/bridge"
@@ -36,7 +37,7 @@ func (s *session) act(message []byte) error {
 }
 
 func (s *session) changeSecret(r wire.Request) error {
-	defer s.askAgainSince(s.handler.rights.Heard())
+	heard := s.handler.rights.Heard()
 	id, err := s.verify(r.Secret)
 	if err != nil {
 		return err
@@ -46,13 +47,14 @@ func (s *session) changeSecret(r wire.Request) error {
 	defer s.out.Release()
 	s.setIdentity(id)
 	s.reply(wire.Reply{Action: wire.ActionAck, Ref: r.Ref})
+	s.askAgainSince(heard, func(shared.Topic) bool { return true })
 	return nil
 }
 
 // changeSubscriptions subscribes to or unsubscribes from keys and topics. It refuses each key
 // and topic that cannot be by itself, and acknowledges the request at the end.
 func (s *session) changeSubscriptions(r wire.Request) {
-	defer s.askAgainSince(s.handler.rights.Heard())
+	heard := s.handler.rights.Heard()
 	errs := make([]error, len(r.Targets))
 	for i, t := range r.Targets {
 		if r.Action == wire.ActionSubscribe {
@@ -72,6 +74,9 @@ func (s *session) changeSubscriptions(r wire.Request) {
 		}
 	}
 	s.reply(wire.Reply{Action: wire.ActionAck, Ref: r.Ref})
+	s.askAgainSince(heard, func(topic shared.Topic) bool {
+		return slices.ContainsFunc(r.Targets, func(t wire.Target) bool { return t.IsTopic && t.Topic == topic })
+	})
 }
 
 func (s *session) permitTarget(t wire.Target) error {

@@ -26,6 +26,7 @@ import (
 // bare is a Handler that has what sessions need, and takes no clients.
 func bare(c Config) *Handler {
 	h := &Handler{config: c.withDefaults(), logs: rate.NewLimiter(1, 1), wall: time.Now}
+	h.rights = h.newRights()
 	h.revocations = h.newRevocations()
 	h.startTransports()
 	return h

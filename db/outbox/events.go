@@ -46,7 +46,8 @@ const eventsTable = "entity_sync_outbox_events"
 
 // eventRounds is what a relay remembers of its rounds of events.
 type eventRounds struct {
-	made bool // the table is there
+	made   bool // the table is there
+	unread bool // the database has failed the last round
 	rest      // after a round that failed
 }
 
@@ -64,17 +65,24 @@ func (r *Relay) publishEvents() (again bool) {
 	ctx, cancel := context.WithTimeout(r.ctx, roundTimeout)
 	defer cancel()
 	var failed error // the bus's
+	isTurn := false  // no other relay publishes
 	err := r.inTx(ctx, func(tx pgx.Tx) (err error) {
 		if !r.hasEvents(ctx, tx) {
 			return nil
 		}
+		if isTurn, err = haveTurn(ctx, tx); err != nil || !isTurn {
+			return err
+		}
 		again, failed, err = r.eventRound(ctx, tx, to, channels)
 		return err
 	})
+	r.events.unread = err != nil
 	if err == nil {
 		err = failed
 	}
-	r.tellEvents(err)
+	if err != nil || isTurn { // otherwise nothing is known of how it would have gone
+		r.tellEvents(err)
+	}
 	return again && err == nil
 }
 
@@ -96,13 +104,15 @@ func (r *Relay) hasEvents(ctx context.Context, tx pgx.Tx) bool {
 const haveTurnSQL = `select pg_try_advisory_xact_lock(731141610, $1::text::regclass::oid::int)
 	from set_config('idle_in_transaction_session_timeout', '15s', true)`
 
-// eventRound publishes some events, and removes those that the bus has taken. One relay at a time
-// has its turn: several would publish in any order.
+// haveTurn reports whether this relay may publish. One relay at a time has its turn, because several
+// would publish in any order.
+func haveTurn(ctx context.Context, tx pgx.Tx) (is bool, err error) {
+	err = tx.QueryRow(ctx, haveTurnSQL, eventsTable).Scan(&is)
+	return is, err
+}
+
+// eventRound publishes some events, and removes those that the bus has taken.
 func (r *Relay) eventRound(ctx context.Context, tx pgx.Tx, to Publisher, channels []string) (again bool, failed, err error) {
-	var first bool
-	if err = tx.QueryRow(ctx, haveTurnSQL, eventsTable).Scan(&first); err != nil || !first {
-		return false, nil, err
-	}
 	limit := min(r.config.BatchSize, maxEvents)
 	waiting, err := readEvents(ctx, tx, channels, limit)
 	if err != nil || len(waiting) == 0 {

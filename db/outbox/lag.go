@@ -85,7 +85,7 @@ func (r *Relay) measure() error {
 	if err := r.add(&l, lagOfKeys, "entity", func(name string) bool { return slices.Contains(types, shared.EntityType(name)) }); err != nil {
 		return err
 	}
-	if to, ok := r.to.(Publisher); ok && r.events.made && r.events.failures == 0 {
+	if to, ok := r.to.(Publisher); ok && r.events.made && !r.events.unread {
 		channels := to.Channels()
 		known := func(name string) bool { return slices.Contains(channels, name) || slices.Contains(channels, "*") }
 		if err := r.add(&l, lagOfEvents, "channel", known); err != nil {

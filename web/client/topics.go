@@ -15,10 +15,10 @@ type topicEntry struct {
 	number uint64 // in the order in which keys and topics were first wanted
 	subs   map[*TopicSubscription]struct{}
 
-	wasLive bool   // the server has acknowledged the topic once
-	last    string // id of the last event
-	recent  [64]eventName
-	next    int // place in recent of the next event
+	wasLive bool        // the server has acknowledged the topic once
+	last    string      // id of the last event
+	recent  []eventName // the last ones, by which a double is known
+	next    int         // place in recent of the next event, once it is full
 
 	// About the present connection.
 	asked      bool // the topic was subscribed to, and the subscription has not ended
@@ -31,6 +31,10 @@ type topicEntry struct {
 	waits    bool      // the topic is in its session's later
 	due      time.Time // when to subscribe again
 }
+
+// maxRecent is how many events of a topic are known again. After a reconnect events may come
+// again that came up to some seconds before the last one.
+const maxRecent = 1024
 
 // eventName names an event. The source alone decides what its ids mean.
 type eventName struct{ source, id string }
@@ -70,11 +74,15 @@ func (e *topicEntry) serves(s *TopicSubscription) bool { return e.confirmed && (
 // isRepeated notes an event, and reports whether it was among the last ones.
 func (e *topicEntry) isRepeated(event shared.Event) bool {
 	name := eventName{event.Source(), event.ID()}
-	if slices.Contains(e.recent[:], name) {
+	if slices.Contains(e.recent, name) {
 		return true
 	}
-	e.recent[e.next] = name
-	e.next = (e.next + 1) % len(e.recent)
+	if len(e.recent) < maxRecent {
+		e.recent = append(e.recent, name)
+	} else {
+		e.recent[e.next] = name
+		e.next = (e.next + 1) % maxRecent
+	}
 	e.last = name.id
 	return false
 }

@@ -285,7 +285,7 @@ export class Hub {
       refused.add(nameOf(named));
       this.#watched.deny(number, named, code, message);
     }
-    const error = say("error", body.index === undefined ? body : { ...body, index: keys.findIndex((each) => nameOf(each) === nameOf(one)) }, ref);
+    const error = say("error", body.index === undefined || !one ? body : { ...body, index: keys.findIndex((each) => nameOf(each) === nameOf(one)) }, ref);
     tab.short ||= code === TOO_MANY;
     if (one) {
       before.push(error);

@@ -185,13 +185,12 @@ export function useEntity(entity, id) {
 export function useTopic(topic, callback, { exact = false, after } = {}) {
   const { sync } = useProvided();
   const newest = useRef(callback);
-  const first = useRef(after);
   const [shown, show] = useState(/** @type {{state: import("./index.js").State, error: any}} */ ({ state: "connecting", error: undefined }));
   useEarly(() => {
     newest.current = callback;
   });
   useEffect(() => sync ? topics(sync).subscribe(topic, (heard) => newest.current(heard), {
-    exact, after: first.current, onState: (state, error) => show({ state, error }),
+    exact, after, onState: (state, error) => show({ state, error }),
   }) : undefined, [sync, topic, exact]);
   return shown;
 }

@@ -35,7 +35,8 @@ export type TopicOptions = {
     exact?: boolean;
     /**
      * the id of the last event that the page has, perhaps from an earlier visit:
-     * the node sends the later events first, as far as it keeps them
+     * the node sends the later events first, as far as it keeps them. It counts for the topic's first
+     * subscription
      */
     after?: string;
     /**
@@ -70,7 +71,8 @@ export type TopicOptions = {
  * @typedef {object} TopicOptions
  * @property {boolean} [exact]  hears the topic alone, without the topics below it
  * @property {string} [after]  the id of the last event that the page has, perhaps from an earlier visit:
- *   the node sends the later events first, as far as it keeps them
+ *   the node sends the later events first, as far as it keeps them. It counts for the topic's first
+ *   subscription
  * @property {(state: State, error?: SyncError) => void} [onState]  is told of each state of the
  *   subscription, and why it is denied or takes so long
  * @property {AbortSignal} [signal]  ends the subscription
@@ -111,7 +113,7 @@ export declare class Topics {
      * @param {unknown} data
      * @param {{echo?: boolean}} [options]  with echo false this connection does not hear the event
      * @returns {Promise<void>} settles when the bus has the event. After the error `unavailable`
-     *   the event may have been published all the same
+     *   the event may have been published all the same, after `offline` it was not
      */
     publish(topic: string | string[], data: unknown, { echo }?: {
         echo?: boolean;

@@ -33,7 +33,8 @@ import { TopicSubscriptions } from "./topicsubscriptions.js";
  * @typedef {object} TopicOptions
  * @property {boolean} [exact]  hears the topic alone, without the topics below it
  * @property {string} [after]  the id of the last event that the page has, perhaps from an earlier visit:
- *   the node sends the later events first, as far as it keeps them
+ *   the node sends the later events first, as far as it keeps them. It counts for the topic's first
+ *   subscription
  * @property {(state: State, error?: SyncError) => void} [onState]  is told of each state of the
  *   subscription, and why it is denied or takes so long
  * @property {AbortSignal} [signal]  ends the subscription
@@ -136,7 +137,7 @@ export class Topics {
    * @param {unknown} data
    * @param {{echo?: boolean}} [options]  with echo false this connection does not hear the event
    * @returns {Promise<void>} settles when the bus has the event. After the error `unavailable`
-   *   the event may have been published all the same
+   *   the event may have been published all the same, after `offline` it was not
    */
   publish(topic, data, { echo } = {}) {
     return this.#publish({ topic, data, echo });
@@ -162,7 +163,7 @@ export class Topics {
       if (bytesOf(text) > this.#context.maxMessageBytes - 100) { // for the message around it
         reject(new SyncError("too_large", "the event is too large"));
       } else if (!["live", "stale"].includes(this.#connection.state)) {
-        reject(new SyncError("unavailable", "not connected"));
+        reject(new SyncError("offline", "not connected"));
       } else {
         this.#connection.request("publish", text, { answered: (error) => (error ? reject(error) : resolve()) });
       }

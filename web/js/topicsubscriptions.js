@@ -13,7 +13,7 @@ import { SyncError, TOO_MANY, bytesOf } from "./protocol.js";
 
 /** @typedef {TopicOptions & {callback: (heard: Heard) => void, ended?: () => void, told?: string}} Listener */
 
-const REMEMBERED = 64; // events of a topic, by which a double is known
+const REMEMBERED = 1_024; // events of a topic, by which a double is known
 
 /** A topic that is subscribed to. */
 class Entry {
@@ -86,6 +86,9 @@ export class TopicSubscriptions {
   /** @param {string} topic @param {Listener} listener @returns {() => void} */
   add(topic, listener) {
     const { signal } = listener;
+    if (typeof listener.callback !== "function") {
+      throw new TypeError("there is no callback");
+    }
     const entry = this.#entries.get(topic) ?? new Entry(topic);
     const end = () => {
       signal?.removeEventListener("abort", end);

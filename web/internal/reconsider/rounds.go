@@ -44,8 +44,9 @@ const (
 	// about all subscriptions at once.
 	parts = 64
 
-	// atOnce is how many sessions are asked about at the same time.
-	atOnce = 16
+	// heardAtOnce and dueAtOnce are how many sessions are asked about at the same time, because
+	// of a call of Hear and because of the period. Neither waits for the other.
+	heardAtOnce, dueAtOnce = 64, 16
 
 	// maxWaiting is how many topics may wait for a round. If there are more, the round is
 	// about all topics.
@@ -72,7 +73,8 @@ func New(c Config) *Rounds {
 // Hear may have been withdrawn.
 func (r *Rounds) Heard() uint64 { return r.heard.Load() }
 
-// Hear has all sessions asked about their subscriptions at or below a topic; "*" is all.
+// Hear has all sessions asked about their subscriptions to a topic, below it, and above it,
+// which hear it as well; "*" is all.
 func (r *Rounds) Hear(topic shared.Topic) {
 	r.heard.Add(1) // before the round, which misses a subscription that is being asked about just now
 	r.mu.Lock()
@@ -102,23 +104,35 @@ func (r *Rounds) Begin() {
 }
 
 func (r *Rounds) run() {
-	var part uint64
-	var tick <-chan time.Time // nil where there is no period
+	var work sync.WaitGroup
+	defer work.Wait()
 	if r.config.Every > 0 {
-		ticker := time.NewTicker(max(r.config.Every/parts, 1))
-		defer ticker.Stop()
-		tick = ticker.C
-		part = rand.Uint64N(parts) //nolint:gosec // nodes begin with different parts: no secret
+		work.Go(r.askInTurn)
 	}
+	asking := newAsking(heardAtOnce)
+	defer asking.wait()
 	for {
 		select {
 		case <-r.config.Leaving.Done():
 			return
 		case <-r.news:
-			r.round(r.take(), func(Session) bool { return true })
-		case <-tick:
-			part++
-			r.round(isAny, func(s Session) bool { return s.Number()%parts == part%parts })
+			r.round(asking, r.take(), func(Session) bool { return true })
+		}
+	}
+}
+
+// askInTurn makes the rounds of the period.
+func (r *Rounds) askInTurn() {
+	ticker := time.NewTicker(max(r.config.Every/parts, 1))
+	defer ticker.Stop()
+	asking := newAsking(dueAtOnce)
+	defer asking.wait()
+	for part := rand.Uint64N(parts); ; part++ { //nolint:gosec // nodes begin with different parts: no secret
+		select {
+		case <-r.config.Leaving.Done():
+			return
+		case <-ticker.C:
+			r.round(asking, isAny, func(s Session) bool { return s.Number()%parts == part%parts })
 		}
 	}
 }
@@ -133,17 +147,26 @@ func (r *Rounds) take() (about func(shared.Topic) bool) {
 		return isAny
 	}
 	return func(topic shared.Topic) bool {
-		return slices.ContainsFunc(waiting, func(above shared.Topic) bool { return above.Covers(topic) })
+		// A subscription above what was named hears that as well.
+		return slices.ContainsFunc(waiting, func(named shared.Topic) bool { return named.Covers(topic) || topic.Covers(named) })
 	}
 }
 
 func isAny(shared.Topic) bool { return true }
 
-// round asks about the sessions of the round, some at once, and waits for the answers.
-func (r *Rounds) round(about func(shared.Topic) bool, isInRound func(Session) bool) {
-	places := make(chan struct{}, atOnce)
-	var asking sync.WaitGroup
-	defer asking.Wait()
+// asking is the sessions that are being asked about. A slow answer holds up no later round, until
+// all places are taken.
+type asking struct {
+	places chan struct{}
+	work   sync.WaitGroup
+}
+
+func newAsking(places int) *asking { return &asking{places: make(chan struct{}, places)} }
+
+func (a *asking) wait() { a.work.Wait() }
+
+// round begins to ask about the sessions of the round.
+func (r *Rounds) round(a *asking, about func(shared.Topic) bool, isInRound func(Session) bool) {
 	for _, s := range r.config.Sessions() {
 		if !isInRound(s) {
 			continue
@@ -151,10 +174,10 @@ func (r *Rounds) round(about func(shared.Topic) bool, isInRound func(Session) bo
 		select {
 		case <-r.config.Leaving.Done():
 			return
-		case places <- struct{}{}:
+		case a.places <- struct{}{}:
 		}
-		asking.Go(func() {
-			defer func() { <-places }()
+		a.work.Go(func() {
+			defer func() { <-a.places }()
 			s.Reconsider(about)
 		})
 	}

@@ -71,7 +71,7 @@ test("publishing settles when the node has answered", async (t) => {
   const world = await startWorld(t);
   await world.tell("hide", { id: "news.secret", on: true });
   const sync = world.connect();
-  await assert.rejects(topics(sync).publish("news", 1), { code: "unavailable" });
+  await assert.rejects(topics(sync).publish("news", 1), { code: "offline" });
   const one = hear(sync, "news");
   const other = hear(world.connect(), "news");
   await until("live", () => one.live && other.live);
