@@ -91,6 +91,7 @@ func (m *memory) list(at *list.Element, topic shared.Topic, c *keptChannel) {
 		t = &keptTopic{channel: c}
 		m.topics[topic] = t
 	}
+	t.channel = c // not that of the first event, if the topic's own channel was registered meanwhile
 	t.events = append(t.events, at)
 }
 
@@ -144,12 +145,23 @@ func (m *memory) drop(at *list.Element) {
 		}
 		t.gone.add(p)
 		place := slices.Index(t.events, at)
+		if place < 0 {
+			continue // the topic's channel was registered after the event, and keeps others
+		}
 		t.events = slices.Delete(t.events, place, place+1)
 		if len(t.events) == 0 {
 			delete(m.topics, topic)
 			t.channel.gone.add(t.gone.newest)
 			t.channel.gone.add(t.gone.other)
 		}
+	}
+}
+
+// registered notes that a topic may have another rule from now on. Events that came before were
+// ignored, or are remembered by the name of another channel.
+func (m *memory) registered() {
+	if m.number > 0 { // otherwise nothing is remembered
+		m.miss()
 	}
 }
 
