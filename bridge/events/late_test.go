@@ -65,3 +65,31 @@ func TestAChannelThatHadTheRuleOfOthers(t *testing.T) {
 		h.after("a", "2").want(t, "gap a")
 	})
 }
+
+// An id may come twice: from two sources, or because who published the event tried again. Who
+// names it may have the first of them alone.
+func TestAnIDThatComesTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b membus.Broker
+		h := newHub(t, &b, 0)
+		h.register("a", events.Channel{Keep: 5, KeepFor: time.Minute})
+		time.Sleep(afterwards)
+		for _, id := range []string{"1", "2", "1", "3"} {
+			h.publish(id, "a")
+		}
+		synctest.Wait()
+		h.after("a", "1").want(t, "2 a [a]", "1 a [a]", "3 a [a]")
+		h.after("a", "2").want(t, "1 a [a]", "3 a [a]")
+		h.publish("1", "a")
+		h.publish("4", "a") // the first is dropped
+		synctest.Wait()
+		h.after("a", "1").want(t, "gap a")
+		for range 5 {
+			h.publish("5", "a") // no event has the id 1 any more
+		}
+		h.publish("1", "a")
+		h.publish("6", "a")
+		synctest.Wait()
+		h.after("a", "1").want(t, "6 a [a]")
+	})
+}
