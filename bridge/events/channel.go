@@ -81,6 +81,7 @@ func (h *Hub) register(name string, c Channel) error {
 	}
 	c.name = name
 	h.channels[name] = c
+	h.memory.registered()
 	h.keeps = h.keeps || c.Keep > 0
 	return nil
 }

@@ -20,10 +20,18 @@ type memory struct {
 	kept     list.List // of *keptEvent
 	channels map[string]*keptChannel
 	topics   map[shared.Topic]*keptTopic
-	byID     map[string]*list.Element // the last event with the id
-	number   uint64                   // of the last event
-	missed   uint64                   // number of the last event before events may have been missed
-	missedAt time.Time                // when they may have been missed last
+	byID     map[string]sameID
+	number   uint64    // of the last event
+	missed   uint64    // number of the last event before events may have been missed
+	missedAt time.Time // when they may have been missed last
+}
+
+// sameID is the events that are kept with one id. There are several if an id comes from two
+// sources, or if who published the event tried again. A client that names the id may have the
+// first of them alone.
+type sameID struct {
+	first *list.Element // nil once the first was dropped: it is not known which a client has
+	count int
 }
 
 // keptChannel is what is kept of one registered channel.
@@ -67,7 +75,11 @@ func (m *memory) keep(e *message, rules []Channel) {
 	k.channel = m.channel(rule.name)
 	at := m.kept.PushBack(k)
 	k.inChannel = k.channel.kept.PushBack(at)
-	m.byID[e.event.ID()] = at
+	same := m.byID[e.event.ID()]
+	if same.count++; same.count == 1 {
+		same.first = at
+	}
+	m.byID[e.event.ID()] = same
 	m.bytes += k.size
 	for i, topic := range e.topics {
 		c := m.channel(rules[i].name)
@@ -91,6 +103,7 @@ func (m *memory) list(at *list.Element, topic shared.Topic, c *keptChannel) {
 		t = &keptTopic{channel: c}
 		m.topics[topic] = t
 	}
+	t.channel = c // not that of the first event, if the topic's own channel was registered meanwhile
 	t.events = append(t.events, at)
 }
 
@@ -106,7 +119,7 @@ const eventOverhead = 512
 
 func (m *memory) channel(name string) *keptChannel {
 	if m.channels == nil {
-		m.channels, m.topics, m.byID = make(map[string]*keptChannel), make(map[shared.Topic]*keptTopic), make(map[string]*list.Element)
+		m.channels, m.topics, m.byID = make(map[string]*keptChannel), make(map[shared.Topic]*keptTopic), make(map[string]sameID)
 	}
 	c := m.channels[name]
 	if c == nil {
@@ -133,9 +146,7 @@ func (m *memory) drop(at *list.Element) {
 	k := m.kept.Remove(at).(*keptEvent)
 	k.channel.kept.Remove(k.inChannel)
 	m.bytes -= k.size
-	if m.byID[k.event.ID()] == at {
-		delete(m.byID, k.event.ID())
-	}
+	m.forget(k.event.ID(), at)
 	for i, topic := range k.topics {
 		t, p := m.topics[topic], passed{k.number, k.publisher, k.arrived}
 		if t == nil { // its channel keeps nothing
@@ -144,6 +155,9 @@ func (m *memory) drop(at *list.Element) {
 		}
 		t.gone.add(p)
 		place := slices.Index(t.events, at)
+		if place < 0 {
+			continue // the topic's channel was registered after the event, and keeps others
+		}
 		t.events = slices.Delete(t.events, place, place+1)
 		if len(t.events) == 0 {
 			delete(m.topics, topic)
@@ -153,13 +167,34 @@ func (m *memory) drop(at *list.Element) {
 	}
 }
 
+// forget notes that an event with an id was dropped.
+func (m *memory) forget(id string, at *list.Element) {
+	same := m.byID[id]
+	if same.first == at {
+		same.first = nil
+	}
+	if same.count--; same.count == 0 {
+		delete(m.byID, id)
+		return
+	}
+	m.byID[id] = same
+}
+
+// registered notes that a topic may have another rule from now on. Events that came before were
+// ignored, or are remembered by the name of another channel.
+func (m *memory) registered() {
+	if m.number > 0 { // otherwise nothing is remembered
+		m.miss()
+	}
+}
+
 // miss notes that events may have been missed.
 func (m *memory) miss() { m.missed, m.missedAt = m.number, time.Now() }
 
 // replay hands a subscription what came after an event. Rule is that of the subscription's topic.
 func (m *memory) replay(sub *subscription, rule Channel, after string) {
 	m.expire(time.Now())
-	at := m.byID[after]
+	at := m.byID[after].first
 	if at == nil || !at.Value.(*keptEvent).isFor(sub) {
 		sub.client.sink.Gap(sub.topic, 0)
 		return
