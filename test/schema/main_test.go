@@ -9,6 +9,5 @@ import (
 	"github.com/entity-sync/entity-sync/internal/testkit"
 )
 
-const patience = testkit.Patience
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testkit.ServesHTTP()) }
