@@ -47,7 +47,7 @@ func (s *session) Reconsider(about func(shared.Topic) bool) {
 		if !about(topic) || s.conn.IsLeaving() {
 			continue
 		}
-		if err := s.mayHear(s.who(), topic); err != nil && s.endTopic(topic) {
+		if err := s.stillMayHear(topic); err != nil && s.endTopic(topic) {
 			refused[topic] = wire.RefusalOf(err)
 		}
 	}
@@ -59,6 +59,18 @@ func (s *session) Reconsider(about func(shared.Topic) bool) {
 			s.sayUnsubscribed(topic, why)
 		}
 	})
+}
+
+// stillMayHear returns an error unless the application lets the client hear a topic. The client
+// may send another secret while the application is asked: what the application says of the
+// earlier secret does not count then.
+func (s *session) stillMayHear(topic shared.Topic) error {
+	for {
+		id := s.who()
+		if err := s.mayHear(id, topic); err == nil || s.who() == id {
+			return err
+		}
+	}
 }
 
 // askAgainSince has the application asked again about all of the client's topics if a call of

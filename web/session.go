@@ -33,6 +33,10 @@ type session struct {
 
 	place revocation.Place // among the sessions with its secret
 
+	// turn is held while a subscription to a topic begins or ends, until Observe has been told:
+	// the reading goroutine begins one, and Reconsider ends one.
+	turn sync.Mutex
+
 	// Owned by the reading goroutine.
 	complaints int // messages that were refused
 	messages   tokenbucket.Bucket
