@@ -3,6 +3,7 @@ package web_test
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/entity-sync/entity-sync/bridge/events"
 	"github.com/entity-sync/entity-sync/shared"
 	"github.com/entity-sync/entity-sync/web"
+	"github.com/entity-sync/entity-sync/web/wire"
 )
 
 // A refusal of an earlier secret does not end what the present secret allows.
@@ -103,4 +105,58 @@ func TestObserveHearsBeginBeforeEnd(t *testing.T) {
 		}
 	}
 	c.Until("unsubscribed", isUnsubscribed("private.ann"))
+}
+
+// A client is told that a subscription has ended after the answer that grants the subscription:
+// before, the client would take the answer for the last word. If the client has the
+// subscription again by then, it is told of a gap.
+func TestAnEndIsToldAfterTheAnswer(t *testing.T) {
+	for name, c := range map[string]struct{ request, told string }{
+		"ended": {`[{"topic":"private.ann"},{"entity":"items","id":"1"}]`, "unsubscribed"},
+		"anew":  {`[{"topic":"private.ann"},{"entity":"items","id":"1"},{"topic":"private.ann"}]`, "gap"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var r rights
+			r.set("private.ann", true)
+			ended := make(chan struct{}, 2)
+			var s *server
+			log := slog.New(hook{func(line string) {
+				if line != "subscribed" { // to the key
+					return
+				}
+				r.set("private.ann", false)
+				if err := s.handler.Reconsider(t.Context(), "*"); err != nil {
+					t.Error(err)
+				}
+				<-ended
+				time.Sleep(5 * time.Millisecond) // so that the client is told now if nothing prevents that
+				r.set("private.ann", name == "anew")
+			}})
+			s = start(t, web.Config{Authorize: r.authorizeTopics, Logger: log, Observe: func(a shared.AccessRequest) {
+				if a.Action == shared.ActionUnsubscribe && a.Topic != "" {
+					ended <- struct{}{}
+				}
+			}}, echo)
+			s.channel(t, "private", events.Channel{})
+			client := s.dialV2(t)
+			client.Send(`{"action":"subscribe","ref":1,"body":%s}`, c.request)
+			var got []string
+			client.Until("what is told", func(r wire.Reply) bool {
+				if r.Action != wire.ActionUpdate {
+					got = append(got, string(r.Action))
+				}
+				return len(got) == 2
+			})
+			if want := []string{"ack", c.told}; !slices.Equal(got, want) {
+				t.Errorf("told %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+func (r *rights) authorizeTopics(ctx context.Context, a shared.AccessRequest) error {
+	if a.Topic == "" {
+		return nil
+	}
+	return r.authorize(ctx, a)
 }

@@ -37,6 +37,10 @@ type session struct {
 	// the reading goroutine begins one, and Reconsider ends one.
 	turn sync.Mutex
 
+	// answering is held from the first change that a request makes to the answer. Who waits for
+	// it may wait for the client.
+	answering sync.Mutex
+
 	// Owned by the reading goroutine.
 	complaints int // messages that were refused
 	messages   tokenbucket.Bucket
