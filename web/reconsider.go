@@ -67,8 +67,14 @@ func (s *session) Reconsider(about func(shared.Topic) bool) {
 		return
 	}
 	s.handler.start(func() {
+		s.answering.Lock() // the client would take the answer to an earlier request for the last word
+		defer s.answering.Unlock()
 		for topic, why := range refused {
-			s.sayUnsubscribed(topic, why)
+			if topics.Has(topic) { // the client has subscribed again, and knows
+				s.out.Gap(string(topic), 0)
+			} else {
+				s.sayUnsubscribed(topic, why)
+			}
 		}
 	})
 }

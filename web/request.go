@@ -63,6 +63,8 @@ func (s *session) changeSubscriptions(r wire.Request) {
 			return
 		}
 	}
+	s.answering.Lock()
+	defer s.answering.Unlock()
 	s.out.Hold()
 	defer s.out.Release()
 	for i, t := range r.Targets {

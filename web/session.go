@@ -33,6 +33,14 @@ type session struct {
 
 	place revocation.Place // among the sessions with its secret
 
+	// turn is held while a subscription to a topic begins or ends, until Observe has been told:
+	// the reading goroutine begins one, and Reconsider ends one. No other lock is held then.
+	turn sync.Mutex
+
+	// answering is held from the first change that a request makes to the answer. Who waits for
+	// it may wait for the client.
+	answering sync.Mutex
+
 	// Owned by the reading goroutine.
 	complaints int // messages that were refused
 	messages   tokenbucket.Bucket

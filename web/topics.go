@@ -111,6 +111,8 @@ func (s *session) subscribeToTopic(t wire.Target) error {
 		s.handler.rights.Begin()
 		s.topics.Store(topics)
 	}
+	s.turn.Lock()
+	defer s.turn.Unlock()
 	had := topics.Has(t.Topic)
 	if !had && s.isFull() {
 		return shared.ErrTooManySubscriptions
@@ -227,6 +229,8 @@ func (s *session) mayHear(id identity, topic shared.Topic) error {
 
 // endTopic ends a subscription to a topic, and reports whether there was one.
 func (s *session) endTopic(topic shared.Topic) bool {
+	s.turn.Lock()
+	defer s.turn.Unlock()
 	topics := s.topics.Load()
 	if topics == nil || !topics.Unsubscribe(topic) {
 		return false

@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -66,7 +67,7 @@ func startWith(t testing.TB, bus bus.Bus, c web.Config, fetch shared.Fetcher) *s
 	if err := s.bridge.Register(items, fetch, bridge.EntityOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	c.Bridge, c.Logger = s.bridge, logger
+	c.Bridge, c.Logger = s.bridge, cmp.Or(c.Logger, logger)
 	if s.handler, err = web.New(c); err != nil {
 		t.Fatal(err)
 	}

@@ -9,5 +9,4 @@ import (
 	"github.com/entity-sync/entity-sync/internal/testkit"
 )
 
-
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testkit.ServesHTTP()) }
