@@ -80,7 +80,7 @@ func (n *NSQD) awaitMain(dir string) error {
 	n.nsqd.Notify(nil, true)
 	for end := time.Now().Add(startTimeout); time.Now().Before(end); time.Sleep(startPause) {
 		if after, err := os.Stat(file); err == nil && (before == nil || !os.SameFile(before, after)) {
-			n.nsqd.RLock() // the writer of the file holds the lock until it is done
+			n.nsqd.RLock()   // the writer of the file holds the lock until it is done
 			n.nsqd.RUnlock() //nolint:staticcheck // an empty section waits for the holder
 			return nil
 		}
