@@ -40,6 +40,8 @@ func TestASecretThatIsRenewedWhileItIsAskedAbout(t *testing.T) {
 	c.WantReply("ack 1")
 	c.Send(`{"action":"subscribe","ref":2,"body":{"topic":"private.ann"}}`)
 	c.WantReply("ack 2")
+	c.Send(`{"action":"unsubscribe","ref":2,"body":{}}`) // the session is done with what comes before
+	c.WantReply("ack 2")
 	mu.Lock()
 	withdrawn = true
 	mu.Unlock()
