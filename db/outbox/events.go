@@ -48,7 +48,7 @@ const eventsTable = "entity_sync_outbox_events"
 type eventRounds struct {
 	made   bool // the table is there
 	unread bool // the database has failed the last round
-	rest      // after a round that failed
+	rest        // after a round that failed
 }
 
 // publishEvents publishes the events that wait, and reports whether to go on at once. Its failures are
