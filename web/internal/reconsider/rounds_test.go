@@ -193,8 +193,8 @@ func TestWhatIsHeardWhileAllPlacesAreTaken(t *testing.T) {
 			close(blocked.block)
 		}
 		synctest.Wait()
-		if got := s.calls(); len(got) < 2 || got[0] || !got[len(got)-1] {
-			t.Errorf("asked about news.uk: %v, want no at first, and yes at last", got)
+		if got := s.calls(); !slices.Contains(got, true) || !slices.Contains(got, false) { // in the order in which they ended
+			t.Errorf("asked about news.uk: %v, want yes and no", got)
 		}
 	})
 }
