@@ -48,9 +48,12 @@ func (s *session) Reconsider(about func(shared.Topic) bool) {
 		if !about(topic) || s.conn.IsLeaving() {
 			continue
 		}
-		err := down
+		id, err := s.who(), down
 		if err == nil {
-			err = s.mayStillHear(topic)
+			err = s.mayHear(id, topic)
+		}
+		if id.secret != s.who().secret {
+			continue // changeSecret asks about the new secret, after the call that this round is of
 		}
 		if err == nil {
 			continue
@@ -77,18 +80,6 @@ func (s *session) Reconsider(about func(shared.Topic) bool) {
 			}
 		}
 	})
-}
-
-// mayStillHear is mayHear for the client as it is when the application has answered: an answer
-// about an earlier secret does not count.
-func (s *session) mayStillHear(topic shared.Topic) error {
-	for {
-		id := s.who()
-		err := s.mayHear(id, topic)
-		if err == nil || s.who() == id {
-			return err
-		}
-	}
 }
 
 // askAgainSince has the application asked again about some of the client's topics if a call of

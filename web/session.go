@@ -33,13 +33,15 @@ type session struct {
 
 	place revocation.Place // among the sessions with its secret
 
-	// turn is held while a subscription to a topic begins or ends, until Observe has been told:
-	// the reading goroutine begins one, and Reconsider ends one. No other lock is held then.
-	turn sync.Mutex
-
-	// answering is held from the first change that a request makes to the answer. Who waits for
-	// it may wait for the client.
+	// answering is held from the first change that a request makes to the answer, for which the
+	// client may have to read. The goroutine that tells of Reconsider's endings waits for it, and
+	// no other.
 	answering sync.Mutex
+
+	// turn is held while a subscription to a topic begins or ends, until Observe has returned, so
+	// that the application hears of both in their order. The reading goroutine begins one, and
+	// Reconsider ends one: a slow Observe holds up these two.
+	turn sync.Mutex
 
 	// Owned by the reading goroutine.
 	complaints int // messages that were refused
