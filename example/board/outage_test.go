@@ -41,7 +41,7 @@ func testBrowserBusStopped(t *testing.T, c Config) {
 		manager.Until("that of what is added, too", `document.querySelector("#status").textContent.startsWith("“Spoon” was added. The other node will hear of it")`)
 	}
 
-	guest.click("#bus") // whoever stopped it
+	guest.click("#bus") // each page may start the bus that another has stopped
 	for _, b := range both {
 		b.Until("what was missed", shows(row(id, ".quantity input"), "11")+" && "+shows(row(other, ".quantity input"), "11"))
 		b.Until("that all is well", `document.querySelector("#light-text").textContent === "Live" &&

@@ -5,6 +5,7 @@
 // WebSocket is in connection.js, and the wire is the v2 wire of docs/protocol.md.
 
 import { connections } from "./connection.js";
+import { loopOf } from "./loop.js";
 import { SyncError } from "./protocol.js";
 import { Subscriptions } from "./subscriptions.js";
 
@@ -181,43 +182,14 @@ export class Sync {
   watch(entity, id, { signal } = {}) {
     /** @type {Update | undefined} */
     let next;
-    let over = false;
-    /** @type {(value?: any) => void} */
-    let wake = () => {};
-    const callback = (/** @type {Update} */ update) => {
+    return loopOf((wake, ended) => this.#subscriptions.add(entity, id, signal, (update) => {
       next = update;
       wake();
-    };
-    const ended = () => {
-      over = true;
-      wake();
-    };
-    const begin = () => this.#subscriptions.add(entity, id, signal, callback, ended);
-    const loop = (async function* () {
-      const end = begin();
-      try {
-        while (!over) {
-          if (next) {
-            const update = next;
-            next = undefined;
-            yield update;
-          } else {
-            await new Promise((resolve) => (wake = resolve));
-          }
-        }
-      } finally {
-        end();
-      }
-    })();
-    // A generator that waits does not see return and throw, so it is woken.
-    for (const how of /** @type {const} */ (["return", "throw"])) {
-      const finish = loop[how];
-      loop[how] = (value) => {
-        ended();
-        return finish.call(loop, value);
-      };
-    }
-    return loop;
+    }, ended), () => {
+      const update = next;
+      next = undefined;
+      return update;
+    });
   }
 
   /**

@@ -19,10 +19,10 @@ import (
 	"time"
 )
 
-//go:embed callbacks.js connection.js hub.js index.js link.js protocol.js react.js
+//go:embed callbacks.js connection.js hub.js index.js link.js loop.js protocol.js react.js
 //go:embed request.js store.js subscriptions.js tabs.js tanstack-query.js topics.js
 //go:embed topicsubscriptions.js watched.js
-//go:embed callbacks.d.ts connection.d.ts hub.d.ts index.d.ts link.d.ts protocol.d.ts react.d.ts
+//go:embed callbacks.d.ts connection.d.ts hub.d.ts index.d.ts link.d.ts loop.d.ts protocol.d.ts react.d.ts
 //go:embed request.d.ts store.d.ts subscriptions.d.ts tabs.d.ts tanstack-query.d.ts topics.d.ts
 //go:embed topicsubscriptions.d.ts types.d.ts watched.d.ts
 var files embed.FS

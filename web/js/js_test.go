@@ -77,7 +77,7 @@ func TestImportsAreServed(t *testing.T) {
 				left = append(left, found[1])
 			}
 		}
-		for _, name := range []string{"connection.js", "hub.js", "link.js", "protocol.js", "request.js", "subscriptions.js", "topicsubscriptions.js", "watched.js"} {
+		for _, name := range []string{"connection.js", "hub.js", "link.js", "loop.js", "protocol.js", "request.js", "subscriptions.js", "topicsubscriptions.js", "watched.js"} {
 			if !seen[name] {
 				t.Errorf("%s is imported by nothing under %s", name, base)
 			}

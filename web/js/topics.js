@@ -5,6 +5,7 @@
 // topicsubscriptions.js.
 
 import { connections } from "./connection.js";
+import { loopOf } from "./loop.js";
 import { SyncError, bytesOf } from "./protocol.js";
 import { TopicSubscriptions } from "./topicsubscriptions.js";
 
@@ -85,49 +86,22 @@ export class Topics {
     const waiting = [];
     /** @type {number | undefined} */
     let missed = 0; // of those that were left out; undefined if the number is not known
-    let over = false;
-    /** @type {(value?: any) => void} */
-    let wake = () => {};
-    const callback = (/** @type {Heard} */ heard) => {
+    const begin = (/** @type {() => void} */ wake, /** @type {() => void} */ ended) => this.#subscriptions.add(topic, { ...options, ended, callback: (heard) => {
       if (waiting.push(heard) > 1_024) {
         const oldest = /** @type {Heard} */ (waiting.shift());
         const n = oldest.event ? 1 : oldest.missed;
         missed = missed === undefined || n === undefined ? undefined : missed + n;
       }
       wake();
-    };
-    const ended = () => {
-      over = true;
-      wake();
-    };
-    const begin = () => this.#subscriptions.add(topic, { ...options, callback, ended });
-    const loop = (async function* () {
-      const end = begin();
-      try {
-        while (!over) {
-          if (missed !== 0) {
-            const left = { event: undefined, topic, context: [topic], missed };
-            missed = 0;
-            yield left;
-          } else if (waiting.length > 0) {
-            yield /** @type {Heard} */ (waiting.shift());
-          } else {
-            await new Promise((resolve) => (wake = resolve));
-          }
-        }
-      } finally {
-        end();
+    } });
+    return loopOf(begin, () => {
+      if (missed === 0) {
+        return waiting.shift();
       }
-    })();
-    // A generator that waits does not see return and throw, so it is woken.
-    for (const how of /** @type {const} */ (["return", "throw"])) {
-      const finish = loop[how];
-      loop[how] = (value) => {
-        ended();
-        return finish.call(loop, value);
-      };
-    }
-    return loop;
+      const left = { event: undefined, topic, context: [topic], missed };
+      missed = 0;
+      return left;
+    });
   }
 
   /**
